@@ -1,0 +1,148 @@
+"""The column map: how the files and columns of a foreign data set are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llmrec.errors import DataError, nearest
+
+TableName = Literal["items", "reviews", "interactions", "users", "social", "facts"]
+
+
+class Layout(NamedTuple):
+    """The columns of a table. ``attributes``: every further column is kept as an attribute."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    attributes: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that have a meaning of their own."""
+        return self.required + self.optional
+
+
+LAYOUTS: MappingProxyType[TableName, Layout] = MappingProxyType(
+    {
+        "items": Layout(("item_id",), ("title", "description", "image", "video"), attributes=True),
+        "reviews": Layout(("item_id", "text"), ("rating", "user_id", "timestamp")),
+        "interactions": Layout(("user_id", "item_id"), ("rating", "timestamp")),
+        "users": Layout(("user_id",), attributes=True),
+        "social": Layout(("user_id", "friend_id")),
+        "facts": Layout(("head", "relation", "tail")),
+    },
+)
+
+
+class TableMap(BaseModel):
+    """How one table of a foreign data set is called and read.
+
+    Args:
+        file: File name inside the folder, ending in .jsonl, .parquet or .csv.
+        columns: Our column -> their column, as in ``{"item_id": "movieId"}``.
+        separators: Attribute -> what separates its values, as in ``{"genres": "|"}``.
+        missing_rating: The rating that stands for "not rated", such as 0.
+        ignore: Their columns to leave out, such as counts that would give test rows away.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    separators: dict[str, str] = Field(default_factory=dict)
+    missing_rating: float | None = None
+    ignore: tuple[str, ...] = ()
+
+
+class ColumnMap(BaseModel):
+    """How the tables of a foreign data set are called and read; the default changes nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: TableMap = TableMap()
+    reviews: TableMap = TableMap()
+    interactions: TableMap = TableMap()
+    users: TableMap = TableMap()
+    social: TableMap = TableMap()
+    facts: TableMap = TableMap()
+
+    def table(self, name: TableName) -> TableMap:
+        """Return the map of one table."""
+        tables: dict[TableName, TableMap] = {
+            "items": self.items,
+            "reviews": self.reviews,
+            "interactions": self.interactions,
+            "users": self.users,
+            "social": self.social,
+            "facts": self.facts,
+        }
+        return tables[name]
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a column map from a JSON file.
+
+        The file holds one object with a key for each table to change, as in
+        ``{"items": {"file": "movies.csv", "columns": {"item_id": "movieId"}}}``.
+
+        Raises:
+            DataError: The file cannot be read, is not JSON, or holds a key or value that is not
+                allowed; the nearest valid key is named.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"The column map '{path}' cannot be read: {error}.",
+                hint="Give the path of a JSON file in UTF-8.",
+            ) from error
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            faults = "; ".join(
+                _fault(fault["type"], fault["loc"], fault["msg"]) for fault in error.errors()
+            )
+            raise DataError(
+                f"The column map '{path}' is not usable: {faults}.",
+                hint=f"Tables: {', '.join(LAYOUTS)}; keys of a table: {_keys(TableMap)}.",
+            ) from error
+
+    @model_validator(mode="after")
+    def _keys_mean_something(self) -> Self:
+        for name, layout in LAYOUTS.items():
+            table = self.table(name)
+            for column in () if layout.attributes else table.columns:
+                if column not in layout.columns:
+                    allowed = ", ".join(layout.columns)
+                    raise ValueError(
+                        f"{name}.columns: {column!r} is no column of ours, which are {allowed}. "
+                        f"{nearest(column, layout.columns)}".rstrip(" ."),
+                    )
+            if table.separators and not layout.attributes:
+                raise ValueError(f"{name}.separators: only items and users have attributes")
+            if "" in table.separators.values():
+                raise ValueError(f"{name}.separators: a separator is at least one character")
+            if table.missing_rating is not None and "rating" not in layout.columns:
+                raise ValueError(
+                    f"{name}.missing_rating: only reviews and interactions have ratings"
+                )
+        return self
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def _fault(kind: str, place: Sequence[int | str], message: str) -> str:
+    """Say in one clause what pydantic found, with the nearest valid key for an unknown one."""
+    where = ".".join(map(str, place)) or "the file"
+    if kind == "extra_forbidden":
+        fields = ColumnMap.model_fields if len(place) == 1 else TableMap.model_fields
+        close = nearest(str(place[-1]), fields).rstrip("?")
+        return f"unknown key {where!r}" + (f" ({close[0].lower()}{close[1:]}?)" if close else "")
+    return f"{where}: {message.removeprefix('Value error, ')}"

