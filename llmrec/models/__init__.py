@@ -1,0 +1,25 @@
+"""Where models come from and what they will run on: the hub, folders, GGUF files, wheels; devices.
+
+``llmrec.models.hardware`` is imported by its own name, because it loads torch.
+"""
+
+from __future__ import annotations
+
+from llmrec.models.kept import cache_folder
+from llmrec.models.packaged import PACKAGED, PackagedModel
+from llmrec.models.sources import (
+    DEFAULT_LANGUAGE_MODEL,
+    DEFAULT_TEXT_ENCODER,
+    ModelFolder,
+    resolve_model,
+)
+
+__all__ = [
+    "DEFAULT_LANGUAGE_MODEL",
+    "DEFAULT_TEXT_ENCODER",
+    "PACKAGED",
+    "ModelFolder",
+    "PackagedModel",
+    "cache_folder",
+    "resolve_model",
+]

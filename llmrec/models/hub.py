@@ -1,0 +1,134 @@
+"""Models of the Hugging Face hub, in the hub's own cache folder: safetensors only.
+
+A copy that is there is used without asking the hub. Whether the hub answers is found out once a
+process, within a few seconds, because a network that drops packets otherwise costs minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import urllib.error
+import urllib.request
+from functools import cache
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+
+from llmrec.errors import ModelNotFoundError
+
+PROBE_SECONDS = 4.0
+"""How long the hub may take to answer at all."""
+
+_HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
+"""The error of the hub's HTTP library, which is httpx or httpx2 by its version."""
+
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""The files that a model needs; weights in any other form stay where they are."""
+
+
+def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
+    """Return the whole copy in the hub's cache, or None; asks no network."""
+    try:
+        folder = _snapshot(hub_id, revision, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
+    return folder if missing_parts(folder) is None else None
+
+
+def download_snapshot(hub_id: str, revision: str | None, *, progress: bool = False) -> Path:
+    """Download a model into the hub's cache and return its folder.
+
+    Args:
+        hub_id: The model, ``org/name``.
+        revision: A commit, branch or tag; None takes the main branch.
+        progress: Show the hub's progress bars on a terminal.
+
+    Raises:
+        ModelNotFoundError: The hub has no such model, keeps it closed, or stopped answering.
+    """
+    quiet = are_progress_bars_disabled()
+    if not (progress and sys.stderr.isatty()):
+        disable_progress_bars()
+    try:
+        folder = _snapshot(hub_id, revision, local_files_only=False)
+    except (_HTTP_ERROR, OSError) as error:
+        raise ModelNotFoundError(
+            f"The hub does not give the model {hub_id!r}: {_first_line(error)}.",
+            hint="Check the name, and log in with `hf auth login` if its authors ask for that.",
+        ) from error
+    finally:
+        if not quiet:
+            enable_progress_bars()
+    missing = missing_parts(folder)
+    if missing is not None:
+        raise ModelNotFoundError(
+            f"The hub's model {hub_id!r} cannot be used: {missing}.",
+            hint="Only models with safetensors weights are loaded.",
+        )
+    return folder
+
+
+def hub_answers() -> bool:
+    """Say whether the hub may be asked (HF_HUB_OFFLINE) and answers; found out once a process."""
+    return not constants.is_offline_mode() and _probe(constants.ENDPOINT)
+
+
+def missing_parts(folder: Path) -> str | None:
+    """Say what a model folder lacks to be loaded, or None where it is whole."""
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        return "it holds neither config.json nor modules.json"
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        absent = sorted(shard for shard in shards if not (folder / shard).is_file())
+        return f"{absent[0]} is missing" if absent else None
+    if not any(folder.rglob("*.safetensors")):
+        return "it holds no safetensors weights"
+    return None
+
+
+def _snapshot(hub_id: str, revision: str | None, *, local_files_only: bool) -> Path:
+    folder = snapshot_download(
+        hub_id,
+        revision=revision,
+        allow_patterns=list(WANTED),
+        ignore_patterns=["onnx/*", "openvino/*", "original/*"],
+        etag_timeout=PROBE_SECONDS,
+        local_files_only=local_files_only,
+    )
+    return Path(folder)
+
+
+@cache
+def _probe(endpoint: str) -> bool:
+    answered = threading.Event()
+
+    def ask() -> None:
+        request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 - the user's own hub
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):  # noqa: S310
+                answered.set()
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code != 407:  # a refusal is an answer, a gateway's is not
+                answered.set()
+        except OSError:
+            pass
+        finished.set()
+
+    finished = threading.Event()
+    # Looking a name up has no time limit of its own: leave a thread behind rather than wait for it.
+    threading.Thread(target=ask, daemon=True).start()
+    finished.wait(PROBE_SECONDS)
+    return answered.is_set()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

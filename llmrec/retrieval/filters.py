@@ -1,0 +1,186 @@
+"""Conditions on item attributes, as masks over the catalogue.
+
+A mask is applied before the best k are taken, so k results come back where k items satisfy it.
+An item without the attribute never satisfies a condition on it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.errors import OptionError, nearest
+from llmrec.records import AttributeValue, Item
+
+Scalar = str | int | float | bool
+
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+_CONDITION = re.compile(
+    r"\s*(?P<name>[^<>=]+?)\s*(?P<sign>>=|<=|=)\s*(?P<value>[^<>=\s].*?)\s*", re.DOTALL
+)
+_FORMS = (
+    "Write name=value, name=a|b (one of them), name>=number, name<=number or name=low..high "
+    "(both ends included)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """The attribute is ``value``; a list attribute holds it. Text must match exactly.
+
+    Numbers compare as numbers whether written as text or not: ``"1990"`` equals 1990 and 1990.0.
+    """
+
+    attribute: str
+    value: Scalar
+
+    def matches(self, value: AttributeValue) -> bool:
+        """Whether an item's value satisfies the condition.
+
+        Raises:
+            OptionError: The two cannot be compared.
+        """
+        if isinstance(value, tuple):
+            return _text(self.value) in value
+        if isinstance(value, bool):
+            return _truth(self.attribute, self.value) is value
+        if isinstance(value, str):
+            return _text(self.value) == value
+        return _number(self.attribute, self.value) == value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The attribute equals one of ``values``, each compared like :class:`Equals`."""
+
+    attribute: str
+    values: tuple[Scalar, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise OptionError(
+                f"The filter on {self.attribute!r} allows no value.", hint="Give at least one."
+            )
+
+    def matches(self, value: AttributeValue) -> bool:
+        """Whether an item's value satisfies the condition (OptionError: cannot be compared)."""
+        return any(Equals(self.attribute, allowed).matches(value) for allowed in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The attribute is a number from ``low`` to ``high``, both included; None: an open end."""
+
+    attribute: str
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        ends = [end for end in (self.low, self.high) if end is not None]
+        if not ends or any(math.isnan(end) for end in ends) or ends != sorted(ends):
+            raise OptionError(
+                f"The filter on {self.attribute!r} has the range {self.low} to {self.high}.",
+                hint="Give a number for one end or both, the lower one first.",
+            )
+
+    def matches(self, value: AttributeValue) -> bool:
+        """Whether an item's value satisfies the condition.
+
+        Raises:
+            OptionError: The value is not a number.
+        """
+        if isinstance(value, (bool, str, tuple)):
+            raise OptionError(
+                f"The attribute {self.attribute!r} cannot be compared with a number: "
+                f"it holds {value!r}.",
+                hint=f"Use {self.attribute}=value for it.",
+            )
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+Filter = Equals | OneOf | Range
+"""A condition on one attribute. Several conditions must all hold."""
+
+
+def filter_mask(items: Sequence[Item], filters: Iterable[Filter]) -> np.ndarray:
+    """Say which items satisfy all filters.
+
+    Returns:
+        bool [n_items], all True without filters.
+
+    Raises:
+        OptionError: No item has the attribute, or its values cannot be compared with the filter's.
+    """
+    mask = np.ones(len(items), dtype=bool)
+    for condition in filters:
+        name = condition.attribute
+        values = [item.attributes.get(name) for item in items]
+        if items and all(value is None for value in values):
+            names = sorted({known for item in items for known in item.attributes})
+            raise OptionError(
+                f"No item has an attribute {name!r}. There is: {', '.join(names) or 'none'}.",
+                hint=nearest(name, names),
+            )
+        mask &= [value is not None and condition.matches(value) for value in values]
+    return mask
+
+
+def parse_filter(text: str) -> Filter:
+    """Read a filter as it is written on the command line.
+
+    >>> parse_filter("year=1990..1999")
+    Range(attribute='year', low=1990.0, high=1999.0)
+    >>> parse_filter("brand=Acme|Apex")
+    OneOf(attribute='brand', values=('Acme', 'Apex'))
+
+    Raises:
+        OptionError: The text has none of the forms.
+    """
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise OptionError(f"The filter {text!r} is not understood.", hint=_FORMS)
+    name, sign, value = match["name"], match["sign"], match["value"]
+    if sign == ">=":
+        return Range(name, low=_number(name, value))
+    if sign == "<=":
+        return Range(name, high=_number(name, value))
+    low, dots, high = value.partition("..")
+    if dots and _is_number(low) and _is_number(high):
+        return Range(name, float(low), float(high))
+    if "|" in value:
+        return OneOf(name, tuple(part.strip() for part in value.split("|")))
+    return Equals(name, value)
+
+
+def _text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _truth(attribute: str, value: Scalar) -> bool:
+    truth = _TRUTH.get(_text(value).lower())
+    if truth is None:
+        raise OptionError(
+            f"The attribute {attribute!r} is true or false and cannot be compared with {value!r}.",
+            hint=f"Write {attribute}=true or {attribute}=false.",
+        )
+    return truth
+
+
+def _is_number(value: Scalar) -> bool:
+    try:
+        return not math.isnan(float(value))
+    except ValueError:
+        return False
+
+
+def _number(attribute: str, value: Scalar) -> float:
+    if isinstance(value, bool) or not _is_number(value):
+        raise OptionError(
+            f"The attribute {attribute!r} is compared as a number, and {value!r} is none.",
+            hint=_FORMS,
+        )
+    return float(value)

@@ -1,0 +1,170 @@
+"""The index on disk: a folder that is whole or refused by the name of what is wrong.
+
+Every file bears the beginning of its sha256 in its name. ``manifest.json`` lists the files with
+size and sha256, holds everything small (the fitted weights too), and carries the sha256 of its own
+content. A save writes the new files beside the old ones and then replaces the manifest: that one
+rename is the moment when the new index takes the old one's place. Files that no manifest names any
+more are removed afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from llmrec.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_TABLE = re.compile(r"[a-z]+-[0-9a-f]{12}\.(json|parquet|safetensors)(\.part)?")
+_AGAIN = "Make the index again with `llmrec index`."
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One table: its file's name, size in bytes and sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an index is, and the files it consists of by table name. ``folder`` is the dataset's."""
+
+    encoder: str
+    dimension: int
+    fingerprint: str
+    folder: str | None = None
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+_MANIFESTS = TypeAdapter(Manifest)
+
+
+def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes]) -> None:
+    """Write an index, in place of the one that is there; interrupted, it leaves that one.
+
+    Args:
+        folder: Where to; it is made where it is missing.
+        manifest: All but ``files``.
+        tables: Content by table name with suffix, such as ``items.json``.
+
+    Raises:
+        StorageError: The folder holds something else, or cannot be written.
+    """
+    entries = {name: _entry(name, content) for name, content in tables.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [path.name for path in folder.iterdir()]
+        if names and not any(_TABLE.fullmatch(name) for name in names):
+            raise StorageError(
+                f"{folder} is neither empty nor an index: it is not written to.",
+                hint="Name another folder.",
+            )
+        for name, content in tables.items():
+            _write(folder / entries[name].name, content)
+        _write(folder / _MANIFEST, _seal(replace(manifest, files=entries)))
+        kept = {entry.name for entry in entries.values()}
+        for path in folder.iterdir():
+            if _TABLE.fullmatch(path.name) and path.name not in kept:
+                path.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"The index cannot be written to {folder}: {error}.",
+            hint="Name a folder that can be written, on a disk with room.",
+        ) from error
+
+
+def open_folder(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Read an index, every byte checked.
+
+    Returns:
+        The manifest, and the content by table name.
+
+    Raises:
+        StorageError: There is no index, a file is missing or damaged or of another index, or the
+            format is another.
+    """
+    if not (folder / _MANIFEST).is_file():
+        raise StorageError(f"{folder} is not an index: it has no {_MANIFEST}.", hint=_AGAIN)
+    manifest = _unseal(folder / _MANIFEST)
+    return manifest, {
+        name: _read_checked(folder / entry.name, entry) for name, entry in manifest.files.items()
+    }
+
+
+def damaged(path: Path, what: str) -> StorageError:
+    """Say what is wrong with a file of an index, and the way out."""
+    return StorageError(f"The index file {path} is damaged: {what}.", hint=_AGAIN)
+
+
+def _entry(table: str, content: bytes) -> FileEntry:
+    digest = hashlib.sha256(content).hexdigest()
+    stem, _, suffix = table.partition(".")
+    return FileEntry(f"{stem}-{digest[:12]}.{suffix}", len(content), digest)
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _read_checked(path: Path, entry: FileEntry) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"The index file {path} cannot be read: {error.strerror}.", hint=_AGAIN
+        ) from error
+    if len(content) != entry.size:
+        raise damaged(path, f"it has {len(content)} bytes instead of {entry.size}")
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise damaged(path, "its content is not what was written")
+    return content
+
+
+def _seal(manifest: Manifest) -> bytes:
+    content = _MANIFESTS.dump_python(manifest, mode="json", fallback=dict, warnings=False)
+    return json.dumps({"sha256": _digest(content), "content": content}, indent=1).encode()
+
+
+def _unseal(path: Path) -> Manifest:
+    try:
+        document = json.loads(path.read_bytes())
+        content, digest = document["content"], document["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, f"it cannot be read ({error})") from error
+    if _digest(content) != digest:
+        raise damaged(path, "its content is not what was written")
+    if content.get("format") != FORMAT:
+        raise StorageError(
+            f"The index {path.parent} has format {content.get('format')}; "
+            f"this llmrec reads format {FORMAT}.",
+            hint=f"Use the llmrec that wrote it. Or: {_AGAIN}",
+        )
+    try:
+        return _MANIFESTS.validate_python(content)
+    except ValidationError as error:
+        raise damaged(path, f"it lacks something ({error.error_count()} faults)") from error
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

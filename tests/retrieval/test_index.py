@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec.catalog import Catalog
+from llmrec.errors import DataError, StorageError, UnknownItemError, UnknownUserError
+from llmrec.records import Item
+from llmrec.retrieval import Index, Retriever
+
+
+class Lengths:
+    """Embeds a text by its length."""
+
+    name = "lengths@1"
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
+        return np.array([[len(text), 1.0] for text in texts])
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return Catalog.from_datasets(
+        [
+            {
+                "item_id": 1,
+                "title": "Kettle 🫖",
+                "description": 'كتاب\n"quoted" \\ ',
+                "image": "images/1.png",
+                "tags": ["a", "b"],
+                "price": 24.5,
+                "year": 1990,
+                "in_stock": True,
+            },
+            {"item_id": "01", "title": "茶壶", "tags": []},
+            {"item_id": "x" * 300, "description": "long " * 20_000},
+        ],
+        interactions=[
+            {"user_id": "u", "item_id": "01", "timestamp": 20, "rating": 4.5},
+            {"user_id": "u", "item_id": "1", "timestamp": 10, "rating": None},
+            {"user_id": "v", "item_id": "1", "timestamp": 30, "rating": 2},
+        ],
+        reviews=[
+            {"item_id": "1", "text": "Hot.", "rating": 5},
+            {"item_id": "01", "text": "冷", "user_id": "v", "timestamp": 5},
+            {"item_id": "1", "text": "Loud."},
+        ],
+        users=[{"user_id": "w", "age": 31, "likes": ["tea"]}],
+        social=[{"user_id": "u", "friend_id": "w"}],
+    )
+
+
+@pytest.fixture
+def index(catalog: Catalog) -> Index:
+    return Index.build(catalog, Lengths())
+
+
+def parts(index: Index) -> tuple[object, ...]:
+    return (
+        list(index.items.values()),
+        index.vectors.tolist(),
+        index.interactions,
+        index.reviews,
+        {user: dict(profile) for user, profile in index.profiles.items()},
+        dict(index.friends),
+        index.encoder,
+        index.fingerprint,
+        index.folder,
+        dict(index.weights),
+    )
+
+
+def test_holds_what_the_catalogue_holds(catalog: Catalog, index: Index) -> None:
+    assert index.item_ids == ("1", "01", "x" * 300)
+    assert index.vectors.dtype == np.float32
+    assert index.vectors.shape == (3, 2)
+    assert index.encoder == "lengths@1"
+    assert index.fingerprint == catalog.fingerprint
+    assert index.popularity.tolist() == [2.0, 1.0, 0.0]
+    assert [review.text for review in index.reviews_of("1")] == ["Hot.", "Loud."]
+    assert index.reviews_of("x" * 300) == ()
+    for user_id in catalog.user_ids:
+        assert index.user(user_id) == catalog.user(user_id)
+    assert [entry.item_id for entry in index.user("u").history] == ["1", "01"]
+
+
+def test_saved_and_opened_it_is_the_same(index: Index, tmp_path: Path) -> None:
+    weighted = index.with_weights("likelihood", {"content": 1.0, "likelihood": 0.1})
+    weighted.save(tmp_path / "new" / "index")
+    opened = Index.open(tmp_path / "new" / "index")
+    assert parts(opened) == parts(weighted)
+    assert opened.items["1"].attributes["in_stock"] is True
+    assert isinstance(opened.items["1"].attributes["year"], int)
+    assert isinstance(opened.items["1"].attributes["price"], float)
+    assert Retriever(opened).retrieve(opened.user("v")) == Retriever(index).retrieve(
+        index.user("v")
+    )
+
+
+def test_remembers_where_the_pictures_are(catalog: Catalog, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    Index.build(replace(catalog, folder=data), Lengths()).save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    image = opened.items["1"].image
+    assert opened.folder is not None
+    assert image is not None
+    assert opened.folder / image == data / "images" / "1.png"
+
+
+def test_vectors_and_counts_cannot_be_changed(index: Index) -> None:
+    for array in (index.vectors, index.popularity):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 7
+
+
+def test_weights_do_not_touch_the_index_they_came_from(index: Index) -> None:
+    once = index.with_weights("a", {"content": 1.0})
+    twice = once.with_weights("b", {"content": 2.0}).with_weights("a", {"content": 3.0})
+    assert (dict(index.weights), dict(once.weights)) == ({}, {"a": {"content": 1.0}})
+    assert dict(twice.weights) == {"a": {"content": 3.0}, "b": {"content": 2.0}}
+
+
+def test_unknown_ids_are_refused_with_the_nearest(index: Index) -> None:
+    with pytest.raises(UnknownItemError, match="'001'") as item:
+        index.row("001")
+    assert "'01'" in item.value.hint
+    with pytest.raises(UnknownUserError, match="'stranger'"):
+        index.user("stranger")
+
+
+def test_vectors_that_are_not_finite_are_refused(catalog: Catalog) -> None:
+    class Broken(Lengths):
+        def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
+            return np.array([[1.0], [np.nan], [1.0]])
+
+    with pytest.raises(DataError, match="not finite, the first that of '01'"):
+        Index.build(catalog, Broken())
+
+
+def test_items_and_vectors_must_match() -> None:
+    with pytest.raises(DataError, match=r"1 items and vectors of shape \(2, 3\)"):
+        Index({"1": Item("1")}, np.ones((2, 3), dtype=np.float32))
+    with pytest.raises(DataError, match="0 items"):
+        Index({}, np.ones((0, 3), dtype=np.float32))
+
+
+@pytest.fixture
+def saved(index: Index, tmp_path: Path) -> Path:
+    folder = tmp_path / "index"
+    index.save(folder)
+    return folder
+
+
+TABLES = ("vectors", "items", "interactions", "reviews", "users")
+
+
+def file_of(folder: Path, table: str) -> Path:
+    (path,) = folder.glob(f"{table}-*")
+    return path
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_missing_file_is_refused_by_name(saved: Path, table: str) -> None:
+    path = file_of(saved, table)
+    path.unlink()
+    with pytest.raises(StorageError, match=path.name) as caught:
+        Index.open(saved)
+    assert "llmrec index" in caught.value.hint
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_truncated_file_is_refused_by_name(saved: Path, table: str) -> None:
+    path = file_of(saved, table)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(StorageError, match=f"{path.name} is damaged: it has {len(content) - 1}"):
+        Index.open(saved)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_flipped_bit_is_refused_by_name(saved: Path, table: str) -> None:
+    path = file_of(saved, table)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=f"{path.name} is damaged"):
+        Index.open(saved)
+
+
+def test_a_file_of_another_index_is_refused(index: Index, saved: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    replace(index, vectors=np.zeros((3, 2), dtype=np.float32)).save(other)
+    shutil.copy(file_of(other, "vectors"), file_of(saved, "vectors"))
+    with pytest.raises(StorageError, match="vectors-"):
+        Index.open(saved)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"lengths@1"', b'"lengths@2"'), (b'"dimension": 2', b'"dimension": 3'), (b"}", b"")],
+)
+def test_a_changed_manifest_is_refused(saved: Path, old: bytes, new: bytes) -> None:
+    manifest = saved / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(old, new))
+    with pytest.raises(StorageError, match=r"manifest\.json is damaged"):
+        Index.open(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"content": 1, "sha256": 2}']
+)
+def test_a_manifest_that_is_something_else_is_refused(saved: Path, content: bytes) -> None:
+    (saved / "manifest.json").write_bytes(content)
+    with pytest.raises(StorageError, match=r"manifest\.json is damaged"):
+        Index.open(saved)
+
+
+def test_another_format_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrec.retrieval.storage.FORMAT", 0)
+    with pytest.raises(StorageError, match="has format 1; this llmrec reads format 0"):
+        Index.open(saved)
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(StorageError, match=f"{folder} is not an index"):
+            Index.open(folder)
+
+
+def test_a_damaged_index_can_be_made_again(index: Index, saved: Path) -> None:
+    (saved / "manifest.json").write_text("{")
+    file_of(saved, "items").unlink()
+    index.save(saved)
+    assert parts(Index.open(saved)) == parts(index)
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(index: Index, saved: Path) -> None:
+    smaller = replace(index, reviews=(), interactions=())
+    smaller.save(saved)
+    assert parts(Index.open(saved)) == parts(smaller)
+    assert len(list(saved.iterdir())) == 1 + len(TABLES)
+
+
+@pytest.mark.parametrize("stop_after", range(6))
+def test_an_interrupted_save_leaves_the_old_index(
+    index: Index, saved: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    renamed = Path.replace
+    written: list[Path] = []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if len(written) == stop_after:
+            raise KeyboardInterrupt
+        written.append(self)
+        return renamed(self, target)
+
+    other = replace(index, vectors=np.ones((3, 2), dtype=np.float32), reviews=(), encoder="other")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.save(saved)
+    assert parts(Index.open(saved)) == parts(index)
+    other.save(saved)
+    assert parts(Index.open(saved)) == parts(other)
+    assert len(list(saved.iterdir())) == 1 + len(TABLES)
+
+
+def test_a_folder_of_other_things_is_not_written_to(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "a web page"}))
+    with pytest.raises(StorageError, match="neither empty nor an index"):
+        index.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_place_that_cannot_be_written_is_named(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be written"):
+        index.save(tmp_path / "file" / "index")
