@@ -1,0 +1,35 @@
+"""From a user, their history and candidates to prompts: templates, budgets, safe item text."""
+
+from __future__ import annotations
+
+from llmrec.prompting.budget import Budget, TextTokenizer, field_text
+from llmrec.prompting.checking import Finding, check_template
+from llmrec.prompting.examples import example
+from llmrec.prompting.neutralise import neutralise
+from llmrec.prompting.prompt import Prompt, Rendered
+from llmrec.prompting.rendering import render_prompts
+from llmrec.prompting.templates import (
+    DEFAULT_TEMPLATES,
+    Template,
+    list_templates,
+    load_template,
+    prompts_folder,
+)
+
+__all__ = [
+    "DEFAULT_TEMPLATES",
+    "Budget",
+    "Finding",
+    "Prompt",
+    "Rendered",
+    "Template",
+    "TextTokenizer",
+    "check_template",
+    "example",
+    "field_text",
+    "list_templates",
+    "load_template",
+    "neutralise",
+    "prompts_folder",
+    "render_prompts",
+]

@@ -1,0 +1,128 @@
+"""A worked example of any template: a small made-up user, history and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmrec.prompting.budget import Budget, TextTokenizer
+from llmrec.prompting.prompt import Prompt
+from llmrec.prompting.rendering import render_prompts
+from llmrec.prompting.templates import Template
+from llmrec.records import Interaction, Item, Review, User
+
+ITEMS = (
+    Item(
+        "lamp",
+        "Fernlight Camping Lantern",
+        "A small lantern that folds flat and runs twenty hours on one charge.",
+        {"kind": "lantern", "materials": ("steel", "canvas"), "weight_g": 240},
+    ),
+    Item(
+        "stove",
+        "Ember Two-Ring Stove",
+        "Boils a litre in four minutes and packs into its own pot.",
+        {"kind": "stove", "materials": ("aluminium",), "weight_g": 610},
+    ),
+    Item(
+        "novel",
+        "The Quiet Ferryman",
+        "A ferryman on a northern river learns whom he carried across.",
+        {"kind": "novel", "year": 2019},
+    ),
+    Item(
+        "tent",
+        "Larkspur Tent for Two",
+        "Stands in three minutes and keeps out a night of rain.",
+        {"kind": "tent", "materials": ("nylon",), "weight_g": 1900},
+    ),
+    Item(
+        "rug",
+        "Meadow Wool Rug",
+        "Woven by hand, with a border of clover.",
+        {"kind": "rug", "materials": ("wool",)},
+    ),
+    Item("bag", "Plain Bag"),
+)
+USER = User(
+    "somebody",
+    history=(
+        Interaction("somebody", "novel", 2.0, 1),
+        Interaction("somebody", "lamp", 5.0, 2),
+        Interaction("somebody", "stove", 4.0, 3),
+    ),
+    profile={"age": "35 to 44", "likes": ("walking", "rivers")},
+)
+REVIEWS = {
+    "tent": (Review("tent", "Dry inside after two days of rain.", 5.0, "another"),),
+    "rug": (Review("rug", "Soft, but it sheds.", 3.0, "another"),),
+}
+CANDIDATES = ITEMS[3:]
+TITLES = tuple(item.title for item in ITEMS[:3])
+"""What the user's history holds."""
+NEWCOMER = User("newcomer")
+_MANY_WORDS = " ".join(item.description for item in ITEMS) * 3
+LONG_ITEM = Item("long", _MANY_WORDS, _MANY_WORDS, {"materials": _MANY_WORDS})
+LONG_USER = User(
+    "long",
+    history=tuple(Interaction("long", "long", 4.0, time) for time in range(Budget().history_items)),
+    profile={"likes": _MANY_WORDS},
+)
+EVIDENCE = (
+    "Larkspur Tent for Two is a tent of 1900 g.",
+    "The user rated Fernlight Camping Lantern 5.",
+    'A reviewer wrote: "Dry inside after two days of rain."',
+)
+FAULT = "it named Alpine Tent, which the evidence does not hold"
+
+
+class FourCharacters:
+    """Stands in for a tokenizer where no model is at hand: a token is four characters."""
+
+    special_tokens: tuple[str, ...] = ()
+
+    def encode(self, text: str) -> Sequence[int]:
+        """One number for each four characters begun."""
+        return range((len(text) + 3) // 4)
+
+    def cut(self, text: str, n_tokens: int) -> str:
+        """The first four characters for each token."""
+        return text[: 4 * n_tokens]
+
+
+def example(template: Template, tokenizer: TextTokenizer | None = None) -> Prompt:
+    """Render a template for a small made-up user, as ``llmrec prompts show`` prints it.
+
+    Args:
+        template: A loaded template.
+        tokenizer: Of the model in mind; without one, a token is taken to be four characters.
+
+    Raises:
+        PromptError: The template reads what is not there.
+    """
+    return examples(template, tokenizer or FourCharacters())[0]
+
+
+def examples(
+    template: Template,
+    tokenizer: TextTokenizer,
+    *,
+    user: User = USER,
+    candidates: Sequence[Item] = CANDIDATES,
+    fault: str = "",
+) -> tuple[Prompt, ...]:
+    """Render a template for made-up candidates, once for each unless it reads ``items``.
+
+    Raises:
+        PromptError: The template reads what is not there.
+    """
+    return render_prompts(
+        template,
+        user=user,
+        items={item.item_id: item for item in (*ITEMS, LONG_ITEM)},
+        candidates=candidates,
+        tokenizer=tokenizer,
+        evidence=EVIDENCE,
+        fault=fault,
+        per_candidate="items" not in template.variables,
+        reviews=lambda item_id: REVIEWS.get(item_id, ()),
+    ).prompts

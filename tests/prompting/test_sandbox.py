@@ -1,0 +1,118 @@
+"""A template that somebody sent reaches nothing but its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from llmrec.errors import PromptError
+from llmrec.prompting import Template, example, render_prompts
+from llmrec.prompting.examples import CANDIDATES, FourCharacters
+from llmrec.records import User
+
+OwnTemplate = Callable[..., Template]
+
+ATTEMPTS = [
+    "{{ ''.__class__ }}",
+    "{{ ''['__class__'] }}",
+    "{{ item._item }}",
+    "{{ item['_item'].description }}",
+    "{% set key = '_item' %}{{ item[key].description }}",
+    "{{ history | map(attribute='_item') | list }}",
+    "{{ history | map(attribute='__class__') | join }}",
+    "{{ item | attr('title') }}",
+    "{{ item.attributes.get.__self__ }}",
+    "{{ item.attributes.update({'kind': 'x'}) }}",
+    "{{ item.attributes.items() }}",
+    "{{ item.title.format(1) }}",
+    "{{ '{0.__class__}'.format(item) }}",
+    "{{ '%s' % item }}",
+    "{% include 'secret' %}",
+    "{% import 'secret' as s %}",
+    "{% from 'secret' import s %}",
+    "{% extends 'secret' %}",
+    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{% for x in history recursive %}{{ loop(history) }}{% endfor %}",
+    "{% for x in range(10 ** 12) %}x{% endfor %}",
+    "{{ range(3) }}",
+    "{{ 'x' * 10 ** 12 }}",
+    "{{ [1] * 1000000000 }}",
+    "{{ 9 ** 9 ** 9 ** 9 }}",
+    "{{ 'x' | center(1000000000) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ lipsum() }}",
+    "{{ cycler }}",
+    "{{ self.system() }}",
+    "{{ super() }}",
+    "{{ 1 / 0 }}",
+    "{{ item.attributes.nothing }}",
+    "{{ item.attributes['nothing'] }}",
+    "{{ [] | first }}",
+    "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "{% for a in history %}" * 25 + "x" + "{% endfor %}" * 25,
+]
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: attempt[:48])
+def test_what_templates_may_not_do_is_a_prompt_error(
+    attempt: str, own_template: OwnTemplate
+) -> None:
+    with pytest.raises(PromptError):
+        example(own_template(attempt))
+
+
+def test_output_without_end_is_stopped(own_template: OwnTemplate) -> None:
+    loops = "".join(f"{{% for {name} in item.title %}}" for name in "abcdefgh")
+    template = own_template(loops + "{{ item.title }}" + "{% endfor %}" * 8)
+    with pytest.raises(PromptError, match="renders more than 1,000,000 characters"):
+        example(template)
+
+
+def test_an_error_while_rendering_names_template_line_and_way_out(
+    own_template: OwnTemplate,
+) -> None:
+    template = own_template("\n{{ item.title }}\n{{ item.attributes.weihgt }}")
+    with pytest.raises(PromptError) as caught:
+        example(template)
+    assert "pointwise/own, line 7, block user" in str(caught.value)
+    assert "the item's attributes has no attribute 'weihgt'" in str(caught.value)
+    assert "item.attributes.get(" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("{{ item.attributes.get('kind', 'thing') }}", "tent"),
+        ("{{ item.attributes.get('none', 'thing') }}", "thing"),
+        ("{{ item.attributes['kind'] | upper if 'kind' in item.attributes }}", "TENT"),
+        (
+            "{% for name, value in item.attributes | items %}{{ name }}={{ value }},{% endfor %}",
+            "kind=tent,materials=nylon,weight_g=1900,",
+        ),
+        ("{{ 7 * 6 }} {{ 2 ** 3 }} {{ 7 % 4 }}", "42 8.0 3"),
+        (
+            "{% for p in history[-2:] | reverse %}{{ loop.index }}{{ p.title[:3] }}{% endfor %}",
+            "1Emb2Fer",
+        ),
+        ("{{ 'none' if item.attributes.year is not defined }}", "none"),
+        ("{{ history | rejectattr('liked') | map(attribute='rating') | join(',') }}", "2"),
+    ],
+)
+def test_what_templates_may_do(body: str, expected: str, own_template: OwnTemplate) -> None:
+    assert example(own_template(body)).user == expected
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "<s>", "[INST]", "[PAD]"])
+def test_a_template_writes_no_chat_template_tokens(token: str, own_template: OwnTemplate) -> None:
+    class WithTokens(FourCharacters):
+        special_tokens = ("[PAD]", "<|im_end|>")
+
+    with pytest.raises(PromptError, match="writes the chat-template token"):
+        render_prompts(
+            own_template(f"{{{{ item.title }}}} {token}"),
+            user=User("new"),
+            items={},
+            candidates=CANDIDATES,
+            tokenizer=WithTokens(),
+        )
