@@ -1,0 +1,110 @@
+"""Metrics of lists that hold one target: a page of numpy, checked against ir-measures in the tests.
+
+Everything goes through the target's rank in each user's list: float64 [n_users], counted from 1,
+``inf`` where the list does not hold the target. A metric returns one value a user, float64
+[n_users] in [0, 1], higher is better, so that two rows can be compared user by user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from llmrec.errors import OptionError
+
+
+def target_ranks(scores: ArrayLike, targets: ArrayLike, *, seed: int) -> NDArray[np.float64]:
+    """Rank each user's target by score, best first, ties broken by a seeded draw.
+
+    The target stands at a uniformly drawn place among the items that tie with it, so a scorer that
+    says the same of everything comes out as random wherever the target stands in the list. The
+    draws depend on the seed alone: two scorers ranked with one seed stay paired.
+
+    Args:
+        scores: [n_users, n_items], higher is better. NaN ranks behind every number, even -inf, and
+            ties with NaN.
+        targets: [n_users], the target's column in each row.
+        seed: Seed of the draws.
+
+    Returns:
+        float64 [n_users], each rank from 1 to n_items.
+
+    Raises:
+        OptionError: The shapes do not fit, or a target is not a column.
+    """
+    table, columns = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+    if table.ndim != 2 or columns.shape != table.shape[:1] or columns.dtype.kind not in "iu":
+        raise OptionError(
+            f"scores have the shape {table.shape} and targets {columns.shape} of {columns.dtype}; "
+            "allowed are [n_users, n_items] and [n_users] of integers."
+        )
+    if columns.size and not (columns.min() >= 0 and columns.max() < table.shape[1]):
+        raise OptionError(
+            f"targets run from {columns.min()} to {columns.max()}; "
+            f"allowed are the columns 0 to {table.shape[1] - 1}."
+        )
+    own = table[np.arange(len(table)), columns][:, None]
+    unjudged = np.isnan(table)
+    better = np.where(np.isnan(own), ~unjudged, table > own)
+    tied = np.where(np.isnan(own), unjudged, table == own)  # the target itself is one of them
+    place = np.random.default_rng(seed).random(len(table)) * tied.sum(axis=1)
+    ranks: NDArray[np.float64] = 1.0 + better.sum(axis=1) + np.floor(place)
+    return ranks
+
+
+def listed_ranks(rankings: Sequence[Sequence[str]], targets: Sequence[str]) -> NDArray[np.float64]:
+    """Rank each user's target in a list of item ids, best first.
+
+    Args:
+        rankings: For each user the ranked item ids, none twice.
+        targets: For each user the target's id.
+
+    Returns:
+        float64 [n_users], ``inf`` where the list does not hold the target.
+
+    Raises:
+        OptionError: The lengths differ, or a ranking holds an id twice.
+    """
+    if len(rankings) != len(targets):
+        raise OptionError(
+            f"{len(rankings)} rankings for {len(targets)} targets; allowed is one each."
+        )
+    ranks = np.full(len(targets), np.inf)
+    for row, (item_ids, target) in enumerate(zip(rankings, targets, strict=True)):
+        if len(set(item_ids)) != len(item_ids):
+            raise OptionError(f"ranking {row} holds an item id twice; allowed is a permutation.")
+        if target in item_ids:
+            ranks[row] = 1 + list(item_ids).index(target)
+    return ranks
+
+
+def ndcg_at(ranks: ArrayLike, k: int) -> NDArray[np.float64]:
+    """Normalised discounted cumulative gain: 1 / log2(1 + rank) within the first k, else 0."""
+    checked = _checked(ranks, k)
+    return np.where(checked <= k, 1.0 / np.log2(1.0 + checked), 0.0)
+
+
+def reciprocal_rank(ranks: ArrayLike, k: int | None = None) -> NDArray[np.float64]:
+    """1 / rank, within the first k where k is given, else 0. Its mean over users is the MRR."""
+    checked = _checked(ranks, k)
+    return np.where(checked <= (np.inf if k is None else k), 1.0 / checked, 0.0)
+
+
+def recall_at(ranks: ArrayLike, k: int) -> NDArray[np.float64]:
+    """1 where the target is within the first k, else 0: with one target also the hit rate."""
+    return (_checked(ranks, k) <= k).astype(np.float64)
+
+
+def _checked(ranks: ArrayLike, k: int | None) -> NDArray[np.float64]:
+    """Return the ranks as float64, refusing what is no rank and a cutoff below 1."""
+    values = np.asarray(ranks, dtype=np.float64)
+    wrong = values[~(values >= 1)]  # NaN is wrong too
+    if wrong.size:
+        raise OptionError(
+            f"{wrong[0]} is not a rank; ranks count from 1 and are inf where the target is absent."
+        )
+    if k is not None and k < 1:
+        raise OptionError(f"the cutoff k is {k}; allowed is 1 or more.")
+    return values
