@@ -1,0 +1,178 @@
+"""Scores of token sequences by one pass over their prefix tree.
+
+This is the function everything that asks a language model for scores comes down to: pointwise
+labels, likelihoods of titles, calibration passes. Every distinct prefix token is forwarded once;
+the vocabulary projection is computed only where a score is read; memory is bounded by a budget of
+rows, whatever the number of candidates; and under autograd the same pass can be trained through.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from torch import Tensor
+from transformers import Cache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from llmrec.errors import ModelError, OutOfMemoryError
+from llmrec.language_models.prefix_tree import Chunk, PrefixTree
+from llmrec.language_models.protocol import ScoredSequence
+from llmrec.language_models.tree_attention import TreeAttention
+
+logger = logging.getLogger(__name__)
+
+LOGITS = 32_000_000
+"""Logits (scored rows times vocabulary) projected at once: 128 MB in fp32."""
+SMALLEST = 16
+"""Rows below which an out-of-memory chunk is not halved again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a pass over a tree gave: ``log_probs[i]`` of each sequence, and what it took.
+
+    ``rows`` were forwarded in ``forwards`` calls of the model; ``halvings`` counts chunks that did
+    not fit into memory and were tried again at half the size.
+    """
+
+    log_probs: tuple[Tensor, ...]
+    rows: int
+    forwards: int
+    halvings: int
+
+
+class _PathLayer(DynamicLayer):
+    """One layer's keys and values, of which only the path to the next chunk is kept."""
+
+    path: _Path
+
+    @classmethod
+    def along(cls, path: _Path) -> _PathLayer:
+        layer = cls()
+        layer.path = path
+        return layer
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        *args: object,  # noqa: ARG002 - transformers' interface
+        **kwargs: object,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        keys, values = super().update(key_states, value_states)
+        keep = self.path.keep.to(keys.device)
+        self.keys, self.values = keys.index_select(2, keep), values.index_select(2, keep)
+        return keys, values
+
+
+@dataclass
+class _Path:
+    """Which of (carried rows + the chunk's rows) the next chunk needs; shared by all layers."""
+
+    keep: Tensor
+
+
+def score_sequences(
+    model: PreTrainedModel, sequences: Sequence[ScoredSequence], *, max_rows: int
+) -> Passed:
+    """Log-probabilities of the asked positions, every shared prefix token forwarded once.
+
+    Gradients flow if they are enabled where this is called.
+
+    Args:
+        model: A causal language model loaded with ``attn_implementation=tree_attention.NAME``.
+        sequences: What to score; any mixture of lengths and shared beginnings, in any order.
+        max_rows: Rows forwarded at once. Bounds memory, does not change the result.
+
+    Raises:
+        OutOfMemoryError: Not even ``SMALLEST`` rows fit.
+        ModelError: The model does not route its attention through the tree.
+    """
+    if not sequences:
+        return Passed((), 0, 0, 0)
+    tree = PrefixTree.of(sequences)
+    halvings = 0
+    while True:
+        try:
+            picked, forwards = _pass_over(model, tree, max_rows)
+            break
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if max_rows // 2 < SMALLEST:
+                raise out_of_memory(f"{max_rows} tokens", error) from error
+            halvings += 1
+            max_rows //= 2
+            logger.warning("out of memory: trying again with %d tokens at once", max_rows)
+    lengths = [len(reading.rows) for reading in tree.readings]
+    return Passed(torch.split(picked, lengths), len(tree), forwards, halvings)
+
+
+def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
+    """The error for ``what`` that does not fit even by itself."""
+    return OutOfMemoryError(
+        f"{what} at once do not fit into memory ({error}).",
+        hint="Use a smaller or quantized model, a shorter history, or another device.",
+    )
+
+
+def _pass_over(model: PreTrainedModel, tree: PrefixTree, max_rows: int) -> tuple[Tensor, int]:
+    """The scores of all readings, one reading after the other, and how many forwards they took."""
+    config = model.config.get_text_config()
+    chunks = list(tree.chunks(max_rows, max(1, LOGITS // config.vocab_size)))
+    path = _Path(torch.empty(0, dtype=torch.long))
+    cache = Cache(layers=[_PathLayer.along(path) for _ in range(config.num_hidden_layers)])
+    rows = np.concatenate([reading.rows for reading in tree.readings])
+    tokens = np.concatenate([reading.tokens for reading in tree.readings])
+    by_row = np.argsort(rows, kind="stable")
+    rows, tokens = rows[by_row], tokens[by_row]
+    parts = []
+    for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+        path.keep = _places(chunk, following)
+        logits = _forward(model, tree, chunk, cache if len(chunks) > 1 else None)
+        read = slice(*np.searchsorted(rows, [chunk.start, chunk.end]))
+        which = torch.from_numpy(np.searchsorted(chunk.scored, rows[read])).to(logits.device)
+        next_tokens = torch.from_numpy(tokens[read]).to(logits.device)
+        parts.append(logits[which, next_tokens] - logits.logsumexp(-1)[which])
+    back = torch.from_numpy(np.argsort(by_row))
+    return torch.cat(parts)[back.to(parts[0].device)], len(chunks)
+
+
+def _places(chunk: Chunk, following: Chunk | None) -> Tensor:
+    """Where the next chunk's carried rows stand among this one's carried and own rows."""
+    if following is None:
+        return torch.empty(0, dtype=torch.long)
+    carried = following.carried
+    depth = np.arange(len(carried))  # a path holds one row a depth
+    places = np.where(carried < chunk.start, depth, len(chunk.carried) + carried - chunk.start)
+    return torch.from_numpy(places)
+
+
+def _forward(model: PreTrainedModel, tree: PrefixTree, chunk: Chunk, cache: Cache | None) -> Tensor:
+    """The chunk's logits at its scored rows, ``[scored, vocabulary]``, in fp32."""
+    rows = slice(chunk.start, chunk.end)
+    attention = TreeAttention.of(tree, chunk)
+    device = model.device
+    output = model(
+        input_ids=torch.from_numpy(tree.tokens[rows])[None].to(device),
+        position_ids=torch.from_numpy(tree.depths[rows])[None].to(device),
+        # A 4-D mask is taken as it is, so transformers builds none; the tree holds the real one.
+        attention_mask=torch.zeros(1, 1, 1, 1, device=device),
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=torch.from_numpy(chunk.scored - chunk.start).to(device),
+        tree=attention,
+    )
+    if attention.layers == 0:
+        raise ModelError(
+            f"{type(model).__name__} does not route its attention through the prefix tree.",
+            hint="Load it with attn_implementation='llmrec_tree'; models with an attention of "
+            "their own cannot share prefixes.",
+        )
+    logits: Tensor = output.logits[0].float()
+    return logits

@@ -1,0 +1,267 @@
+"""A causal language model of transformers, behind the one protocol."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from typing import cast
+
+import jinja2
+import numpy as np
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from llmrec.errors import ModelError, OptionError
+from llmrec.language_models import tree_attention
+from llmrec.language_models.loading import load_causal_lm
+from llmrec.language_models.prefix_scoring import out_of_memory, score_sequences
+from llmrec.language_models.protocol import Generated, LogProbs, ScoredSequence
+from llmrec.models.hardware import Placement
+from llmrec.prompting import Prompt
+from llmrec.records import Usage
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 8192
+"""Tokens a prompt may have where the model's configuration names no limit."""
+ROWS_ON_CPU = 1024
+"""Tokens forwarded at once on a CPU: matrix products gain nothing from more."""
+ROWS_ON_ACCELERATOR = 8192
+
+
+@dataclass(frozen=True)
+class TransformersModel:
+    """SmolLM2, Qwen, Llama, Gemma...: anything ``AutoModelForCausalLM`` loads that routes its
+    attention through transformers' attention interface.
+
+    Make one with `from_pretrained`. ``max_rows`` bounds the tokens forwarded at once, and with it
+    memory, in scoring.
+    """  # noqa: D205
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str
+    placement: Placement
+    max_rows: int
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        ref: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        quantization: str = "none",
+        max_rows: int | None = None,
+        progress: bool = False,
+    ) -> TransformersModel:
+        """Load a model by hub id, folder, ``.gguf`` file or packaged name.
+
+        Args:
+            ref: What to load; see `llmrec.models.resolve_model`.
+            device: ``cpu``, ``cuda``, ``mps``..., or None to choose.
+            dtype: ``float32``, ``bfloat16``, ``float16``, or None to choose for the device.
+            quantization: ``none``, ``nf4`` or ``int8``.
+            max_rows: Tokens forwarded at once, or None to choose for the device.
+            progress: Show bars on stderr while fetching and loading.
+
+        Raises:
+            ModelNotFoundError: The reference names nothing that can be had.
+            HardwareError: The device is not there.
+            OptionError: An argument has a value that is not allowed.
+        """
+        if max_rows is not None and max_rows < 1:
+            raise OptionError(f"max_rows={max_rows}: at least 1 is needed.")
+        loaded = load_causal_lm(
+            ref,
+            device=device,
+            dtype=dtype,
+            quantization=quantization,
+            attn_implementation=tree_attention.NAME,
+            progress=progress,
+        )
+        on_cpu = loaded.placement.device == "cpu"
+        return cls(
+            loaded.model,
+            loaded.tokenizer,
+            loaded.name,
+            loaded.revision,
+            loaded.placement,
+            max_rows or (ROWS_ON_CPU if on_cpu else ROWS_ON_ACCELERATOR),
+        )
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence the model was made for, in tokens."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else LONGEST
+
+    @cached_property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Texts that the tokenizer reads as control tokens."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(sorted(token.content for token in added if token.special))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of plain text: nothing added, and no text read as a control token."""
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])
+
+    def cut(self, text: str, n_tokens: int) -> str:
+        """The longest beginning of ``text`` that is at most ``n_tokens`` tokens long."""
+        # No readable text packs more characters into a token: the rest need not be tokenized.
+        text = text[: 64 * n_tokens]
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
+        offsets = encoded["offset_mapping"]
+        if len(offsets) <= n_tokens:
+            return text
+        # A character of several byte-level tokens spans them all: cut before it if it is split.
+        end = offsets[n_tokens][0]
+        return text[:end]
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt up to where the answer begins.
+
+        A chat prompt goes through the model's chat template; a model without one (a base model)
+        reads system and user text as paragraphs. A plain-text prompt is read as it is, after the
+        tokenizer's beginning-of-text token if it has one.
+        """
+        if prompt.text is None and self.tokenizer.chat_template:
+            return list(self.tokenizer(self._chat(prompt), add_special_tokens=False)["input_ids"])
+        text = prompt.text
+        if text is None:
+            text = "\n\n".join(part for part in (prompt.system, prompt.user) if part) + "\n\n"
+        bos = self.tokenizer.bos_token_id
+        starts_with_bos = bos is not None and self.tokenizer("a")["input_ids"][0] == bos
+        tokens = ([bos] if starts_with_bos else []) + self.encode(text)
+        # Even an empty prompt needs one token from which to score what follows.
+        return tokens or [bos if bos is not None else self.tokenizer.eos_token_id or 0]
+
+    def _chat(self, prompt: Prompt) -> str:
+        user = {"role": "user", "content": prompt.user}
+        turns = [{"role": "system", "content": prompt.system}, user] if prompt.system else [user]
+        try:
+            return self._apply_template(turns)
+        except jinja2.TemplateError:
+            # Gemma-style templates refuse a system turn: its text then opens the user's.
+            merged = {"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}
+            return self._apply_template([merged])
+
+    def _apply_template(self, turns: list[dict[str, str]]) -> str:
+        text = self.tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            date_string="1 January 2025",  # templates that print today's date would never repeat
+        )
+        return str(text)
+
+    def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
+        """Log-probabilities of the asked positions, through one prefix tree for all sequences.
+
+        Raises:
+            ModelError: A score is not a finite number, or the model cannot share prefixes.
+            OutOfMemoryError: Not even a small batch fits.
+        """
+        started = time.perf_counter()
+        with torch.inference_mode():
+            passed = score_sequences(self.model, sequences, max_rows=self.max_rows)
+        values = tuple(scores.double().cpu().numpy() for scores in passed.log_probs)
+        if not all(np.isfinite(scores).all() for scores in values):
+            raise ModelError(
+                f"{self.name} gave a score that is not a finite number "
+                f"(dtype {self.placement.dtype}, quantization {self.placement.quantization}).",
+                hint="Load it with dtype='float32', or without quantization.",
+            )
+        usage = Usage(
+            tokens_given=sum(len(sequence.tokens) - 1 for sequence in sequences),
+            tokens_forwarded=passed.rows,
+            forwards=passed.forwards,
+            seconds=time.perf_counter() - started,
+        )
+        fallbacks = {"batch_halved": passed.halvings} if passed.halvings else {}
+        return LogProbs(values, usage, fallbacks)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Generated:
+        """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
+
+        Raises:
+            OutOfMemoryError: Not even one prompt fits.
+        """
+        started = time.perf_counter()
+        encoded = [self.encode_prompt(prompt) for prompt in prompts]
+        set_seed(seed)
+        texts, forwards, halvings = [], 0, 0
+        size, done = len(encoded), 0
+        while done < len(encoded):
+            try:
+                answers = self._generate(encoded[done : done + size], max_new_tokens, temperature)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                if size == 1:
+                    raise out_of_memory("one prompt", error) from error
+                size, halvings = (size + 1) // 2, halvings + 1
+                continue
+            texts.extend(answers)
+            done, forwards = done + size, forwards + max(map(len, answers), default=0)
+        generated = sum(map(len, texts))
+        given = sum(map(len, encoded))
+        usage = Usage(given, given, generated, forwards, time.perf_counter() - started)
+        return Generated(
+            tuple(str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in texts),
+            usage,
+            {"batch_halved": halvings} if halvings else {},
+        )
+
+    def _generate(
+        self, prompts: list[list[int]], max_new_tokens: int, temperature: float
+    ) -> list[list[int]]:
+        """One padded batch, padding on the left; answers end before their end-of-text token."""
+        longest = max(map(len, prompts))
+        ends = self.model.generation_config.eos_token_id
+        ends = [ends] if isinstance(ends, int) else list(ends or [])
+        fill = self.tokenizer.pad_token_id
+        fill = fill if fill is not None else (ends[0] if ends else 0)
+        device = self.model.device
+        ids = torch.tensor([[fill] * (longest - len(p)) + p for p in prompts], device=device)
+        mask = torch.tensor(
+            [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device
+        )
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            pad_token_id=fill,
+            eos_token_id=ends or None,
+            do_sample=temperature > 0,
+            temperature=temperature or 1.0,
+        )
+        # transformers declares what generate() needs of a model as more than its models declare.
+        generate = cast("Callable[..., torch.Tensor]", self.model.generate)
+        with torch.inference_mode():
+            output = generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        stops = {*ends, fill}
+        return [
+            list(takewhile(lambda token: token not in stops, answer[longest:].tolist()))
+            for answer in output
+        ]
