@@ -96,7 +96,8 @@ class TransformersModel:
             loaded.model,
             loaded.tokenizer,
             loaded.name,
-            loaded.revision,
+            # Scores of a quantized model are not those of the weights it was made from.
+            loaded.revision if quantization == "none" else f"{loaded.revision}+{quantization}",
             loaded.placement,
             max_rows or (ROWS_ON_CPU if on_cpu else ROWS_ON_ACCELERATOR),
         )

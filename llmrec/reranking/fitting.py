@@ -1,0 +1,128 @@
+"""Lists to fit fusion weights on, from an index alone: each user's last interaction is foretold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tqdm import tqdm
+
+from llmrec.catalog import Catalog, leave_one_out
+from llmrec.errors import OptionError
+from llmrec.records import Candidate, User
+from llmrec.reranking.reranker import Reranker, signal_table
+from llmrec.reranking.score_fusion import SignalList
+from llmrec.retrieval import Index, Retriever
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutList:
+    """What the retriever proposes to a user whose last interaction it does not know.
+
+    ``target`` is the place of that interaction's item among the candidates, from 0.
+    """
+
+    user: User
+    candidates: tuple[Candidate, ...]
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutLists:
+    """Lists in which the target was retrieved, and the index that knows no target.
+
+    ``tried`` counts the users that were looked at for them.
+    """
+
+    index: Index
+    lists: tuple[HeldOutList, ...]
+    tried: int
+
+
+def hold_out_last(
+    index: Index, *, candidates: int = 100, users: int | None = None, seed: int = 0
+) -> HeldOutLists:
+    """Hold out every user's last interaction and retrieve each one's candidates without it.
+
+    None of the held-out rows counts in any history or popularity. A user qualifies with at least
+    four items; an item met more than once counts at the first meeting.
+
+    Args:
+        index: Whose users; it is not changed.
+        candidates: How many to retrieve for a user.
+        users: Stop at so many lists, the users drawn by ``seed``; None takes all.
+        seed: Seed of the draw.
+
+    Raises:
+        OptionError: A number is below 1, or the target was retrieved for nobody.
+    """
+    for name, value in (("candidates", candidates), ("users", users)):
+        if value is not None and value < 1:
+            raise OptionError(f"{name} is {value}.", hint="Give 1 or more.")
+    catalog = Catalog(index.items, index.interactions)
+    split = leave_one_out(catalog, min_train=2)
+    targets = {user_id: row.item_id for user_id, row in split.test.items()}
+    known = replace(
+        index,
+        # A user's row before the last one is the newest of those left, and ties keep this order.
+        interactions=(*split.train, *split.validation.values()),
+        reviews=tuple(
+            review
+            for review in index.reviews
+            if targets.get(review.user_id or "") != review.item_id
+        ),
+    )
+    drawn = [sorted(targets)[i] for i in np.random.default_rng(seed).permutation(len(targets))]
+    lists: list[HeldOutList] = []
+    tried = 0
+    for held in _retrieved(known, drawn, targets, candidates):
+        tried += 1
+        if held is not None:
+            lists.append(held)
+        if len(lists) == users:
+            break
+    if not lists:
+        raise OptionError(
+            f"No list to fit weights on: of {len(targets):,} users with four items or more, the "
+            f"last one's item is among the {candidates} retrieved for nobody.",
+            hint="Ask for more candidates; without such users the zero-shot weights serve.",
+        )
+    return HeldOutLists(known, tuple(lists), tried)
+
+
+def signal_lists(
+    reranker: Reranker, name: str, lists: Sequence[HeldOutList], *, progress: bool = False
+) -> tuple[SignalList, ...]:
+    """Ask the language model about every list.
+
+    Args:
+        reranker: Made with the index that knows no target.
+        name: What the language model's scores are called among the signals.
+        lists: Of :func:`hold_out_last`.
+        progress: Show a bar on stderr, where that is a terminal.
+    """
+    bar = tqdm(lists, desc="Asking the model", unit="user", disable=None if progress else True)
+    return tuple(
+        SignalList(
+            {
+                **signal_table(held.candidates),
+                name: reranker.judge(held.user, held.candidates).scores,
+            },
+            held.target,
+        )
+        for held in bar
+    )
+
+
+def _retrieved(
+    known: Index, user_ids: Sequence[str], targets: dict[str, str], k: int
+) -> Iterator[HeldOutList | None]:
+    """Retrieve for one user after another; None where the target is not among the candidates."""
+    retriever = Retriever(known)
+    for user_id in user_ids:
+        user = known.user(user_id)
+        found = retriever.retrieve(user, k)
+        place = [candidate.item_id for candidate in found]
+        target = targets[user_id]
+        yield HeldOutList(user, found, place.index(target)) if target in place else None

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec.language_models import Generated, LogProbs, ScoredSequence, TransformersModel
+from llmrec.prompting import Prompt
+from llmrec.records import Interaction, Item, Usage, User
+from llmrec.retrieval import Index
+
+FILMS = ("Alien", "Aliens", "Amélie", "Brazil", "Casablanca", "Diva", "Eraserhead", "Fargo")
+
+
+@dataclass
+class ByteModel:
+    """A model of bytes with set scores: for fusion and fallbacks, where no real one is needed.
+
+    ``score`` gives the log-probability of a token after what stands before it.
+    """
+
+    score: Callable[[tuple[int, ...], int], float] = lambda _before, _token: -1.0
+    name: str = "bytes"
+    revision: str = "0"
+    max_length: int = 4096
+    special_tokens: tuple[str, ...] = ()
+    asked: list[ScoredSequence] = field(default_factory=list)
+
+    def encode(self, text: str) -> list[int]:
+        # Words for labels need to be one token: they stand above the bytes.
+        word = text.strip().lower()
+        return [256 + (word == "no")] if word in {"yes", "no"} else list(text.encode())
+
+    def cut(self, text: str, n_tokens: int) -> str:
+        return text.encode()[:n_tokens].decode(errors="ignore")
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        return list((prompt.text or f"{prompt.system}\n{prompt.user}").encode())
+
+    def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
+        self.asked.extend(sequences)
+        values = tuple(
+            np.array([self.score(s.tokens[:i], s.tokens[i]) for i in range(s.start, len(s.tokens))])
+            for s in sequences
+        )
+        return LogProbs(values, Usage(forwards=1))
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Generated:
+        raise AssertionError("reranking generates nothing")
+
+
+@pytest.fixture
+def index() -> Index:
+    items = {
+        f"i{n}": Item(f"i{n}", title, f"A film called {title}.") for n, title in enumerate(FILMS)
+    }
+    rows = [("u1", "i0"), ("u1", "i3"), ("u2", "i1"), ("u2", "i0"), ("u3", "i7")]
+    history = tuple(Interaction(user, item, 5.0, n) for n, (user, item) in enumerate(rows))
+    vectors = np.eye(len(items), 4, dtype=np.float32) + 0.1
+    return Index(items, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), history)
+
+
+@pytest.fixture
+def user(index: Index) -> User:
+    return index.user("u1")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder: Path) -> TransformersModel:
+    return TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmrec.errors import OptionError, PromptError, UnknownItemError
+from llmrec.language_models import TransformersModel
+from llmrec.records import Candidate, Status, User
+from llmrec.reranking import (
+    ZERO_SHOT_WEIGHTS,
+    Judgement,
+    Likelihood,
+    Question,
+    Reranker,
+    retrieval_ranking,
+)
+from llmrec.retrieval import Index, Retriever
+from tests.reranking.conftest import ByteModel
+
+
+class Scripted:
+    """A strategy with set scores."""
+
+    name, key = "scripted", "scripted/1"
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = scores
+
+    def judge(self, model: object, question: Question) -> Judgement:
+        return Judgement(np.array(self.scores[: len(question.candidates)]))
+
+
+def candidates(*ids: str) -> list[Candidate]:
+    return [Candidate(item_id, -float(n)) for n, item_id in enumerate(ids)]
+
+
+ONLY = {"retrieval": 0.0, "scripted": 1.0}
+
+
+def test_the_model_orders_and_both_ranks_are_kept(index: Index, user: User) -> None:
+    reranker = Reranker(ByteModel(), index, strategy=Scripted([1, 3, 2]), weights=ONLY)
+    ranking = reranker.rerank(user, candidates("i1", "i2", "i4"))
+    assert ranking.item_ids == ("i2", "i4", "i1")
+    assert [item.retrieval_rank for item in ranking.items] == [2, 3, 1]
+    assert [item.rank for item in ranking.items] == [1, 2, 3]
+    assert ranking.items[0].signals == {"retrieval": -1.0, "scripted": 3.0}
+    assert ranking.weights == ONLY
+    assert ranking.fallbacks == {}
+
+
+def test_what_could_not_be_judged_keeps_its_order_behind_and_is_counted(
+    index: Index, user: User
+) -> None:
+    nan = float("nan")
+    reranker = Reranker(ByteModel(), index, strategy=Scripted([nan, 1, nan, 2]), weights=ONLY)
+    ranking = reranker.rerank(user, candidates("i1", "i2", "i4", "i5"))
+    assert ranking.item_ids == ("i5", "i2", "i1", "i4")
+    assert [item.status for item in ranking.items] == [Status.SCORED] * 2 + [Status.UNSCORED] * 2
+    assert [item.score is None for item in ranking.items] == [False, False, True, True]
+    assert ranking.fallbacks == {"unscored": 2}
+
+
+def test_equal_scores_keep_retrieval_order(index: Index, user: User) -> None:
+    reranker = Reranker(ByteModel(), index, strategy=Scripted([0, 0, 0]), weights=ONLY)
+    assert reranker.rerank(user, candidates("i5", "i1", "i4")).item_ids == ("i5", "i1", "i4")
+
+
+scores = st.floats(-50, 50) | st.just(float("nan"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations([f"i{n}" for n in range(8)]), st.lists(scores, min_size=8, max_size=8))
+def test_a_ranking_is_always_a_permutation_of_what_was_given(
+    index: Index, order: list[str], values: list[float]
+) -> None:
+    reranker = Reranker(ByteModel(), index, strategy=Scripted(values), weights=ONLY)
+    given_candidates = candidates(*order)
+    ranking = reranker.rerank(User("new"), given_candidates)
+    assert sorted(ranking.item_ids) == sorted(order)
+    assert [c.item_id for c in given_candidates] == order
+    assert [item.rank for item in ranking.items] == list(range(1, 9))
+
+
+def test_one_candidate_is_a_ranking_of_one(index: Index, user: User) -> None:
+    ranking = Reranker(ByteModel(), index).rerank(user, candidates("i2"))
+    assert ranking.item_ids == ("i2",)
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ((), OptionError, "no candidates"),
+        (("i1", "i1"), OptionError, "more than once: i1"),
+        (("i1", "i99"), UnknownItemError, "'i99'"),
+    ],
+)
+def test_bad_candidate_lists_are_refused(
+    index: Index, user: User, ids: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    model = ByteModel()
+    with pytest.raises(error, match=message):
+        Reranker(model, index).rerank(user, candidates(*ids))
+    assert model.asked == []
+
+
+def test_a_seen_candidate_may_be_asked_for(index: Index, user: User) -> None:
+    assert Reranker(ByteModel(), index).rerank(user, candidates("i0", "i2")).items[0].score
+
+
+def test_a_cold_start_is_said(index: Index) -> None:
+    ranking = Reranker(ByteModel(), index).rerank(User("new"), candidates("i1", "i2"))
+    assert ranking.fallbacks["cold_start"] == 1
+
+
+def test_weights_come_from_the_argument_then_the_index_then_zero_shot(
+    index: Index, user: User
+) -> None:
+    retrieved = Retriever(index).retrieve(user, 3)
+    names = ("content", "popularity", "likelihood")
+    plain = Reranker(ByteModel(), index)
+    assert plain.rerank(user, retrieved).weights == {n: ZERO_SHOT_WEIGHTS[n] for n in names}
+    fitted = dict.fromkeys(names, 0.5)
+    fitted_index = index.with_weights(plain.weights_key, fitted)
+    assert Reranker(ByteModel(), fitted_index).rerank(user, retrieved).weights == fitted
+    mine = dict.fromkeys(names, 0.1)
+    assert Reranker(ByteModel(), fitted_index, weights=mine).rerank(user, retrieved).weights == mine
+
+
+def test_fitted_weights_serve_only_what_they_were_fitted_for(index: Index, user: User) -> None:
+    retrieved = Retriever(index).retrieve(user, 3)
+    key = Reranker(ByteModel(), index).weights_key
+    fitted_index = index.with_weights(key, {"content": 9.0, "popularity": 9.0, "likelihood": 9.0})
+    other = Reranker(ByteModel(), fitted_index, template="likelihood/titles")
+    assert other.rerank(user, retrieved).weights["likelihood"] == ZERO_SHOT_WEIGHTS["likelihood"]
+
+
+def test_a_missing_weight_is_named(index: Index, user: User) -> None:
+    reranker = Reranker(ByteModel(), index, weights={"retrieval": 1.0})
+    with pytest.raises(OptionError, match="no weight for likelihood"):
+        reranker.rerank(user, candidates("i1", "i2"))
+
+
+def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> None:
+    with pytest.raises(OptionError, match=r"'likelyhood'.*Did you mean 'likelihood'"):
+        Reranker(ByteModel(), index, strategy="likelyhood")
+    with pytest.raises(PromptError, match="is for the strategy pointwise"):
+        Reranker(ByteModel(), index, template="pointwise/plain-list")
+    with pytest.raises(OptionError, match="beside a strategy"):
+        Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
+
+
+def test_without_a_model_the_retrieval_order_stands(user: User) -> None:
+    ranking = retrieval_ranking(user, candidates("i1", "i2"))
+    assert ranking.item_ids == ("i1", "i2")
+    assert {item.status for item in ranking.items} == {Status.NOT_ASKED}
+
+
+def test_the_same_input_gives_the_same_ranking(
+    index: Index, user: User, smollm2: TransformersModel
+) -> None:
+    retrieved = Retriever(index).retrieve(user, 5)
+    first = Reranker(smollm2, index).rerank(user, retrieved)
+    second = Reranker(smollm2, index).rerank(user, retrieved)
+    assert first.items == second.items
+    assert first.usage.tokens_forwarded < first.usage.tokens_given

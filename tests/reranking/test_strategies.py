@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec.errors import ModelError, OptionError, PromptTooLongError
+from llmrec.language_models import TransformersModel
+from llmrec.prompting import Budget, load_template, render_prompts
+from llmrec.records import Interaction, Item, User
+from llmrec.reranking import Likelihood, Pointwise, Question
+from llmrec.reranking.pointwise import label_tokens
+from llmrec.retrieval import Index
+from tests.reranking.conftest import ByteModel
+
+DAY, BIKE = "Seven Days in May", "A Guide to Bicycle Repair"
+FILMS = ["Jaws", "Jurassic Park", "E.T. the Extra-Terrestrial", "Raiders of the Lost Ark"]
+
+
+def question(titles: list[str], history: list[str]) -> Question:
+    items = {str(n): Item(str(n), title) for n, title in enumerate([*history, *titles])}
+    seen = tuple(Interaction("u", str(n), 5.0, n) for n in range(len(history)))
+    candidates = tuple(items[str(n)] for n in range(len(history), len(items)))
+    return Question(User("u", seen), candidates, items)
+
+
+def whole(model: TransformersModel, prompt: list[int], after: list[int]) -> float:
+    """Sum of log-probabilities by an ordinary forward, without the engine."""
+    with torch.inference_mode():
+        logits = model.model(input_ids=torch.tensor([[*prompt, *after]])).logits[0]
+    log_probs = logits.log_softmax(-1)
+    return sum(float(log_probs[len(prompt) - 1 + i, token]) for i, token in enumerate(after))
+
+
+def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: TransformersModel) -> None:
+    asked = question(["Close Encounters", BIKE], FILMS)
+    judged = Likelihood(prior_weight=0).judge(smollm2, asked)
+    rendered = render_prompts(
+        load_template("likelihood/list"),
+        user=asked.user,
+        items=asked.items,
+        candidates=(),
+        tokenizer=smollm2,
+    )
+    text = rendered.prompts[0].text
+    assert text is not None
+    assert text.endswith("\n- ")
+    prompt = smollm2.encode(text.removesuffix(" "))
+    for score, title in zip(judged.scores, ["Close Encounters", BIKE], strict=True):
+        assert score == pytest.approx(whole(smollm2, prompt, smollm2.encode(f" {title}")), abs=1e-3)
+
+
+def test_likelihood_follows_the_history(smollm2: TransformersModel) -> None:
+    repairs = ["Home Plumbing Basics", "The Complete Book of Carpentry", "Wiring a House"]
+    titles = ["Indiana Jones and the Temple of Doom", BIKE]
+    after_films = Likelihood().judge(smollm2, question(titles, FILMS)).scores
+    after_repairs = Likelihood().judge(smollm2, question(titles, repairs)).scores
+    assert after_films[0] - after_films[1] > after_repairs[0] - after_repairs[1]
+
+
+def test_chat_likelihood_shares_the_prompt_once(smollm2: TransformersModel) -> None:
+    strategy = Likelihood(load_template("likelihood/chat-next"), prior_weight=0)
+    judged = strategy.judge(smollm2, question([DAY, BIKE], FILMS))
+    assert judged.usage.tokens_forwarded < 0.6 * judged.usage.tokens_given
+
+
+def test_the_prior_is_asked_once_a_title_and_subtracted() -> None:
+    model = ByteModel(score=lambda before, token: -1.0 - (token == ord("J")) * len(before) / 100)
+    asked = question(["Jaws", "Diva"], ["Alien"])
+    plain = Likelihood(prior_weight=0).judge(model, asked).scores
+    corrected = Likelihood(prior_weight=1)
+    first = corrected.judge(model, asked).scores
+    before = len(model.asked)
+    again = corrected.judge(model, asked).scores
+    assert len(model.asked) - before == 2
+    assert first.tolist() == again.tolist()
+    assert first[1] == pytest.approx(0)
+    assert first[0] != plain[0]
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0, [-5.0, -7.0]), (1, [-1.0, -1.0])])
+def test_length_correction(power: float, expected: list[float]) -> None:
+    strategy = Likelihood(prior_weight=0, length_power=power)
+    scores = strategy.judge(ByteModel(), question(["Jaws", "Brazil"], ["Alien"])).scores
+    assert scores.tolist() == pytest.approx(expected)  # five and seven bytes with the space
+
+
+def test_a_title_that_says_nothing_cannot_be_judged() -> None:
+    scores = Likelihood().judge(ByteModel(), question(["Jaws", "\u200b"], ["Alien"])).scores
+    assert np.isfinite(scores[0])
+    assert np.isnan(scores[1])
+
+
+@pytest.mark.parametrize("title", ["挪威的森林", "مئة عام من العزلة", "🎬🍿", "x" * 100_000])
+def test_any_script_and_any_length_is_scored(smollm2: TransformersModel, title: str) -> None:
+    scores = Likelihood().judge(smollm2, question([title, "Jaws"], FILMS)).scores
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("settings", [{"prior_weight": -1}, {"length_power": float("inf")}])
+def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match=next(iter(settings))):
+        Likelihood(**settings)  # type: ignore[arg-type]
+
+
+def test_pointwise_is_the_log_odds_of_all_single_token_spellings(
+    smollm2: TransformersModel,
+) -> None:
+    asked = question([DAY], FILMS)
+    judged = Pointwise().judge(smollm2, asked)
+    rendered = render_prompts(
+        load_template("pointwise/plain-list"),
+        user=asked.user,
+        items=asked.items,
+        candidates=asked.candidates,
+        tokenizer=smollm2,
+    )
+    prompt = smollm2.encode_prompt(rendered.prompts[0])
+    with torch.inference_mode():
+        last = smollm2.model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    yes = last[list(label_tokens(smollm2, "Yes"))].logsumexp(0)
+    no = last[list(label_tokens(smollm2, "No"))].logsumexp(0)
+    assert judged.scores[0] == pytest.approx(float(yes - no), abs=1e-3)
+
+
+def test_labels_are_all_their_spellings_once(smollm2: TransformersModel) -> None:
+    spelled = {smollm2.tokenizer.decode([token]) for token in label_tokens(smollm2, "Yes")}
+    assert {"Yes", " Yes", "yes", " yes"} <= spelled
+
+
+def test_a_tokenizer_without_the_label_is_refused() -> None:
+    with pytest.raises(ModelError, match="no single token for 'Maybe'"):
+        label_tokens(ByteModel(), "Maybe")
+
+
+@pytest.mark.parametrize(("strategy", "room"), [(Likelihood(), 150), (Pointwise(), 360)])
+def test_a_history_that_does_not_fit_is_shortened_and_counted(
+    strategy: Likelihood | Pointwise, room: int, index: Index
+) -> None:
+    history = tuple(Interaction("u", f"i{n % 8}", 5.0, n) for n in range(20))
+    asked = Question(User("u", history), (index.items["i2"],), index.items)
+    model = ByteModel()
+    model.max_length = room
+    judged = strategy.judge(model, asked)
+    assert judged.fallbacks["history_shortened"] > 0
+    assert all(len(sequence.tokens) <= model.max_length for sequence in model.asked)
+
+
+@pytest.mark.parametrize("strategy", [Likelihood(), Pointwise()])
+def test_a_model_too_small_for_the_template_is_a_clear_error(
+    strategy: Likelihood | Pointwise, user: User, index: Index
+) -> None:
+    model = ByteModel()
+    model.max_length = 40
+    asked = Question(user, (index.items["i2"],), index.items, Budget(title=8))
+    with pytest.raises(PromptTooLongError, match=strategy.template.name):
+        strategy.judge(model, asked)
