@@ -1,0 +1,100 @@
+"""What the MovieLens evaluations share: the data, the split, and scores kept as they come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec import Catalog, Index, Reranker, Retriever, TextEncoder, User
+from llmrec.catalog import ColumnMap, Split, TableMap, leave_one_out
+from llmrec.evaluation import training_catalog
+from llmrec.records import Usage
+
+# Counts of ratings hold the test rows, picture sources follow popularity, ids say nothing.
+LEAKS = ("n_ratings", "n_reviews", "image_source", "imdb_id", "tmdb_id")
+
+
+@dataclass(frozen=True)
+class MovieLens:
+    """The catalogue, its leave-one-out split by time, and an index of the training rows alone."""
+
+    catalog: Catalog
+    split: Split
+    index: Index
+
+
+def load(folder: Path) -> MovieLens:
+    """Read, split and embed; popularity, histories and reviews of the index are training rows."""
+    columns = ColumnMap(items=TableMap(ignore=LEAKS))
+    catalog = Catalog.from_folder(folder, columns=columns)
+    split = leave_one_out(catalog)
+    encoder = TextEncoder.from_pretrained()
+    index = Index.build(training_catalog(catalog, split), encoder, progress=True)
+    return MovieLens(catalog, split, index)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A user, the items to order, and where among them the target stands."""
+
+    user: User
+    item_ids: tuple[str, ...]
+    target: int
+
+
+def retrieval_signals(
+    retriever: Retriever, asked: Sequence[Asked]
+) -> dict[str, NDArray[np.float64]]:
+    """Each signal and the retriever's own score, float64 [users, items], in the lists' order."""
+    table: dict[str, list[list[float]]] = {"content": [], "popularity": [], "score": []}
+    for entry in asked:
+        found = {c.item_id: c for c in retriever.candidates(entry.user, entry.item_ids)}
+        ordered = [found[item_id] for item_id in entry.item_ids]
+        table["score"].append([candidate.score for candidate in ordered])
+        for name in ("content", "popularity"):
+            table[name].append([candidate.signals[name] for candidate in ordered])
+    return {name: np.array(rows) for name, rows in table.items()}
+
+
+class KeptScores:
+    """A language model's scores, one JSON line a list, so that a killed run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.known: dict[str, dict[str, Any]] = {}
+        for line in path.read_text().splitlines() if path.exists() else ():
+            if line.endswith("}"):  # the last line of a killed run may be cut
+                entry = json.loads(line)
+                self.known[entry["key"]] = entry
+
+    def judge(
+        self, reranker: Reranker, retriever: Retriever, asked: Asked
+    ) -> tuple[list[float], Usage]:
+        """Scores in the order of ``asked.item_ids``; asked of the model only where not kept."""
+        content = [reranker.weights_key, reranker.index.fingerprint, repr(reranker.budget)]
+        content += [asked.user.user_id, str(len(asked.user.history)), *asked.item_ids]
+        key = hashlib.sha256("\0".join(content).encode()).hexdigest()
+        if key not in self.known:
+            candidates = {c.item_id: c for c in retriever.candidates(asked.user, asked.item_ids)}
+            judged = reranker.judge(asked.user, [candidates[i] for i in asked.item_ids])
+            usage = judged.usage
+            entry = {
+                "key": key,
+                "scores": judged.scores.tolist(),
+                "usage": [usage.tokens_given, usage.tokens_forwarded, usage.forwards],
+                "seconds": usage.seconds,
+            }
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.known[key] = entry
+        entry = self.known[key]
+        given, forwarded, forwards = entry["usage"]
+        return entry["scores"], Usage(given, forwarded, 0, forwards, entry["seconds"])
