@@ -9,8 +9,9 @@ Prompts of 300 shared and 60 own tokens, 20 and 100 of them, are scored for Yes 
 - sentence-transformers' CrossEncoder with LogitScore on the same model and the same text, with that
   same batch size,
 and a dense prefill of as many tokens as the tree has, in rows of 60, gives the practical limit. The
-ways take turns, and each ratio is of medians. Memory is the peak, after
-loading, of a fresh process that scores 20, and of one that scores 2,000, candidates (Linux only). Writes results/benchmark_engine.json.
+ways take turns, and each ratio is of medians. Memory is the peak, after loading, of a fresh process
+that scores 20, and of one that scores 2,000, candidates (Linux only). Writes
+results/benchmark_engine.json.
 """
 
 from __future__ import annotations
