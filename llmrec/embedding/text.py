@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from llmrec.catalog.attributes import readable_attributes
 from llmrec.embedding.cache import VectorCache
 from llmrec.errors import ModelError
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
-from llmrec.records import AttributeValue, Item
+from llmrec.records import Item
 
 logger = logging.getLogger(__name__)
 
@@ -179,12 +180,11 @@ class TextEncoder:
 def item_text(item: Item) -> str:
     """Write an item as the text that is embedded: title, attributes, description, a line each.
 
-    Attributes read ``name: a, b`` in the order of the file. An encoder reads only so many tokens,
-    so the short fields stand before the long one.
+    Attributes worth reading are written ``name: a, b`` in the order of the file. An encoder reads
+    only so many tokens, so the short fields stand before the long one.
     """
-    attributes = [f"{name}: {_plain(value)}" for name, value in item.attributes.items()]
+    attributes = [
+        f"{name}: {', '.join(values)}"
+        for name, values in readable_attributes(item.attributes).items()
+    ]
     return "\n".join(part for part in (item.title, *attributes, item.description) if part)
-
-
-def _plain(value: AttributeValue) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -10,9 +10,10 @@ from llmrec.prompting import sandbox
 from llmrec.prompting.budget import Budget, TextTokenizer, field_text
 from llmrec.prompting.neutralise import contains_token
 from llmrec.prompting.prompt import Prompt, Rendered
-from llmrec.prompting.shown import ShownHistoryItem, ShownItem, ShownUser, liked
+from llmrec.prompting.shown import ShownHistoryItem, ShownItem, ShownUser
 from llmrec.prompting.templates import Template
 from llmrec.records import Item, Review, User
+from llmrec.retrieval import liked
 
 _WHEN = {
     "item": "`item` is there where a template is asked once for each candidate.",

@@ -7,21 +7,14 @@ retrieval score, no rank, no rating of a candidate, no review that the user wrot
 
 from __future__ import annotations
 
-import math
-import re
-import statistics
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+from llmrec.catalog.attributes import readable_attributes, value_text
 from llmrec.prompting.budget import Budget, TextTokenizer, field_text
-from llmrec.records import AttributeValue, Interaction, Item, Review, User
+from llmrec.records import AttributeValue, Item, Review, User
 
 _REVIEWS = 2
-# Columns for machines, and counts that tell how popular an item is in data not to be looked at.
-_NOT_FOR_READING = re.compile(
-    r"(?:^|_)(?:ids?|isbn|urls?|uri|link|image|video|source)$|^(?:n|num)_|_count$", re.IGNORECASE
-)
-_CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")
 
 
 class ShownItem:
@@ -58,7 +51,7 @@ class ShownItem:
     def attributes(self) -> dict[str, str]:
         """Every attribute by its column name, as text."""
         return {
-            name: field_text(_plain(value), self._budget.attributes, self._tokenizer)
+            name: field_text(value_text(value), self._budget.attributes, self._tokenizer)
             for name, value in self._item.attributes.items()
         }
 
@@ -123,44 +116,14 @@ FIELDS: Mapping[type, tuple[str, ...]] = {
 """What a template may read of each."""
 
 
-def liked(history: Sequence[Interaction]) -> tuple[bool, ...]:
-    """Say of each interaction whether it speaks for its item.
-
-    Data sets rate in different units, so users are measured by themselves: a rating counts as
-    liked from the user's own median up, or from 60 % of the user's own highest. An interaction
-    without a rating counts as liked.
-    """
-    ratings = [known for row in history if (known := _known(row.rating)) is not None]
-    if not ratings:
-        return (True,) * len(history)
-    enough = min(statistics.median(ratings), 0.6 * max(ratings))
-    known_ratings = (_known(row.rating) for row in history)
-    return tuple(rating is None or rating >= enough for rating in known_ratings)
-
-
-def _known(rating: float | None) -> float | None:
-    return None if rating is None or math.isnan(rating) else rating
-
-
 def _number(value: float) -> float:
     """Give whole numbers without ``.0``, as people write them."""
     return int(value) if float(value).is_integer() else value
 
 
-def _plain(value: AttributeValue) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else str(_number(value))
-
-
 def _line(attributes: Mapping[str, AttributeValue], n_tokens: int, tokenizer: TextTokenizer) -> str:
-    readable = (
-        f"{name.replace('_', ' ')}: {text}"
-        for name, value in attributes.items()
-        if not _NOT_FOR_READING.search(name)
-        and (text := _plain(value)).strip()
-        and not all(_CODE.fullmatch(part) for part in text.split(", "))
+    told = (
+        f"{name.replace('_', ' ')}: {', '.join(values)}"
+        for name, values in readable_attributes(attributes).items()
     )
-    return field_text("; ".join(readable), n_tokens, tokenizer)
+    return field_text("; ".join(told), n_tokens, tokenizer)

@@ -17,7 +17,7 @@ from llmrec.prompting import sandbox, structure
 DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "pointwise": "pointwise/plain-list",
-        "likelihood": "likelihood/list",
+        "likelihood": "likelihood/numbered",
         "explain": "explain/plain",
     }
 )

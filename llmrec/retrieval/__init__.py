@@ -6,6 +6,7 @@ from llmrec.retrieval.filters import Equals, Filter, OneOf, Range, filter_mask, 
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.retriever import Retriever
 from llmrec.retrieval.standardise import standardise
+from llmrec.retrieval.taste import liked
 
 __all__ = [
     "Equals",
@@ -15,6 +16,7 @@ __all__ = [
     "Range",
     "Retriever",
     "filter_mask",
+    "liked",
     "parse_filter",
     "standardise",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Sequence
+
 import numpy as np
 
-from llmrec.records import User
+from llmrec.records import Interaction, User
 
 DISLIKED_WEIGHT = 0.5
 """What a disliked item weighs beside a liked one: that it was chosen says something too.
@@ -16,8 +20,6 @@ It was chosen on the same interactions as the retriever's defaults.
 def history_weights(user: User, half_life: float) -> np.ndarray:
     """Weigh the items of a history: recent ones most, disliked ones half.
 
-    Disliked is what the user rated below his or her own mean; an item without a rating is liked.
-
     Args:
         user: With a history.
         half_life: After how many later interactions a weight has halved.
@@ -26,12 +28,28 @@ def history_weights(user: User, half_life: float) -> np.ndarray:
         float64 [n_history], the last interaction's weight 1 where it is liked.
     """
     ages = np.arange(len(user.history))[::-1]
-    ratings = np.array([np.nan if entry.rating is None else entry.rating for entry in user.history])
-    rated = ~np.isnan(ratings)
-    # A comparison with NaN is false: what is not rated is not disliked.
-    disliked = ratings < (ratings[rated].mean() if rated.any() else np.nan)
-    weights: np.ndarray = np.where(disliked, DISLIKED_WEIGHT, 1.0) * 0.5 ** (ages / half_life)
+    opinions = np.where(liked(user.history), 1.0, DISLIKED_WEIGHT)
+    weights: np.ndarray = opinions * 0.5 ** (ages / half_life)
     return weights
+
+
+def liked(history: Sequence[Interaction]) -> tuple[bool, ...]:
+    """Say of each interaction whether it speaks for its item.
+
+    Data sets rate in different units, so users are measured by themselves: a rating counts as
+    liked from the user's own median up, or from 60 % of the user's own highest. An interaction
+    without a rating counts as liked.
+    """
+    ratings = [known for row in history if (known := _known(row.rating)) is not None]
+    if not ratings:
+        return (True,) * len(history)
+    enough = min(statistics.median(ratings), 0.6 * max(ratings))
+    known_ratings = (_known(row.rating) for row in history)
+    return tuple(rating is None or rating >= enough for rating in known_ratings)
+
+
+def _known(rating: float | None) -> float | None:
+    return None if rating is None or math.isnan(rating) else rating
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

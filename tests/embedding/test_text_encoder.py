@@ -118,15 +118,15 @@ def test_an_encoder_that_returns_something_else_is_named(answer: np.ndarray) -> 
         TextEncoder(Stubborn(answer), "stubborn").encode(["a"])
 
 
-def test_the_text_of_an_item_is_title_attributes_description() -> None:
+def test_the_text_of_an_item_is_title_readable_attributes_description() -> None:
     item = Item(
         "7",
         title="Blue Kettle",
         description="Boils water.",
-        attributes={"material": ("steel", "glass"), "price": 24.5, "in_stock": True},
+        attributes={"material": ("steel", "glass"), "price": 24.5, "in_stock": True, "n_sold": 9},
     )
     assert item_text(item) == (
-        "Blue Kettle\nmaterial: steel, glass\nprice: 24.5\nin_stock: True\nBoils water."
+        "Blue Kettle\nmaterial: steel, glass\nprice: 24.5\nin_stock: yes\nBoils water."
     )
 
 

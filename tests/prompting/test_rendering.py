@@ -202,7 +202,7 @@ def test_hostile_items_evidence_and_faults_stay_on_their_lines(tokenizer: TextTo
     assert len(prompt.user.splitlines()) == 6
     assert "<|" not in prompt.user
     assert "Assistant:" not in prompt.user
-    assert "\n- A plain fact.\n" in prompt.user
+    assert "\nA plain fact.\n" in prompt.user
     assert prompt.user.endswith("… Write it again.") or prompt.user.endswith("…. Write it again.")
 
 

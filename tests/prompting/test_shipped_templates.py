@@ -86,17 +86,16 @@ EXPECTED = {
     ),
     "explain/plain": Prompt(
         system=(
-            "You explain recommendations. Write one to three short sentences to the user, "
-            "with what the evidence says and nothing else. Name no title that is not in "
-            "the evidence."
+            'You tell a reader why an item may suit them. You write to them as "you", in one or '
+            "two short sentences, with the facts given and nothing else."
         ),
         user=(
-            "Evidence:\n"
-            "- Blue Kite is a kite.\n"
-            "- You rated Red Kite 5.\n"
+            "Facts:\n"
+            "Blue Kite is a kite.\n"
+            "You rated Red Kite 5.\n"
             "\n"
-            'Why do we recommend "Blue Kite" to this user?\n'
-            "Your last answer was not accepted: it named Green Kite. Write it again."
+            'Write one or two sentences that begin with: You may like "Blue Kite" because\n'
+            "Do not repeat this mistake: it named Green Kite."
         ),
     ),
     "explain/what-others-say": Prompt(

@@ -36,7 +36,7 @@ def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: Transform
     asked = question(["Close Encounters", BIKE], FILMS)
     judged = Likelihood(prior_weight=0).judge(smollm2, asked)
     rendered = render_prompts(
-        load_template("likelihood/list"),
+        load_template("likelihood/numbered"),
         user=asked.user,
         items=asked.items,
         candidates=(),
@@ -44,7 +44,7 @@ def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: Transform
     )
     text = rendered.prompts[0].text
     assert text is not None
-    assert text.endswith("\n- ")
+    assert text.endswith("\n5. ")
     prompt = smollm2.encode(text.removesuffix(" "))
     for score, title in zip(judged.scores, ["Close Encounters", BIKE], strict=True):
         assert score == pytest.approx(whole(smollm2, prompt, smollm2.encode(f" {title}")), abs=1e-3)

@@ -1,0 +1,50 @@
+"""Which attributes tell a reader something, and how their values read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from llmrec.records import AttributeValue
+
+# Columns for machines, and counts: how popular an item is does not belong into its description,
+# least of all counted on data that an evaluation holds back.
+_FOR_MACHINES = re.compile(
+    r"(?:^|_)(?:ids?|isbn|asin|urls?|uri|link|path|image|video|source)$|^(?:n|num|also)_|_count$",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")
+
+
+def readable_attributes(
+    attributes: Mapping[str, AttributeValue],
+) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute as texts, without columns and codes that serve machines.
+
+    Columns named like an id, an address, a file or a count are left out, whatever they hold, and
+    so are values that are addresses or codes. Whole numbers read without ``.0``, bools yes or no.
+
+    >>> readable_attributes({"genres": ("Comedy", "Drama"), "runtime": 81.0, "imdb_id": "tt1"})
+    {'genres': ('Comedy', 'Drama'), 'runtime': ('81',)}
+    """
+    told = {
+        name: tuple(text for text in _parts(value) if text.strip() and not _CODE.fullmatch(text))
+        for name, value in attributes.items()
+        if not _FOR_MACHINES.search(name)
+    }
+    return {name: texts for name, texts in told.items() if texts}
+
+
+def value_text(value: AttributeValue) -> str:
+    """One attribute's value as people write it: ``Comedy, Drama``, ``81``, ``yes``."""
+    return ", ".join(_parts(value))
+
+
+def _parts(value: AttributeValue) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, bool):
+        return ("yes" if value else "no",)
+    if isinstance(value, float) and value.is_integer():
+        return (str(int(value)),)
+    return (str(value),)

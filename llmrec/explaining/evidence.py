@@ -1,0 +1,224 @@
+"""The facts that an explanation may use: of the item, the user's history and profile, reviews.
+
+Each fact is a short text that a prompt can list as it is. Titles stand in double quotes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmrec.explaining.attributes import Rarity, named_values, readable
+from llmrec.explaining.sentences import split_sentences
+from llmrec.explaining.titles import content_keys
+from llmrec.records import Evidence, Interaction, Item, Review, User
+from llmrec.retrieval import Index, liked
+
+TITLE = "Title: "
+ABOUT = "Description: "
+LIKED = "You liked "
+CHOSEN = "Chosen by "
+FITS = "It fits your "
+REVIEW = "A review says: "
+
+_TITLE_LENGTH = 100
+_STAND_IN_LENGTH = 60
+"""Characters of a description that stand for a missing title."""
+_TEXT_READ = 2_000
+"""Characters of a description or review that are looked at: what is telling comes early."""
+_REVIEWS_READ = 50
+_GOOD = 0.7
+"""A rating is good from this share of the best rating in the catalogue's reviews on."""
+_REVIEW_SENTENCE = range(30, 180)
+"""Characters of a review's sentence that is worth quoting."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLimits:
+    """How many facts of each kind are gathered at most.
+
+    Attributes:
+        attributes: Attributes of the item.
+        values: Values of one attribute.
+        sentences: Sentences of the description.
+        characters: Characters of one of them.
+        history: Items of the user's history.
+        profile: Columns of the user's profile.
+        reviews: Sentences of reviews, each of another review.
+    """
+
+    attributes: int = 6
+    values: int = 4
+    sentences: int = 2
+    characters: int = 240
+    history: int = 3
+    profile: int = 3
+    reviews: int = 1
+
+
+def gather_evidence(
+    index: Index,
+    user: User,
+    item_id: str,
+    *,
+    limits: EvidenceLimits | None = None,
+    rarity: Rarity | None = None,
+) -> tuple[Evidence, ...]:
+    """Gather what may be said about an item to a user; the same facts in the same order each time.
+
+    It knows nothing but the user given and what the index was built from, and leaves out what the
+    user wrote about the item.
+
+    Args:
+        index: The catalogue's index.
+        user: Who the explanation is for.
+        item_id: The item to explain.
+        limits: How much to gather.
+        rarity: ``Rarity.of(index.items.values())``, so that a caller counts once for many items.
+
+    Returns:
+        Facts about the item first (its title always), then the items of the history most related
+        to it, the profile, and reviews.
+
+    Raises:
+        UnknownItemError: The index does not hold the item, or one of the history.
+    """
+    limits = limits or EvidenceLimits()
+    rarity = rarity or Rarity.of(index.items.values())
+    index.row(item_id)
+    item = index.items[item_id]
+    history = list(_history_facts(index, user, item, limits, rarity))
+    chosen = [] if history else list(_popularity_fact(index, item))
+    return (
+        *_item_facts(item, limits),
+        *chosen,
+        *history,
+        *_profile_facts(user, item, limits),
+        *_review_facts(index, user, item, limits),
+    )
+
+
+def quoted_name(item: Item) -> str:
+    """Write an item's name in double quotes, those inside it single, a long one cut."""
+    title = shortened(item.title, _TITLE_LENGTH)
+    name = title or shortened(item.description, _STAND_IN_LENGTH) or item.item_id
+    return '"' + name.replace('"', "'") + '"'
+
+
+def shortened(text: str, length: int) -> str:
+    """Put a text on one line and cut it, between words where it has any, to so many characters."""
+    text = " ".join(text.split())
+    if len(text) <= length:
+        return text
+    cut = text[:length]
+    return (cut.rpartition(" ")[0] or cut) + "…"
+
+
+def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
+    yield Evidence("item", f"{TITLE}{quoted_name(item)}", item.item_id)
+    told = [(name, readable(name, value)) for name, value in item.attributes.items()]
+    for name, values in [(name, values) for name, values in told if values][: limits.attributes]:
+        yield Evidence(
+            "item", f"{_label(name)}: {', '.join(values[: limits.values])}", item.item_id
+        )
+    for sentence in split_sentences(item.description[:_TEXT_READ])[: limits.sentences]:
+        yield Evidence("item", ABOUT + shortened(sentence, limits.characters), item.item_id)
+
+
+def _popularity_fact(index: Index, item: Item) -> Iterator[Evidence]:
+    count = int(index.popularity[index.row(item.item_id)])
+    if count > 1:
+        yield Evidence("item", f"{CHOSEN}{count} people", item.item_id)
+
+
+def _history_facts(
+    index: Index, user: User, item: Item, limits: EvidenceLimits, rarity: Rarity
+) -> Iterator[Evidence]:
+    """The liked items most related to the item: close vectors, shared values, rare ones first."""
+    own = named_values(item)
+    vector = index.vectors[index.row(item.item_id)]
+    related = []
+    for item_id in _liked(user.history):
+        if item_id == item.item_id:
+            continue
+        similarity = float(index.vectors[index.row(item_id)] @ vector)
+        other = set(named_values(index.items[item_id]))
+        shared = [value for value in own if value in other]
+        share = rarity.weight(shared) / rarity.weight(own) if shared else 0.0
+        # A shared value alone, a colour say, must not make two things related that are not.
+        related.append((similarity * (1 + share), item_id, shared))
+    related.sort(key=lambda row: -row[0])  # stable: of two as close, the latest stays first
+    for _, item_id, shared in related[: limits.history]:
+        text = LIKED + quoted_name(index.items[item_id])
+        yield Evidence("history", text + _shared_text(shared, limits, rarity), item_id)
+
+
+def _shared_text(shared: list[tuple[str, str]], limits: EvidenceLimits, rarity: Rarity) -> str:
+    """Name the attribute that says most of what two items share: " (genres: Comedy)"."""
+    by_name = {name: [value for value in shared if value[0] == name] for name, _ in shared}
+    if not by_name:
+        return ""
+    name = max(by_name, key=lambda name: rarity.weight(by_name[name]))
+    return f" ({_label(name)}: {', '.join(text for _, text in by_name[name][: limits.values])})"
+
+
+def _liked(history: tuple[Interaction, ...]) -> list[str]:
+    """Ids of the items that the user liked when they last met them, the latest first."""
+    opinions = {row.item_id: opinion for row, opinion in zip(history, liked(history), strict=True)}
+    return [item_id for item_id in reversed(opinions) if opinions[item_id]]
+
+
+def _profile_facts(user: User, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
+    """The profile's columns, those first that name a value which the item has."""
+    item_values = {text.casefold() for _, text in named_values(item)}
+    facts = []
+    for name, value in user.profile.items():
+        values = readable(name, value, longest=limits.characters)
+        fitting = [text for text in values if text.casefold() in item_values]
+        told = ", ".join((fitting or values)[: limits.values])
+        facts.append((not fitting, f"{FITS if fitting else 'Your '}{_label(name)}: {told}", told))
+    for _, text, told in sorted(facts, key=lambda fact: fact[0])[: limits.profile]:
+        if told:
+            yield Evidence("profile", text)
+
+
+def _review_facts(
+    index: Index, user: User, item: Item, limits: EvidenceLimits
+) -> Iterator[Evidence]:
+    """One sentence of each of the reviews with a good rating that say most about the item."""
+    best = max((r.rating for r in index.reviews if r.rating is not None), default=0.0)
+    good = [
+        (review.rating, review)
+        for review in index.reviews_of(item.item_id)
+        if review.rating is not None
+        and 0 < _GOOD * best <= review.rating
+        and review.user_id != user.user_id
+    ]
+    good.sort(key=lambda row: -row[0])
+    about = content_keys(
+        " ".join(
+            [item.title, item.description[:_TEXT_READ], *(text for _, text in named_values(item))]
+        )
+    )
+    sentences = [_most_telling(review, about) for _, review in good[:_REVIEWS_READ]]
+    sentences.sort(key=lambda row: -row[0])
+    for hits, sentence in sentences[: limits.reviews]:
+        if hits:
+            yield Evidence("review", f'{REVIEW}"{sentence}"', item.item_id)
+
+
+def _most_telling(review: Review, about: set[str]) -> tuple[int, str]:
+    """The sentence that shares most words with the item's own text, with their number."""
+    sentences = [
+        " ".join(s.replace('"', "'").split()) for s in split_sentences(review.text[:_TEXT_READ])
+    ]
+    fitting = [s for s in sentences if len(s) in _REVIEW_SENTENCE]
+    return max(
+        ((len(content_keys(s) & about), s) for s in fitting),
+        key=lambda row: row[0],
+        default=(0, ""),
+    )
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,216 @@
+"""From a user and items to explanations that were checked against their evidence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from llmrec.errors import OptionError, PromptTooLongError
+from llmrec.explaining.attributes import Rarity
+from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
+from llmrec.explaining.grounding import check_text
+from llmrec.explaining.plain import BARE, plain_texts
+from llmrec.explaining.sentences import sentence_ends
+from llmrec.explaining.titles import Titles, cover
+from llmrec.explaining.wording import MAX_SENTENCES
+from llmrec.language_models import LanguageModel
+from llmrec.prompting import Budget, Prompt, load_template, render_prompts
+from llmrec.records import Evidence, Explanation, TextSource, Usage, User
+from llmrec.retrieval import Index
+
+logger = logging.getLogger(__name__)
+
+MAX_NEW_TOKENS = 64
+"""Tokens of an answer: enough for two or three short sentences, since a half one is cut off."""
+
+_TOO_LONG = "its prompt does not fit the model"
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An explanation on its way; ``text`` stays empty until one passes the check."""
+
+    item_id: str
+    evidence: tuple[Evidence, ...]
+    text: str = ""
+    source: TextSource = TextSource.EVIDENCE
+    faults: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
+class Explainer:
+    """Explains items to users with a language model that is held to the evidence.
+
+    Args:
+        model: Writes the texts, greedily.
+        index: Holds the facts.
+        template: Name or path of an ``explain`` template.
+        budget: Tokens a field of the prompt.
+        limits: How much evidence is gathered.
+        seed: Of the generation.
+
+    Raises:
+        PromptError: The template cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        index: Index,
+        *,
+        template: str | Path = "explain/plain",
+        budget: Budget | None = None,
+        limits: EvidenceLimits | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.index = index
+        self.template = load_template(template)
+        self.budget = budget or Budget()
+        self.limits = limits or EvidenceLimits()
+        self.seed = seed
+
+    def explain(self, user: User, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
+        """Say of each item why it is for this user, in one to three sentences.
+
+        All items are written in one batch. A text that fails :func:`check_text` is written once
+        more, with its faults named, those of all items in a second batch; if that fails too, plain
+        sentences from the evidence take its place. ``source`` says which it was, ``faults`` why.
+
+        Args:
+            user: Who the explanations are for; one without history is explained the item itself.
+            item_ids: Items of the index, each once.
+
+        Returns:
+            One explanation an item, in the order given. A batch's usage is shared out among the
+            items that were in it, so the usages of all add up to what was spent.
+
+        Raises:
+            OptionError: No item is given, or one twice.
+            UnknownItemError: The index does not hold an item, or one of the history.
+        """
+        _check_ids(item_ids)
+        drafts = [_Draft(item_id, self._evidence(user, item_id)) for item_id in item_ids]
+        for source in (TextSource.MODEL, TextSource.REWRITTEN):
+            drafts = self._written(user, drafts, source)
+        plain = sum(not draft.text for draft in drafts)
+        if plain:
+            logger.info("%d of %d explanations are plain sentences.", plain, len(drafts))
+        return tuple(
+            Explanation(
+                user.user_id,
+                draft.item_id,
+                draft.text or self._plain_text(draft.evidence),
+                draft.source,
+                draft.evidence,
+                draft.faults,
+                draft.usage,
+            )
+            for draft in drafts
+        )
+
+    @cached_property
+    def _titles(self) -> Titles:
+        return Titles(self.index.items)
+
+    @cached_property
+    def _rarity(self) -> Rarity:
+        return Rarity.of(self.index.items.values())
+
+    def _evidence(self, user: User, item_id: str) -> tuple[Evidence, ...]:
+        return gather_evidence(self.index, user, item_id, limits=self.limits, rarity=self._rarity)
+
+    def _written(self, user: User, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
+        """Let the model write what has no text yet, in one batch."""
+        prompts: dict[str, Prompt] = {}
+        done: dict[str, _Draft] = {}
+        for draft in drafts:
+            if draft.text or _TOO_LONG in draft.faults:
+                continue
+            try:
+                prompts[draft.item_id] = self._prompt(user, draft)
+            except PromptTooLongError:
+                done[draft.item_id] = replace(draft, faults=(*draft.faults, _TOO_LONG))
+        if prompts:
+            asked = [draft for draft in drafts if draft.item_id in prompts]
+            generated = self.model.generate(
+                list(prompts.values()),
+                max_new_tokens=MAX_NEW_TOKENS,
+                temperature=0.0,
+                seed=self.seed,
+            )
+            usages = _shares(generated.usage, len(asked))
+            for draft, answer, usage in zip(asked, generated.texts, usages, strict=True):
+                judged = self._judged(draft, answer, source, prompts[draft.item_id])
+                done[draft.item_id] = replace(judged, usage=draft.usage + usage)
+        return [done.get(draft.item_id, draft) for draft in drafts]
+
+    def _prompt(self, user: User, draft: _Draft) -> Prompt:
+        rendered = render_prompts(
+            self.template,
+            user=user,
+            items=self.index.items,
+            candidates=[self.index.items[draft.item_id]],
+            tokenizer=self.model,
+            budget=self.budget,
+            evidence=[fact.text for fact in draft.evidence],
+            fault="; ".join(draft.faults),
+            reviews=self.index.reviews_of,
+            fits=self._fits,
+        )
+        return rendered.prompts[0]
+
+    def _fits(self, prompt: Prompt) -> bool:
+        return len(self.model.encode_prompt(prompt)) + MAX_NEW_TOKENS <= self.model.max_length
+
+    def _judged(self, draft: _Draft, answer: str, source: TextSource, prompt: Prompt) -> _Draft:
+        text = tidied(answer, self._titles)
+        shown = prompt.text or f"{prompt.system}\n{prompt.user}"
+        faults = check_text(text, draft.evidence, self._titles, prompt=shown)
+        if faults:
+            return replace(draft, faults=tuple(dict.fromkeys((*draft.faults, *faults))))
+        return replace(draft, text=text, source=source)
+
+    def _plain_text(self, evidence: tuple[Evidence, ...]) -> str:
+        texts = plain_texts(evidence)
+        return next((t for t in texts if not check_text(t, evidence, self._titles)), BARE)
+
+
+def tidied(answer: str, titles: Titles) -> str:
+    """Take what is usable of a model's answer, before the check.
+
+    White space around it, a half sentence at its end and all behind the third sentence are cut
+    off; nothing else is changed. An answer without any whole sentence is left to the check.
+    """
+    text = answer.strip()
+    ends = sentence_ends(cover(text, titles.find(text)))[:MAX_SENTENCES]
+    return text[: ends[-1]] if ends else text
+
+
+def _check_ids(item_ids: Sequence[str]) -> None:
+    if not item_ids:
+        raise OptionError("There is no item to explain.", hint="Give one id or more.")
+    twice = [item_id for at, item_id in enumerate(item_ids) if item_id in item_ids[:at]]
+    if twice:
+        raise OptionError(f"Item {twice[0]!r} is given twice.", hint="Give each id once.")
+
+
+def _shares(usage: Usage, n: int) -> list[Usage]:
+    """Split a batch's usage as evenly as whole tokens allow; the parts add up to it."""
+
+    def share(total: int, at: int) -> int:
+        return total // n + (at < total % n)
+
+    return [
+        Usage(
+            share(usage.tokens_given, at),
+            share(usage.tokens_forwarded, at),
+            share(usage.tokens_generated, at),
+            share(usage.forwards, at),
+            usage.seconds / n,
+        )
+        for at in range(n)
+    ]

@@ -1,0 +1,202 @@
+"""Finding the catalogue's titles in a text, without taking ordinary words for them.
+
+A title is matched word by word, so punctuation and the kind of quotes do not matter, the longest
+first. Chinese, Japanese and Thai, which have no spaces, are matched character by character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from llmrec.records import Item
+
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, kana, Han
+_WORD = re.compile(f"[{_UNSPACED}]|[^\\W_{_UNSPACED}]+")
+_LEADING_ARTICLE = re.compile(
+    r"^(?:The|A|An|Le|La|Les|Il|El|Los|Las|Der|Das)\s+"
+)  # "Die Hard" is none
+_INVERTED_ARTICLE = re.compile(r"^(.+), (The|A|An|Le|La|Les|Il|El|Los|Las|Der|Die|Das)$")
+_UNCASED_LETTERS = 4
+"""The fewest letters of a title without capitals (Chinese, digits) that is known without quotes."""
+
+_STARTERS = (
+    "a an the i it its he his him she her they their we our us you your this that these those "
+    "there here if as in on at by for from with up down out off over after before when while who "
+    "what why how both each all one no not and but or so because since go do be"
+)
+STARTERS = frozenset(_STARTERS.split())
+"""Words that often begin a sentence and never, by themselves, a name."""
+
+OPENING = " \t\"'“‘„«「『《([*_"
+"""What may stand between a word and the one before it: space, and marks that open something."""
+
+_BEFORE_SENTENCE = "\n.!?:;…•—–。！？：；"
+
+COVER = "\ue000"
+"""Stands for each letter of a title that is accounted for; it is no word, number or mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a text: where it stands, and its form for comparing (caseless)."""
+
+    text: str
+    key: str
+    start: int
+    end: int
+
+    @property
+    def capital(self) -> bool:
+        """Whether it begins with a capital letter."""
+        return self.text[0].isupper()
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A place where a text names a title."""
+
+    text: str
+    start: int
+    end: int
+
+
+def words(text: str) -> list[Word]:
+    """Cut a text into words; punctuation is left out."""
+    return [
+        Word(match[0], _key(match[0]), match.start(), match.end()) for match in _WORD.finditer(text)
+    ]
+
+
+def keys(text: str) -> tuple[str, ...]:
+    """The words of a text for comparing, caseless."""
+    return tuple(word.key for word in words(text))
+
+
+def content_keys(text: str) -> set[str]:
+    """The words that say something, for comparing: no short ones and none that begin anything."""
+    found = set(keys(text)) - STARTERS
+    return {key for key in found if len(key) > 3 or not key.isascii()}
+
+
+def title_forms(title: str) -> tuple[str, ...]:
+    """Say how a text may write a title.
+
+    >>> title_forms("Usual Suspects, The (1995)")
+    ('Usual Suspects, The (1995)', 'Usual Suspects, The', 'The Usual Suspects', 'Usual Suspects')
+    >>> title_forms("Seven (a.k.a. Se7en)")
+    ('Seven (a.k.a. Se7en)', 'Seven', 'Se7en')
+    >>> title_forms("Die Hard: With a Vengeance")[1:]
+    ('Die Hard',)
+    """
+    title = unicodedata.normalize("NFC", title)
+    main, *asides = [part.strip(" )") for part in title.split("(")]
+    also = [part.removeprefix("a.k.a. ") for part in asides if part.startswith("a.k.a. ")]
+    straight = _INVERTED_ARTICLE.sub(r"\2 \1", main)
+    bare = _LEADING_ARTICLE.sub("", straight)
+    before_colon = straight.split(":")[0]
+    shortened = [form for form in (bare, before_colon) if len(keys(form)) > 1]
+    return tuple(dict.fromkeys(form for form in (title, main, straight, *shortened, *also) if form))
+
+
+class Titles:
+    """The titles of a catalogue, made once and then asked for many texts.
+
+    Args:
+        items: The catalogue's items by id.
+    """
+
+    def __init__(self, items: Mapping[str, Item]) -> None:
+        self._capitals: dict[tuple[str, ...], tuple[bool, ...]] = {}
+        self._longest: dict[str, int] = {}
+        for item in items.values():
+            for form in title_forms(item.title):
+                self._add(words(form))
+        often = max(1, len(items) // 100)
+        counts = Counter(self._uncapitalised(items.values()))
+        self._ordinary = STARTERS | {word for word, count in counts.items() if count >= often}
+
+    def __contains__(self, phrase: str) -> bool:
+        return self._writes_title(words(phrase))
+
+    def find(self, text: str) -> tuple[Mention, ...]:
+        """Find the titles that a text names, from left to right, none inside another.
+
+        Each word that has a capital in the title must have one in the text. A word that stands
+        first in its sentence has a capital anyway: alone it names a title unless the catalogue's
+        descriptions use it as an ordinary word (once in a hundred items or more). A title without
+        capitals counts from four letters in several words or characters on; shorter ones are
+        known by their quotes only.
+        """
+        found = []
+        text_words = words(text)
+        at = 0
+        while at < len(text_words):
+            match = self._longest_match(text, text_words, at)
+            if match:
+                start, end = match[0].start, match[-1].end
+                found.append(Mention(text[start:end], start, end))
+            at += len(match) or 1
+        return tuple(found)
+
+    def _add(self, form: list[Word]) -> None:
+        if not form:
+            return
+        form_keys = tuple(word.key for word in form)
+        capitals = [word.capital for word in form]
+        known = self._capitals.get(form_keys, capitals)
+        self._capitals[form_keys] = tuple(map(min, capitals, known))
+        self._longest[form_keys[0]] = max(self._longest.get(form_keys[0], 0), len(form))
+
+    def _uncapitalised(self, items: Iterable[Item]) -> Iterator[str]:
+        alone = {form[0] for form in self._capitals if len(form) == 1}
+        for item in items:
+            for match in _WORD.finditer(item.description):
+                if match[0].islower() and match[0] in alone:
+                    yield match[0]
+
+    def _longest_match(self, text: str, text_words: list[Word], at: int) -> list[Word]:
+        for length in range(self._longest.get(text_words[at].key, 0), 0, -1):
+            part = text_words[at : at + length]
+            if self._writes_title(part) and self._is_name(text, part):
+                return part
+        return []
+
+    def _writes_title(self, part: list[Word]) -> bool:
+        capitals = self._capitals.get(tuple(word.key for word in part))
+        return capitals is not None and all(
+            word.capital or not needed for word, needed in zip(part, capitals, strict=True)
+        )
+
+    def _is_name(self, text: str, part: list[Word]) -> bool:
+        if not any(word.text.lower() != word.text.upper() for word in part):
+            return len(part) > 1 and sum(len(word.text) for word in part) >= _UNCASED_LETTERS
+        if not starts_sentence(text, part[0].start):
+            return any(word.capital and word.text != "I" for word in part)
+        return any(word.capital for word in part[1:]) or (
+            part[0].capital and not all(word.key in self._ordinary for word in part)
+        )
+
+
+def cover(text: str, mentions: Sequence[Mention]) -> str:
+    """Replace titles so that their marks, numbers and quotes are not taken for the text's own.
+
+    Offsets stay the same.
+    """
+    for mention in mentions:
+        filler = COVER * (mention.end - mention.start)
+        text = text[: mention.start] + filler + text[mention.end :]
+    return text
+
+
+def starts_sentence(text: str, offset: int) -> bool:
+    """Whether the word at an offset stands first in its sentence or line."""
+    before = text[:offset].rstrip(OPENING)
+    return not before or before[-1] in _BEFORE_SENTENCE
+
+
+def _key(word: str) -> str:
+    return unicodedata.normalize("NFKC", word).casefold()

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec.errors import OptionError, UnknownItemError
+from llmrec.explaining.explainer import MAX_NEW_TOKENS, Explainer, tidied
+from llmrec.explaining.grounding import check_text
+from llmrec.explaining.titles import Titles
+from llmrec.language_models import Generated, LogProbs, ScoredSequence
+from llmrec.prompting import Prompt
+from llmrec.records import Interaction, Item, TextSource, Usage, User
+from llmrec.retrieval import Index
+
+ANN = User("ann", (Interaction("ann", "zathura", 5.0), Interaction("ann", "heat", 4.0)))
+GOOD = 'You liked "Zathura", and Jumanji is an adventure too.'
+BAD = "You liked Casino."
+
+
+@dataclass
+class ScriptedModel:
+    """Gives the texts it was given, batch by batch; what it was asked is kept."""
+
+    answers: Callable[[Prompt], str]
+    max_length: int = 4096
+    name: str = "scripted"
+    revision: str = "1"
+    special_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
+    batches: list[list[Prompt]] = field(default_factory=list)
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def cut(self, text: str, n_tokens: int) -> str:
+        return text.encode()[:n_tokens].decode(errors="ignore")
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        return self.encode(prompt.text or prompt.system + prompt.user)
+
+    def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
+        raise NotImplementedError
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Generated:
+        assert (max_new_tokens, temperature) == (MAX_NEW_TOKENS, 0.0)
+        self.batches.append(list(prompts))
+        usage = Usage(10, 9, 8, 7, 1.0)
+        return Generated(tuple(self.answers(prompt) for prompt in prompts), usage)
+
+
+def test_a_grounded_text_is_kept(small_index: Index) -> None:
+    model = ScriptedModel(lambda _: f"  {GOOD}\n")
+    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    assert (explanation.text, explanation.source) == (GOOD, TextSource.MODEL)
+    assert (explanation.user_id, explanation.item_id) == ("ann", "jumanji")
+    assert explanation.faults == ()
+    assert explanation.usage == Usage(10, 9, 8, 7, 1.0)
+    assert 'You liked "Zathura" (genres: Adventure, Family)' in [
+        f.text for f in explanation.evidence
+    ]
+    assert len(model.batches) == 1
+
+
+def test_an_ungrounded_text_is_written_again_with_its_fault(small_index: Index) -> None:
+    model = ScriptedModel(lambda prompt: GOOD if "Casino" in prompt.user else BAD)
+    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    assert (explanation.text, explanation.source) == (GOOD, TextSource.REWRITTEN)
+    assert explanation.faults == ("it names 'Casino', which the evidence does not hold",)
+    assert explanation.usage == Usage(20, 18, 16, 14, 2.0)
+
+
+def test_after_two_bad_texts_the_evidence_speaks(small_index: Index) -> None:
+    answers = iter([BAD, "As an AI, no."])
+    model = ScriptedModel(lambda _: next(answers))
+    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    assert explanation.source is TextSource.EVIDENCE
+    assert explanation.text.startswith('"Jumanji" is suggested because you liked "Zathura"')
+    assert "Casino" in explanation.faults[0]
+    assert "as an ai" in explanation.faults[1]
+    assert len(model.batches) == 2
+
+
+def test_all_items_are_written_in_one_batch_and_the_failed_in_a_second(small_index: Index) -> None:
+    model = ScriptedModel(
+        lambda prompt: BAD if '"Jumanji"' in prompt.user else "It suits what you liked."
+    )
+    explanations = Explainer(model, small_index).explain(ANN, ["toys", "jumanji", "book"])
+    assert [e.item_id for e in explanations] == ["toys", "jumanji", "book"]
+    assert [len(batch) for batch in model.batches] == [3, 1]
+    assert [e.source for e in explanations] == ["model", "evidence", "model"]
+    total = sum((e.usage for e in explanations), Usage())
+    assert (total.tokens_given, total.tokens_generated, total.forwards) == (20, 16, 14)
+    assert total.seconds == pytest.approx(2.0)
+
+
+def test_a_prompt_that_does_not_fit_is_not_asked(small_index: Index) -> None:
+    model = ScriptedModel(lambda _: GOOD, max_length=MAX_NEW_TOKENS + 20)
+    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    assert model.batches == []
+    assert explanation.source is TextSource.EVIDENCE
+    assert explanation.faults == ("its prompt does not fit the model",)
+    assert explanation.usage == Usage()
+
+
+def test_a_cold_start_is_explained(small_index: Index) -> None:
+    (explanation,) = Explainer(ScriptedModel(lambda _: ""), small_index).explain(
+        User("new"), ["jumanji"]
+    )
+    assert explanation.text.startswith("Nothing that you liked is known yet")
+    assert explanation.faults == ("it is empty",)
+
+
+def test_bad_ids_are_refused_before_the_model_is_asked(small_index: Index) -> None:
+    model = ScriptedModel(lambda _: GOOD)
+    explainer = Explainer(model, small_index)
+    with pytest.raises(OptionError, match="no item"):
+        explainer.explain(ANN, [])
+    with pytest.raises(OptionError, match="'toys' is given twice"):
+        explainer.explain(ANN, ["toys", "heat", "toys"])
+    with pytest.raises(UnknownItemError, match="jumanij"):
+        explainer.explain(ANN, ["toys", "jumanij"])
+    assert model.batches == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("  It is good.  ", "It is good."),
+        ("It is good. And the r", "It is good."),
+        ("One. Two. Three. Four.", "One. Two. Three."),
+        ("no end", "no end"),
+        ("", ""),
+        ("You liked Oh... Why Me and it. And", "You liked Oh... Why Me and it."),
+        ("很好。它", "很好。"),
+    ],
+)
+def test_tidied(answer: str, text: str) -> None:
+    assert tidied(answer, Titles({"oh": Item("oh", "Oh... Why Me")})) == text
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["It", "You", "Nothing That", "so", "The Catalogue", "1984", "活着", 'A "B', "..."]
+    ),
+    st.text(max_size=20),
+)
+ANSWERS = st.one_of(
+    st.text(max_size=80),
+    st.lists(
+        st.sampled_from(
+            ["You liked", "It", "活着", "1984", '"', ".", "Title:", "I'm sorry", "film"]
+        ),
+        max_size=8,
+    ).map(" ".join),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    names=st.lists(NAMES, min_size=2, max_size=5), answer=ANSWERS, description=st.text(max_size=60)
+)
+def test_whatever_the_model_says_the_explanation_is_grounded(
+    names: list[str], answer: str, description: str
+) -> None:
+    items = {
+        f"i{n}": Item(f"i{n}", name, description, {"tags": tuple(names), "note": description})
+        for n, name in enumerate(names)
+    }
+    index = Index(items, np.ones((len(items), 1), dtype=np.float32))
+    user = User("ann", (Interaction("ann", "i1"),), {"name": names[0]})
+    (explanation,) = Explainer(ScriptedModel(lambda _: answer), index).explain(user, ["i0"])
+    assert check_text(explanation.text, explanation.evidence, Titles(items)) == ()
