@@ -57,5 +57,7 @@ def interactions_to_bytes(interactions: tuple[Interaction, ...]) -> bytes:
 
 def interactions_from_bytes(content: bytes) -> tuple[Interaction, ...]:
     """Read what :func:`interactions_to_bytes` wrote."""
-    table = pq.read_table(pa.BufferReader(content), schema=_INTERACTIONS)
+    # No threads: one that still holds the bytes when Python ends would abort the process.
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    table = file.read(use_threads=False).cast(_INTERACTIONS)
     return tuple(map(Interaction, *(column.to_pylist() for column in table.columns)))

@@ -203,7 +203,7 @@ def test_hostile_items_evidence_and_faults_stay_on_their_lines(tokenizer: TextTo
     assert "<|" not in prompt.user
     assert "Assistant:" not in prompt.user
     assert "\nA plain fact.\n" in prompt.user
-    assert prompt.user.endswith("… Write it again.") or prompt.user.endswith("…. Write it again.")
+    assert prompt.user.endswith('" because')
 
 
 def test_texts_of_many_scripts_come_through(tokenizer: TextTokenizer) -> None:

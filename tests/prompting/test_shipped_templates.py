@@ -94,8 +94,8 @@ EXPECTED = {
             "Blue Kite is a kite.\n"
             "You rated Red Kite 5.\n"
             "\n"
-            'Write one or two sentences that begin with: You may like "Blue Kite" because\n'
-            "Do not repeat this mistake: it named Green Kite."
+            "Do not repeat this mistake: it named Green Kite.\n"
+            'Write one or two sentences that begin with: You may like "Blue Kite" because'
         ),
     ),
     "explain/what-others-say": Prompt(
