@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from llmrec.catalog.attributes import readable_attributes
 from llmrec.embedding.cache import VectorCache
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
 from llmrec.records import Item
 
@@ -133,6 +133,7 @@ class TextEncoder:
 
         Raises:
             ModelError: The model returned something else than one finite row a text.
+            OutOfMemoryError: Not even one text fits.
             StorageError: The cache file cannot be read or written.
         """
         by_key = {self._key(text): text for text in texts}
@@ -160,10 +161,26 @@ class TextEncoder:
         return hashlib.sha256(content).hexdigest()
 
     def _compute(self, texts: Sequence[str]) -> np.ndarray:
-        # Tokenizers refuse a lone surrogate, half a character that a cut text may end in.
-        whole = [text.encode(errors="replace").decode() for text in texts]
+        size = self.batch_size
+        while True:
+            try:
+                return self._vectors(texts, size)
+            except RuntimeError as error:
+                from accelerate.utils.memory import should_reduce_batch_size  # noqa: PLC0415
+
+                if not should_reduce_batch_size(error):
+                    raise
+                if size == 1:
+                    raise OutOfMemoryError(
+                        f"Not even one text fits into memory for {self.name} ({error}).",
+                        hint="Use a smaller encoder or another device.",
+                    ) from error
+                size //= 2
+                logger.warning("out of memory: trying again with %d texts at once", size)
+
+    def _vectors(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         vectors = np.asarray(
-            self.model.encode(whole, batch_size=self.batch_size, show_progress_bar=False),
+            self.model.encode(texts, batch_size=batch_size, show_progress_bar=False),
             dtype=np.float32,
         )
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmrec.embedding import TextEncoder, VectorCache, item_text
-from llmrec.errors import ModelError, ModelNotFoundError
+from llmrec.errors import ModelError, ModelNotFoundError, OutOfMemoryError
 from llmrec.records import Item
 
 
@@ -173,3 +173,40 @@ def test_padding_beside_other_texts_does_not_matter(minilm: TextEncoder) -> None
     together = TextEncoder(minilm.model, "uncached").encode(texts)
     alone = TextEncoder(minilm.model, "uncached").encode(texts[:1])
     np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+
+
+class ShortOfMemory(LetterCounts):
+    """Fails as PyTorch does where more than so many texts are asked for at once."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__()
+        self.fits = fits
+
+    def encode(
+        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
+    ) -> np.ndarray:
+        if batch_size > self.fits:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return super().encode(inputs, batch_size=batch_size, show_progress_bar=show_progress_bar)
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    vectors = TextEncoder(ShortOfMemory(fits=3), "letters", batch_size=16).encode(["a", "bb"])
+    np.testing.assert_allclose(vectors[:, :2], np.eye(2))
+    assert "trying again with 2 texts" in caplog.text
+
+
+def test_out_of_memory_to_the_end_is_a_clear_error() -> None:
+    with pytest.raises(OutOfMemoryError, match="Not even one text"):
+        TextEncoder(ShortOfMemory(fits=0), "letters").encode(["a"])
+
+
+def test_another_runtime_error_is_not_taken_for_memory() -> None:
+    class Broken(LetterCounts):
+        def encode(
+            self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
+        ) -> np.ndarray:
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        TextEncoder(Broken(), "letters").encode(["a"])
