@@ -179,8 +179,10 @@ class TextEncoder:
                 logger.warning("out of memory: trying again with %d texts at once", size)
 
     def _vectors(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
+        # Tokenizers refuse a lone surrogate, half a character that a cut text may end in.
+        whole = [text.encode(errors="replace").decode() for text in texts]
         vectors = np.asarray(
-            self.model.encode(texts, batch_size=batch_size, show_progress_bar=False),
+            self.model.encode(whole, batch_size=batch_size, show_progress_bar=False),
             dtype=np.float32,
         )
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
