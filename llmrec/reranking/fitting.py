@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmrec.catalog import Catalog, leave_one_out
-from llmrec.errors import OptionError
+from llmrec.errors import DataError, OptionError
 from llmrec.records import Candidate, User
 from llmrec.reranking.reranker import Reranker, signal_table
 from llmrec.reranking.score_fusion import SignalList
@@ -55,7 +55,8 @@ def hold_out_last(
         seed: Seed of the draw.
 
     Raises:
-        OptionError: A number is below 1, or the target was retrieved for nobody.
+        OptionError: A number is below 1.
+        DataError: The target was retrieved for nobody.
     """
     for name, value in (("candidates", candidates), ("users", users)):
         if value is not None and value < 1:
@@ -83,7 +84,7 @@ def hold_out_last(
         if len(lists) == users:
             break
     if not lists:
-        raise OptionError(
+        raise DataError(
             f"No list to fit weights on: of {len(targets):,} users with four items or more, the "
             f"last one's item is among the {candidates} retrieved for nobody.",
             hint="Ask for more candidates; without such users the zero-shot weights serve.",

@@ -1,0 +1,62 @@
+"""The commands by name, and what holds for all of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+from rich.logging import RichHandler
+
+import llmrec
+from llmrec.cli import data, doctor, models, prompts
+from llmrec.cli.demo import demo
+from llmrec.cli.explain import explain
+from llmrec.cli.fit import fit
+from llmrec.cli.index import index
+from llmrec.cli.output import STDERR
+from llmrec.cli.recommend import recommend
+from llmrec.cli.rerank import rerank
+
+_PANELS = {
+    "Try it": (demo, doctor.doctor),
+    "Use it": (index, recommend, rerank, explain, fit),
+}
+
+app = typer.Typer(
+    name="llmrec",
+    help="Rerank a user's candidates with a language model, and explain them.",
+    epilog="Every command ends with 0, with 1 where it failed and with 2 where it was called "
+    "wrongly; with --json it prints one JSON document on stdout and all else on stderr.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+for _name, _group in (("data", data.app), ("prompts", prompts.app), ("models", models.app)):
+    app.add_typer(_group, name=_name, rich_help_panel="Look closer")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"llmrec {llmrec.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _set_up(
+    *,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr what is being done.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 (its callback has answered)
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    handler = RichHandler(console=STDERR, show_time=False, show_path=False)
+    logger = logging.getLogger("llmrec")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)

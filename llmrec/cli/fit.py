@@ -1,0 +1,93 @@
+"""``llmrec fit``: fusion weights from the index's own users."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmrec.cli.exits import ends_well
+from llmrec.cli.options import (
+    AsJson,
+    Device,
+    IndexFolder,
+    ModelRef,
+    Quantization,
+    Strategy,
+    TemplateRef,
+)
+from llmrec.cli.output import fields, print_json, screen, table, waiting
+
+_FEW = 100
+"""Lists below which a weight is mostly chance."""
+
+
+@ends_well
+def fit(
+    index: IndexFolder,
+    *,
+    users: Annotated[
+        int, typer.Option(min=1, help="Ask the model about so many users' lists at most.")
+    ] = 200,
+    candidates: Annotated[int, typer.Option(min=2, help="How many to retrieve for a user.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of users.")] = 0,
+    strategy: Strategy = "likelihood",
+    template: TemplateRef = None,
+    model: ModelRef = None,
+    quantization: Quantization = "none",
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit how much each signal counts, and keep the weights in the index.
+
+    Each user's last interaction is held out, from popularity too, and is to be ranked high among
+    the candidates that are retrieved without it.
+    """
+    from llmrec.cli.loading import Asking
+    from llmrec.cli.ranking_view import model_line
+    from llmrec.reranking import fit_weights, make_strategy
+    from llmrec.reranking.fitting import hold_out_last, signal_lists
+    from llmrec.retrieval import Index
+
+    asking = Asking(make_strategy(strategy, template), model, device, quantization)
+    with waiting("Opening the index"):
+        opened = Index.open(index)
+    with waiting("Retrieving without each user's last item"):
+        held = hold_out_last(opened, candidates=candidates, users=users, seed=seed)
+    reranker, language_model = asking.load(held.index)
+    lists = signal_lists(reranker, asking.strategy.name, held.lists, progress=True)
+    fitted = fit_weights(lists, optional=(asking.strategy.name,))
+    opened.with_weights(reranker.weights_key, fitted.weights).save(index)
+    note = (
+        f"{fitted.lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
+        if fitted.lists < _FEW
+        else ""
+    )
+    if as_json:
+        print_json(
+            {
+                "key": reranker.weights_key,
+                "weights": fitted.weights,
+                "p_values": fitted.p_values,
+                "lists": fitted.lists,
+                "users_tried": held.tried,
+                "notes": [note] if note else [],
+            }
+        )
+        return
+    shown = table("Signal", ">weight", ">p-value")
+    for name, weight in fitted.weights.items():
+        shown.add_row(name, f"{weight:.3f}", f"{fitted.p_values[name]:.2g}")
+    console = screen()
+    console.print(shown, "")
+    console.print(
+        fields(
+            {
+                "Lists": f"{fitted.lists:,} where the held-out item was retrieved, of "
+                f"{held.tried:,} users tried",
+                "Model": model_line(language_model),
+                "Kept in": index,
+                "Note": note,
+            }
+        )
+    )

@@ -1,0 +1,125 @@
+"""Models for a command: fetched and loaded, with a bar for what takes its time."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from llmrec.cli.output import waiting
+from llmrec.errors import ModelError
+from llmrec.records import User
+from llmrec.reranking import Reranker, Strategy
+from llmrec.retrieval import Index, Retriever
+
+if TYPE_CHECKING:
+    from llmrec.embedding import TextEncoder
+    from llmrec.language_models import TransformersModel
+
+logger = logging.getLogger(__name__)
+
+
+def load_language_model(
+    ref: str | None, *, device: str | None = None, quantization: str = "none"
+) -> TransformersModel:
+    """Load a language model; None takes the default one. Options are checked before it is fetched.
+
+    Raises:
+        ModelError: It cannot be had, or not on that device.
+        OptionError: The device or quantization is none.
+    """
+    from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
+
+    ref = ref or DEFAULT_LANGUAGE_MODEL
+    with waiting("Loading torch"):
+        from llmrec.models.hardware import choose_placement
+    choose_placement(device, None, quantization)
+    name = resolve_model(ref, progress=True).name
+    with waiting(f"Loading {name}"):
+        from llmrec.language_models import TransformersModel
+
+        return TransformersModel.from_pretrained(ref, device=device, quantization=quantization)
+
+
+def load_text_encoder(ref: str | None = None) -> TextEncoder:
+    """Load a text encoder; None takes the default one.
+
+    Raises:
+        ModelError: It cannot be had.
+    """
+    from llmrec.embedding import TextEncoder
+    from llmrec.models import DEFAULT_TEXT_ENCODER, resolve_model
+
+    ref = ref or DEFAULT_TEXT_ENCODER
+    name = resolve_model(ref, progress=True).name
+    with waiting(f"Loading {name}"):
+        return TextEncoder.from_pretrained(ref)
+
+
+def describe_model(model: TransformersModel) -> dict[str, object]:
+    """What identifies a loaded model in a JSON document."""
+    return {"name": model.name, "revision": model.revision, **asdict(model.placement)}
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a language model is to be asked, and which: made, and so checked, before it is loaded.
+
+    Args:
+        strategy: How it ranks.
+        model: Which one; None takes the default one.
+        device: Where it runs; None takes the fastest there is.
+        quantization: How its weights are held.
+    """
+
+    strategy: Strategy
+    model: str | None = None
+    device: str | None = None
+    quantization: str = "none"
+
+    def load(self, index: Index) -> tuple[Reranker, TransformersModel]:
+        """Load the model, for ranking items of an index.
+
+        Raises:
+            ModelError: It cannot be had, or not on that device.
+            OptionError: The device or quantization is none.
+        """
+        model = load_language_model(self.model, device=self.device, quantization=self.quantization)
+        return Reranker(model, index, strategy=self.strategy), model
+
+
+@dataclass(frozen=True)
+class Served:
+    """A retriever for one user, and what has to be said where the user has no history."""
+
+    retriever: Retriever
+    note: str = ""
+
+
+def retriever_for(index: Index, user: User) -> Served:
+    """A retriever that serves a user without history by the profile, where there is one."""
+    if user.history:
+        return Served(Retriever(index))
+    who = f"User {user.user_id} has no history"
+    if not user.profile:
+        return Served(Retriever(index), f"{who} and no profile: popularity serves.")
+    encoder = _encoder_of(index.encoder)
+    if encoder is None:
+        return Served(Retriever(index), f"{who}: popularity serves, the profile cannot be read.")
+    return Served(Retriever(index, encoder=encoder), f"{who}: the profile and popularity serve.")
+
+
+@cache
+def _encoder_of(made_with: str) -> TextEncoder | None:
+    """The encoder an index was made with, ``name@revision``, or None with a warning."""
+    name, _, _ = made_with.partition("@")
+    try:
+        encoder = load_text_encoder(name)
+    except ModelError as error:
+        logger.warning("The index's text encoder %s cannot be had: %s", made_with, error)
+        return None
+    if encoder.name != made_with:
+        logger.warning("The index was made with %s; there is only %s.", made_with, encoder.name)
+        return None
+    return encoder

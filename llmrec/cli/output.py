@@ -1,0 +1,79 @@
+"""What every command prints with: two consoles, one JSON document, text that is safe to show."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import typer
+from pydantic_core import to_jsonable_python
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+STDERR = Console(stderr=True)
+"""Bars, log records and errors."""
+
+
+def screen() -> Console:
+    """The console for results, as wide as the terminal; 120 columns where there is none."""
+    free = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if free else _WIDTH_WITHOUT_TERMINAL, highlight=False)
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print the one document of ``--json``; records become objects, a number that is none null."""
+    plain = to_jsonable_python(document, inf_nan_mode="null", fallback=_plain)
+    typer.echo(json.dumps(plain, indent=1, allow_nan=False))
+
+
+def safe(text: str, style: str = "") -> Text:
+    """Foreign text for a terminal: no markup, no control characters, on one line."""
+    shown = "".join(c if c.isprintable() or c == "\u200d" else " " for c in text)
+    return Text(" ".join(shown.split()), style)
+
+
+def table(*columns: str) -> Table:
+    """An empty table in the one style; a column that begins with ``>`` is for numbers."""
+    made = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    for name in columns:
+        right = name.startswith(">")
+        made.add_column(name.removeprefix(">"), justify="right" if right else "left", no_wrap=right)
+    return made
+
+
+def fields(rows: Mapping[str, object]) -> Table:
+    """Lines of a name and what it is; those that are empty are left out."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value != "":
+            grid.add_row(name, safe(str(value)))
+    return grid
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show a bar and the seconds while something without a bar of its own runs, on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
+    off = not STDERR.is_terminal
+    with Progress(*columns, console=STDERR, transient=True, disable=off) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+def _plain(value: object) -> object:
+    """Turn what JSON does not know, such as a read-only mapping, into what it does."""
+    return dict(value) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,94 @@
+"""``llmrec recommend``: retrieve, rerank, explain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmrec.cli.exits import ends_well
+from llmrec.cli.options import (
+    AsJson,
+    Device,
+    IndexFolder,
+    ModelRef,
+    Quantization,
+    Strategy,
+    TemplateRef,
+    UserId,
+)
+from llmrec.cli.output import waiting
+from llmrec.errors import OptionError
+from llmrec.records import Explanation
+
+
+@ends_well
+def recommend(
+    index: IndexFolder,
+    *,
+    user: UserId,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items to print.")] = 10,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="How many to retrieve and rerank; at least -k.")
+    ] = 100,
+    no_llm: Annotated[
+        bool, typer.Option("--no-llm", help="Keep the retriever's order; no model is loaded.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each item printed why it is for the user.")
+    ] = False,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="CONDITION",
+            help="'year>=1990', 'brand=Acme|Apex', 'year=1990..1999'; all given must hold.",
+        ),
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Items of the user's history too.")
+    ] = False,
+    strategy: Strategy = "likelihood",
+    template: TemplateRef = None,
+    model: ModelRef = None,
+    quantization: Quantization = "none",
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to a user: retrieved, reranked by a language model, explained."""
+    from llmrec.cli.loading import Asking, retriever_for
+    from llmrec.cli.ranking_view import Answer, print_answer
+    from llmrec.explaining import Explainer
+    from llmrec.reranking import make_strategy, retrieval_ranking
+    from llmrec.retrieval import Index, parse_filter
+
+    if no_llm and explain:
+        raise OptionError(
+            "--explain asks the language model, which --no-llm leaves out.", hint="Give one."
+        )
+    conditions = [parse_filter(text) for text in filters or ()]
+    asking = Asking(make_strategy(strategy, template), model, device, quantization)
+    with waiting("Opening the index"):
+        opened = Index.open(index)
+    person = opened.user(user)
+    served = retriever_for(opened, person)
+    found = served.retriever.retrieve(
+        person, max(k, candidates), filters=conditions, include_seen=include_seen
+    )
+    none_left = "" if found else "No item is left: loosen --filter, or take --include-seen."
+    notes = tuple(note for note in (served.note, none_left) if note)
+    if no_llm or not found:
+        answer = Answer(retrieval_ranking(person, found), opened.items, notes=notes)
+    else:
+        reranker, language_model = asking.load(opened)
+        with waiting(f"Reranking {len(found)} candidates"):
+            ranking = reranker.rerank(person, found)
+        explanations: tuple[Explanation, ...] = ()
+        if explain:
+            with waiting(f"Explaining {min(k, len(found))} items"):
+                explanations = Explainer(language_model, opened).explain(
+                    person, ranking.item_ids[:k]
+                )
+        fitted = reranker.weights_key in opened.weights
+        answer = Answer(ranking, opened.items, language_model, fitted, explanations, notes)
+    print_answer(answer, k, as_json=as_json)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from llmrec.catalog import Catalog, sample_folder
+from llmrec.cli.app import app
+from llmrec.retrieval import Index
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., CompletedProcess[str]]:
+    """Run a command in this process, on a screen of ``columns`` columns."""
+
+    def run_command(*words: object, columns: int = 100) -> CompletedProcess[str]:
+        logger = logging.getLogger("llmrec")
+        handlers, level = logger.handlers, logger.level
+        try:
+            runner = CliRunner(env={"COLUMNS": str(columns), "NO_COLOR": "1"})
+            arguments = [str(word) for word in words]
+            ended = runner.invoke(app, arguments, catch_exceptions=False)
+        finally:
+            logger.handlers, logger.level = handlers, level
+        return CompletedProcess(arguments, ended.exit_code, ended.stdout, ended.stderr)
+
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def document() -> Callable[[CompletedProcess[str]], dict[str, Any]]:
+    """Read the one JSON document that a command printed; NaN and Infinity are no JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} in a JSON document")
+
+    def read(ended: CompletedProcess[str]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(ended.stdout, parse_constant=refuse)
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """Start a command in a process of its own."""
+
+    def start_command(*words: object) -> subprocess.Popen[str]:
+        main = "from llmrec.cli import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-c", main, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start_command
+
+
+@pytest.fixture(scope="session")
+def sample() -> Catalog:
+    return Catalog.from_folder(sample_folder())
+
+
+@pytest.fixture(scope="session")
+def plain_index(sample: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample with random vectors of an encoder that does not exist: no model is needed."""
+    vectors = np.random.default_rng(0).normal(size=(len(sample.items), 8)).astype(np.float32)
+    folder = tmp_path_factory.mktemp("plain") / "index"
+    Index(
+        items=sample.items,
+        vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        interactions=sample.interactions,
+        reviews=sample.reviews,
+        profiles=sample.profiles,
+        encoder="no-such-encoder@1",
+    ).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_index(
+    run: Callable[..., CompletedProcess[str]],
+    minilm_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The sample, indexed on the command line with the default encoder."""
+    folder = tmp_path_factory.mktemp("sample") / "index"
+    ended = run("index", sample_folder(), "--out", folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder

@@ -1,0 +1,209 @@
+"""Bad input on the command line: a clear message, the right status, and no model is loaded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+import torch
+
+from llmrec.catalog import sample_folder
+from llmrec.retrieval import Index
+
+Run = Callable[..., CompletedProcess[str]]
+Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be refused is refused before a model is loaded."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("llmrec.language_models.transformers_model.load_causal_lm", refuse)
+
+
+def _said(ended: CompletedProcess[str]) -> str:
+    return " ".join(ended.stderr.split())
+
+
+@pytest.mark.parametrize("words", [("data", "check"), ("index", "--out", "out")], ids=" ".join)
+def test_a_missing_data_folder(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    ended = run(*words, tmp_path / "absent")
+    assert ended.returncode == 1
+    assert "does not exist" in _said(ended)
+
+
+def test_a_missing_column_map(run: Run, tmp_path: Path) -> None:
+    ended = run("data", "check", sample_folder(), "--columns", tmp_path / "absent.json")
+    assert ended.returncode == 1
+    assert "column map" in _said(ended)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recommend", "--user", "u01"),
+        ("rerank", "--user", "u01", "--candidates", "o29"),
+        ("explain", "--user", "u01", "--item", "o29"),
+        ("fit",),
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_a_damaged_index_is_refused_by_the_file_s_name(
+    run: Run, document: Document, plain_index: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    absent = run(*words, tmp_path / "absent")
+    assert absent.returncode == 1
+    assert "is not an index" in _said(absent)
+    folder = tmp_path / "index"
+    shutil.copytree(plain_index, folder)
+    (vectors,) = folder.glob("vectors-*")
+    content = bytearray(vectors.read_bytes())
+    content[-1] ^= 1
+    vectors.write_bytes(content)
+    ended = run(*words, folder, "--json")
+    assert ended.returncode == 1
+    error = document(ended)["error"]
+    assert error["type"] == "StorageError"
+    assert vectors.name in error["message"]
+    assert "llmrec index" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recommend", "--user", "u019"),
+        ("rerank", "--user", "u019", "--candidates", "o29"),
+        ("explain", "--user", "u019", "--item", "o29"),
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_an_unknown_user(run: Run, plain_index: Path, words: tuple[str, ...]) -> None:
+    ended = run(*words, plain_index)
+    assert ended.returncode == 1
+    assert "'u019'" in _said(ended)
+    assert "Did you mean 'u19'" in _said(ended)
+
+
+def test_an_unknown_user_of_the_demo(run: Run) -> None:
+    ended = run("demo", "--user", "u99")
+    assert ended.returncode == 1
+    assert "Did you mean" in _said(ended)
+
+
+def test_an_unknown_item(run: Run, plain_index: Path) -> None:
+    for words in (("rerank", "--candidates", "o29,o99"), ("explain", "--item", "o99")):
+        ended = run(*words, plain_index, "--user", "u01")
+        assert ended.returncode == 1
+        assert "no item 'o99'" in _said(ended)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "part"), [("", "no candidates"), (" , ", "no candidates"), ("a,a", "than once")]
+)
+def test_candidates_that_cannot_be_ranked(
+    run: Run, plain_index: Path, candidates: str, part: str
+) -> None:
+    ended = run("rerank", plain_index, "--user", "u01", "--candidates", candidates)
+    assert ended.returncode == 2
+    assert part in _said(ended)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--user", "u01"),
+        ("--candidates", "o29"),
+        ("--requests", "requests.jsonl"),
+        ("--user", "u01", "--candidates", "o29", "--out", "out.jsonl"),
+    ],
+    ids=" ".join,
+)
+def test_candidates_come_from_one_place(
+    run: Run, document: Document, plain_index: Path, words: tuple[str, ...]
+) -> None:
+    ended = run("rerank", plain_index, *words, "--json")
+    assert ended.returncode == 2
+    assert document(ended)["error"]["type"] == "OptionError"
+
+
+def test_a_missing_requests_file(run: Run, plain_index: Path, tmp_path: Path) -> None:
+    requests, out = tmp_path / "absent.jsonl", tmp_path / "out.jsonl"
+    ended = run("rerank", plain_index, "--requests", requests, "--out", out)
+    assert ended.returncode == 1
+    assert "cannot be read" in _said(ended)
+    assert not out.exists()
+
+
+def test_an_unknown_model(run: Run, plain_index: Path) -> None:
+    ended = run("recommend", plain_index, "--user", "u01", "--model", "smolm2-135m-instruct")
+    assert ended.returncode == 1
+    assert "cannot be had" in _said(ended)
+    assert "Did you mean 'smollm2-135m-instruct'" in _said(ended)
+
+
+def test_a_device_that_is_not_there(run: Run, plain_index: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for words in (("recommend", plain_index, "--user", "u01"), ("doctor",)):
+        ended = run(*words, "--device", "cuda")
+        assert ended.returncode == 1
+        assert "'cuda' is not there" in _said(ended)
+    ended = run("recommend", plain_index, "--user", "u01", "--device", "gpu")
+    assert ended.returncode == 2
+
+
+def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
+    ended = run("recommend", plain_index, "--user", "u01", "--strategy", "likelyhood")
+    assert ended.returncode == 2
+    assert "Did you mean 'likelihood'" in _said(ended)
+
+
+def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: Path) -> None:
+    template = tmp_path / "likelihood" / "mine.jinja"
+    template.parent.mkdir()
+    template.write_text("{% block text %}\n{{ usr.profile }}\n- \n{% endblock %}\n")
+    words = ("recommend", plain_index, "--user", "u01", "--template")
+    ended = run(*words, template)
+    assert ended.returncode == 1
+    assert "usr" in _said(ended)
+    assert "line 2" in _said(ended)
+    ended = run(*words, "pointwise/plain-list")
+    assert ended.returncode == 1
+    assert "not likelihood" in _said(ended)
+    ended = run("explain", plain_index, "--user", "u01", "--item", "o29", "--template", "plain")
+    assert ended.returncode == 1
+    assert "explain/plain" in _said(ended)
+
+
+@pytest.mark.parametrize(
+    ("condition", "part"),
+    [("price<<3", "not understood"), ("prise<=3", "Did you mean 'price'"), ("brand>=3", "brand")],
+)
+def test_a_filter_that_does_not_fit(run: Run, plain_index: Path, condition: str, part: str) -> None:
+    ended = run("recommend", plain_index, "--user", "u01", "--filter", condition)
+    assert ended.returncode == 2
+    assert part in _said(ended)
+
+
+def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
+    ended = run("recommend", plain_index, "--user", "u01", "--no-llm", "--explain")
+    assert ended.returncode == 2
+    assert "--no-llm" in _said(ended)
+
+
+def test_an_index_whose_users_have_nothing_to_hold_out(
+    run: Run, plain_index: Path, tmp_path: Path
+) -> None:
+    replace(Index.open(plain_index), interactions=()).save(tmp_path / "index")
+    ended = run("fit", tmp_path / "index")
+    assert ended.returncode == 1
+    assert "of 0 users" in _said(ended)

@@ -1,0 +1,205 @@
+"""``data check``, ``prompts``, ``models`` and ``doctor``: commands that need no index."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from llmrec.catalog import sample_folder
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER
+from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
+
+Run = Callable[..., CompletedProcess[str]]
+Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+
+
+@pytest.fixture
+def broken_data(tmp_path: Path) -> Path:
+    """The sample with three broken rows."""
+    folder = tmp_path / "broken"
+    shutil.copytree(sample_folder(), folder)
+    with (folder / "interactions.csv").open("a", encoding="utf-8") as file:
+        file.write("u01,no-such-item,4,1704539905\nu01,k03,nan,1704539905\nu01,,4,1704539905\n")
+    return folder
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_data_check_counts_and_finds_nothing_in_the_sample(run: Run, columns: int) -> None:
+    ended = run("data", "check", sample_folder(), columns=columns)
+    assert ended.returncode == 0
+    assert "items            80 " in ended.stdout
+    assert "Nothing is broken." in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= columns
+
+
+def test_data_check_document(run: Run, document: Document) -> None:
+    found = document(run("data", "check", sample_folder(), "--json"))
+    assert found["whole"] is True
+    assert found["report"]["counts"]["items"] == 80
+    assert found["report"]["problems"] == []
+
+
+def test_data_check_lists_broken_rows_and_ends_with_1(
+    run: Run, document: Document, broken_data: Path
+) -> None:
+    ended = run("data", "check", broken_data)
+    assert ended.returncode == 1
+    assert "no-such-item" in ended.stdout
+    assert "3 broken" in ended.stdout
+    some = run("data", "check", broken_data, "--rows", 1)
+    assert "3 broken, 2 not shown" in some.stdout
+    assert "nan" not in some.stdout
+    found = document(run("data", "check", broken_data, "--json"))
+    assert [problem["row"] for problem in found["report"]["problems"]] == [248, 249, 250]
+
+
+def test_data_check_reads_a_column_map(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "films.csv").write_text("id,name\n1,Alien\n", encoding="utf-8")
+    names = tmp_path / "columns.json"
+    names.write_text('{"items": {"file": "films.csv", "columns": {"item_id": "id"}}}')
+    assert run("data", "check", tmp_path, "--columns", names).returncode == 0
+    names.write_text('{"itmes": {}}')
+    ended = run("data", "check", tmp_path, "--columns", names)
+    assert ended.returncode == 1
+    assert "itmes" in ended.stderr
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_prompts_list_marks_the_default_of_each_strategy(run: Run, columns: int) -> None:
+    ended = run("prompts", "list", columns=columns)
+    assert all(f"{name} * " in ended.stdout for name in DEFAULT_TEMPLATES.values())
+    assert max(map(len, ended.stdout.splitlines())) <= columns
+    only = run("prompts", "list", "pointwise")
+    assert f"{DEFAULT_TEMPLATES['pointwise']} *" in only.stdout
+    assert "likelihood" not in only.stdout
+
+
+def test_prompts_list_document(run: Run, document: Document) -> None:
+    templates = document(run("prompts", "list", "--json"))["templates"]
+    assert [each["name"] for each in templates] == [each.name for each in list_templates()]
+    assert sum(each["default"] for each in templates) == 3
+
+
+def test_prompts_list_of_no_strategy(run: Run) -> None:
+    ended = run("prompts", "list", "pointwse")
+    assert ended.returncode == 1
+    assert "Did you mean 'pointwise'?" in ended.stderr
+
+
+def test_prompts_show_prints_the_prompt_as_it_is(run: Run, document: Document) -> None:
+    found = document(run("prompts", "show", "pointwise/plain-list", "--json"))
+    assert found["tokens"] is None
+    shown = run("prompts", "show", "pointwise/plain-list", columns=40).stdout
+    assert found["prompt"]["system"] in shown
+    assert found["prompt"]["user"] in shown
+    plain = document(run("prompts", "show", "likelihood/list", "--json"))["prompt"]
+    assert plain["text"] in run("prompts", "show", "likelihood/list").stdout
+
+
+def test_prompts_show_counts_a_models_tokens(
+    run: Run, document: Document, smollm2_folder: Path
+) -> None:
+    words = ("prompts", "show", "pointwise/plain-list", "--model", smollm2_folder)
+    tokens = document(run(*words, "--json"))["tokens"]
+    assert 80 < tokens < 140
+    assert f"{tokens} tokens" in run(*words).stdout
+
+
+def test_prompts_check_finds_nothing_in_what_is_shipped(run: Run, document: Document) -> None:
+    ended = run("prompts", "check", "likelihood/list", "--json")
+    assert ended.returncode == 0
+    assert document(ended)["usable"] is True
+
+
+def test_prompts_check_names_the_line_of_an_unknown_variable(
+    run: Run, document: Document, tmp_path: Path
+) -> None:
+    template = tmp_path / "pointwise" / "mine.jinja"
+    template.parent.mkdir()
+    template.write_text(
+        "{% block system %}\nSay Yes or No.\n{% endblock %}\n"
+        "{% block user %}\n{{ itme.title }}\n{% endblock %}\n"
+    )
+    ended = run("prompts", "check", template, "--json")
+    assert ended.returncode == 1
+    found = document(ended)
+    assert found["usable"] is False
+    assert any(each["line"] == 5 and "itme" in each["message"] for each in found["findings"])
+    shown = run("prompts", "check", template)
+    assert shown.returncode == 1
+    assert "cannot be used" in shown.stdout
+    assert "itme" in shown.stdout
+    assert run("prompts", "check", tmp_path / "absent.jinja").returncode == 1
+
+
+def test_models_list_says_what_is_on_the_disk(
+    run: Run, document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path))
+    found = document(run("models", "list", "--json"))
+    assert found["cache"] == str(tmp_path)
+    assert [each["name"] for each in found["models"]][:1] == ["smollm2-135m-instruct"]
+    assert not any(each["on_disk"] for each in found["models"])
+    assert "smollm2-135m-instruct" in run("models", "list").stdout
+
+
+def test_models_fetch_puts_the_default_ones_on_the_disk(
+    run: Run, document: Document, smollm2_folder: Path, minilm_folder: Path
+) -> None:
+    found = document(run("models", "fetch", "--json"))["models"]
+    assert [each["asked"] for each in found] == [DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER]
+    assert [each["path"] for each in found] == [str(smollm2_folder), str(minilm_folder)]
+    assert str(minilm_folder) in run("models", "fetch", minilm_folder).stdout.replace("\n", "")
+
+
+def test_models_fetch_of_an_unknown_model(run: Run) -> None:
+    ended = run("models", "fetch", "smolm2-135m-instruct")
+    assert ended.returncode == 1
+    assert "Did you mean 'smollm2-135m-instruct'" in ended.stderr
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_doctor_says_what_is_used_and_why(run: Run, columns: int) -> None:
+    ended = run("doctor", columns=columns)
+    assert ended.returncode == 0
+    for word in ("Processor", "Memory", "GPU", "Device", "Dtype", "Quantization", "Why"):
+        assert f"{word} " in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= columns
+
+
+def test_doctor_document(run: Run, document: Document) -> None:
+    found = document(run("doctor", "--device", "cpu", "--quantization", "nf4", "--json"))
+    assert found["placement"]["device"] == "cpu"
+    assert found["placement"]["quantization"] == "nf4"
+    assert found["placement"]["reasons"]
+    assert found["machine"]["memory"] > 2**30
+    assert found["packages"]["torch"] == version("torch")
+
+
+def test_doctor_names_what_is_missing_and_how_to_get_it(
+    run: Run, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = {"matplotlib", "bitsandbytes"}
+
+    def some(name: str) -> str:
+        if name in absent:
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("llmrec.cli.doctor.version", some)
+    ended = run("doctor", "--json")
+    assert ended.returncode == 1  # bitsandbytes is no extra
+    missing = {each["name"]: each["command"] for each in document(ended)["missing"]}
+    assert missing == {
+        "bitsandbytes": "pip install bitsandbytes",
+        "matplotlib": "pip install 'llmrec[eval]'",
+    }
+    assert "pip install 'llmrec[eval]'" in run("doctor").stdout
+    absent.remove("bitsandbytes")
+    assert run("doctor").returncode == 0

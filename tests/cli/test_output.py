@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+
+import pytest
+
+from llmrec.cli.output import fields, print_json, safe, screen, table
+from llmrec.cli.ranking_view import number
+from llmrec.records import RankedItem, Ranking, Status
+
+
+def test_a_document_holds_records_enums_and_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    signals = MappingProxyType({"content": float("nan"), "popularity": float("inf")})
+    row = RankedItem("i1", 1, 2, float("nan"), Status.UNSCORED, signals)
+    print_json({"ranking": Ranking("u\ud800 ☕", (row,), weights=MappingProxyType({"x": 1.0}))})
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["ranking"]
+    assert found["user_id"] == "u\ud800 ☕"
+    assert found["weights"] == {"x": 1.0}
+    assert found["items"] == [
+        {
+            "item_id": "i1",
+            "rank": 1,
+            "retrieval_rank": 2,
+            "score": None,
+            "status": "unscored",
+            "signals": {"content": None, "popularity": None},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("foreign", "shown"),
+    [
+        ("[red]Alarm[/red]", "[red]Alarm[/red]"),
+        ("a\x1b[2Jb\x07c", "a [2Jb c"),
+        ("two\r\nlines\t here", "two lines here"),
+        ("abc\u202edcba", "abc dcba"),
+        ("活着 👩\u200d🌾 عربي", "活着 👩\u200d🌾 عربي"),
+        ("half \ud83d a character", "half a character"),
+    ],
+)
+def test_foreign_text_cannot_harm_a_terminal(foreign: str, shown: str) -> None:
+    assert safe(foreign).plain == shown
+
+
+def test_markup_in_cells_is_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = table(">#", "item")
+    shown.add_row("1", safe("[bold]x[/bold]"))
+    screen().print(shown, fields({"Name": "[bold]y[/bold]", "Empty": ""}))
+    out = capsys.readouterr().out
+    assert "[bold]x[/bold]" in out
+    assert "[bold]y[/bold]" in out
+    assert "Empty" not in out
+
+
+def test_a_number_that_is_not_there_is_a_dash() -> None:
+    assert number(None) == "–"
+    assert number(-1.006) == "-1.01"

@@ -1,0 +1,143 @@
+"""The command line itself: help, version, what is imported when, streams and interrupts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+import llmrec
+from llmrec.catalog import sample_folder
+
+Run = Callable[..., CompletedProcess[str]]
+HEAVY = ("torch", "transformers", "scipy", "sentence_transformers", "datasets")
+COMMANDS = (
+    ("demo",),
+    ("doctor",),
+    ("index",),
+    ("recommend",),
+    ("rerank",),
+    ("explain",),
+    ("fit",),
+    ("data", "check"),
+    ("prompts", "list"),
+    ("prompts", "show"),
+    ("prompts", "check"),
+    ("models", "fetch"),
+    ("models", "list"),
+)
+
+
+def test_help_names_every_command(run: Run) -> None:
+    ended = run("--help")
+    assert ended.returncode == 0
+    assert all(f" {command[0]} " in ended.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_json(run: Run, command: tuple[str, ...]) -> None:
+    ended = run(*command, "--help")
+    assert ended.returncode == 0
+    assert "--json" in ended.stdout
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout == f"llmrec {llmrec.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recommend",),
+        ("recommend", "index"),
+        ("recommend", "index", "--user", "u", "-k", "0"),
+        ("recommend", "index", "--user", "u", "--quantization", "int3"),
+        ("recomend",),
+        ("data", "chekc", "folder"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(run: Run, words: tuple[str, ...]) -> None:
+    ended = run(*words)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert "Usage" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (("--help",), (*HEAVY, "pyarrow", "pydantic")),
+        (("prompts", "list"), HEAVY),
+        (("data", "check", "SAMPLE"), HEAVY),
+        (("recommend", "INDEX", "--user", "u01", "--no-llm"), ("torch", "transformers")),
+    ],
+    ids=["help", "prompts list", "data check", "recommend --no-llm"],
+)
+def test_what_is_slow_to_import_is_not_imported_without_need(
+    plain_index: Path, words: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    places = {"SAMPLE": str(sample_folder()), "INDEX": str(plain_index)}
+    code = f"""
+import sys
+from llmrec.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(sorted(set({absent}) & set(sys.modules)), file=sys.stderr)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *(places.get(word, word) for word in words)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stderr.strip() == "[]"
+
+
+def test_a_reader_that_leaves_is_no_error(start: Callable[..., subprocess.Popen[str]]) -> None:
+    for words in (("prompts", "list"), ("prompts", "list", "--json")):
+        process = start(*words)
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.wait(60) in {0, 1}
+        assert process.stderr.read() == ""
+        process.stderr.close()
+
+
+def test_ctrl_c_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmrec.catalog.check_folder", interrupt)
+    ended = run("data", "check", sample_folder(), "--json")
+    assert ended.returncode == 130
+    assert ended.stderr == "Interrupted.\n"
+    assert ended.stdout == ""
+
+
+def test_verbose_says_what_is_done(run: Run, plain_index: Path) -> None:
+    words = ("recommend", plain_index, "--user", "u01", "--no-llm")
+    assert run(*words).stderr == ""
+    # A retriever says nothing of a known user's, so a cold start is asked for.
+    cold = ("recommend", plain_index, "--user", "u21", "--no-llm")
+    assert "popularity serves" in run("-v", *cold).stderr
+
+
+def test_an_error_is_a_message_a_hint_and_a_document(
+    run: Run, document: Callable[[CompletedProcess[str]], dict[str, Any]], tmp_path: Path
+) -> None:
+    ended = run("data", "check", tmp_path / "absent", "--json", columns=200)
+    assert ended.returncode == 1
+    message = f"The data set folder '{tmp_path / 'absent'}' does not exist."
+    hint = "Give the folder that holds items.jsonl, items.parquet or items.csv."
+    assert document(ended) == {"error": {"type": "DataError", "message": message, "hint": hint}}
+    assert ended.stderr.split() == f"Error: {message} {hint}".split()
+    assert run("data", "check", tmp_path / "absent").stdout == ""

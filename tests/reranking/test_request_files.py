@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from llmrec.errors import DataError, OptionError, StorageError, UnknownItemError
+from llmrec.records import RankedItem, Ranking, Status, Usage
+from llmrec.reranking.request_files import FileOutcome, Request, rerank_file
+
+
+def _rerank(request: Request) -> Ranking:
+    """Rank by id, last one first; an item called ``unknown`` is not known."""
+    if "unknown" in request.candidates:
+        raise UnknownItemError("The index holds no item 'unknown'.", hint="Check the id.")
+    order = sorted(request.candidates, reverse=True)
+    items = tuple(
+        RankedItem(item_id, rank, request.candidates.index(item_id) + 1, 1 / rank, Status.SCORED)
+        for rank, item_id in enumerate(order, start=1)
+    )
+    return Ranking(request.user_id, items, Usage(10, 5, 0, 1, 0.5), {"cold_start": 1}, {"x": 1.0})
+
+
+def _slowly(request: Request) -> Ranking:
+    time.sleep(0.02)
+    return _rerank(request)
+
+
+def _run_slowly(requests: Path, out: Path) -> None:
+    rerank_file(requests, out, _slowly)
+
+
+def _requests(folder: Path, n: int) -> Path:
+    path = folder / "requests.jsonl"
+    lines = [
+        json.dumps({"user_id": f"u{i}", "candidates": [f"a{i}", "b", "c"], "request_id": f"r{i}"})
+        for i in range(n)
+    ]
+    lines[1] = json.dumps({"user_id": "u1", "candidates": ["unknown"]})
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _results(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_request_gets_one_line_in_order(tmp_path: Path) -> None:
+    outcome = rerank_file(_requests(tmp_path, 4), tmp_path / "new" / "out.jsonl", _rerank)
+
+    assert outcome == FileOutcome(4, 0, 1, Usage(30, 15, 0, 3, 1.5))
+    first, second, *_ = results = _results(tmp_path / "new" / "out.jsonl")
+    assert [result["position"] for result in results] == [1, 2, 3, 4]
+    assert first["user_id"] == "u0"
+    assert first["request_id"] == "r0"
+    assert first["items"] == [
+        {
+            "item_id": item_id,
+            "rank": rank,
+            "retrieval_rank": before,
+            "score": 1 / rank,
+            "status": "scored",
+            "signals": {},
+        }
+        for rank, (item_id, before) in enumerate([("c", 3), ("b", 2), ("a0", 1)], start=1)
+    ]
+    assert first["fallbacks"] == {"cold_start": 1}
+    assert first["weights"] == {"x": 1.0}
+    assert second["error"] == {
+        "type": "UnknownItemError",
+        "message": "The index holds no item 'unknown'.",
+        "hint": "Check the id.",
+    }
+    assert "items" not in second
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("not json", "Invalid JSON"),
+        ('{"user_id": "u"}', "candidates: Field required"),
+        ('{"user_id": "u", "candidates": "a,b"}', "candidates"),
+        ('{"user_id": "u", "candidates": ["a"], "histroy": []}', "histroy"),
+        ('{"user_id": null, "candidates": ["a"]}', "user_id"),
+        ("[]", "object"),
+    ],
+)
+def test_a_line_that_is_no_request_is_an_error_of_that_line_alone(
+    tmp_path: Path, line: str, part: str
+) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(f'{line}\n{{"user_id": "u", "candidates": ["a"]}}\n', encoding="utf-8")
+    outcome = rerank_file(requests, tmp_path / "out.jsonl", _rerank)
+    broken, whole = _results(tmp_path / "out.jsonl")
+    assert (outcome.reranked, outcome.failed) == (2, 1)
+    assert isinstance(broken["error"], dict)
+    assert broken["error"]["type"] == "DataError"
+    assert part in broken["error"]["message"]
+    assert "items" in whole
+
+
+def test_bytes_that_are_no_text_are_an_error_of_that_line_alone(tmp_path: Path) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(b'{"user_id": "\xff", "candidates": ["a"]}\n')
+    assert rerank_file(requests, tmp_path / "out.jsonl", _rerank).failed == 1
+
+
+def test_whole_numbers_are_ids_too_and_blank_lines_do_not_count(tmp_path: Path) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text('\n{"user_id": 7, "candidates": [1, 2], "history": [3]}\n\n')
+    asked: list[Request] = []
+
+    def remember(request: Request) -> Ranking:
+        asked.append(request)
+        return _rerank(request)
+
+    assert rerank_file(requests, tmp_path / "out.jsonl", remember).reranked == 1
+    assert asked == [Request(user_id="7", candidates=("1", "2"), history=("3",))]
+
+
+def test_a_finished_file_is_left_as_it_is(tmp_path: Path) -> None:
+    requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
+    rerank_file(requests, out, _rerank)
+    content = out.read_bytes()
+
+    def refuse(request: Request) -> Ranking:
+        raise AssertionError(f"{request} was asked again")
+
+    assert rerank_file(requests, out, refuse) == FileOutcome(0, 3, 1)
+    assert out.read_bytes() == content
+
+
+def test_requests_may_be_added(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    rerank_file(_requests(tmp_path, 3), out, _rerank)
+    before = out.read_bytes()
+    assert rerank_file(_requests(tmp_path, 5), out, _rerank).reranked == 2
+    assert out.read_bytes().startswith(before)
+
+
+def test_wherever_the_last_line_was_cut_the_next_run_completes_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
+    rerank_file(requests, out, _rerank)
+    whole = out.read_bytes()
+    ends = {i + 1 for i, byte in enumerate(whole) if byte == ord("\n")} | {0}
+    for length in range(0, len(whole), 3):
+        caplog.clear()
+        out.write_bytes(whole[:length])
+        outcome = rerank_file(requests, out, _rerank)
+        assert out.read_bytes() == whole
+        assert outcome.reranked + outcome.resumed == 3
+        assert outcome.failed == 1
+        assert ("half-written" in caplog.text) == (length not in ends)
+
+
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("needs a fork server")
+    requests, out = _requests(tmp_path, 40), tmp_path / "out.jsonl"
+    rerank_file(requests, tmp_path / "undisturbed.jsonl", _rerank)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["llmrec.reranking.request_files"])
+    moments = np.random.default_rng(0)
+    kills = 0
+    for _ in range(100):
+        before = len(out.read_bytes()) if out.exists() else 0
+        process = processes.Process(target=_run_slowly, args=(requests, out))
+        process.start()
+        # Kill it only once it has got on, or a slow machine would never come to an end.
+        while process.is_alive() and not (out.exists() and len(out.read_bytes()) > before):
+            time.sleep(0.005)
+        process.join(float(moments.uniform(0, 0.15)))
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+        if process.exitcode == 0:
+            break
+    assert kills >= 3
+    assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
+
+
+def test_ctrl_c_leaves_whole_lines(tmp_path: Path) -> None:
+    requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
+
+    def interrupted(request: Request) -> Ranking:
+        if request.user_id == "u2":
+            raise KeyboardInterrupt
+        return _rerank(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank_file(requests, out, interrupted)
+    assert [result["position"] for result in _results(out)] == [1, 2]
+    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, Usage(20, 10, 0, 2, 1.0))
+
+
+def test_results_of_other_requests_are_refused_and_kept(tmp_path: Path) -> None:
+    requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
+    rerank_file(requests, out, _rerank)
+    content = out.read_bytes()
+    lines = requests.read_text().splitlines()
+    for other in ([lines[0], lines[2], lines[1]], lines[:2]):
+        requests.write_text("\n".join(other))
+        with pytest.raises(StorageError, match=r"Line [23] of .*another request"):
+            rerank_file(requests, out, _rerank)
+        assert out.read_bytes() == content
+
+
+def test_results_of_other_settings_are_refused(tmp_path: Path) -> None:
+    requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
+    rerank_file(requests, out, _rerank, settings="likelihood")
+    with pytest.raises(StorageError, match="another model, index or setting"):
+        rerank_file(requests, out, _rerank, settings="pointwise")
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"[]\n", b"a poem\n", b"\xff\n", b"null\n"])
+def test_another_kind_of_file_is_refused_and_kept(tmp_path: Path, line: bytes) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(line)
+    with pytest.raises(StorageError, match="Line 1 of"):
+        rerank_file(_requests(tmp_path, 2), out, _rerank)
+    assert out.read_bytes() == line
+
+
+def test_a_file_that_another_process_writes_is_refused(tmp_path: Path) -> None:
+    requests, out = _requests(tmp_path, 2), tmp_path / "out.jsonl"
+    with (
+        FileLock(f"{out}.lock"),
+        pytest.raises(StorageError, match="Another process is writing"),
+    ):
+        rerank_file(requests, out, _rerank)
+    assert not out.exists()
+    assert rerank_file(requests, out, _rerank).reranked == 2
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        rerank_file(tmp_path / "absent.jsonl", out, _rerank)
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n \n")
+    with pytest.raises(DataError, match="holds no request"):
+        rerank_file(empty, out, _rerank)
+    requests = _requests(tmp_path, 2)
+    with pytest.raises(OptionError, match="holds the requests"):
+        rerank_file(requests, requests, _rerank)
+    with pytest.raises(StorageError, match="cannot be written"):
+        rerank_file(requests, tmp_path, _rerank)
+    with pytest.raises(StorageError, match="cannot be written"):
+        rerank_file(requests, requests / "out.jsonl", _rerank)
+    assert not out.exists()
+
+
+def test_a_full_disk_keeps_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
+    rerank_file(requests, tmp_path / "undisturbed.jsonl", _rerank)
+    written = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal written
+        written += 1
+        if written > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            rerank_file(requests, out, _rerank)
+    rerank_file(requests, out, _rerank)
+    assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
+
+
+def test_a_dropped_line_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    requests, out = _requests(tmp_path, 2), tmp_path / "out.jsonl"
+    out.write_bytes(b'{"position": 1, "fing')
+    with caplog.at_level(logging.WARNING, "llmrec"):
+        rerank_file(requests, out, _rerank)
+    assert "The last line of" in caplog.text
