@@ -83,4 +83,4 @@ def _notes(contents: Contents, users: set[str]) -> Iterator[str]:
         yield f"{untimed:,} of {len(rows):,} interactions have no timestamp: file order is taken"
     idle = {*contents.profiles, *contents.friends} - users
     if idle:
-        yield f"{len(idle):,} users have no history: they are served by popularity and profile"
+        yield f"users without history: {len(idle):,}, served by popularity and profile"

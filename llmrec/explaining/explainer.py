@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from llmrec.errors import OptionError, PromptTooLongError
+from llmrec.errors import OptionError, PromptError, PromptTooLongError
 from llmrec.explaining.attributes import Rarity
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
 from llmrec.explaining.grounding import check_text
@@ -19,6 +19,7 @@ from llmrec.explaining.wording import MAX_SENTENCES
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import Budget, Prompt, load_template, render_prompts
 from llmrec.records import Evidence, Explanation, TextSource, Usage, User
+from llmrec.reranking import STRATEGIES
 from llmrec.retrieval import Index
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Explainer:
         seed: Of the generation.
 
     Raises:
-        PromptError: The template cannot be used.
+        PromptError: The template cannot be used, or is a strategy's.
     """
 
     def __init__(
@@ -69,6 +70,12 @@ class Explainer:
         self.model = model
         self.index = index
         self.template = load_template(template)
+        if self.template.strategy in STRATEGIES:
+            raise PromptError(
+                f"Template {self.template.name} is for the strategy {self.template.strategy}, "
+                "not for explanations.",
+                hint="Take one under explain/.",
+            )
         self.budget = budget or Budget()
         self.limits = limits or EvidenceLimits()
         self.seed = seed

@@ -58,7 +58,7 @@ def test_notes_say_what_is_not_used_and_how_to_use_it(folder: Path) -> None:
     assert '{"interactions": {"columns": {"rating": "listen_count"}}}' in notes
     assert "tags.csv is not read" in notes
     assert "3 of 3 interactions have no timestamp" in notes
-    assert "2 users have no history" in notes
+    assert "users without history: 2" in notes
 
 
 def test_a_rating_of_zero_beside_one_to_five_is_noted(folder: Path) -> None:

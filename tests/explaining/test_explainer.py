@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.errors import OptionError, UnknownItemError
+from llmrec.errors import OptionError, PromptError, UnknownItemError
 from llmrec.explaining.explainer import MAX_NEW_TOKENS, Explainer, tidied
 from llmrec.explaining.grounding import check_text
 from llmrec.explaining.titles import Titles
@@ -89,6 +89,11 @@ def test_after_two_bad_texts_the_evidence_speaks(small_index: Index) -> None:
     assert "Casino" in explanation.faults[0]
     assert "as an ai" in explanation.faults[1]
     assert len(model.batches) == 2
+
+
+def test_a_template_of_a_strategy_is_refused(small_index: Index) -> None:
+    with pytest.raises(PromptError, match="pointwise/plain-list is for the strategy pointwise"):
+        Explainer(ScriptedModel(lambda _: GOOD), small_index, template="pointwise/plain-list")
 
 
 def test_all_items_are_written_in_one_batch_and_the_failed_in_a_second(small_index: Index) -> None:
