@@ -287,7 +287,7 @@ def main() -> None:
     heading = (
         f"# Reranking MovieLens with {model.name}\n\n`{about['command']}`, model revision "
         f"{model.revision[:12]}, {model.placement.dtype}, seed {SEED}. Intervals are 95 %, paired "
-        "by user; p-values are corrected by Holm within a table.\n\n"
+        "by user; p-values are given as found and corrected by Holm within a table.\n\n"
     )
     options.out.with_suffix(".md").write_text(f"{heading}{first}\n{second}")
     sys.stdout.write(heading + first + "\n" + second)

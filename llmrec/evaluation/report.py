@@ -106,7 +106,7 @@ def compare_rows(
 def markdown_table(rows: Sequence[Row]) -> str:
     """Write the rows as markdown: a table of values, then one of comparisons where there are any.
 
-    Intervals are 95 %; p is corrected; "detectable" is the smallest true difference that so many
+    Intervals are 95 %; p is given as found and corrected; "detectable" is the smallest true difference that so many
     users show four times out of five.
     """
     metrics = list(rows[0].values) if rows else []
@@ -130,6 +130,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
                 contrast.comparison.high,
                 "+",
             ),
+            f"{contrast.comparison.p_value:.2g}",
             f"{contrast.p_corrected:.2g}",
             f"{contrast.comparison.detectable:.3f}",
         )
@@ -139,8 +140,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     if contrasts:
         table += [
             "",
-            _line("row", "against", "metric", "difference", "p (Holm)", "detectable"),
-            _line("---", "---", "---", "---:", "---:", "---:"),
+            _line("row", "against", "metric", "difference", "p", "p (Holm)", "detectable"),
+            _line("---", "---", "---", "---:", "---:", "---:", "---:"),
             *contrasts,
         ]
     return "\n".join(table) + "\n"

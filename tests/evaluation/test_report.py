@@ -47,7 +47,7 @@ def test_markdown(rows: tuple[Row, ...]) -> None:
     lines = markdown_table(rows).splitlines()
     assert lines[0] == "| row | users | ndcg@10 | mrr |"
     assert lines[3].startswith("| fused | 60 | 0.9")
-    assert lines[5] == "| row | against | metric | difference | p (Holm) | detectable |"
+    assert lines[5] == "| row | against | metric | difference | p | p (Holm) | detectable |"
     assert lines[7].startswith("| fused | random | ndcg@10 | +0.")
     assert len(lines) == 9
     assert len({line.count("|") for line in lines[:4]}) == 1
