@@ -106,8 +106,8 @@ def compare_rows(
 def markdown_table(rows: Sequence[Row]) -> str:
     """Write the rows as markdown: a table of values, then one of comparisons where there are any.
 
-    Intervals are 95 %; p is given as found and corrected; "detectable" is the smallest true difference that so many
-    users show four times out of five.
+    Intervals are 95 %; p is given as found and corrected; "detectable" is the smallest true
+    difference that so many users show four times out of five.
     """
     metrics = list(rows[0].values) if rows else []
     table = [_line("row", "users", *metrics), _line("---", *["---:"] * (1 + len(metrics)))]
