@@ -62,10 +62,8 @@ def prompts(model: TransformersModel, candidates: int) -> list[str]:
 
 def by_tree(model: TransformersModel, tokens: list[list[int]], yes: int, no: int) -> Scores:
     """Log-odds through llmrec's engine."""
-    answers = model.log_probs(
-        [ScoredSequence((*t, label), len(t)) for t in tokens for label in (yes, no)]
-    )
-    table = np.concatenate(answers.values).reshape(len(tokens), 2)
+    answers = model.log_probs([ScoredSequence((*t, yes), len(t), (no,)) for t in tokens])
+    table = np.stack(answers.values)
     odds: Scores = table[:, 0] - table[:, 1]
     return odds
 
@@ -123,7 +121,7 @@ def compare(
     texts = prompts(model, candidates)
     tokens = [model.encode(text) for text in texts]
     yes, no = model.encode("Yes")[0], model.encode("No")[0]
-    sequences = [ScoredSequence((*t, label), len(t)) for t in tokens for label in (yes, no)]
+    sequences = [ScoredSequence((*t, yes), len(t), (no,)) for t in tokens]
     with torch.inference_mode():
         nodes = score_sequences(model.model, sequences, max_rows=model.max_rows).rows
     sizes = {str(n): partial(by_batches, model, tokens[:20], yes, no, n) for n in (1, 4, 10, 20)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from llmrec import Catalog, Index, Reranker, Retriever, TextEncoder, User
 from llmrec.catalog import ColumnMap, Split, TableMap, leave_one_out
-from llmrec.evaluation import training_catalog
+from llmrec.evaluation import ndcg_at, recall_at, reciprocal_rank, training_catalog
 from llmrec.records import Usage
+from llmrec.reranking import FittedWeights
 
+TOP = 20
+"""Candidates that the retriever proposes end to end."""
 # Counts of ratings hold the test rows, picture sources follow popularity, ids say nothing.
 LEAKS = ("n_ratings", "n_reviews", "image_source", "imdb_id", "tmdb_id")
 
@@ -70,8 +73,11 @@ class KeptScores:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.known: dict[str, dict[str, Any]] = {}
-        for line in path.read_text().splitlines() if path.exists() else ():
-            if line.endswith("}"):  # the last line of a killed run may be cut
+        if path.exists():
+            # The last line of a killed run may be cut: it is dropped, so that none is glued to it.
+            whole = path.read_bytes().rpartition(b"\n")[0]
+            path.write_bytes(whole + b"\n" if whole else b"")
+            for line in whole.splitlines():
                 entry = json.loads(line)
                 self.known[entry["key"]] = entry
 
@@ -79,9 +85,7 @@ class KeptScores:
         self, reranker: Reranker, retriever: Retriever, asked: Asked
     ) -> tuple[list[float], Usage]:
         """Scores in the order of ``asked.item_ids``; asked of the model only where not kept."""
-        content = [reranker.weights_key, reranker.index.fingerprint, repr(reranker.budget)]
-        content += [asked.user.user_id, str(len(asked.user.history)), *asked.item_ids]
-        key = hashlib.sha256("\0".join(content).encode()).hexdigest()
+        key = score_key(reranker, asked)
         if key not in self.known:
             candidates = {c.item_id: c for c in retriever.candidates(asked.user, asked.item_ids)}
             judged = reranker.judge(asked.user, [candidates[i] for i in asked.item_ids])
@@ -98,3 +102,36 @@ class KeptScores:
         entry = self.known[key]
         given, forwarded, forwards = entry["usage"]
         return entry["scores"], Usage(given, forwarded, 0, forwards, entry["seconds"])
+
+
+def score_key(reranker: Reranker, asked: Asked) -> str:
+    """What a list's scores depend on: strategy, template, budget, model, data, history, items."""
+    history = [f"{row.item_id}={row.rating}" for row in asked.user.history]
+    content = [reranker.weights_key, reranker.index.fingerprint, asked.user.user_id]
+    content = [*content, *history, "candidates", *asked.item_ids]
+    return hashlib.sha256("\0".join(content).encode()).hexdigest()
+
+
+def rank_metrics(
+    ranks: NDArray[np.float64], *, recall: bool = False
+) -> dict[str, NDArray[np.float64]]:
+    """Metrics of one row, a value a user."""
+    metrics = {"ndcg@10": ndcg_at(ranks, 10), "mrr": reciprocal_rank(ranks)}
+    return {"recall@20": recall_at(ranks, TOP), **metrics} if recall else metrics
+
+
+def weights_table(fits: Mapping[str, FittedWeights]) -> str:
+    """Fitted weights with the p-value of leaving each signal out."""
+    lines = ["Weights fitted on validation users, with the p-value of leaving the signal out:", ""]
+    for name, found in fits.items():
+        parts = [f"{s} {w:.2f} (p {found.p_values[s]:.1g})" for s, w in found.weights.items()]
+        lines.append(f"- {name}, {found.lists} lists: {', '.join(parts)}")
+    return "\n".join(lines) + "\n"
+
+
+def cost_line(name: str, usage: Usage, users: int) -> str:
+    """What the scores of a table took."""
+    return (
+        f"{name}: {usage.tokens_forwarded / users:.0f} tokens forwarded a user where whole prompts "
+        f"have {usage.tokens_given / users:.0f}."
+    )

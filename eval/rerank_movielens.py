@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from movielens import Asked, KeptScores, MovieLens, load, retrieval_signals
+from movielens import (
+    TOP,
+    Asked,
+    KeptScores,
+    MovieLens,
+    cost_line,
+    load,
+    rank_metrics,
+    retrieval_signals,
+    weights_table,
+)
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -33,8 +43,6 @@ from llmrec.evaluation import (
     end_to_end_users,
     markdown_table,
     ndcg_at,
-    recall_at,
-    reciprocal_rank,
     smallest_difference,
     target_ranks,
 )
@@ -43,7 +51,6 @@ from llmrec.reranking import FittedWeights, SignalList, fit_weights, fuse
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
-TOP = 20
 Table = NDArray[np.float64]  # [users, items]
 
 
@@ -144,7 +151,8 @@ def discrimination(
     )
     text = (
         "## Discrimination: the target and 19 random unseen items\n\n"
-        f"{len(asked)} users, all that qualify.\n\n{markdown_table(rows)}\n"
+        f"{len(asked)} users{', all that qualify' if limit is None else ''}.\n\n"
+        f"{markdown_table(rows)}\n"
         f"{weights_table(fits)}\n{cost_line('Likelihood', usages['test'], len(asked))}"
         f"\n\n### Yes or No against likelihood, {len(asked[some])} users\n\n"
         f"{markdown_table(few)}\n{cost_line('Pointwise', cost, len(asked[some]))}\n"
@@ -181,26 +189,32 @@ def end_to_end(
             table = retrieval_signals(retriever, asked)
             scores, _ = judge_all(kept, reranker, retriever, asked, f"{title}: {which}")
             signals[which] = {**{n: table[n] for n in names}, "likelihood": scores}
-        found = fit(signals["validation"], reached["validation"])
+        fits = {
+            "weights refitted": fit(
+                {n: signals["validation"][n] for n in names}, reached["validation"]
+            ),
+            "LM fused": fit(signals["validation"], reached["validation"]),
+        }
         asked = reached["test"]
         targets = np.array([entry.target for entry in asked])
-        before = 1.0 + targets
-        after = target_ranks(fused(signals["test"], found.weights), targets, seed=SEED)
+        ranks = {"retriever": 1.0 + targets}
+        for name, found in fits.items():
+            chosen = {signal: signals["test"][signal] for signal in found.weights}
+            ranks[name] = target_ranks(fused(chosen, found.weights), targets, seed=SEED)
         total = len(users)
-        everyone = {name: np.full(total, np.inf) for name in ("before", "after")}
-        everyone["before"][places["test"]], everyone["after"][places["test"]] = before, after
-        pairs = [("reranked", "retriever")]
+        everyone = {name: np.full(total, np.inf) for name in ranks}
+        for name, some in ranks.items():
+            everyone[name][places["test"]] = some
+        pairs = [("LM fused", "retriever"), ("LM fused", "weights refitted")]
         on_reached = compare_rows(
-            {"retriever": rank_metrics(before), "reranked": rank_metrics(after)}, pairs, seed=SEED
+            {name: rank_metrics(some) for name, some in ranks.items()}, pairs, seed=SEED
         )
         overall = compare_rows(
-            {
-                "retriever": rank_metrics(everyone["before"], recall=True),
-                "reranked": rank_metrics(everyone["after"], recall=True),
-            },
+            {name: rank_metrics(some, recall=True) for name, some in everyone.items()},
             pairs,
             seed=SEED,
         )
+        before, after = ranks["retriever"], ranks["LM fused"]
         difference = ndcg_at(after, 10) - ndcg_at(before, 10)
         detectable = smallest_difference(
             float(difference.std(ddof=1)) or float(ndcg_at(before, 10).std(ddof=1)), len(asked)
@@ -211,7 +225,7 @@ def end_to_end(
             f"nDCG@10 that so many reached users show four times out of five: {detectable:.3f}.\n\n"
             f"On the reached users:\n\n{markdown_table(on_reached)}\n"
             f"Over all users:\n\n{markdown_table(overall)}\n"
-            f"{weights_table({'reranked': found})}"
+            f"{weights_table(fits)}"
         )
         documents[title] = {
             "reached": len(asked),
@@ -219,35 +233,10 @@ def end_to_end(
             "detectable": detectable,
             "on_reached": [asdict(row) for row in on_reached],
             "overall": [asdict(row) for row in overall],
-            "fit": asdict(found),
+            "fits": {name: asdict(found) for name, found in fits.items()},
         }
     heading = f"## End to end: the retriever's top {TOP}, the target not guaranteed\n\n"
     return heading + "\n".join(texts), documents
-
-
-def rank_metrics(
-    ranks: NDArray[np.float64], *, recall: bool = False
-) -> dict[str, NDArray[np.float64]]:
-    """Metrics of one row, a value a user."""
-    metrics = {"ndcg@10": ndcg_at(ranks, 10), "mrr": reciprocal_rank(ranks)}
-    return {"recall@20": recall_at(ranks, TOP), **metrics} if recall else metrics
-
-
-def weights_table(fits: Mapping[str, FittedWeights]) -> str:
-    """Fitted weights with the p-value of leaving each signal out."""
-    lines = ["Weights fitted on validation users, with the p-value of leaving the signal out:", ""]
-    for name, found in fits.items():
-        parts = [f"{s} {w:.2f} (p {found.p_values[s]:.1g})" for s, w in found.weights.items()]
-        lines.append(f"- {name}, {found.lists} lists: {', '.join(parts)}")
-    return "\n".join(lines) + "\n"
-
-
-def cost_line(name: str, usage: Usage, users: int) -> str:
-    """What the scores of a table took."""
-    return (
-        f"{name}: {usage.tokens_forwarded / users:.0f} tokens forwarded a user where whole prompts "
-        f"have {usage.tokens_given / users:.0f}."
-    )
 
 
 def main() -> None:
@@ -271,7 +260,7 @@ def main() -> None:
     )
     second, second_document = end_to_end(data, reranker, kept, options.users)
     about = {
-        "command": "python eval/rerank_movielens.py DATA",
+        "command": " ".join(["python eval/rerank_movielens.py DATA", *sys.argv[2:]]),
         "dataset": options.data.name,
         "fingerprint": data.catalog.fingerprint,
         "model": f"{model.name}@{model.revision}",

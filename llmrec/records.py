@@ -140,7 +140,8 @@ class Ranking:
     """A permutation of the candidates that were given: none lost, none invented, none twice.
 
     ``fallbacks`` counts by name everything that did not go as asked (``unscored``,
-    ``history_shortened``, ``batch_halved``, ``cold_start``...). ``weights`` are those the signals
+    ``history_shortened``, ``batch_halved``, ``cold_start``, ``signal_missing``,
+    ``weights_not_fitted``). ``weights`` are those the signals
     were fused with, on the standardised scale.
     """
 

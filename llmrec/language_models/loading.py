@@ -106,6 +106,7 @@ def _weights(source: ModelFolder, placement: Placement) -> Path:
 
     made_with = [source.name, source.revision, placement.quantization, placement.dtype]
     made_with += [placement.device.partition(":")[0]]
+    made_with += [_quantization_config(placement).to_json_string(use_diff=False)]
     made_with += [version(package) for package in ("torch", "transformers", "bitsandbytes")]
     key = sha256("\n".join(made_with).encode()).hexdigest()[:32]
     what = f"{source.name} in {placement.quantization}"
@@ -114,7 +115,9 @@ def _weights(source: ModelFolder, placement: Placement) -> Path:
 
 def _quantization_config(placement: Placement) -> BitsAndBytesConfig:
     if placement.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        # Threshold 0 rounds each row by itself. With the default, columns that are large anywhere
+        # in the batch are kept apart, and a score would depend on what it is batched with.
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",  # the default is fp4, which is less exact

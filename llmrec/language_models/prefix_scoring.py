@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 LOGITS = 32_000_000
 """Logits (scored rows times vocabulary) projected at once: 128 MB in fp32."""
+ATTENTION_KINDS = ("full_attention", "sliding_attention")
+"""Kinds of layers (transformers' ``layer_types``) that the tree knows."""
 SMALLEST = 16
 """Rows below which an out-of-memory chunk is not halved again."""
 
@@ -168,11 +170,51 @@ def _forward(model: PreTrainedModel, tree: PrefixTree, chunk: Chunk, cache: Cach
         logits_to_keep=torch.from_numpy(chunk.scored - chunk.start).to(device),
         tree=attention,
     )
-    if attention.layers == 0:
+    layers = model.config.get_text_config().num_hidden_layers
+    if attention.layers != layers:
         raise ModelError(
-            f"{type(model).__name__} does not route its attention through the prefix tree.",
-            hint="Load it with attn_implementation='llmrec_tree'; models with an attention of "
-            "their own cannot share prefixes.",
+            f"{type(model).__name__} routes {attention.layers} of its {layers} layers through the "
+            "prefix tree.",
+            hint="Load it with attn_implementation='llmrec_tree'; models with layers of another "
+            "kind than attention cannot share prefixes.",
         )
     logits: Tensor = output.logits[0].float()
     return logits
+
+
+def check_prefix_sharing(model: PreTrainedModel) -> None:
+    """Score a few short sequences through the tree and whole, and compare.
+
+    A model can hide state that the tree does not know of (recurrent layers, chunked attention,
+    convolutions beside the attention); its scores would be wrong without any other sign.
+
+    Raises:
+        ModelError: The scores differ, or not every layer goes through the tree.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {*ATTENTION_KINDS}
+    if kinds:
+        raise ModelError(
+            f"{type(model).__name__} has layers of the kind {', '.join(sorted(kinds))}.",
+            hint=f"Prefixes can be shared where all layers are {' or '.join(ATTENTION_KINDS)}.",
+        )
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, 48).tolist()
+    branches = [tuple(tokens[:32]), (*tokens[:16], *tokens[32:])]
+    with torch.inference_mode():
+        passed = score_sequences(
+            model, [ScoredSequence(branch, 8) for branch in branches], max_rows=64
+        )
+        apart = []
+        for branch, shared in zip(branches, passed.log_probs, strict=True):
+            ids = torch.tensor([branch], device=model.device)
+            whole = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+            alone = whole[list(range(7, len(branch) - 1)), list(branch[8:])]
+            apart.append((alone - shared).abs().mean())
+    difference = float(torch.stack(apart).max())
+    # Half precision rounds differently wherever shapes differ, by chance in either direction.
+    if not difference <= (1e-3 if model.dtype == torch.float32 else 0.1):
+        raise ModelError(
+            f"{type(model).__name__} gives scores through the prefix tree that differ from those "
+            f"of whole sequences by {difference:.2g} on average.",
+            hint="Its layers keep state that the tree does not know of: it cannot be used here.",
+        )

@@ -68,8 +68,7 @@ class PrefixTree:
     @classmethod
     def of(cls, sequences: Sequence[ScoredSequence]) -> PrefixTree:
         """Build the tree; equal beginnings, in any order, are one branch."""
-        contexts = [np.asarray(sequence.tokens[:-1], dtype=np.int64) for sequence in sequences]
-        order = sorted(range(len(sequences)), key=lambda i: sequences[i].tokens[:-1])
+        order = sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)
         tokens: list[int] = []
         depths: list[int] = []
         ends: list[int] = []
@@ -77,7 +76,8 @@ class PrefixTree:
         above = np.empty(0, dtype=np.int64)  # the previous sequence, and the rows of its tokens
         path = np.empty(0, dtype=np.int64)
         for i in order:
-            context = contexts[i]
+            asked = np.asarray(sequences[i].tokens + sequences[i].alternatives, dtype=np.int64)
+            context = asked[: len(sequences[i].tokens) - 1]
             shared = _common_length(above, context)
             for row in path[shared:]:
                 ends[row] = len(tokens)
@@ -88,7 +88,8 @@ class PrefixTree:
             path = np.concatenate([path[:shared], fresh])
             above = context
             start = sequences[i].start
-            readings[i] = Reading(path[start - 1 :], np.asarray(sequences[i].tokens[start:]))
+            last = path[-1:].repeat(len(sequences[i].alternatives))
+            readings[i] = Reading(np.concatenate([path[start - 1 :], last]), asked[start:])
         for row in path:
             ends[row] = len(tokens)
         return cls(

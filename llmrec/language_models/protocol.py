@@ -18,8 +18,9 @@ from llmrec.records import Usage
 class ScoredSequence:
     """A token sequence and where in it scores are asked for.
 
-    The log-probability of each of ``tokens[start:]``, given all tokens before it, is asked for.
-    Labels ("Yes", "No") and whole titles are asked for in the same way: a prompt followed by them.
+    The log-probability of each of ``tokens[start:]``, given all tokens before it, is asked for, and
+    that of each of ``alternatives`` in the place of the last token. So labels ("Yes", "No") and
+    whole titles are asked for in the same way: a prompt followed by them.
 
     Raises:
         OptionError: ``start`` leaves nothing to condition on, or nothing to score.
@@ -27,6 +28,7 @@ class ScoredSequence:
 
     tokens: tuple[int, ...]
     start: int
+    alternatives: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.start < len(self.tokens):
@@ -39,7 +41,10 @@ class ScoredSequence:
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:
-    """What was asked: float64 ``[len(tokens) - start]`` a sequence, natural logarithms."""
+    """What was asked, natural logarithms, one float64 array a sequence.
+
+    ``values[i]`` is ``[len(tokens) - start + len(alternatives)]``, in that order.
+    """
 
     values: tuple[NDArray[np.float64], ...]
     usage: Usage

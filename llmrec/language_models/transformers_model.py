@@ -18,13 +18,16 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    set_seed,
 )
 
 from llmrec.errors import ModelError, OptionError
 from llmrec.language_models import tree_attention
 from llmrec.language_models.loading import load_causal_lm
-from llmrec.language_models.prefix_scoring import out_of_memory, score_sequences
+from llmrec.language_models.prefix_scoring import (
+    check_prefix_sharing,
+    out_of_memory,
+    score_sequences,
+)
 from llmrec.language_models.protocol import Generated, LogProbs, ScoredSequence
 from llmrec.models.hardware import Placement
 from llmrec.prompting import Prompt
@@ -79,6 +82,7 @@ class TransformersModel:
         Raises:
             ModelNotFoundError: The reference names nothing that can be had.
             HardwareError: The device is not there.
+            ModelError: The model cannot share prefixes, or what was found is no whole model.
             OptionError: An argument has a value that is not allowed.
         """
         if max_rows is not None and max_rows < 1:
@@ -91,6 +95,7 @@ class TransformersModel:
             attn_implementation=tree_attention.NAME,
             progress=progress,
         )
+        check_prefix_sharing(loaded.model)
         on_cpu = loaded.placement.device == "cpu"
         return cls(
             loaded.model,
@@ -105,8 +110,14 @@ class TransformersModel:
     @property
     def max_length(self) -> int:
         """The longest sequence the model was made for, in tokens."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(limit) if limit else LONGEST
+        config = self.model.config.get_text_config()
+        limit = int(getattr(config, "max_position_embeddings", None) or LONGEST)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") in {"dynamic", "longrope"}:
+            # Their rotations change for all positions once a sequence passes the first length, so
+            # a long and a short one could not share a tree.
+            limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
+        return limit
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
@@ -159,7 +170,13 @@ class TransformersModel:
         except jinja2.TemplateError:
             # Gemma-style templates refuse a system turn: its text then opens the user's.
             merged = {"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}
+        try:
             return self._apply_template([merged])
+        except jinja2.TemplateError as error:
+            raise ModelError(
+                f"The chat template of {self.name} cannot be rendered: {error}",
+                hint="Take another model, or a plain-text template.",
+            ) from error
 
     def _apply_template(self, turns: list[dict[str, str]]) -> str:
         text = self.tokenizer.apply_chat_template(
@@ -181,7 +198,7 @@ class TransformersModel:
         started = time.perf_counter()
         with torch.inference_mode():
             passed = score_sequences(self.model, sequences, max_rows=self.max_rows)
-        values = tuple(scores.double().cpu().numpy() for scores in passed.log_probs)
+        values = tuple(scores.cpu().double().numpy() for scores in passed.log_probs)
         if not all(np.isfinite(scores).all() for scores in values):
             raise ModelError(
                 f"{self.name} gave a score that is not a finite number "
@@ -189,7 +206,8 @@ class TransformersModel:
                 hint="Load it with dtype='float32', or without quantization.",
             )
         usage = Usage(
-            tokens_given=sum(len(sequence.tokens) - 1 for sequence in sequences),
+            # A whole prompt is one prompt, however many labels are read at its end.
+            tokens_given=sum(map(len, {sequence.tokens[:-1] for sequence in sequences})),
             tokens_forwarded=passed.rows,
             forwards=passed.forwards,
             seconds=time.perf_counter() - started,
@@ -212,12 +230,13 @@ class TransformersModel:
         """
         started = time.perf_counter()
         encoded = [self.encode_prompt(prompt) for prompt in prompts]
-        set_seed(seed)
         texts, forwards, halvings = [], 0, 0
         size, done = len(encoded), 0
         while done < len(encoded):
             try:
-                answers = self._generate(encoded[done : done + size], max_new_tokens, temperature)
+                answers = self._generate(
+                    encoded[done : done + size], max_new_tokens, temperature, seed
+                )
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
@@ -237,7 +256,7 @@ class TransformersModel:
         )
 
     def _generate(
-        self, prompts: list[list[int]], max_new_tokens: int, temperature: float
+        self, prompts: list[list[int]], max_new_tokens: int, temperature: float, seed: int
     ) -> list[list[int]]:
         """One padded batch, padding on the left; answers end before their end-of-text token."""
         longest = max(map(len, prompts))
@@ -259,7 +278,8 @@ class TransformersModel:
         )
         # transformers declares what generate() needs of a model as more than its models declare.
         generate = cast("Callable[..., torch.Tensor]", self.model.generate)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.random.fork_rng():  # the caller's draws stay theirs
+            torch.manual_seed(seed)
             output = generate(input_ids=ids, attention_mask=mask, generation_config=config)
         stops = {*ends, fill}
         return [

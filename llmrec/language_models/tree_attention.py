@@ -13,6 +13,7 @@ as in generation, it is transformers' own scaled-dot-product attention.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ RUN = 64
 """Rows a run. Longer runs gather fewer keys but mask more of what they compute."""
 MAX_KEYS = 16_384
 """Keys gathered at once, over all runs of a call: it bounds memory, not the result."""
+MAX_MASK = 16_000_000
+"""Mask entries kept from layer to layer: 64 MB in fp32. Larger masks are made anew each time."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,15 @@ class Block:
     """Some runs of a chunk: ``rows`` of their queries, and the ``keys`` each run sees.
 
     ``keys[runs, longest]`` counts carried rows first, then the chunk's own. ``sees[runs, RUN,
-    longest]`` is the mask, ``distance`` of the same shape how far back a key stands.
+    longest]`` is the mask. ``query_depths[runs, RUN]`` and ``key_depths[runs, longest]`` tell how
+    far back a key stands, for sliding windows.
     """
 
     rows: slice
     keys: NDArray[np.int64]
     sees: NDArray[np.bool_]
-    distance: NDArray[np.int64]
+    query_depths: NDArray[np.int64]
+    key_depths: NDArray[np.int64]
 
 
 @dataclass
@@ -81,14 +86,18 @@ class TreeAttention:
 
     def tensors(
         self, query: Tensor, repeats: int, window: int | None
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Key indices and additive masks of every block, on the query's device, made once."""
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        """Key indices and additive mask of each block, on the query's device.
+
+        They are made once a chunk, not once a layer, where they are small enough to keep.
+        """
         window = window if window is not None and window < self.longest else None
+        made = (_tensors(block, query, repeats, window) for block in self.blocks)
+        if sum(block.sees.size for block in self.blocks) * repeats > MAX_MASK:
+            return made
         key = (query.device, query.dtype, repeats, window)
         if key not in self._on_device:
-            self._on_device[key] = [
-                _tensors(block, query, repeats, window) for block in self.blocks
-            ]
+            self._on_device[key] = list(made)
         return self._on_device[key]
 
 
@@ -113,14 +122,18 @@ def _block(
         slice(starts[0] - chunk.start, end - chunk.start),
         np.where(there, place, 0),
         sees,
-        tree.depths[queries] - tree.depths[keys],
+        tree.depths[query_rows],
+        tree.depths[key_rows],
     )
 
 
 def _tensors(
     block: Block, query: Tensor, repeats: int, window: int | None
 ) -> tuple[Tensor, Tensor]:
-    sees = block.sees if window is None else block.sees & (block.distance < window)
+    sees = block.sees
+    if window is not None:
+        distance = block.query_depths[:, :, None] - block.key_depths[:, None, :]
+        sees = sees & (distance < window)
     allowed = torch.from_numpy(sees).to(query.device)
     mask = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device)
     mask.masked_fill_(~allowed, float("-inf"))

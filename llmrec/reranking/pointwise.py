@@ -37,11 +37,17 @@ class Pointwise:
         """Score every candidate.
 
         Raises:
-            ModelError: The model's tokenizer has no single token for Yes, or none for No.
+            ModelError: The model's tokenizer has no single token of its own for Yes or for No.
             PromptError: The template cannot be rendered.
             PromptTooLongError: A prompt does not fit the model even without history.
         """
         yes, no = label_tokens(model, "Yes"), label_tokens(model, "No")
+        labels = (*yes, *no)
+        if set(yes) & set(no):
+            raise ModelError(
+                f"{model.name} has one token for Yes and No: it knows neither.",
+                hint="Use the likelihood strategy, which needs no labels.",
+            )
         rendered = render_prompts(
             self.template,
             user=question.user,
@@ -54,13 +60,9 @@ class Pointwise:
         )
         prompts = [tuple(model.encode_prompt(prompt)) for prompt in rendered.prompts]
         answers = model.log_probs(
-            [
-                ScoredSequence((*prompt, label), len(prompt))
-                for prompt in prompts
-                for label in (*yes, *no)
-            ]
+            [ScoredSequence((*prompt, labels[0]), len(prompt), labels[1:]) for prompt in prompts]
         )
-        table = np.concatenate(answers.values).reshape(len(prompts), len(yes) + len(no))
+        table = np.stack(answers.values)
         scores = logsumexp(table[:, : len(yes)], axis=1) - logsumexp(table[:, len(yes) :], axis=1)
         return Judgement(scores, answers.usage, {**answers.fallbacks, **rendered.fallbacks})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmrec.errors import OptionError, PromptError, nearest
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import Budget, Template, load_template
+from llmrec.prompting import DEFAULT_TEMPLATES, Budget, Template, load_template
 from llmrec.records import Candidate, RankedItem, Ranking, Status, User
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.pointwise import Pointwise
@@ -41,10 +41,10 @@ def make_strategy(name: str, template: str | None = None) -> Strategy:
     if template is None:
         return STRATEGIES[name]()
     loaded: Template = load_template(template)
-    if loaded.strategy in STRATEGIES and loaded.strategy != name:
+    if loaded.strategy in DEFAULT_TEMPLATES and loaded.strategy != name:
         raise PromptError(
             f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
-            hint=f"Pass strategy={loaded.strategy!r}, or take a template under {name}/.",
+            hint=f"Take a template under {name}/.",
         )
     return STRATEGIES[name](template=loaded)
 
@@ -89,8 +89,9 @@ class Reranker:
 
     @property
     def weights_key(self) -> str:
-        """What fitted weights are stored under in an index: strategy, template and model."""
-        return f"{self._strategy.key}/{self.model.name}@{self.model.revision}"
+        """What fitted weights are stored under: strategy, template, budget and model."""
+        budget = "-".join(str(value) for value in asdict(self.budget).values())
+        return f"{self._strategy.key}/{budget}/{self.model.name}@{self.model.revision}"
 
     def judge(self, user: User, candidates: Sequence[Candidate]) -> Judgement:
         """Ask the language model alone: its scores in the order of ``candidates``.
@@ -129,13 +130,17 @@ class Reranker:
             ModelError: The model cannot score.
         """
         judgement = self.judge(user, candidates)
-        signals = {**signal_table(candidates), self._strategy.name: judgement.scores}
+        known = signal_table(candidates)
+        signals = {**known, self._strategy.name: judgement.scores}
+        fallbacks = Counter(judgement.fallbacks)
         weights = self.weights
         if weights is None:
             weights = self.index.weights.get(self.weights_key, ZERO_SHOT_WEIGHTS)
+            if not signals.keys() <= weights.keys():  # fitted for another retriever's signals
+                weights, fallbacks["weights_not_fitted"] = ZERO_SHOT_WEIGHTS, 1
         fused = fuse(signals, weights)
         judged = ~np.isnan(judgement.scores)
-        fallbacks = Counter(judgement.fallbacks)
+        fallbacks["signal_missing"] += sum(int(np.isnan(v).sum()) for v in known.values())
         fallbacks["unscored"] += int((~judged).sum())
         fallbacks["cold_start"] += not user.history
         return _ranking(

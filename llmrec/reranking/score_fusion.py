@@ -62,7 +62,7 @@ def fuse(
 ) -> NDArray[np.float64]:
     """Weighted sum of the standardised signals of one list, float64 ``[candidates]``.
 
-    A candidate without a value for a signal of non-zero weight gets NaN.
+    A candidate without a value for a signal (NaN) counts as an average one in it.
 
     Raises:
         OptionError: A signal has no weight, or a weight is negative or not finite.
@@ -80,7 +80,7 @@ def fuse(
     total = np.zeros(len(next(iter(signals.values()))))
     for name, values in signals.items():
         if weights[name]:
-            total += weights[name] * standardise(values)
+            total += weights[name] * np.nan_to_num(standardise(values))
     return total
 
 
@@ -120,7 +120,7 @@ def fit_weights(
 def _design(entry: SignalList, names: Sequence[str]) -> NDArray[np.float64]:
     """Standardised signals relative to the target's, ``[candidates, signals]``."""
     table = np.stack([standardise(entry.signals[name]) for name in names], axis=1)
-    table = np.nan_to_num(table)  # no value counts as an average one
+    table = np.nan_to_num(table)  # as in fuse: no value counts as an average one
     difference: NDArray[np.float64] = table - table[entry.target]
     return difference
 

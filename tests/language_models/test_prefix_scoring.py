@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
 
 from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.language_models import ScoredSequence, prefix_scoring, tree_attention
-from llmrec.language_models.prefix_scoring import score_sequences
+from llmrec.language_models.prefix_scoring import check_prefix_sharing, score_sequences
 from llmrec.language_models.prefix_tree import Chunk, PrefixTree
-from tests.language_models.conftest import tiny_model
+from tests.language_models.conftest import SIZE, tiny_model
 
 
 def batch(vocabulary: int, seed: int = 0) -> list[ScoredSequence]:
@@ -110,13 +111,71 @@ def test_gradients_equal_those_of_whole_sequences(family: str, max_rows: int) ->
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-3, rtol=1e-3, msg=name)
 
 
+def test_alternatives_score_as_sequences_of_their_own() -> None:
+    model, prompt = tiny_model("llama"), tuple(range(10, 40))
+    with torch.inference_mode():
+        together = score_sequences(
+            model, [ScoredSequence((*prompt, 3), 30, (4, 5))], max_rows=99
+        ).log_probs[0]
+        apart = score_sequences(
+            model, [ScoredSequence((*prompt, label), 30) for label in (3, 4, 5)], max_rows=99
+        ).log_probs
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
+def test_masks_too_large_to_keep_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sequences = tiny_model("gemma3, window 24"), batch(97)
+    with torch.inference_mode():
+        kept = score_sequences(model, sequences, max_rows=100).log_probs
+        monkeypatch.setattr(tree_attention, "MAX_MASK", 0)
+        made_anew = score_sequences(model, sequences, max_rows=100).log_probs
+    torch.testing.assert_close(torch.cat(kept), torch.cat(made_anew), atol=0, rtol=0)
+
+
+def test_half_precision_is_as_exact_as_whole_sequences_are() -> None:
+    exact, half = tiny_model("llama"), tiny_model("llama").bfloat16()
+    sequences = batch(97)
+    with torch.inference_mode():
+        true = torch.cat([alone(exact, s) for s in sequences])
+        plain = torch.cat([alone(half, s).float() for s in sequences])
+        shared = torch.cat(score_sequences(half, sequences, max_rows=100).log_probs)
+    assert (shared - true).abs().mean() <= 1.1 * (plain - true).abs().mean()
+
+
+def test_the_known_families_pass_the_check_at_loading(family: str) -> None:
+    check_prefix_sharing(tiny_model(family))
+
+
+HYBRIDS: dict[str, tuple[dict[str, Any], str]] = {
+    "llama4_text": (
+        {"head_dim": 16, "num_local_experts": 2, "attention_chunk_size": 16, "rope_scaling": None},
+        "chunked_attention",
+    ),
+    "recurrent_gemma": ({"head_dim": 8, "lru_width": 32}, "linear_attention"),
+    "doge": ({}, "differ from those of whole sequences"),
+}
+
+
+@pytest.mark.parametrize("kind", HYBRIDS)
+def test_models_with_state_beside_attention_are_refused(kind: str) -> None:
+    settings, message = HYBRIDS[kind]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**(SIZE | settings | {"model_type": kind}))
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=tree_attention.NAME)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    with pytest.raises(ModelError, match=message):
+        check_prefix_sharing(model.eval())
+
+
 def test_no_sequences_cost_nothing() -> None:
     passed = score_sequences(tiny_model("llama"), [], max_rows=10)
     assert (passed.log_probs, passed.rows, passed.forwards) == ((), 0, 0)
 
 
 def test_a_model_without_the_tree_attention_is_refused_not_misjudged() -> None:
-    with torch.inference_mode(), pytest.raises(ModelError, match="does not route its attention"):
+    with torch.inference_mode(), pytest.raises(ModelError, match="routes 0 of its 3 layers"):
         score_sequences(tiny_model("llama", attention="sdpa"), batch(97), max_rows=5000)
 
 

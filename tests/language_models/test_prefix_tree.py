@@ -40,6 +40,13 @@ def test_labels_after_one_prompt_cost_no_rows() -> None:
     assert [reading.tokens.tolist() for reading in tree.readings] == [[1], [2], [3]]
 
 
+def test_alternatives_are_read_where_the_last_token_is() -> None:
+    tree = PrefixTree.of([ScoredSequence((4, 5, 6, 1), 2, (2, 3)), ScoredSequence((4, 5), 1, (9,))])
+    assert len(tree) == 3
+    assert [reading.tokens.tolist() for reading in tree.readings] == [[6, 1, 2, 3], [5, 9]]
+    assert [reading.rows.tolist() for reading in tree.readings] == [[1, 2, 2, 2], [0, 0]]
+
+
 @given(sequences)
 def test_one_row_for_every_distinct_prefix(batch: list[ScoredSequence]) -> None:
     tree = PrefixTree.of(batch)

@@ -98,7 +98,7 @@ def test_a_base_model_reads_paragraphs(smollm2: TransformersModel) -> None:
 
 def test_knowledge_shows_in_scores_and_usage_counts_the_sharing(smollm2: TransformersModel) -> None:
     prompt = smollm2.encode_prompt(Prompt("", "", "The capital of France is"))
-    cities = [smollm2.encode(f" {city}") for city in ("Paris", "Oslo", "Lima")]
+    cities = [smollm2.encode(f" {city}, of course") for city in ("Paris", "Oslo", "Lima")]
     answers = smollm2.log_probs([ScoredSequence((*prompt, *c), len(prompt)) for c in cities])
     totals = [float(value.sum()) for value in answers.values]
     assert totals[0] == max(totals)
@@ -114,6 +114,56 @@ def test_a_score_that_is_not_finite_is_an_error(tiny: TransformersModel) -> None
             parameter[7] = float("nan")
     with pytest.raises(ModelError, match="not a finite number"):
         tiny.log_probs([ScoredSequence((7, 8, 9), 1)])
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantized_model_keeps_the_contract(smollm2_folder: Path, quantization: str) -> None:
+    model = TransformersModel.from_pretrained(
+        str(smollm2_folder), device="cpu", quantization=quantization
+    )
+    prompt = tuple(model.encode("The capital of France is"))
+    cities = [tuple(model.encode(f" {city}")) for city in ("Paris", "Oslo", "New York City")]
+    sequences = [ScoredSequence((*prompt, *city), len(prompt)) for city in cities]
+    together = model.log_probs(sequences)
+    for sequence, scores in zip(sequences, together.values, strict=True):
+        (alone,) = model.log_probs([sequence]).values
+        np.testing.assert_allclose(scores, alone, atol=1e-3)
+    assert together.usage.tokens_forwarded < together.usage.tokens_given
+    assert model.revision.endswith(f"+{quantization}")
+
+
+def test_a_whole_prompt_is_one_prompt_however_many_labels_are_read(
+    smollm2: TransformersModel,
+) -> None:
+    prompt = tuple(smollm2.encode("Is the sky blue?"))
+    usage = smollm2.log_probs([ScoredSequence((*prompt, t), len(prompt)) for t in (5, 6, 7)]).usage
+    assert usage.tokens_given == usage.tokens_forwarded == len(prompt)
+
+
+def test_a_rope_that_changes_with_length_caps_it(smollm2: TransformersModel) -> None:
+    model = replace(smollm2, model=tiny_model("llama"))
+    assert model.max_length == model.model.config.max_position_embeddings
+    model.model.config.rope_parameters = {
+        "rope_type": "longrope",
+        "original_max_position_embeddings": 64,
+    }
+    assert model.max_length == 64
+
+
+def test_a_chat_template_that_fails_on_its_own_is_a_clear_error(
+    smollm2: TransformersModel,
+) -> None:
+    model = with_template(smollm2, "{{ raise_exception('no') }}")
+    with pytest.raises(ModelError, match=r"chat template .* cannot be rendered"):
+        model.encode_prompt(CHAT)
+
+
+def test_sampling_leaves_the_callers_draws_alone(smollm2: TransformersModel) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    smollm2.generate([CHAT], max_new_tokens=2, temperature=1.0, seed=3)
+    assert torch.rand(1) == expected
 
 
 def test_generation_is_greedy_padded_and_repeatable(smollm2: TransformersModel) -> None:
@@ -141,7 +191,7 @@ def test_generation_agrees_with_the_plain_attention_of_other_families(
     prompts = [[5, 6, 7, 8] * 10, [9, 10, 11]]
     ours = TransformersModel(tiny_model(family), smollm2.tokenizer, "t", "0", placement, 64)
     plain = replace(ours, model=tiny_model(family, attention="eager"))
-    assert ours._generate(prompts, 8, 0.0) == plain._generate(prompts, 8, 0.0)
+    assert ours._generate(prompts, 8, 0.0, 0) == plain._generate(prompts, 8, 0.0, 0)
 
 
 def test_a_batch_that_does_not_fit_is_generated_in_halves(
@@ -150,11 +200,15 @@ def test_a_batch_that_does_not_fit_is_generated_in_halves(
     generate = TransformersModel._generate
 
     def short(
-        self: TransformersModel, prompts: list[list[int]], tokens: int, temperature: float
+        self: TransformersModel,
+        prompts: list[list[int]],
+        tokens: int,
+        temperature: float,
+        seed: int,
     ) -> list[list[int]]:
         if len(prompts) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return generate(self, prompts, tokens, temperature)
+        return generate(self, prompts, tokens, temperature, seed)
 
     whole = smollm2.generate([CHAT, CHAT, CHAT], max_new_tokens=3)
     monkeypatch.setattr(TransformersModel, "_generate", short)

@@ -43,7 +43,10 @@ class ByteModel:
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
         self.asked.extend(sequences)
         values = tuple(
-            np.array([self.score(s.tokens[:i], s.tokens[i]) for i in range(s.start, len(s.tokens))])
+            np.array(
+                [self.score(s.tokens[:i], s.tokens[i]) for i in range(s.start, len(s.tokens))]
+                + [self.score(s.tokens[:-1], token) for token in s.alternatives]
+            )
             for s in sequences
         )
         return LogProbs(values, Usage(forwards=1))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec.errors import OptionError, PromptError, UnknownItemError
 from llmrec.language_models import TransformersModel
+from llmrec.prompting import Budget
 from llmrec.records import Candidate, Status, User
 from llmrec.reranking import (
     ZERO_SHOT_WEIGHTS,
@@ -136,6 +137,34 @@ def test_fitted_weights_serve_only_what_they_were_fitted_for(index: Index, user:
     assert other.rerank(user, retrieved).weights["likelihood"] == ZERO_SHOT_WEIGHTS["likelihood"]
 
 
+def test_weights_fitted_for_other_signals_do_not_serve_foreign_candidates(
+    index: Index, user: User
+) -> None:
+    key = Reranker(ByteModel(), index).weights_key
+    fitted = index.with_weights(key, {"content": 9.0, "popularity": 9.0, "likelihood": 9.0})
+    ranking = Reranker(ByteModel(), fitted).rerank(user, candidates("i1", "i2"))
+    assert ranking.weights == {"retrieval": 1.0, "likelihood": ZERO_SHOT_WEIGHTS["likelihood"]}
+    assert ranking.fallbacks == {"weights_not_fitted": 1}
+
+
+def test_weights_of_another_budget_do_not_serve(index: Index) -> None:
+    short = Reranker(ByteModel(), index, budget=Budget(title=2))
+    assert short.weights_key != Reranker(ByteModel(), index).weights_key
+
+
+def test_a_candidate_that_lacks_a_retrieval_signal_is_still_judged(
+    index: Index, user: User
+) -> None:
+    given_candidates = [Candidate("i1", 1.0, {"content": 0.5}), Candidate("i2", 0.5, {})]
+    reranker = Reranker(
+        ByteModel(), index, strategy=Scripted([1, 2]), weights={"content": 0.1, "scripted": 1.0}
+    )
+    ranking = reranker.rerank(user, given_candidates)
+    assert ranking.item_ids == ("i2", "i1")
+    assert {item.status for item in ranking.items} == {Status.SCORED}
+    assert ranking.fallbacks == {"signal_missing": 1}
+
+
 def test_a_missing_weight_is_named(index: Index, user: User) -> None:
     reranker = Reranker(ByteModel(), index, weights={"retrieval": 1.0})
     with pytest.raises(OptionError, match="no weight for likelihood"):
@@ -147,6 +176,8 @@ def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> N
         Reranker(ByteModel(), index, strategy="likelyhood")
     with pytest.raises(PromptError, match="is for the strategy pointwise"):
         Reranker(ByteModel(), index, template="pointwise/plain-list")
+    with pytest.raises(PromptError, match="is for the strategy explain"):
+        Reranker(ByteModel(), index, template="explain/plain")
     with pytest.raises(OptionError, match="beside a strategy"):
         Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
 

@@ -68,9 +68,10 @@ def test_fusing_is_a_weighted_sum_of_standardised_signals() -> None:
     assert fused.tolist() == pytest.approx([-2 + 0.5, 2 - 0.5])
 
 
-def test_a_signal_of_weight_zero_may_be_missing() -> None:
-    fused = fuse({"a": np.array([1.0, 3.0]), "b": np.array([np.nan, 1.0])}, {"a": 1.0, "b": 0.0})
-    assert np.isfinite(fused).all()
+def test_a_missing_value_counts_as_an_average_one() -> None:
+    signals = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([np.nan, 1.0, 3.0])}
+    fused = fuse(signals, {"a": 0.0, "b": 1.0})
+    assert fused.tolist() == pytest.approx([0, -1, 1])
 
 
 @given(

@@ -155,3 +155,12 @@ def test_a_model_too_small_for_the_template_is_a_clear_error(
     asked = Question(user, (index.items["i2"],), index.items, Budget(title=8))
     with pytest.raises(PromptTooLongError, match=strategy.template.name):
         strategy.judge(model, asked)
+
+
+def test_labels_that_are_one_token_are_refused(user: User, index: Index) -> None:
+    class Illiterate(ByteModel):
+        def encode(self, text: str) -> list[int]:
+            return [0]
+
+    with pytest.raises(ModelError, match="one token for Yes and No"):
+        Pointwise().judge(Illiterate(), Question(user, (index.items["i2"],), index.items))
