@@ -181,7 +181,7 @@ def main() -> None:
     """Run, print and write all of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="with 20 candidates")
     parser.add_argument("--candidates", type=int, nargs="*", default=[20, 100])
     parser.add_argument("--memory", type=int, nargs=2, default=[20, 2000])
     parser.add_argument("--only-score", type=int, help=argparse.SUPPRESS)
@@ -204,7 +204,9 @@ def main() -> None:
         "dtype": model.placement.dtype,
         "threads": torch.get_num_threads(),
         "versions": {n: version(n) for n in ("torch", "transformers", "sentence-transformers")},
-        "lists": [compare(model, folder, n, options.rounds) for n in options.candidates],
+        "lists": [
+            compare(model, folder, n, max(1, options.rounds * 20 // n)) for n in options.candidates
+        ],
     }
     few, many = map(peak_memory, options.memory)
     document["memory"] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,10 @@ from llmrec.cli.options import (
     TemplateRef,
 )
 from llmrec.cli.output import fields, print_json, screen, table, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 _FEW = 100
 """Lists below which a weight is mostly chance."""
@@ -57,7 +61,8 @@ def fit(
     reranker, language_model = asking.load(held.index)
     lists = signal_lists(reranker, asking.strategy.name, held.lists, progress=True)
     fitted = fit_weights(lists, optional=(asking.strategy.name,))
-    opened.with_weights(reranker.weights_key, fitted.weights).save(index)
+    with waiting("Keeping the weights"):
+        _keep(index, opened.fingerprint, reranker.weights_key, fitted.weights)
     note = (
         f"{fitted.lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
         if fitted.lists < _FEW
@@ -91,3 +96,18 @@ def fit(
             }
         )
     )
+
+
+def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]) -> None:
+    """Save weights in the index as it is by now: fitting takes minutes, and others write too."""
+    from llmrec.errors import StorageError
+    from llmrec.retrieval import Index
+
+    index = Index.open(folder)
+    if index.fingerprint != fingerprint:
+        raise StorageError(
+            f"The index {folder} was made anew from other data while its weights were fitted: "
+            "they are not kept.",
+            hint="Fit them again with `llmrec fit`.",
+        )
+    index.with_weights(key, weights).save(folder)

@@ -47,7 +47,8 @@ def rerank_requests(
         return reranker.rerank(user, serving.candidates(user, request.candidates))
 
     weights = dict(index.weights.get(reranker.weights_key, {}))
-    settings = (reranker.weights_key, weights, model.placement, index.fingerprint, index.encoder)
+    placement = (model.placement.device, model.placement.dtype, model.placement.quantization)
+    settings = (reranker.weights_key, weights, placement, index.fingerprint, index.encoder)
     outcome = rerank_file(requests, out, answer, settings=repr(settings), progress=True)
     if as_json:
         print_json({"out": out, "outcome": outcome, "model": describe_model(model)})

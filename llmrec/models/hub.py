@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils.tqdm import (
     are_progress_bars_disabled,
     disable_progress_bars,
@@ -30,16 +30,26 @@ PROBE_SECONDS = 4.0
 _HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 """The error of the hub's HTTP library, which is httpx or httpx2 by its version."""
 
+_CHECK = "Check the name, and log in with `hf auth login` if its authors ask for that."
+
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """The files that a model needs; weights in any other form stay where they are."""
 
 
 def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
-    """Return the whole copy in the hub's cache, or None; asks no network."""
+    """Return the whole copy in the hub's cache, or None; asks no network.
+
+    Raises:
+        ModelNotFoundError: The hub gives no model such a name.
+    """
     try:
         folder = _snapshot(hub_id, revision, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError as error:
+        raise ModelNotFoundError(
+            f"The hub has no model {hub_id!r}: {_first_line(error)}.", hint=_CHECK
+        ) from error
     return folder if missing_parts(folder) is None else None
 
 
@@ -62,7 +72,7 @@ def download_snapshot(hub_id: str, revision: str | None, *, progress: bool = Fal
     except (_HTTP_ERROR, OSError) as error:
         raise ModelNotFoundError(
             f"The hub does not give the model {hub_id!r}: {_first_line(error)}.",
-            hint="Check the name, and log in with `hf auth login` if its authors ask for that.",
+            hint=_CHECK,
         ) from error
     finally:
         if not quiet:

@@ -24,6 +24,7 @@ _NOT_ALLOWED = (
     nodes.Macro,
     nodes.CallBlock,
 )
+_NOT_COUNTED = (nodes.AssignBlock, nodes.FilterBlock, nodes.ScopedEvalContextModifier)
 _ANSWERS = frozenset(
     {"score", "rank", "retrieval_score", "retrieval_rank", "position", "signals", "rating", "liked"}
 )
@@ -90,6 +91,12 @@ def _is_blank(output: nodes.Output) -> bool:
 def _constructs(tree: nodes.Template) -> Iterator[Fault]:
     for node in tree.find_all(_NOT_ALLOWED):
         yield Fault(node.lineno, f"uses {type(node).__name__.lower()}: a template stands by itself")
+    for node in tree.find_all(_NOT_COUNTED):
+        yield Fault(
+            node.lineno,
+            "sets, filters or escapes a stretch of text",
+            "Write {% set name = ... %}, and filter what {{ }} shows.",
+        )
     for call in tree.find_all(nodes.Call):
         if not (isinstance(call.node, nodes.Getattr) and call.node.attr == "get"):
             yield Fault(

@@ -26,10 +26,20 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from llmrec.errors import DataError, LlmrecError, OptionError, StorageError
+from llmrec.errors import (
+    DataError,
+    HardwareError,
+    LlmrecError,
+    OptionError,
+    OutOfMemoryError,
+    StorageError,
+)
 from llmrec.records import RankedItem, Ranking, Usage
 
 logger = logging.getLogger(__name__)
+
+_PASSING = (OutOfMemoryError, HardwareError, StorageError)
+"""What another run may not meet: kept as results, these would never be tried again."""
 
 
 class Request(BaseModel):
@@ -75,8 +85,10 @@ def rerank_file(
     """Answer every request of a file, going on where an earlier run stopped.
 
     A request that cannot be answered gives a result with ``error`` instead of ``items`` and does
-    not stop the run. A half-written last line, left by a run that was killed, is dropped and its
-    request is answered again. While it runs it holds a lock, a file beside ``out``.
+    not stop the run. What another run may not meet does stop it (memory, hardware or a file that
+    fails): what was finished stays, and the next run goes on with that request. A half-written
+    last line, left by a run that was killed, is dropped and its request is answered again. While
+    it runs it holds a lock, a file beside ``out``.
 
     Args:
         requests: JSON lines; blank ones do not count.
@@ -91,6 +103,7 @@ def rerank_file(
         OptionError: ``out`` is the requests file itself.
         StorageError: ``out`` cannot be written, is being written by another process, is damaged
             before its last line, or holds results of other requests or settings.
+        ModelError: ``rerank`` raised OutOfMemoryError or HardwareError.
     """
     requests, out = Path(requests), Path(out)
     lines = read_requests(requests)
@@ -236,6 +249,8 @@ def _answer(line: bytes, rerank: Callable[[Request], Ranking]) -> tuple[dict[str
         if request.request_id is not None:
             asked["request_id"] = request.request_id
         ranking = rerank(request)
+    except _PASSING:
+        raise
     except LlmrecError as error:
         fault = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         return {**asked, "error": fault}, Usage()

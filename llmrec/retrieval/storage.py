@@ -4,7 +4,8 @@ Every file bears the beginning of its sha256 in its name. ``manifest.json`` list
 size and sha256, holds everything small (the fitted weights too), and carries the sha256 of its own
 content. A save writes the new files beside the old ones and then replaces the manifest: that one
 rename is the moment when the new index takes the old one's place. Files that no manifest names any
-more are removed afterwards.
+more are removed afterwards. A lock, a file beside the folder, makes saves wait for each other: the
+last one stays.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from llmrec.errors import StorageError
@@ -67,6 +69,7 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes]) -
         StorageError: The folder holds something else, or cannot be written.
     """
     entries = {name: _entry(name, content) for name, content in tables.items()}
+    kept = {entry.name for entry in entries.values()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = [path.name for path in folder.iterdir()]
@@ -75,13 +78,13 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes]) -
                 f"{folder} is neither empty nor an index: it is not written to.",
                 hint="Name another folder.",
             )
-        for name, content in tables.items():
-            _write(folder / entries[name].name, content)
-        _write(folder / _MANIFEST, _seal(replace(manifest, files=entries)))
-        kept = {entry.name for entry in entries.values()}
-        for path in folder.iterdir():
-            if _TABLE.fullmatch(path.name) and path.name not in kept:
-                path.unlink()
+        with FileLock(f"{folder.resolve()}.lock"):
+            for name, content in tables.items():
+                _write(folder / entries[name].name, content)
+            _write(folder / _MANIFEST, _seal(replace(manifest, files=entries)))
+            for path in folder.iterdir():
+                if _TABLE.fullmatch(path.name) and path.name not in kept:
+                    path.unlink()
     except OSError as error:
         raise StorageError(
             f"The index cannot be written to {folder}: {error}.",

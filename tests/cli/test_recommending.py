@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+import torch
 
 from llmrec.catalog import Catalog, sample_folder
+from llmrec.reranking import FittedWeights
 from llmrec.retrieval import Index
 
 Run = Callable[..., CompletedProcess[str]]
@@ -221,6 +224,37 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     assert found["weights"] == pytest.approx(fitted["weights"])
 
 
+def test_fit_keeps_what_was_written_to_the_index_meanwhile(
+    run: Run,
+    document: Document,
+    plain_index: Path,
+    smollm2_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(plain_index, folder)
+    opened = Index.open(folder)
+    rebuilt = replace(opened, encoder="another@1")
+
+    def fit_while_others_write(*_: object, **__: object) -> FittedWeights:
+        rebuilt.with_weights("else", {"content": 1.0}).save(folder)
+        return FittedWeights({"content": 2.0}, {"content": 0.5}, 1)
+
+    monkeypatch.setattr("llmrec.reranking.fit_weights", fit_while_others_write)
+    words = ("fit", folder, "--users", 1, "--candidates", 30, "--model", smollm2_folder, "--json")
+    fitted = document(run(*words))
+    kept = Index.open(folder)
+    assert kept.encoder == "another@1"
+    assert kept.weights == {"else": {"content": 1.0}, fitted["key"]: {"content": 2.0}}
+
+    rebuilt = replace(opened, fingerprint="other data")
+    refused = run(*words)
+    assert refused.returncode == 1
+    assert "made anew from other data" in document(refused)["error"]["message"]
+    assert Index.open(folder).weights == {"else": {"content": 1.0}}
+
+
 def _requests(folder: Path, n: int) -> Path:
     path = folder / "requests.jsonl"
     lines = [{"user_id": f"u{1 + i % 20:02}", "candidates": ["o29", "k01"]} for i in range(n)]
@@ -241,6 +275,8 @@ def test_rerank_requests_counts_what_failed(
     assert document(ended)["outcome"]["reranked"] == 3
     *_, cold = map(json.loads, out.read_text().splitlines())
     assert cold["fallbacks"] == {"cold_start": 1}
+    same = run(*words, "--json", *(() if torch.cuda.is_available() else ("--device", "cpu")))
+    assert document(same)["outcome"]["resumed"] == 3
     with requests.open("a") as file:
         file.write('{"user_id": "u01", "candidates": ["o299"]}\n')
         file.write('{"user_id": "u01", "candidates": []}\n')

@@ -102,6 +102,17 @@ def test_an_unknown_name_says_what_is_allowed(ref: str) -> None:
     assert ".gguf" in raised.value.hint
 
 
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize(
+    "ref", ["org/na--me", "org/x.git", "org/a..b", f"org/{'x' * 99}", "org/x-"]
+)
+def test_a_name_that_the_hub_does_not_allow(ref: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="The hub has no model") as raised:
+        resolve_model(ref)
+    assert repr(ref) in raised.value.message
+    assert "Check the name" in raised.value.hint
+
+
 def test_a_near_name_is_offered() -> None:
     with pytest.raises(ModelNotFoundError, match="Did you mean 'smollm2-135m-instruct'"):
         resolve_model("smollm2-135m-instrukt")

@@ -9,6 +9,7 @@ import pytest
 from llmrec.errors import PromptError
 from llmrec.prompting import Template, example, render_prompts
 from llmrec.prompting.examples import CANDIDATES, FourCharacters
+from llmrec.prompting.shown import ShownItem
 from llmrec.records import User
 
 OwnTemplate = Callable[..., Template]
@@ -69,6 +70,52 @@ def test_output_without_end_is_stopped(own_template: OwnTemplate) -> None:
         example(template)
 
 
+GROWING = {
+    "~": "{% set a = a ~ a ~ a %}",
+    "+": "{% set a = a + a + a %}",
+    "list +": "{% set b = b + b + b %}",
+    "*": "{% set n = n * n * n %}",
+    "slices": "{% set a = (a ~ a ~ a)[0:] %}",
+    "replace": "{% set a = a | replace('a', 'aaa') %}",
+    "replace nothing": "{% set a = a | replace('', a) %}",
+    "join by": "{% set a = a | join(a) %}",
+    "join": "{% set a = [a, a, a] | join %}",
+    "join a map": "{% set a = a | list | map('replace', 'a', a) | join %}",
+    "repeat": "{% set a = a | list | map('int', a) | join %}",
+    "a list's text": "{% set b = [b, b, b] %}",
+    "a tuple's text": "{% set b = (b, b, b) %}",
+    "a mapping's text": "{% set b = {1: b, 2: b, 3: b} %}",
+    "a list of lists": "{% set b = a | list | map('list') | list %}{% set a = b | join ~ a ~ a %}",
+    "set block": "{% set a %}{{ a }}{{ a }}{{ a }}{% endset %}",
+    "filter block": "{% filter replace('a', 'aaaa') %}{{ a }}{% endfilter %}",
+    "escaping": "{% autoescape true %}{% set a = a ~ a ~ '&' %}{% endautoescape %}",
+}
+
+
+@pytest.mark.parametrize("step", GROWING.values(), ids=GROWING)
+def test_a_few_lines_do_not_fill_the_memory(step: str, own_template: OwnTemplate) -> None:
+    begin = "{% set a = 'aaaaaaaa' %}{% set b = ['aaaaaaaa'] %}{% set n = 9 %}\n"
+    with pytest.raises(PromptError, match=r"of more than|digits|stretch of text"):
+        example(own_template(f"{begin}{step * 14}{{{{ a | length }}}}{{{{ b | length }}}}"))
+
+
+def test_a_power_of_ten_that_rounding_needs_is_small(own_template: OwnTemplate) -> None:
+    with pytest.raises(PromptError, match="at most 15 digits"):
+        example(own_template("{{ 1 | round(1000000000, 'ceil') }}"))
+
+
+def test_memory_that_is_full_is_a_prompt_error(
+    own_template: OwnTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    template = own_template("{{ item.title }}")
+    monkeypatch.setattr(ShownItem, "title", property(full))
+    with pytest.raises(PromptError):
+        example(template)
+
+
 def test_an_error_while_rendering_names_template_line_and_way_out(
     own_template: OwnTemplate,
 ) -> None:
@@ -97,6 +144,11 @@ def test_an_error_while_rendering_names_template_line_and_way_out(
         ),
         ("{{ 'none' if item.attributes.year is not defined }}", "none"),
         ("{{ history | rejectattr('liked') | map(attribute='rating') | join(',') }}", "2"),
+        ("{{ [1, 'b'] | join(' ') ~ 2 ~ 'a-a' | replace('a', 'c', 1) }}", "1 b2c-a"),
+        (
+            "{{ ('x' + 'y') in ['xy'] }} {{ 2 in (1, 2) }} {{ {'k': 1.25 | round(1)}.k }}",
+            "True True 1.2",
+        ),
     ],
 )
 def test_what_templates_may_do(body: str, expected: str, own_template: OwnTemplate) -> None:

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from llmrec.errors import DataError, OptionError, StorageError, UnknownItemError
+from llmrec.errors import (
+    DataError,
+    HardwareError,
+    LlmrecError,
+    OptionError,
+    OutOfMemoryError,
+    StorageError,
+    UnknownItemError,
+)
 from llmrec.records import RankedItem, Ranking, Status, Usage
 from llmrec.reranking.request_files import FileOutcome, Request, rerank_file
 
@@ -201,6 +209,23 @@ def test_ctrl_c_leaves_whole_lines(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         rerank_file(requests, out, interrupted)
+    assert [result["position"] for result in _results(out)] == [1, 2]
+    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, Usage(20, 10, 0, 2, 1.0))
+
+
+@pytest.mark.parametrize("passing", [OutOfMemoryError, HardwareError, StorageError])
+def test_what_another_run_may_not_meet_stops_and_is_tried_again(
+    tmp_path: Path, passing: type[LlmrecError]
+) -> None:
+    requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
+
+    def failing(request: Request) -> Ranking:
+        if request.user_id == "u2":
+            raise passing("Not now.")
+        return _rerank(request)
+
+    with pytest.raises(passing, match="Not now"):
+        rerank_file(requests, out, failing)
     assert [result["position"] for result in _results(out)] == [1, 2]
     assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, Usage(20, 10, 0, 2, 1.0))
 

@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError, StorageError, UnknownItemError, UnknownUserError
@@ -269,6 +271,26 @@ def test_an_interrupted_save_leaves_the_old_index(
     other.save(saved)
     assert parts(Index.open(saved)) == parts(other)
     assert len(list(saved.iterdir())) == 1 + len(TABLES)
+
+
+def test_a_save_waits_for_another_of_the_same_folder(index: Index, saved: Path) -> None:
+    other = replace(index, reviews=(), encoder="other")
+    with FileLock(f"{saved}.lock"):
+        saving = Thread(target=other.save, args=(saved / ".." / saved.name,))
+        saving.start()
+        saving.join(0.3)
+        assert saving.is_alive()
+        assert parts(Index.open(saved)) == parts(index)
+    saving.join()
+    assert parts(Index.open(saved)) == parts(other)
+
+
+def test_an_index_may_lie_beside_another_and_its_lock(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    for folder in (tmp_path / "one", tmp_path / "two", tmp_path / "one"):
+        index.save(folder)
+        assert parts(Index.open(folder)) == parts(index)
+        assert not list(folder.glob("*.lock"))
 
 
 def test_a_folder_of_other_things_is_not_written_to(index: Index, tmp_path: Path) -> None:
