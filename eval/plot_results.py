@@ -27,7 +27,7 @@ def plot_reranking() -> Figure:
         axes.plot([value["low"], value["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(value["mean"], place, "o", color=colour)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    axes.set_xlabel("nDCG@10, target among 19 random unseen items (95 % intervals)")
+    axes.set_xlabel("nDCG@10 with 95 % intervals")
     axes.grid(axis="x", color="#e3e5e8")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
@@ -50,11 +50,11 @@ def plot_engine() -> Figure:
         colours = [BLUE if name == "tree" else GREY for name in names]
         bars = axes.barh(list(names.values()), ratios, color=colours)
         axes.bar_label(bars, fmt="%.2f", padding=3)
-        axes.invert_yaxis()
         axes.set_title(f"{entry['candidates']} candidates", fontsize=10)
         axes.set_xlabel("time, prefix tree = 1")
         axes.set_xlim(0, max(ratios) * 1.2)
         axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()  # shared by all
     return figure
 
 
