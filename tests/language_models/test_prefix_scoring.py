@@ -15,7 +15,7 @@ from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.language_models import ScoredSequence, prefix_scoring, tree_attention
 from llmrec.language_models.prefix_scoring import check_prefix_sharing, score_sequences
 from llmrec.language_models.prefix_tree import Chunk, PrefixTree
-from tests.language_models.conftest import SIZE, tiny_model
+from tests.language_models.conftest import FAMILIES, SIZE, tiny_model
 
 
 def batch(vocabulary: int, seed: int = 0) -> list[ScoredSequence]:
@@ -142,7 +142,11 @@ def test_half_precision_is_as_exact_as_whole_sequences_are() -> None:
     assert (shared - true).abs().mean() <= 1.1 * (plain - true).abs().mean()
 
 
-def test_the_known_families_pass_the_check_at_loading(family: str) -> None:
+def test_the_known_families_would_pass_the_check_at_loading(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tiny_model(family).config.model_type in prefix_scoring.TESTED_FAMILIES
+    monkeypatch.setattr(prefix_scoring, "TESTED_FAMILIES", frozenset())
     check_prefix_sharing(tiny_model(family))
 
 
@@ -167,6 +171,10 @@ def test_models_with_state_beside_attention_are_refused(kind: str) -> None:
             torch.nn.init.normal_(parameter, std=0.3)
     with pytest.raises(ModelError, match=message):
         check_prefix_sharing(model.eval())
+
+
+def test_the_families_that_need_no_check_are_those_tested_here() -> None:
+    assert {kind["model_type"] for kind in FAMILIES.values()} == prefix_scoring.TESTED_FAMILIES
 
 
 def test_no_sequences_cost_nothing() -> None:
