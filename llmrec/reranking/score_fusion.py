@@ -105,7 +105,7 @@ def fit_weights(
     names = tuple(lists[0].signals)
     if any(tuple(entry.signals) != names for entry in lists):
         raise OptionError(f"Every list needs the same signals, in the same order: {names}.")
-    designs = [_design(entry, names) for entry in lists]
+    designs = _designs(lists, names)
     weights, loss = _fit(designs, list(range(len(names))))
     p_values = {}
     for i, name in enumerate(names):
@@ -117,31 +117,35 @@ def fit_weights(
     return FittedWeights(dict(zip(names, map(float, weights), strict=True)), p_values, len(lists))
 
 
-def _design(entry: SignalList, names: Sequence[str]) -> NDArray[np.float64]:
-    """Standardised signals relative to the target's, ``[candidates, signals]``."""
-    table = np.stack([standardise(entry.signals[name]) for name in names], axis=1)
-    table = np.nan_to_num(table)  # as in fuse: no value counts as an average one
-    difference: NDArray[np.float64] = table - table[entry.target]
-    return difference
+def _designs(lists: Sequence[SignalList], names: Sequence[str]) -> NDArray[np.float64]:
+    """Standardised signals relative to the target's, ``[lists, longest list, signals]``.
+
+    Places behind a shorter list's end hold NaN.
+    """
+    longest = max(len(next(iter(entry.signals.values()))) for entry in lists)
+    designs = np.full((len(lists), longest, len(names)), np.nan)
+    for design, entry in zip(designs, lists, strict=True):
+        table = np.stack([standardise(entry.signals[name]) for name in names], axis=1)
+        table = np.nan_to_num(table)  # as in fuse: no value counts as an average one
+        design[: len(table)] = table - table[entry.target]
+    return designs
 
 
-def _fit(
-    designs: Sequence[NDArray[np.float64]], free: Sequence[int]
-) -> tuple[NDArray[np.float64], float]:
+def _fit(designs: NDArray[np.float64], free: Sequence[int]) -> tuple[NDArray[np.float64], float]:
     """Weights over all signals, zero where not free, and the summed negative log-likelihood."""
-    full = np.zeros(designs[0].shape[1])
+    there = ~np.isnan(designs[:, :, 0])
+    full = np.zeros(designs.shape[2])
     if not free:
-        return full, float(sum(np.log(len(design)) for design in designs))
-    some = [design[:, free] for design in designs]
+        return full, float(np.log(there.sum(axis=1)).sum())
+    some = np.nan_to_num(designs[:, :, free])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value = RIDGE * len(some) * float(weights @ weights)
-        slope = 2 * RIDGE * len(some) * weights
-        for design in some:
-            scores = design @ weights
-            value += float(logsumexp(scores))  # the target's own score is 0
-            slope = slope + np.exp(scores - logsumexp(scores)) @ design
-        return value, slope
+        scores = np.where(there, some @ weights, -np.inf)  # the target's own score is 0
+        total = logsumexp(scores, axis=1, keepdims=True)
+        expected = np.einsum("li,lis->s", np.exp(scores - total), some)
+        ridge = RIDGE * len(some)
+        value = float(total.sum() + ridge * weights @ weights)
+        return value, expected + 2 * ridge * weights
 
     found = minimize(
         loss, np.full(len(free), 0.1), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(free)

@@ -93,6 +93,16 @@ def test_weights_that_are_missing_or_out_of_range_are_refused(weights: dict[str,
         fuse({"a": np.array([1.0, 2.0])}, weights)
 
 
+def test_lists_of_different_lengths_are_fitted_together() -> None:
+    long = lists(300, {"content": 1.0})
+    short = [
+        SignalList({"content": entry.signals["content"][:7]}, entry.target)
+        for entry in lists(900, {"content": 1.0}, seed=1)
+        if entry.target < 7
+    ]
+    assert fit_weights([*long, *short]).weights["content"] == pytest.approx(1.0, abs=0.2)
+
+
 def test_nothing_to_fit_on_is_an_error() -> None:
     with pytest.raises(OptionError, match="no validation lists"):
         fit_weights([])
