@@ -38,7 +38,7 @@ def check_text(
         evidence: All that it may use.
         titles: The catalogue's titles.
         prompt: The prompt that a model's text answers. If it is given, the text must not repeat it
-            and must take a third of its words, at least, from the evidence.
+            and must take half of its words, titles aside, from the evidence.
 
     Returns:
         The faults, each a clause about the text ("it names 'Heat', which ..."), fit for a
@@ -68,7 +68,7 @@ def check_text(
     faults = [f"{fault}, which the evidence does not hold" for fault in dict.fromkeys(found)]
     faults += form_faults(text, covered, held)
     if prompt:
-        faults += answer_faults(text, held, prompt)
+        faults += answer_faults(text, covered, held, prompt)
     return tuple(faults)
 
 

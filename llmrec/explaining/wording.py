@@ -26,8 +26,10 @@ _ECHO_WORDS = 5
 """A sentence of fewer words may stand in the prompt by chance."""
 _BEGINNING = 6
 """Two sentences with so many words in common at their beginning say the same."""
-_SUPPORTED = 1 / 3
-"""The share of a text's words that the evidence must have, at least."""
+_SUPPORTED = 1 / 2
+"""The share of a text's words beside titles that the evidence must have, at least."""
+_FRAME = frozenset({"like", "love", "enjoy", "would", "might", "item", "also", "great", "good"})
+"""Words that hold a sentence together and claim nothing."""
 
 
 def form_faults(text: str, covered: str, held: Held) -> Iterator[str]:
@@ -56,14 +58,21 @@ def form_faults(text: str, covered: str, held: Held) -> Iterator[str]:
             yield f"it says {talk!r} instead of speaking to the reader about the item"
 
 
-def answer_faults(text: str, held: Held, prompt: str) -> Iterator[str]:
-    """Find that a text does not answer its prompt but repeats it, or talks of something else."""
+def answer_faults(text: str, covered: str, held: Held, prompt: str) -> Iterator[str]:
+    """Find that a text does not answer its prompt but repeats it, or talks of something else.
+
+    Args:
+        text: The text.
+        covered: The same with its titles covered: a title alone supports no claim.
+        held: The evidence.
+        prompt: The prompt.
+    """
     for sentence in split_sentences(text):
         long = len(keys(sentence)) >= _ECHO_WORDS
         if long and _said(sentence, prompt) and not held.phrase(sentence):
             yield "it repeats the instruction"
             break
-    said_words = content_keys(text)
+    said_words = content_keys(covered) - _FRAME
     if sum(map(held.word, said_words)) < _SUPPORTED * max(1, len(said_words)):
         yield "it says little of what the evidence holds"
 

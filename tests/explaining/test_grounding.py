@@ -148,3 +148,9 @@ def test_an_answer_must_say_something_of_the_evidence() -> None:
 def test_no_evidence_allows_no_title() -> None:
     assert check_text("You may like Jumanji.", (), TITLES)
     assert check_text("It suits you.", (), TITLES) == ()
+
+
+def test_a_title_does_not_carry_a_made_up_claim() -> None:
+    claim = "Jumanji is made with sustainable materials and designed to be recycled."
+    assert faults(claim, "Say why.") == ("it says little of what the evidence holds",)
+    assert faults("Jumanji is a game that Judy and Peter play.", "Say why.") == ()
