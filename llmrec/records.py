@@ -19,7 +19,7 @@ class Item:
     """One thing that can be recommended.
 
     ``attributes`` keeps every further column of the item file, in file order, without the values
-    that are missing. ``image`` and ``video`` are paths as the file gives them.
+    that are missing. ``image``, ``video`` and ``audio`` are paths as the file gives them.
     """
 
     item_id: str
@@ -28,6 +28,7 @@ class Item:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     image: str | None = None
     video: str | None = None
+    audio: str | None = None
 
     @property
     def name(self) -> str:
@@ -81,6 +82,77 @@ class Candidate:
     item_id: str
     score: float
     signals: Mapping[str, float] = field(default_factory=dict)
+
+
+class CaptionSource(StrEnum):
+    """Who says what a picture or clip shows."""
+
+    GIVEN = "given"
+    """The data set brings the caption."""
+    MODEL = "model"
+    """A model looked at the picture and wrote it."""
+    CLASSES = "classes"
+    """Names of the classes a picture classifier gave it, with their probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What a picture or clip shows, in words."""
+
+    text: str
+    source: CaptionSource
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """What reviews of an item speak of; how many sentences speak well and how many ill of it."""
+
+    name: str
+    positive: int
+    negative: int
+
+
+class SentimentSource(StrEnum):
+    """What says whether a review speaks well of its item."""
+
+    MODEL = "model"
+    """A text-classification model."""
+    RATINGS = "ratings"
+    """A head fitted on this data set's rated reviews, the item's own left out."""
+    LEXICON = "lexicon"
+    """A list of English words with their tone: no ratings, no model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What reviewers say of an item.
+
+    ``share_positive`` is the share of the ``n`` reviews whose probability of speaking well of the
+    item is above one half. ``praise`` and ``complaints`` are the most telling sentences, most
+    telling first. ``aspects`` are those most spoken of first.
+    """
+
+    n: int
+    share_positive: float
+    praise: tuple[str, ...]
+    complaints: tuple[str, ...]
+    aspects: tuple[Aspect, ...]
+    source: SentimentSource
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """What was understood of an item beside the text its file gives.
+
+    ``facts`` are sentences from a knowledge graph. ``gaps`` says by modality (``image``, ``video``,
+    ``audio``, ``reviews``) what could not be read, and why.
+    """
+
+    picture: Caption | None = None
+    clip: Caption | None = None
+    opinion: Opinion | None = None
+    facts: tuple[str, ...] = ()
+    gaps: Mapping[str, str] = field(default_factory=dict)
 
 
 class Status(StrEnum):

@@ -12,8 +12,9 @@ import llmrec
 
 PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
-    "errors", "records", "models", "catalog", "understanding", "embedding", "retrieval",
-    "prompting", "language_models", "reranking", "explaining", "evaluation", "cli",
+    "errors", "records", "models", "content_cache", "catalog", "understanding", "embedding",
+    "retrieval", "prompting", "language_models", "reranking", "explaining", "evaluation",
+    "training", "cli",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 

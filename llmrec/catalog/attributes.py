@@ -10,7 +10,7 @@ from llmrec.records import AttributeValue
 # Columns for machines, and counts: how popular an item is does not belong into its description,
 # least of all counted on data that an evaluation holds back.
 _FOR_MACHINES = re.compile(
-    r"(?:^|_)(?:ids?|isbn|asin|urls?|uri|link|path|image|video|source)$|^(?:n|num|also)_|_count$",
+    r"(?:^|_)(?:ids?|isbn|asin|urls?|uri|link|path|image|video|audio|source)$|^(?:n|num|also)_|_count$",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")

@@ -71,6 +71,7 @@ def _items(table: MappedTable) -> dict[str, Item]:
     descriptions = table.values("description", parse_text)
     images = table.values("image", parse_path)
     videos = table.values("video", parse_path)
+    sounds = table.values("audio", parse_path)
     for column, values in (("title", titles), ("description", descriptions), ("image", images)):
         table.count_gaps(column, values)  # a column that is not there is a gap in every row
     attributes = table.attributes()
@@ -82,6 +83,7 @@ def _items(table: MappedTable) -> dict[str, Item]:
             MappingProxyType(attributes[row]),
             images[row],
             videos[row],
+            sounds[row],
         )
         for row in table.good_rows()
     }

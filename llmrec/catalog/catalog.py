@@ -35,7 +35,8 @@ class Catalog:
         friends: User id -> the users named as friends.
         facts: Edges of a knowledge graph.
         problems: What was wrong with the rows that ``on_problem="skip"`` left out.
-        folder: Where the data set lies; an item's ``image`` and ``video`` are relative to it.
+        folder: Where the data set lies, from where an item's ``image``, ``video``, ``audio`` are
+            relative.
     """
 
     items: Mapping[str, Item]
@@ -170,7 +171,14 @@ class Catalog:
         """The sha256, in hex, of all that the catalogue holds; the folder does not count."""
         digest = hashlib.sha256()
         for item in self.items.values():
-            fields = (item.item_id, item.title, item.description, item.image, item.video)
+            fields = (
+                item.item_id,
+                item.title,
+                item.description,
+                item.image,
+                item.video,
+                item.audio,
+            )
             digest.update(repr((*fields, tuple(item.attributes.items()))).encode())
         for records in (self.interactions, self.reviews, self.facts):
             digest.update(repr(records).encode())

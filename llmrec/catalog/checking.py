@@ -51,7 +51,7 @@ def check_folder(path: str | Path, columns: ColumnMap | None = None) -> CheckRep
         "facts": len(contents.facts),
     }
     gaps = dict(findings.gaps)
-    for kind in ("image", "video"):
+    for kind in ("image", "video", "audio"):
         absent = list(_absent_files(contents, folder, kind))
         if absent:
             gaps[f"items.{kind} (no such file)"] = len(absent)
@@ -63,7 +63,7 @@ def check_folder(path: str | Path, columns: ColumnMap | None = None) -> CheckRep
 
 def _absent_files(contents: Contents, folder: Path, kind: str) -> Iterator[str]:
     for item in contents.items.values():
-        name = item.image if kind == "image" else item.video
+        name: str | None = getattr(item, kind)
         if name is not None and "://" not in name and not (folder / name).is_file():
             yield name
 

@@ -29,7 +29,9 @@ class Layout(NamedTuple):
 
 LAYOUTS: MappingProxyType[TableName, Layout] = MappingProxyType(
     {
-        "items": Layout(("item_id",), ("title", "description", "image", "video"), attributes=True),
+        "items": Layout(
+            ("item_id",), ("title", "description", "image", "video", "audio"), attributes=True
+        ),
         "reviews": Layout(("item_id", "text"), ("rating", "user_id", "timestamp")),
         "interactions": Layout(("user_id", "item_id"), ("rating", "timestamp")),
         "users": Layout(("user_id",), attributes=True),

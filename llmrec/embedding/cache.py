@@ -1,35 +1,17 @@
-"""Vectors on disk by key: one sqlite file that several processes may share."""
+"""Vectors on disk by key."""
 
 from __future__ import annotations
 
-import logging
-import sqlite3
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from llmrec.errors import StorageError
-
-logger = logging.getLogger(__name__)
-
-_FORMAT = 1
-_CHECKSUM_BYTES = 4
-_KEYS_PER_QUERY = 500
-_SECONDS_TO_WAIT_FOR_A_LOCK = 60.0
-
-T = TypeVar("T")
+from llmrec.content_cache import ContentCache
 
 
 class VectorCache:
-    """float32 vectors by string key in one sqlite file, made on first use.
-
-    sqlite's own locks keep two processes from harming each other. Every row carries a checksum of
-    its key and vector, so a damaged file is noticed even where sqlite itself would not: it is moved
-    aside to ``<name>.damaged``, a warning says so, and an empty cache takes its place.
+    """float32 vectors by string key in one file; see :class:`~llmrec.content_cache.ContentCache`.
 
     Args:
         path: The file. Its folder is made where it is missing.
@@ -37,17 +19,16 @@ class VectorCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._contents = ContentCache(path)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """Read the vectors that are there.
-
-        Returns:
-            float32 vectors by key; a key that the cache does not hold is left out.
+        """Read the vectors that are there; a key that the cache does not hold is left out.
 
         Raises:
             StorageError: The file cannot be opened or read.
         """
-        return self._run(lambda connection: _select(connection, keys))
+        found = self._contents.get_many(keys)
+        return {key: np.frombuffer(blob, "<f4").astype(np.float32) for key, blob in found.items()}
 
     def put_many(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Keep vectors, each under its key, all of them or (where interrupted) none.
@@ -55,101 +36,6 @@ class VectorCache:
         Raises:
             StorageError: The file cannot be opened or written.
         """
-        rows = [(key, _pack(key, vector)) for key, vector in vectors.items()]
-        self._run(
-            lambda connection: connection.executemany(
-                "INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows
-            )
+        self._contents.put_many(
+            {key: np.asarray(vector, dtype="<f4").tobytes() for key, vector in vectors.items()}
         )
-
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` in a transaction; where the file is damaged, once more on an empty one."""
-        try:
-            with self._connect() as connection:
-                return work(connection)
-        except sqlite3.OperationalError as error:
-            raise self._unusable(error) from error
-        except sqlite3.DatabaseError as error:
-            self._move_aside(error)
-        try:
-            with self._connect() as connection:
-                return work(connection)
-        except sqlite3.DatabaseError as error:
-            raise self._unusable(error) from error
-
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unusable(error) from error
-        with (
-            closing(sqlite3.connect(self.path, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection,
-            connection,
-        ):
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS vectors"
-                    " (key TEXT PRIMARY KEY, vector BLOB NOT NULL)"
-                )
-                connection.execute(f"PRAGMA user_version = {_FORMAT}")
-            elif version != _FORMAT:
-                raise StorageError(
-                    f"The vector cache {self.path} has format {version}; "
-                    f"this llmrec reads format {_FORMAT}.",
-                    hint="Delete the file, or name another cache.",
-                )
-            yield connection
-
-    def _move_aside(self, error: sqlite3.DatabaseError) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged")
-        try:
-            # A journal left behind would be replayed into the new file.
-            self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
-            self.path.replace(aside)
-        except FileNotFoundError:
-            return  # another process was faster
-        except OSError as problem:
-            raise self._unusable(problem) from error
-        logger.warning(
-            "The vector cache %s is damaged (%s): moved to %s and started anew.",
-            self.path,
-            error,
-            aside.name,
-        )
-
-    def _unusable(self, error: Exception) -> StorageError:
-        return StorageError(
-            f"The vector cache {self.path} cannot be used: {error}.",
-            hint="Set LLMREC_CACHE to a folder that can be written, or delete the file.",
-        )
-
-
-def _select(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    for start in range(0, len(keys), _KEYS_PER_QUERY):
-        some = keys[start : start + _KEYS_PER_QUERY]
-        marks = ",".join("?" * len(some))
-        rows = connection.execute(
-            f"SELECT key, vector FROM vectors WHERE key IN ({marks})",  # noqa: S608
-            some,
-        )
-        found.update((key, _unpack(key, blob)) for key, blob in rows)
-    return found
-
-
-def _pack(key: str, vector: np.ndarray) -> bytes:
-    content = np.asarray(vector, dtype="<f4").tobytes()
-    return _checksum(key, content) + content
-
-
-def _unpack(key: str, blob: bytes) -> np.ndarray:
-    checksum, content = blob[:_CHECKSUM_BYTES], blob[_CHECKSUM_BYTES:]
-    if checksum != _checksum(key, content):
-        raise sqlite3.DatabaseError(f"the vector of key {key[:12]} fails its checksum")
-    return np.frombuffer(content, dtype="<f4").astype(np.float32)
-
-
-def _checksum(key: str, content: bytes) -> bytes:
-    return zlib.crc32(content, zlib.crc32(key.encode())).to_bytes(_CHECKSUM_BYTES, "little")

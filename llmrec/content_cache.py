@@ -1,0 +1,162 @@
+"""Bytes on disk by key: one sqlite file that several processes may share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from llmrec.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 2
+_CHECKSUM_BYTES = 4
+_KEYS_PER_QUERY = 500
+_SECONDS_TO_WAIT_FOR_A_LOCK = 60.0
+
+T = TypeVar("T")
+
+
+class ContentCache:
+    """Bytes by string key in one sqlite file, made on first use.
+
+    What is kept is what was made of some content, under :func:`content_key` of that content and of
+    whatever made it: the same content is then never understood or embedded twice.
+
+    sqlite's own locks keep two processes from harming each other. Every row carries a checksum of
+    its key and content, so a damaged file is noticed even where sqlite itself would not: it is
+    moved aside to ``<name>.damaged``, a warning says so, and an empty cache takes its place.
+
+    Args:
+        path: The file. Its folder is made where it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Read what is there.
+
+        Returns:
+            Bytes by key; a key that the cache does not hold is left out.
+
+        Raises:
+            StorageError: The file cannot be opened or read.
+        """
+        return self._run(lambda connection: _select(connection, keys))
+
+    def put_many(self, contents: Mapping[str, bytes]) -> None:
+        """Keep contents, each under its key, all of them or (where interrupted) none.
+
+        Raises:
+            StorageError: The file cannot be opened or written.
+        """
+        rows = [(key, _checksum(key, content) + content) for key, content in contents.items()]
+        self._run(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO contents VALUES (?, ?)", rows
+            )
+        )
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in a transaction; where the file is damaged, once more on an empty one."""
+        try:
+            with self._connect() as connection:
+                return work(connection)
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from error
+        except sqlite3.DatabaseError as error:
+            self._move_aside(error)
+        try:
+            with self._connect() as connection:
+                return work(connection)
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+        with (
+            closing(sqlite3.connect(self.path, timeout=_SECONDS_TO_WAIT_FOR_A_LOCK)) as connection,
+            connection,
+        ):
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS contents"
+                    " (key TEXT PRIMARY KEY, content BLOB NOT NULL)"
+                )
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            elif version != _FORMAT:
+                raise StorageError(
+                    f"The cache {self.path} has format {version}; "
+                    f"this llmrec reads format {_FORMAT}.",
+                    hint="Delete the file, or name another cache.",
+                )
+            yield connection
+
+    def _move_aside(self, error: sqlite3.DatabaseError) -> None:
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        try:
+            # A journal left behind would be replayed into the new file.
+            self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+            self.path.replace(aside)
+        except FileNotFoundError:
+            return  # another process was faster
+        except OSError as problem:
+            raise self._unusable(problem) from error
+        logger.warning(
+            "The cache %s is damaged (%s): moved to %s and started anew.",
+            self.path,
+            error,
+            aside.name,
+        )
+
+    def _unusable(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"The cache {self.path} cannot be used: {error}.",
+            hint="Set LLMREC_CACHE to a folder that can be written, or delete the file.",
+        )
+
+
+def _select(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        some = keys[start : start + _KEYS_PER_QUERY]
+        marks = ",".join("?" * len(some))
+        rows = connection.execute(
+            f"SELECT key, content FROM contents WHERE key IN ({marks})",  # noqa: S608
+            some,
+        )
+        found.update((key, _unpack(key, blob)) for key, blob in rows)
+    return found
+
+
+def _unpack(key: str, blob: bytes) -> bytes:
+    checksum, content = blob[:_CHECKSUM_BYTES], blob[_CHECKSUM_BYTES:]
+    if checksum != _checksum(key, content):
+        raise sqlite3.DatabaseError(f"what key {key[:12]} holds fails its checksum")
+    return content
+
+
+def _checksum(key: str, content: bytes) -> bytes:
+    return zlib.crc32(content, zlib.crc32(key.encode())).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def content_key(*parts: str | bytes) -> str:
+    """Return the sha256, in hex, that tells these parts, in this order, from all others."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.encode(errors="surrogatepass") if isinstance(part, str) else part
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()
