@@ -54,6 +54,11 @@ SEED = 0
 Table = NDArray[np.float64]  # [users, items]
 
 
+def retriever_of(data: MovieLens, popularity: float) -> Retriever:
+    """Content and so much popularity: what these tables are about."""
+    return Retriever(data.index, weights={"content": 1.0, "popularity": popularity})
+
+
 def judge_all(
     kept: KeptScores, reranker: Reranker, retriever: Retriever, asked: Sequence[Asked], what: str
 ) -> tuple[Table, Usage]:
@@ -90,7 +95,7 @@ def discrimination(
     pointwise_users: int,
 ) -> tuple[str, dict[str, Any]]:
     """The target among 19 random unseen items."""
-    retriever, content_only = Retriever(data.index), Retriever(data.index, popularity_weight=0)
+    retriever, content_only = retriever_of(data, 1.0), retriever_of(data, 0.0)
     parts: dict[str, list[Asked]] = {}
     for which in ("validation", "test"):
         lists = discrimination_lists(data.catalog, data.split, which=which, seed=SEED)[:limit]
@@ -172,7 +177,7 @@ def end_to_end(
     """The retriever's own top 20; what it did not reach cannot be won back."""
     texts, documents = [], dict[str, Any]()
     for title, weight in (("content-only", 0.0), ("content + popularity", 1.0)):
-        retriever = Retriever(data.index, popularity_weight=weight)
+        retriever = retriever_of(data, weight)
         names = ("content",) if weight == 0 else ("content", "popularity")
         reached: dict[str, list[Asked]] = {}
         places: dict[str, list[int]] = {}

@@ -127,8 +127,8 @@ class SentimentSource(StrEnum):
 class Opinion:
     """What reviewers say of an item.
 
-    ``share_positive`` is the share of the ``n`` reviews whose probability of speaking well of the
-    item is above one half. ``praise`` and ``complaints`` are the most telling sentences, most
+    ``share_positive`` is the share of the ``n`` reviews that speak well of the item: by their own
+    rating where it is a clear one, else where the probability is above one half. ``praise`` and ``complaints`` are the most telling sentences, most
     telling first. ``aspects`` are those most spoken of first.
     """
 

@@ -5,6 +5,7 @@ from llmrec.catalog.catalog import Catalog
 from llmrec.catalog.checking import CheckReport, check_folder
 from llmrec.catalog.columns import ColumnMap, TableMap
 from llmrec.catalog.embedded import sample_folder
+from llmrec.catalog.liking import liked
 from llmrec.catalog.problems import Problem
 from llmrec.catalog.splitting import Split, cold_start_split, global_time_split, leave_one_out
 
@@ -20,5 +21,6 @@ __all__ = [
     "cold_start_split",
     "global_time_split",
     "leave_one_out",
+    "liked",
     "sample_folder",
 ]

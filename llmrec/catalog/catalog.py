@@ -171,14 +171,8 @@ class Catalog:
         """The sha256, in hex, of all that the catalogue holds; the folder does not count."""
         digest = hashlib.sha256()
         for item in self.items.values():
-            fields = (
-                item.item_id,
-                item.title,
-                item.description,
-                item.image,
-                item.video,
-                item.audio,
-            )
+            fields = [item.item_id, item.title, item.description, item.image, item.video]
+            fields += [item.audio] if item.audio else []
             digest.update(repr((*fields, tuple(item.attributes.items()))).encode())
         for records in (self.interactions, self.reviews, self.facts):
             digest.update(repr(records).encode())

@@ -9,7 +9,7 @@ import typer
 from rich.logging import RichHandler
 
 import llmrec
-from llmrec.cli import data, doctor, models, prompts
+from llmrec.cli import data, doctor, models, prompts, train, tune
 from llmrec.cli.demo import demo
 from llmrec.cli.explain import explain
 from llmrec.cli.fit import fit
@@ -35,7 +35,13 @@ app = typer.Typer(
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-for _name, _group in (("data", data.app), ("prompts", prompts.app), ("models", models.app)):
+for _name, _group in (
+    ("data", data.app),
+    ("prompts", prompts.app),
+    ("models", models.app),
+    ("train", train.app),
+    ("tune", tune.app),
+):
     app.add_typer(_group, name=_name, rich_help_panel="Look closer")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
 from llmrec.catalog import Catalog, sample_folder
+from llmrec.cli.clock import Clock
 from llmrec.cli.loading import Asking, load_text_encoder, retriever_for
 from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
 from llmrec.cli.ranking_view import (
@@ -38,20 +38,6 @@ OWN_DATA = (
     "llmrec recommend INDEX --user ID --explain",
 )
 """The same on one's own data."""
-
-
-@dataclass
-class Clock:
-    """Seconds by what they were spent on."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    last: float = field(default_factory=time.perf_counter)
-
-    def took(self, what: str) -> None:
-        """Count the time since the last call."""
-        now = time.perf_counter()
-        self.seconds[what] = now - self.last
-        self.last = now
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,12 @@ def fit(
     ] = 200,
     candidates: Annotated[int, typer.Option(min=2, help="How many to retrieve for a user.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the draw of users.")] = 0,
+    retriever: Annotated[
+        bool,
+        typer.Option(
+            "--retriever", help="The retriever's own weights, on all users; no model is asked."
+        ),
+    ] = False,
     strategy: Strategy = "likelihood",
     template: TemplateRef = None,
     model: ModelRef = None,
@@ -53,6 +59,9 @@ def fit(
     from llmrec.reranking.fitting import hold_out_last, signal_lists
     from llmrec.retrieval import Index
 
+    if retriever:
+        _fit_retriever(index, seed=seed, as_json=as_json)
+        return
     asking = Asking(make_strategy(strategy, template), model, device, quantization)
     with waiting("Opening the index"):
         opened = Index.open(index)
@@ -63,11 +72,7 @@ def fit(
     fitted = fit_weights(lists, optional=(asking.strategy.name,))
     with waiting("Keeping the weights"):
         _keep(index, opened.fingerprint, reranker.weights_key, fitted.weights)
-    note = (
-        f"{fitted.lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
-        if fitted.lists < _FEW
-        else ""
-    )
+    note = _too_few(fitted.lists) if fitted.lists < _FEW else ""
     if as_json:
         print_json(
             {
@@ -96,6 +101,47 @@ def fit(
             }
         )
     )
+
+
+def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
+    """Fit and keep what each of the retriever's signals counts."""
+    from llmrec.retrieval import WEIGHTS_KEY, Index, learn_weights
+
+    with waiting("Opening the index"):
+        opened = Index.open(folder)
+    fitted = learn_weights(opened, seed=seed, progress=True)
+    with waiting("Keeping the weights"):
+        _keep(folder, opened.fingerprint, WEIGHTS_KEY, fitted.weights)
+    if as_json:
+        print_json(
+            {
+                "key": WEIGHTS_KEY,
+                "weights": fitted.weights,
+                "p_values": fitted.p_values,
+                "lists": fitted.lists,
+                "users_tried": fitted.lists,
+                "notes": [_too_few(fitted.lists)] if fitted.lists < _FEW else [],
+            }
+        )
+        return
+    shown = table("Signal", ">weight", ">p-value")
+    for name, weight in fitted.weights.items():
+        shown.add_row(name, f"{weight:.3f}", f"{fitted.p_values[name]:.2g}")
+    console = screen()
+    console.print(shown, "")
+    console.print(
+        fields(
+            {
+                "Lists": f"{fitted.lists:,} users' last interactions",
+                "Kept in": folder,
+                "Note": _too_few(fitted.lists) if fitted.lists < _FEW else "",
+            }
+        )
+    )
+
+
+def _too_few(lists: int) -> str:
+    return f"{lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
 
 
 def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.cli.clock import Clock
 from llmrec.cli.exits import ends_well
 from llmrec.cli.options import AsJson, ColumnFile, DataFolder
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import DataError
+
+if TYPE_CHECKING:
+    from llmrec.catalog import Catalog
+    from llmrec.retrieval import Index
 
 
 @ends_well
@@ -20,65 +25,148 @@ def index(
     *,
     out: Annotated[Path, typer.Option(metavar="INDEX", help="The folder to write.")],
     columns: ColumnFile = None,
+    fusion: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="A folder that `llmrec train fusion` made."),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Leave out reviews, image, clip or audio; repeatable."),
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(metavar="REF", help="The text encoder.", show_default="all-MiniLM-L6-v2"),
+    ] = None,
+    image_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="The encoder of pictures and clips.",
+            show_default="clip-ViT-B-32; efficientnet-lite0 where no hub is reached",
+        ),
+    ] = None,
+    captioner: Annotated[
+        str, typer.Option(metavar="REF", help="What says what pictures and clips show.")
+    ] = "efficientnet-lite0",
+    sentiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="What judges reviews: a text-classification model.",
+            show_default="learned from the rated reviews",
+        ),
     ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Embed a catalogue and save an index, which can be opened again without the data."""
-    from llmrec.catalog import Catalog, ColumnMap
+    """Understand and embed whole items, and save an index that opens without the data."""
     from llmrec.cli.loading import load_text_encoder
+    from llmrec.embedding.fusion import Fusion
+    from llmrec.embedding.items import modalities_of
+    from llmrec.models import DEFAULT_IMAGE_ENCODER
     from llmrec.retrieval import Index
+    from llmrec.understanding.items import check_parts, understand_items
 
-    started = time.perf_counter()
+    left_out = tuple(without or ())
+    check_parts(left_out)
+    clock = Clock()
+    trained = Fusion.open(fusion) if fusion else None
+    catalog = _read(data, columns, skip_broken=skip_broken)
+    clock.took("reading")
+    texts = load_text_encoder(encoder)
+    clock.took("loading the text encoder")
+    modalities = modalities_of(
+        catalog,
+        texts,
+        without=left_out,
+        image_encoder=image_encoder or DEFAULT_IMAGE_ENCODER,
+        progress=True,
+    )
+    clock.took("embedding")
+    insights = understand_items(
+        catalog, texts, without=left_out, captioner=captioner, sentiment=sentiment, progress=True
+    )
+    clock.took("understanding")
+    made = Index.build(catalog, texts, modalities=modalities, insights=insights, fusion=trained)
+    with waiting("Saving"):
+        made.save(out)
+    clock.took("saving")
+    _print(
+        made,
+        catalog,
+        {given.name: given.coverage for given in modalities},
+        clock.seconds,
+        {"index": out, "data": data},
+        as_json=as_json,
+    )
+
+
+def _read(data: Path, columns: Path | None, *, skip_broken: bool) -> Catalog:
+    from llmrec.catalog import Catalog, ColumnMap
+
     names = ColumnMap.from_file(columns) if columns else None
     try:
         with waiting("Reading the data"):
-            catalog = Catalog.from_folder(
+            return Catalog.from_folder(
                 data, columns=names, on_problem="skip" if skip_broken else "raise"
             )
     except DataError as error:
         hint = error.hint.replace('on_problem="skip"', "--skip-broken")
         raise DataError(error.message, hint=hint) from error
-    text_encoder = load_text_encoder(encoder)
-    made = Index.build(catalog, text_encoder, progress=True)
-    with waiting("Saving"):
-        made.save(out)
-    seconds = time.perf_counter() - started
-    summary = {
-        "index": out,
+
+
+def _print(
+    made: Index,
+    catalog: Catalog,
+    coverage: dict[str, float],
+    seconds: dict[str, float],
+    folders: dict[str, Path],
+    *,
+    as_json: bool,
+) -> None:
+    counts = {
         "items": len(made.items),
         "users": len(made.user_ids),
         "interactions": len(made.interactions),
         "reviews": len(made.reviews),
-        "encoder": made.encoder,
-        "fingerprint": made.fingerprint,
-        "left_out": catalog.problems,
-        "seconds": seconds,
     }
+    gaps = Counter(part for insight in made.insights.values() for part in insight.gaps)
+    fusion = made.fusion.name if made.fusion else None
     if as_json:
-        print_json(summary)
+        print_json(
+            {
+                "index": folders["index"],
+                **counts,
+                "encoder": made.encoder,
+                "modalities": made.modalities,
+                "coverage": coverage,
+                "fusion": fusion,
+                "insights": len(made.insights),
+                "gaps": gaps,
+                "fingerprint": made.fingerprint,
+                "left_out": catalog.problems,
+                "seconds": sum(seconds.values()),
+                "seconds_by_stage": seconds,
+            }
+        )
         return
+    broken = f"{len(catalog.problems):,} broken rows, see `llmrec data check {folders['data']}`"
+    spent = ", ".join(f"{what} {took:.1f}" for what, took in seconds.items())
+    first = made.user_ids[0] if made.user_ids else None
     screen().print(
         fields(
             {
-                "Index": out,
-                "Items": f"{len(made.items):,}",
-                "Users": f"{len(made.user_ids):,}",
-                "Interactions": f"{len(made.interactions):,}",
-                "Reviews": f"{len(made.reviews):,}",
-                "Left out": f"{len(catalog.problems):,} broken rows, see `llmrec data check {data}`"
-                if catalog.problems
-                else "",
-                "Encoder": made.encoder,
-                "Seconds": f"{seconds:.1f}",
-                "Next": f"llmrec recommend {out} --user {made.user_ids[0]}"
-                if made.user_ids
-                else "",
+                "Index": folders["index"],
+                **{name.capitalize(): f"{count:,}" for name, count in counts.items()},
+                "Left out": broken if catalog.problems else "",
+                "Modalities": ", ".join(f"{k} {v:.0%}" for k, v in coverage.items()),
+                "Gaps": ", ".join(f"{part} {n:,}" for part, n in gaps.items()),
+                "Fusion": fusion or "",
+                "Encoders": ", ".join(dict.fromkeys(made.modalities.values())),
+                "Seconds": f"{sum(seconds.values()):.1f}: {spent}",
+                "Next": f"llmrec recommend {folders['index']} --user {first}" if first else "",
             }
         )
     )

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from llmrec.catalog.attributes import readable_attributes
 from llmrec.embedding.cache import VectorCache
-from llmrec.errors import ModelError, OutOfMemoryError
+from llmrec.errors import ModelError
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
+from llmrec.models.memory import halve_until_it_fits
 from llmrec.records import Item
 
 logger = logging.getLogger(__name__)
@@ -161,22 +162,9 @@ class TextEncoder:
         return hashlib.sha256(content).hexdigest()
 
     def _compute(self, texts: Sequence[str]) -> np.ndarray:
-        size = self.batch_size
-        while True:
-            try:
-                return self._vectors(texts, size)
-            except RuntimeError as error:
-                from accelerate.utils.memory import should_reduce_batch_size  # noqa: PLC0415
-
-                if not should_reduce_batch_size(error):
-                    raise
-                if size == 1:
-                    raise OutOfMemoryError(
-                        f"Not even one text fits into memory for {self.name} ({error}).",
-                        hint="Use a smaller encoder or another device.",
-                    ) from error
-                size //= 2
-                logger.warning("out of memory: trying again with %d texts at once", size)
+        return halve_until_it_fits(
+            lambda size: self._vectors(texts, size), self.batch_size, unit="text", name=self.name
+        )
 
     def _vectors(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         # Tokenizers refuse a lone surrogate, half a character that a cut text may end in.

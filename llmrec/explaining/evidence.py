@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from llmrec.catalog import liked
 from llmrec.explaining.attributes import Rarity, named_values, readable
 from llmrec.explaining.sentences import split_sentences
 from llmrec.explaining.titles import content_keys
-from llmrec.records import Evidence, Interaction, Item, Review, User
-from llmrec.retrieval import Index, liked
+from llmrec.records import CaptionSource, Evidence, Interaction, Item, Review, User
+from llmrec.retrieval import Index
+from llmrec.understanding import opinion_line
 
 TITLE = "Title: "
 ABOUT = "Description: "
@@ -20,6 +22,8 @@ LIKED = "You liked "
 CHOSEN = "Chosen by "
 FITS = "It fits your "
 REVIEW = "A review says: "
+REVIEWERS = "Reviewers: "
+SHOWS = "Its picture shows: "
 
 _TITLE_LENGTH = 100
 _STAND_IN_LENGTH = 60
@@ -45,6 +49,8 @@ class EvidenceLimits:
         history: Items of the user's history.
         profile: Columns of the user's profile.
         reviews: Sentences of reviews, each of another review.
+        facts: Facts of a knowledge graph.
+        opinion_from: Reviews from which on their share is told.
     """
 
     attributes: int = 6
@@ -54,6 +60,8 @@ class EvidenceLimits:
     history: int = 3
     profile: int = 3
     reviews: int = 1
+    facts: int = 2
+    opinion_from: int = 3
 
 
 def gather_evidence(
@@ -91,6 +99,8 @@ def gather_evidence(
     chosen = [] if history else list(_popularity_fact(index, item))
     return (
         *_item_facts(item, limits),
+        *_insight_facts(index, item, limits),
+        *_friends_fact(index, user, item),
         *chosen,
         *history,
         *_profile_facts(user, item, limits),
@@ -123,6 +133,27 @@ def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
         )
     for sentence in split_sentences(item.description[:_TEXT_READ])[: limits.sentences]:
         yield Evidence("item", ABOUT + shortened(sentence, limits.characters), item.item_id)
+
+
+def _insight_facts(index: Index, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
+    """What its picture shows, what a knowledge graph says, what reviewers think."""
+    insight = index.insight_of(item.item_id)
+    # Class names are guesses: good enough to lean on, not to tell a user as a fact.
+    if insight.picture and insight.picture.source is not CaptionSource.CLASSES:
+        yield Evidence(
+            "item", SHOWS + shortened(insight.picture.text, limits.characters), item.item_id
+        )
+    for fact in insight.facts[: limits.facts]:
+        yield Evidence("item", shortened(fact, limits.characters), item.item_id)
+    if insight.opinion and insight.opinion.n >= limits.opinion_from:
+        yield Evidence("review", REVIEWERS + opinion_line(insight.opinion), item.item_id)
+
+
+def _friends_fact(index: Index, user: User, item: Item) -> Iterator[Evidence]:
+    friends = index.met_by(item.item_id) & set(user.friends)
+    if friends:
+        people = "one of your friends" if len(friends) == 1 else f"{len(friends)} of your friends"
+        yield Evidence("profile", CHOSEN + people, item.item_id)
 
 
 def _popularity_fact(index: Index, item: Item) -> Iterator[Evidence]:

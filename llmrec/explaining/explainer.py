@@ -17,7 +17,7 @@ from llmrec.explaining.sentences import sentence_ends
 from llmrec.explaining.titles import Titles, cover
 from llmrec.explaining.wording import MAX_SENTENCES
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import Budget, Prompt, load_template, render_prompts
+from llmrec.prompting import Budget, Prompt, background_of, load_template, render_prompts
 from llmrec.records import Evidence, Explanation, TextSource, Usage, User
 from llmrec.reranking import STRATEGIES
 from llmrec.retrieval import Index
@@ -165,7 +165,7 @@ class Explainer:
             budget=self.budget,
             evidence=[fact.text for fact in draft.evidence],
             fault="; ".join(draft.faults),
-            reviews=self.index.reviews_of,
+            background=background_of(self.index),
             fits=self._fits,
         )
         return rendered.prompts[0]

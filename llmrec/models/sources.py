@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DEFAULT_TEXT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_IMAGE_ENCODER = "sentence-transformers/clip-ViT-B-32"
+DEFAULT_CAPTIONER = "HuggingFaceTB/SmolVLM-256M-Instruct"
+DEFAULT_SOUND_ENCODER = "laion/clap-htsat-unfused"
 
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _KINDS = "a local folder, a .gguf file, a hub id like org/name, or one of " + ", ".join(PACKAGED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmrec.prompting.background import Background, background_of
 from llmrec.prompting.budget import Budget, TextTokenizer, field_text
 from llmrec.prompting.checking import Finding, check_template
 from llmrec.prompting.examples import example
@@ -18,12 +19,14 @@ from llmrec.prompting.templates import (
 
 __all__ = [
     "DEFAULT_TEMPLATES",
+    "Background",
     "Budget",
     "Finding",
     "Prompt",
     "Rendered",
     "Template",
     "TextTokenizer",
+    "background_of",
     "check_template",
     "example",
     "field_text",

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmrec.prompting.background import Background
 from llmrec.prompting.budget import Budget, TextTokenizer
 from llmrec.prompting.prompt import Prompt
 from llmrec.prompting.rendering import render_prompts
 from llmrec.prompting.templates import Template
-from llmrec.records import Interaction, Item, Review, User
+from llmrec.records import (
+    Aspect,
+    Caption,
+    CaptionSource,
+    Insight,
+    Interaction,
+    Item,
+    Opinion,
+    Review,
+    SentimentSource,
+    User,
+)
+from llmrec.understanding import Taste
 
 ITEMS = (
     Item(
@@ -56,6 +69,27 @@ REVIEWS = {
     "tent": (Review("tent", "Dry inside after two days of rain.", 5.0, "another"),),
     "rug": (Review("rug", "Soft, but it sheds.", 3.0, "another"),),
 }
+INSIGHTS = {
+    "tent": Insight(
+        Caption("a green tent on a meadow", CaptionSource.MODEL),
+        Caption("two people put up a tent", CaptionSource.MODEL),
+        Opinion(
+            12,
+            0.75,
+            ("Dry inside after two days of rain.",),
+            ("The pegs bend on stony ground.",),
+            (Aspect("weight", 5, 1), Aspect("pegs", 0, 3)),
+            SentimentSource.MODEL,
+        ),
+        ("made by: Larkspur",),
+    )
+}
+TASTE = Taste(favoured=(("materials", "steel"),), avoided=(("kind", "novel"),), friends=("rug",))
+BACKGROUND = Background(
+    lambda item_id: REVIEWS.get(item_id, ()),
+    lambda item_id: INSIGHTS.get(item_id, Insight()),
+    lambda user: TASTE if user.history else Taste(),
+)
 CANDIDATES = ITEMS[3:]
 TITLES = tuple(item.title for item in ITEMS[:3])
 """What the user's history holds."""
@@ -124,5 +158,5 @@ def examples(
         evidence=EVIDENCE,
         fault=fault,
         per_candidate="items" not in template.variables,
-        reviews=lambda item_id: REVIEWS.get(item_id, ()),
+        background=BACKGROUND,
     ).prompts

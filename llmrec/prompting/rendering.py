@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
+from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
 from llmrec.prompting import sandbox
+from llmrec.prompting.background import Background
 from llmrec.prompting.budget import Budget, TextTokenizer, field_text
 from llmrec.prompting.neutralise import contains_token
 from llmrec.prompting.prompt import Prompt, Rendered
 from llmrec.prompting.shown import ShownHistoryItem, ShownItem, ShownUser
 from llmrec.prompting.templates import Template
 from llmrec.records import Item, Review, User
-from llmrec.retrieval import liked
 
 _WHEN = {
     "item": "`item` is there where a template is asked once for each candidate.",
@@ -32,7 +33,7 @@ def render_prompts(
     evidence: Sequence[str] = (),
     fault: str = "",
     per_candidate: bool = True,
-    reviews: Callable[[str], Sequence[Review]] = lambda _: (),
+    background: Background = Background(),  # noqa: B008  # frozen
     fits: Callable[[Prompt], bool] = lambda _: True,
 ) -> Rendered:
     """Render the prompts of one user.
@@ -51,7 +52,8 @@ def render_prompts(
         fault: For a rewrite: what was wrong with the text before.
         per_candidate: One prompt a candidate, which the template sees as ``item``; else one prompt
             with all of them as ``items``.
-        reviews: Reviews of an item by its id. Those that the user wrote are never shown.
+        background: What else may be said of items and the user. Reviews that the user wrote are
+            never shown.
         fits: Whether the model can read a prompt. A shorter history must not make it longer.
 
     Raises:
@@ -68,12 +70,18 @@ def render_prompts(
         for row, opinion in zip(given, opinions, strict=True)
     )
     common: dict[str, object] = {
-        "user": ShownUser(user, tokenizer, budget),
+        "user": ShownUser(user, tokenizer, budget, taste=background.taste, items=items),
         "evidence": tuple(field_text(text, budget.evidence, tokenizer) for text in evidence),
         "fault": field_text(fault, budget.evidence, tokenizer),
     }
     shown = tuple(
-        ShownItem(item, tokenizer, budget, _by_others(reviews(item.item_id), user))
+        ShownItem(
+            item,
+            tokenizer,
+            budget,
+            _by_others(background.reviews(item.item_id), user),
+            background.insight(item.item_id),
+        )
         for item in candidates
     )
     asked: list[dict[str, object]] = [common]

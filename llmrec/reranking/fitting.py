@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from llmrec.catalog import Catalog, leave_one_out
 from llmrec.errors import DataError, OptionError
 from llmrec.records import Candidate, User
 from llmrec.reranking.reranker import Reranker, signal_table
 from llmrec.reranking.score_fusion import SignalList
-from llmrec.retrieval import Index, Retriever
+from llmrec.retrieval import Index, Retriever, hold_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +60,7 @@ def hold_out_last(
     for name, value in (("candidates", candidates), ("users", users)):
         if value is not None and value < 1:
             raise OptionError(f"{name} is {value}.", hint="Give 1 or more.")
-    catalog = Catalog(index.items, index.interactions)
-    split = leave_one_out(catalog, min_train=2)
-    targets = {user_id: row.item_id for user_id, row in split.test.items()}
-    known = replace(
-        index,
-        # A user's row before the last one is the newest of those left, and ties keep this order.
-        interactions=(*split.train, *split.validation.values()),
-        reviews=tuple(
-            review
-            for review in index.reviews
-            if targets.get(review.user_id or "") != review.item_id
-        ),
-    )
+    known, targets = hold_out(index)
     drawn = [sorted(targets)[i] for i in np.random.default_rng(seed).permutation(len(targets))]
     lists: list[HeldOutList] = []
     tried = 0
@@ -117,7 +104,7 @@ def signal_lists(
 
 
 def _retrieved(
-    known: Index, user_ids: Sequence[str], targets: dict[str, str], k: int
+    known: Index, user_ids: Sequence[str], targets: Mapping[str, str], k: int
 ) -> Iterator[HeldOutList | None]:
     """Retrieve for one user after another; None where the target is not among the candidates."""
     retriever = Retriever(known)

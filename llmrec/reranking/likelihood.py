@@ -82,6 +82,7 @@ class Likelihood:
             candidates=(),
             tokenizer=model,
             budget=question.budget,
+            background=question.background,
             fits=lambda prompt: len(model.encode_prompt(_unspaced(prompt)[0])) <= room,
         )
         prompt, space = _unspaced(rendered.prompts[0])

@@ -55,7 +55,7 @@ class Pointwise:
             candidates=question.candidates,
             tokenizer=model,
             budget=question.budget,
-            reviews=question.reviews,
+            background=question.background,
             fits=lambda prompt: len(model.encode_prompt(prompt)) < model.max_length,
         )
         prompts = [tuple(model.encode_prompt(prompt)) for prompt in rendered.prompts]

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from llmrec.errors import OptionError, PromptError, nearest
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import DEFAULT_TEMPLATES, Budget, Template, load_template
+from llmrec.prompting import (
+    DEFAULT_TEMPLATES,
+    Budget,
+    Template,
+    background_of,
+    load_template,
+)
 from llmrec.records import Candidate, RankedItem, Ranking, Status, User
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.pointwise import Pointwise
@@ -110,7 +116,7 @@ class Reranker:
                 hint="Give each item id once, and at least one.",
             )
         question = Question(
-            user, tuple(items), self.index.items, self.budget, self.index.reviews_of
+            user, tuple(items), self.index.items, self.budget, background_of(self.index)
         )
         return self._strategy.judge(self.model, question)
 
@@ -136,7 +142,7 @@ class Reranker:
         weights = self.weights
         if weights is None:
             weights = self.index.weights.get(self.weights_key, ZERO_SHOT_WEIGHTS)
-            if not signals.keys() <= weights.keys():  # fitted for another retriever's signals
+            if not signals.keys() <= weights.keys():  # fitted for other signals
                 weights, fallbacks["weights_not_fitted"] = ZERO_SHOT_WEIGHTS, 1
         fused = fuse(signals, weights)
         judged = ~np.isnan(judgement.scores)
@@ -166,17 +172,11 @@ def retrieval_ranking(user: User, candidates: Sequence[Candidate]) -> Ranking:
 
 
 def signal_table(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
-    """Each retrieval signal's values over a list, NaN where a candidate has none.
+    """The retriever's own score over a list, as the one signal ``retrieval``.
 
-    Candidates of somebody else's retriever, without signals, have their score as ``retrieval``.
+    What it is made of was weighed by the retriever; the language model is weighed beside the whole.
     """
-    names = list(dict.fromkeys(name for candidate in candidates for name in candidate.signals))
-    if not names:
-        return {"retrieval": np.array([candidate.score for candidate in candidates])}
-    return {
-        name: np.array([candidate.signals.get(name, np.nan) for candidate in candidates])
-        for name in names
-    }
+    return {"retrieval": np.array([candidate.score for candidate in candidates])}
 
 
 def _ranking(
@@ -199,7 +199,10 @@ def _ranking(
                 retrieval_rank=int(i) + 1,
                 score=float(fused.scores[i]) if scored else None,
                 status=Status.SCORED if scored else Status.UNSCORED,
-                signals={name: value for name, value in values.items() if not np.isnan(value)},
+                signals={
+                    **candidates[i].signals,
+                    **{name: value for name, value in values.items() if not np.isnan(value)},
+                },
             )
         )
     return Ranking(user.user_id, tuple(items), fused.usage, fused.fallbacks, weights)

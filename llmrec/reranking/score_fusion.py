@@ -1,154 +1,20 @@
-"""One score from several signals: standardised within the list, weighted, summed.
-
-Weights are fitted on validation users by a conditional logit: the target should be the choice among
-its list's candidates (McFadden, "Conditional logit analysis of qualitative choice behavior", 1974).
-The problem is convex, so the fit has one answer and needs no seed.
-"""
+"""What the language model's score weighs beside the retriever's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import logsumexp
-from scipy.stats import chi2
+from llmrec.retrieval import FittedWeights, SignalList, fit_weights, fuse
 
-from llmrec.errors import OptionError
-from llmrec.retrieval import standardise
+__all__ = ["ZERO_SHOT_WEIGHTS", "FittedWeights", "SignalList", "fit_weights", "fuse"]
 
 ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {"retrieval": 1.0, "content": 1.0, "popularity": 1.0, "pointwise": 0.25, "likelihood": 0.25}
+    {"retrieval": 1.0, "pointwise": 0.2, "likelihood": 0.2}
 )
-"""Weights where nothing was fitted: those of the retriever, and a quarter for the language model.
+"""Weights where nothing was fitted: one for the retriever, a fifth for the language model.
 
 A small model zero-shot adds to what the retriever knows, but at full weight it would drown a
-retriever that knows popularity. Fit weights (`fit_weights`, ``llmrec fit``) where there are
+retriever that knows more than texts. Fit weights (`fit_weights`, ``llmrec fit``) where there are
 validation users.
 """
-RIDGE = 1e-3
-"""Squared-weight penalty a list: keeps weights finite where one signal separates all targets."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignalList:
-    """A validation user's candidates: each signal's values by candidate, and the target's place.
-
-    Arrays are float ``[candidates]``, higher is better, NaN where a signal has no value.
-    """
-
-    signals: Mapping[str, NDArray[np.float64]]
-    target: int
-
-
-@dataclass(frozen=True, slots=True)
-class FittedWeights:
-    """Non-negative weights by signal, and how sure the validation users are of them.
-
-    ``p_values`` are of the likelihood-ratio test of leaving the signal out; a signal in
-    ``optional`` whose p-value was above ``alpha`` has weight 0. ``lists`` were fitted on.
-    """
-
-    weights: Mapping[str, float]
-    p_values: Mapping[str, float]
-    lists: int
-
-
-def fuse(
-    signals: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float]
-) -> NDArray[np.float64]:
-    """Weighted sum of the standardised signals of one list, float64 ``[candidates]``.
-
-    A candidate without a value for a signal (NaN) counts as an average one in it.
-
-    Raises:
-        OptionError: A signal has no weight, or a weight is negative or not finite.
-    """
-    missing = sorted(signals.keys() - weights.keys())
-    if missing:
-        raise OptionError(
-            f"There is no weight for {', '.join(missing)}; there are weights for "
-            f"{', '.join(sorted(weights))}.",
-            hint="Name a weight for every signal; 0 switches one off.",
-        )
-    bad = {name: weights[name] for name in signals if not 0 <= weights[name] < np.inf}
-    if bad:
-        raise OptionError(f"Weights must be 0 or more and finite, these are not: {bad}.")
-    total = np.zeros(len(next(iter(signals.values()))))
-    for name, values in signals.items():
-        if weights[name]:
-            total += weights[name] * np.nan_to_num(standardise(values))
-    return total
-
-
-def fit_weights(
-    lists: Sequence[SignalList], *, optional: Sequence[str] = (), alpha: float = 0.05
-) -> FittedWeights:
-    """Fit one weight a signal on validation lists.
-
-    Args:
-        lists: One a validation user; all with the same signals.
-        optional: Signals whose weight becomes zero unless the likelihood-ratio test keeps them.
-        alpha: Level of that test.
-
-    Raises:
-        OptionError: There are no lists, or they do not have the same signals.
-    """
-    if not lists:
-        raise OptionError(
-            "There are no validation lists to fit weights on.",
-            hint="Without validation users the zero-shot weights serve.",
-        )
-    names = tuple(lists[0].signals)
-    if any(tuple(entry.signals) != names for entry in lists):
-        raise OptionError(f"Every list needs the same signals, in the same order: {names}.")
-    designs = _designs(lists, names)
-    weights, loss = _fit(designs, list(range(len(names))))
-    p_values = {}
-    for i, name in enumerate(names):
-        _, without = _fit(designs, [j for j in range(len(names)) if j != i])
-        p_values[name] = float(chi2.sf(2 * max(0.0, without - loss), df=1))
-    kept = [i for i, name in enumerate(names) if name not in optional or p_values[name] <= alpha]
-    if len(kept) < len(names):
-        weights, _ = _fit(designs, kept)
-    return FittedWeights(dict(zip(names, map(float, weights), strict=True)), p_values, len(lists))
-
-
-def _designs(lists: Sequence[SignalList], names: Sequence[str]) -> NDArray[np.float64]:
-    """Standardised signals relative to the target's, ``[lists, longest list, signals]``.
-
-    Places behind a shorter list's end hold NaN.
-    """
-    longest = max(len(next(iter(entry.signals.values()))) for entry in lists)
-    designs = np.full((len(lists), longest, len(names)), np.nan)
-    for design, entry in zip(designs, lists, strict=True):
-        table = np.stack([standardise(entry.signals[name]) for name in names], axis=1)
-        table = np.nan_to_num(table)  # as in fuse: no value counts as an average one
-        design[: len(table)] = table - table[entry.target]
-    return designs
-
-
-def _fit(designs: NDArray[np.float64], free: Sequence[int]) -> tuple[NDArray[np.float64], float]:
-    """Weights over all signals, zero where not free, and the summed negative log-likelihood."""
-    there = ~np.isnan(designs[:, :, 0])
-    full = np.zeros(designs.shape[2])
-    if not free:
-        return full, float(np.log(there.sum(axis=1)).sum())
-    some = np.nan_to_num(designs[:, :, free])
-
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scores = np.where(there, some @ weights, -np.inf)  # the target's own score is 0
-        total = logsumexp(scores, axis=1, keepdims=True)
-        expected = np.einsum("li,lis->s", np.exp(scores - total), some)
-        ridge = RIDGE * len(some)
-        value = float(total.sum() + ridge * weights @ weights)
-        return value, expected + 2 * ridge * weights
-
-    found = minimize(
-        loss, np.full(len(free), 0.1), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(free)
-    )
-    full[list(free)] = found.x
-    return full, float(found.fun)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,23 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import Budget
-from llmrec.records import Item, Review, Usage, User
+from llmrec.prompting import Background, Budget
+from llmrec.records import Item, Usage, User
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A user's candidates, and what a prompt may say about either.
 
-    ``items`` is the catalogue, which holds every item of the history; ``reviews`` gives those of an
-    item by its id.
+    ``items`` is the catalogue, which holds every item of the history.
     """
 
     user: User
     candidates: tuple[Item, ...]
     items: Mapping[str, Item]
     budget: Budget = field(default_factory=Budget)
-    reviews: Callable[[str], Sequence[Review]] = lambda _: ()
+    background: Background = field(default_factory=Background)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from llmrec.retrieval.filters import Equals, Filter, OneOf, Range, filter_mask, parse_filter
 from llmrec.retrieval.index import Index
-from llmrec.retrieval.retriever import Retriever
+from llmrec.retrieval.learning import hold_out, learn_weights
+from llmrec.retrieval.retriever import DEFAULT_WEIGHTS, WEIGHTS_KEY, Retriever, Signal
+from llmrec.retrieval.score_fusion import FittedWeights, SignalList, fit_weights, fuse
 from llmrec.retrieval.standardise import standardise
-from llmrec.retrieval.taste import liked
 
 __all__ = [
+    "DEFAULT_WEIGHTS",
+    "WEIGHTS_KEY",
     "Equals",
     "Filter",
+    "FittedWeights",
     "Index",
     "OneOf",
     "Range",
     "Retriever",
+    "Signal",
+    "SignalList",
     "filter_mask",
-    "liked",
+    "fit_weights",
+    "fuse",
+    "hold_out",
+    "learn_weights",
     "parse_filter",
     "standardise",
 ]

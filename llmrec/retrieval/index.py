@@ -11,14 +11,15 @@ from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
-from safetensors.numpy import load, save
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import item_text
+from llmrec.embedding import ModalityVectors, item_text
+from llmrec.embedding.fusion import Fusion
+from llmrec.embedding.joint import MODALITY_WEIGHTS, concatenate
 from llmrec.errors import DataError, UnknownItemError, nearest
-from llmrec.records import AttributeValue, Interaction, Item, Review, User
-from llmrec.retrieval import tables
-from llmrec.retrieval.storage import Manifest, open_folder, save_folder
+from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
+from llmrec.retrieval.vectors import VectorStore
+from llmrec.understanding import Taste, Tastes
 
 
 class Encoder(Protocol):
@@ -40,13 +41,18 @@ class Index:
 
     Attributes:
         items: Items by id; their order is the row order of ``vectors``.
-        vectors: float32 [n_items, d], rows of length 1, read-only.
+        vectors: float32 [n_items, d], rows of length 1, read-only; a ``VectorStore`` where the
+            index was opened. ``[row]`` and ``numpy.asarray`` read either; ``store`` searches.
         interactions: Who met what: the histories, and what popularity is counted on. Build from a
             catalogue of training rows to keep held-out rows out of both.
         reviews: Reviews in file order.
         profiles: Profile columns by user id.
         friends: Friends' ids by user id.
-        encoder: Name of the encoder that made the vectors.
+        insights: What was understood of items, by id: captions, opinions, facts, gaps.
+        encoder: Name of the encoder of texts.
+        modalities: Name of each modality in ``vectors`` -> name of its encoder; text comes first.
+        fusion: A trained fusion: it encodes histories.
+        fused: float32 [n_items, d], the fusion's item vectors; None without one.
         fingerprint: The catalogue's.
         folder: The dataset folder, absolute: pictures and clips are not copied, and the relative
             paths of items start there. None where the data came from memory.
@@ -54,14 +60,18 @@ class Index:
     """
 
     items: Mapping[str, Item]
-    vectors: np.ndarray
+    vectors: np.ndarray | VectorStore
     interactions: tuple[Interaction, ...] = ()
     reviews: tuple[Review, ...] = ()
     profiles: Mapping[str, Mapping[str, AttributeValue]] = field(
         default_factory=lambda: MappingProxyType({})
     )
     friends: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    insights: Mapping[str, Insight] = field(default_factory=lambda: MappingProxyType({}))
     encoder: str = ""
+    modalities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    fusion: Fusion | None = None
+    fused: np.ndarray | None = None
     fingerprint: str = ""
     folder: Path | None = None
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
@@ -73,6 +83,13 @@ class Index:
                 f"{len(self.items)} items and vectors of shape {shape} make no index.",
                 hint="Give at least one item, and one row an item.",
             )
+        if isinstance(self.vectors, VectorStore):
+            if self.vectors.ids != self.item_ids:
+                raise DataError(
+                    "The vectors are not those of the items, in their order.",
+                    hint="Make the index again with `llmrec index`.",
+                )
+            return  # finite when they were put in: not read here
         broken = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if broken.size:
             raise DataError(
@@ -85,26 +102,53 @@ class Index:
         object.__setattr__(self, "vectors", read_only)
 
     @classmethod
-    def build(cls, catalog: Catalog, encoder: Encoder, *, progress: bool = False) -> Index:
+    def build(
+        cls,
+        catalog: Catalog,
+        encoder: Encoder,
+        *,
+        modalities: Sequence[ModalityVectors] = (),
+        weights: Mapping[str, float] = MODALITY_WEIGHTS,
+        insights: Mapping[str, Insight] = MappingProxyType({}),
+        fusion: Fusion | None = None,
+        progress: bool = False,
+    ) -> Index:
         """Embed a catalogue's items.
 
         Args:
             catalog: The data. Rows it does not have are in no history and no popularity count.
-            encoder: Makes the vectors.
+            encoder: Makes the vectors of texts.
+            modalities: What ``embedding.modalities_of`` found, text first; without them the items'
+                texts alone are embedded.
+            weights: Of each modality in ``vectors``; see ``embedding.concatenate``.
+            insights: What ``understanding.understand_items`` found.
+            fusion: A trained one, for vectors that know who met what.
             progress: Show a bar on stderr while embedding.
 
         Raises:
             DataError: The catalogue has no items, or the encoder's values are not finite.
+            ModelError: The fusion was trained with other encoders.
         """
-        texts = [item_text(item) for item in catalog.items.values()]
+        if modalities:
+            named = {given.name: weights.get(given.name, 1.0) for given in modalities}
+            vectors = concatenate(modalities, named).vectors
+        else:
+            texts = [item_text(item) for item in catalog.items.values()]
+            vectors = np.array(encoder.encode(texts, progress=progress), dtype=np.float32)
+        known = [given for given in modalities if fusion and given.name in fusion.modalities]
         return cls(
             items=catalog.items,
-            vectors=np.array(encoder.encode(texts, progress=progress), dtype=np.float32),
+            vectors=vectors,
             interactions=catalog.interactions,
             reviews=catalog.reviews,
             profiles=catalog.profiles,
             friends=catalog.friends,
+            insights=_with_gaps(insights, modalities, tuple(catalog.items)),
             encoder=encoder.name,
+            modalities={given.name: given.encoder for given in modalities}
+            or {"text": encoder.name},
+            fusion=fusion,
+            fused=fusion.item_vectors(known, list(catalog.items)) if fusion else None,
             fingerprint=catalog.fingerprint,
             folder=catalog.folder.absolute() if catalog.folder else None,
         )
@@ -115,45 +159,24 @@ class Index:
         Raises:
             StorageError: The folder holds something else, or cannot be written.
         """
-        manifest = Manifest(
-            encoder=self.encoder,
-            dimension=self.vectors.shape[1],
-            fingerprint=self.fingerprint,
-            folder=str(self.folder) if self.folder else None,
-            weights=self.weights,
-        )
-        contents = {
-            "vectors.safetensors": save({"vectors": np.ascontiguousarray(self.vectors)}),
-            "items.json": tables.to_json(tables.ITEMS, tuple(self.items.values())),
-            "interactions.parquet": tables.interactions_to_bytes(self.interactions),
-            "reviews.json": tables.to_json(tables.REVIEWS, self.reviews),
-            "users.json": tables.to_json(tables.USERS, tables.Users(self.profiles, self.friends)),
-        }
-        save_folder(Path(folder), manifest, contents)
+        from llmrec.retrieval.index_files import save_index  # noqa: PLC0415 (it imports Index)
+
+        save_index(self, Path(folder))
 
     @classmethod
-    def open(cls, folder: str | Path) -> Index:
-        """Read a saved index; every byte is checked against its manifest.
+    def open(cls, folder: str | Path, *, verify: bool = False) -> Index:
+        """Open a saved index, its vectors by memory map.
+
+        Every byte of the other files is checked against the manifest; of the vectors the size, and
+        with ``verify`` every byte too.
 
         Raises:
             StorageError: There is no index, or a file is missing, damaged, of another index or of
                 another format; the file is named.
         """
-        manifest, contents = open_folder(Path(folder))
-        users = tables.USERS.validate_json(contents["users.json"])
-        items = tables.ITEMS.validate_json(contents["items.json"])
-        return cls(
-            items={item.item_id: item for item in items},
-            vectors=load(contents["vectors.safetensors"])["vectors"],
-            interactions=tables.interactions_from_bytes(contents["interactions.parquet"]),
-            reviews=tables.REVIEWS.validate_json(contents["reviews.json"]),
-            profiles=users.profiles,
-            friends=users.friends,
-            encoder=manifest.encoder,
-            fingerprint=manifest.fingerprint,
-            folder=Path(manifest.folder) if manifest.folder else None,
-            weights=manifest.weights,
-        )
+        from llmrec.retrieval.index_files import open_index  # noqa: PLC0415 (it imports Index)
+
+        return open_index(Path(folder), verify=verify)
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
         """Return an index that also holds fitted weights under ``key``; save it to keep them."""
@@ -163,6 +186,13 @@ class Index:
     def item_ids(self) -> tuple[str, ...]:
         """Item ids in row order."""
         return tuple(self.items)
+
+    @cached_property
+    def store(self) -> VectorStore:
+        """The vectors as a store, to search them."""
+        if isinstance(self.vectors, VectorStore):
+            return self.vectors
+        return VectorStore.of(self.item_ids, self.vectors)
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -191,6 +221,18 @@ class Index:
         """Return an item's reviews in file order; none for an item without."""
         return self._reviews_by_item.get(item_id, ())
 
+    def met_by(self, item_id: str) -> frozenset[str]:
+        """Return the ids of the users who met an item."""
+        return self._users_by_item.get(item_id, frozenset())
+
+    def insight_of(self, item_id: str) -> Insight:
+        """Return what was understood of an item; an empty insight where nothing was."""
+        return self.insights.get(item_id, Insight())
+
+    def taste_of(self, user: User) -> Taste:
+        """Say what a user's history tells, against what is common in the index."""
+        return self._tastes.of(user)
+
     @property
     def user_ids(self) -> tuple[str, ...]:
         """All users that anything is known of, sorted."""
@@ -203,6 +245,17 @@ class Index:
             UnknownUserError: Nothing is known of the user.
         """
         return self._catalog.user(user_id)
+
+    @cached_property
+    def _users_by_item(self) -> dict[str, frozenset[str]]:
+        met: defaultdict[str, set[str]] = defaultdict(set)
+        for row in self.interactions:
+            met[row.item_id].add(row.user_id)
+        return {item_id: frozenset(users) for item_id, users in met.items()}
+
+    @cached_property
+    def _tastes(self) -> Tastes:
+        return Tastes(self._catalog, self.insights)
 
     @cached_property
     def _catalog(self) -> Catalog:
@@ -218,3 +271,16 @@ class Index:
         for review in self.reviews:
             grouped[review.item_id].append(review)
         return {item_id: tuple(rows) for item_id, rows in grouped.items()}
+
+
+def _with_gaps(
+    insights: Mapping[str, Insight], modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
+) -> Mapping[str, Insight]:
+    """Note with each item also which of its files could not be embedded."""
+    noted = dict(insights)
+    for given in modalities:
+        for row, reason in given.gaps.items():
+            insight = noted.get(item_ids[row], Insight())
+            gaps = {given.name: reason, **insight.gaps}
+            noted[item_ids[row]] = replace(insight, gaps=gaps)
+    return noted

@@ -1,10 +1,12 @@
-"""The index on disk: a folder that is whole or refused by the name of what is wrong.
+"""An index or a vector store on disk: a folder that is whole or refused by the name of the fault.
 
 Every file bears the beginning of its sha256 in its name. ``manifest.json`` lists the files with
 size and sha256, holds everything small (the fitted weights too), and carries the sha256 of its own
 content. A save writes the new files beside the old ones and then replaces the manifest: that one
 rename is the moment when the new index takes the old one's place. Files that no manifest names any
-more are removed afterwards. A lock, a file beside the folder, makes saves wait for each other: the
+more are removed afterwards. Small files are read and checked whole; large ones (vectors) are mapped
+into memory, their size checked, their content when asked for, and are not written again where the
+folder holds them already. A lock, a file beside the folder, makes saves wait for each other: the
 last one stays.
 """
 
@@ -19,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,9 +29,10 @@ from llmrec.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
-_TABLE = re.compile(r"[a-z]+-[0-9a-f]{12}\.(json|parquet|safetensors)(\.part)?")
+_MAPPED = (".f32", ".faiss")
+_TABLE = re.compile(r"[a-z]+[0-9]*-[0-9a-f]{12}\.(json|parquet|safetensors|i64|f32|faiss)(\.part)?")
 _AGAIN = "Make the index again with `llmrec index`."
 
 
@@ -45,19 +49,42 @@ class FileEntry:
 class Manifest:
     """What an index is, and the files it consists of by table name. ``folder`` is the dataset's."""
 
-    encoder: str
     dimension: int
-    fingerprint: str
+    encoder: str = ""
+    modalities: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
     folder: str | None = None
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    kind: str = "index"
     format: int = FORMAT
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A file too large to be read: ``content`` is uint8 [size], mapped where it is opened.
+
+    ``entry`` says what it is called where it came from a file.
+    """
+
+    content: np.ndarray
+    entry: FileEntry | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An index on disk: the small files' content, the large ones mapped, by table name."""
+
+    folder: Path
+    manifest: Manifest
+    tables: Mapping[str, bytes]
+    mapped: Mapping[str, Mapped]
 
 
 _MANIFESTS = TypeAdapter(Manifest)
 
 
-def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes]) -> None:
+def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes | Mapped]) -> None:
     """Write an index, in place of the one that is there; interrupted, it leaves that one.
 
     Args:
@@ -80,7 +107,7 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes]) -
             )
         with FileLock(f"{folder.resolve()}.lock"):
             for name, content in tables.items():
-                _write(folder / entries[name].name, content)
+                _write_table(folder, entries[name], content)
             _write(folder / _MANIFEST, _seal(replace(manifest, files=entries)))
             for path in folder.iterdir():
                 if _TABLE.fullmatch(path.name) and path.name not in kept:
@@ -92,11 +119,13 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes]) -
         ) from error
 
 
-def open_folder(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """Read an index, every byte checked.
+def open_folder(folder: Path, *, kind: str = "index", verify: bool = False) -> Opened:
+    """Read an index: small files whole, every byte checked; large ones by memory map.
 
-    Returns:
-        The manifest, and the content by table name.
+    Args:
+        folder: Where it lies.
+        kind: What it must be.
+        verify: Check every byte of the large files too.
 
     Raises:
         StorageError: There is no index, a file is missing or damaged or of another index, or the
@@ -105,9 +134,19 @@ def open_folder(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
     if not (folder / _MANIFEST).is_file():
         raise StorageError(f"{folder} is not an index: it has no {_MANIFEST}.", hint=_AGAIN)
     manifest = _unseal(folder / _MANIFEST)
-    return manifest, {
-        name: _read_checked(folder / entry.name, entry) for name, entry in manifest.files.items()
-    }
+    if manifest.kind != kind:
+        raise StorageError(
+            f"{folder} holds {manifest.kind!r}, not {kind!r}.", hint="Name another folder."
+        )
+    tables: dict[str, bytes] = {}
+    mapped: dict[str, Mapped] = {}
+    for name, entry in manifest.files.items():
+        content = _checked(folder / entry.name, entry, verify=verify)
+        if isinstance(content, Mapped):
+            mapped[name] = content
+        else:
+            tables[name] = content
+    return Opened(folder, manifest, tables, mapped)
 
 
 def damaged(path: Path, what: str) -> StorageError:
@@ -115,13 +154,27 @@ def damaged(path: Path, what: str) -> StorageError:
     return StorageError(f"The index file {path} is damaged: {what}.", hint=_AGAIN)
 
 
-def _entry(table: str, content: bytes) -> FileEntry:
-    digest = hashlib.sha256(content).hexdigest()
+def _entry(table: str, content: bytes | Mapped) -> FileEntry:
+    if isinstance(content, Mapped) and content.entry:
+        return content.entry
+    data = _bytes(content)
+    digest = hashlib.sha256(data).hexdigest()
     stem, _, suffix = table.partition(".")
-    return FileEntry(f"{stem}-{digest[:12]}.{suffix}", len(content), digest)
+    return FileEntry(f"{stem}-{digest[:12]}.{suffix}", data.nbytes, digest)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _bytes(content: bytes | Mapped) -> memoryview:
+    return content.content.data if isinstance(content, Mapped) else memoryview(content)
+
+
+def _write_table(folder: Path, entry: FileEntry, content: bytes | Mapped) -> None:
+    path = folder / entry.name
+    is_there = isinstance(content, Mapped) and content.entry and path.is_file()
+    if not (is_there and path.stat().st_size == entry.size):
+        _write(path, _bytes(content))
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         file.write(content)
@@ -130,16 +183,21 @@ def _write(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
-def _read_checked(path: Path, entry: FileEntry) -> bytes:
+def _checked(path: Path, entry: FileEntry, *, verify: bool) -> bytes | Mapped:
+    large = path.suffix in _MAPPED
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StorageError(
-            f"The index file {path} cannot be read: {error.strerror}.", hint=_AGAIN
-        ) from error
-    if len(content) != entry.size:
-        raise damaged(path, f"it has {len(content)} bytes instead of {entry.size}")
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        size = path.stat().st_size
+        if size != entry.size:
+            raise damaged(path, f"it has {size} bytes instead of {entry.size}")
+        content = (
+            Mapped(np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray), entry)
+            if large
+            else path.read_bytes()
+        )
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
+        what = getattr(error, "strerror", None) or error
+        raise StorageError(f"The index file {path} cannot be read: {what}.", hint=_AGAIN) from error
+    if (verify or not large) and hashlib.sha256(_bytes(content)).hexdigest() != entry.sha256:
         raise damaged(path, "its content is not what was written")
     return content
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from llmrec.records import AttributeValue, Interaction, Item, Review
+from llmrec.records import AttributeValue, Insight, Interaction, Item, Review
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ class Users:
 ITEMS = TypeAdapter(tuple[Item, ...])
 REVIEWS = TypeAdapter(tuple[Review, ...])
 USERS = TypeAdapter(Users)
+INSIGHTS = TypeAdapter(dict[str, Insight])
 
 _INTERACTIONS = pa.schema(
     [

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Sequence
-
 import numpy as np
 
-from llmrec.records import Interaction, User
+from llmrec.catalog import liked
+from llmrec.records import User
+from llmrec.retrieval.index import Index
 
 DISLIKED_WEIGHT = 0.5
 """What a disliked item weighs beside a liked one: that it was chosen says something too.
@@ -33,27 +31,17 @@ def history_weights(user: User, half_life: float) -> np.ndarray:
     return weights
 
 
-def liked(history: Sequence[Interaction]) -> tuple[bool, ...]:
-    """Say of each interaction whether it speaks for its item.
-
-    Data sets rate in different units, so users are measured by themselves: a rating counts as
-    liked from the user's own median up, or from 60 % of the user's own highest. An interaction
-    without a rating counts as liked.
-    """
-    ratings = [known for row in history if (known := _known(row.rating)) is not None]
-    if not ratings:
-        return (True,) * len(history)
-    enough = min(statistics.median(ratings), 0.6 * max(ratings))
-    known_ratings = (_known(row.rating) for row in history)
-    return tuple(rating is None or rating >= enough for rating in known_ratings)
-
-
-def _known(rating: float | None) -> float | None:
-    return None if rating is None or math.isnan(rating) else rating
-
-
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale vectors [..., d] to length 1; a zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return units
+
+
+def history_rows(index: Index, user: User) -> list[int]:
+    """Return the rows of a history's items in an index, oldest first.
+
+    Raises:
+        UnknownItemError: The index does not hold one of them.
+    """
+    return [index.row(interaction.item_id) for interaction in user.history]

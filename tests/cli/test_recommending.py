@@ -155,7 +155,14 @@ def test_recommend_reranks_and_explains(
     found = document(ended)
     assert ended.returncode == 0
     assert found["candidates"] == 10
-    assert found["items"][0]["signals"].keys() == {"content", "popularity", "likelihood"}
+    assert found["items"][0]["signals"].keys() == {
+        "content",
+        "co_occurrence",
+        "popularity",
+        "friends",
+        "retrieval",
+        "likelihood",
+    }
     assert found["items"][0]["status"] == "scored"
     assert found["usage"]["tokens_forwarded"] < found["usage"]["tokens_given"]
     assert found["model"]["dtype"] == "float32"
@@ -215,13 +222,27 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     words = ("--model", smollm2_folder, "--json")
     fitted = document(run("fit", folder, "--users", 4, "--candidates", 30, *words))
     assert fitted["lists"] == 4
-    assert fitted["weights"].keys() == {"content", "popularity", "likelihood"}
+    assert fitted["weights"].keys() == {"retrieval", "likelihood"}
     assert all(weight >= 0 for weight in fitted["weights"].values())
     assert "mostly chance" in fitted["notes"][0]
     assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
     found = document(run("recommend", folder, "--user", "u19", "--candidates", 5, *words))
     assert found["fitted"] is True
     assert found["weights"] == pytest.approx(fitted["weights"])
+
+
+def test_fit_keeps_the_retrievers_weights_without_a_model(
+    run: Run, document: Document, plain_index: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(plain_index, folder)
+    fitted = document(run("fit", folder, "--retriever", "--json"))
+    assert fitted["key"] == "retriever"
+    assert all(weight >= 0 for weight in fitted["weights"].values())
+    assert Index.open(folder).weights["retriever"] == fitted["weights"]
+    assert "Signal" in run("fit", folder, "--retriever").stdout
+    found = document(run("recommend", folder, "--user", "u01", "--no-llm", "--json"))
+    assert found["items"][0]["signals"].keys() == fitted["weights"].keys()
 
 
 def test_fit_keeps_what_was_written_to_the_index_meanwhile(

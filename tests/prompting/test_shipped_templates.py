@@ -8,6 +8,8 @@ import pytest
 
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,
+    Background,
+    Budget,
     Prompt,
     Template,
     TextTokenizer,
@@ -21,7 +23,19 @@ from llmrec.prompting import (
 from llmrec.prompting.sandbox import FILTERS
 from llmrec.prompting.shown import FIELDS, ShownHistoryItem, ShownItem
 from llmrec.prompting.structure import VARIABLES
-from llmrec.records import Interaction, Item, Review, User
+from llmrec.records import (
+    Aspect,
+    Caption,
+    CaptionSource,
+    Insight,
+    Interaction,
+    Item,
+    Opinion,
+    Review,
+    SentimentSource,
+    User,
+)
+from llmrec.understanding import Taste
 
 ITEMS = {
     "kite": Item("kite", "Red Kite", "Made of silk.", {"kind": "kite", "colours": ("red", "gold")}),
@@ -35,6 +49,24 @@ CANDIDATE = Item(
 )
 USER = User("me", (Interaction("me", "kite", 5.0), Interaction("me", "mug", 1.0)), {"age": 30})
 REVIEWS = (Review("blue", "I bought it.", 5.0, "me"), Review("blue", "Easy to fly.", 4.0, "you"))
+INSIGHT = Insight(
+    Caption("a blue kite in the sky", CaptionSource.MODEL),
+    Caption("a kite that takes off", CaptionSource.MODEL),
+    Opinion(
+        4,
+        0.75,
+        ("It flies by itself.",),
+        ("The line tangles.",),
+        (Aspect("flight", 3, 0), Aspect("line", 0, 2)),
+        SentimentSource.RATINGS,
+    ),
+    ("made by: Kitewright",),
+)
+BACKGROUND = Background(
+    reviews=lambda _: REVIEWS,
+    insight=lambda item_id: INSIGHT if item_id == "blue" else Insight(),
+    taste=lambda _: Taste(favoured=(("kind", "kite"),), friends=("mug",)),
+)
 
 EXPECTED = {
     "explain/because-you-liked": Prompt(
@@ -162,6 +194,19 @@ EXPECTED = {
         ),
     ),
     "likelihood/sentence": Prompt("", "", text=("People who like Red Kite also like ")),
+    "likelihood/taste": Prompt(
+        "",
+        "",
+        text=(
+            "Profile: age: 30\n"
+            "Taste: often kind kite\n"
+            "Friends chose: Plain Mug\n"
+            "What this person chose, in order:\n"
+            "1. Red Kite\n"
+            "2. Plain Mug\n"
+            "3. "
+        ),
+    ),
     "likelihood/titles": Prompt("", "", text=("My favourites\n\nRed Kite\nPlain Mug\n")),
     "pointwise/details": Prompt(
         system=(
@@ -192,6 +237,21 @@ EXPECTED = {
             "- Plain Mug, rated 1\n"
             "\n"
             "One more item: Blue Kite (kind: kite; year: 2020)\n"
+            "Will they like it, Yes or No?"
+        ),
+    ),
+    "pointwise/opinion": Prompt(
+        system=(
+            "Decide whether a person will like an item that others have reviewed. Answer with "
+            "Yes or No only."
+        ),
+        user=(
+            "The person: often kind kite\n"
+            "They liked:\n"
+            "- Red Kite\n"
+            "\n"
+            "The item: Blue Kite (kind: kite; year: 2020)\n"
+            "Others: 75 % of 4 reviews positive; praised: flight; criticised: line\n"
             "Will they like it, Yes or No?"
         ),
     ),
@@ -250,6 +310,31 @@ EXPECTED = {
             "Does it belong, Yes or No?"
         ),
     ),
+    "pointwise/whole-item": Prompt(
+        system=(
+            "You match items to people. Weigh what a person likes against everything known "
+            "about an item. Answer with Yes or No only."
+        ),
+        user=(
+            "Person: age: 30\n"
+            "Taste: often kind kite\n"
+            "Friends chose: Plain Mug\n"
+            "Chosen before, oldest first:\n"
+            "- Red Kite\n"
+            "- Plain Mug\n"
+            "\n"
+            "Item: Blue Kite\n"
+            "Details: kind: kite; year: 2020\n"
+            "Description: Flies in light wind.\n"
+            "Picture: a blue kite in the sky\n"
+            "Clip: a kite that takes off\n"
+            "Fact: made by: Kitewright\n"
+            "Reviewers: 75 % of 4 reviews positive; praised: flight; criticised: line\n"
+            "Praise: It flies by itself.\n"
+            "Complaint: The line tangles.\n"
+            "Will the person like it, Yes or No?"
+        ),
+    ),
 }
 
 
@@ -263,7 +348,8 @@ def render(template: Template, tokenizer: TextTokenizer) -> Prompt:
         tokenizer=tokenizer,
         evidence=("Blue Kite is a kite.", "You rated Red Kite 5.") if explains else (),
         fault="it named Green Kite" if explains else "",
-        reviews=lambda _: REVIEWS,
+        budget=Budget(review=90),  # the tiny tokenizer takes a token a letter
+        background=BACKGROUND,
     )
     (prompt,) = rendered.prompts
     return prompt
@@ -315,7 +401,7 @@ def test_the_readme_names_what_templates_may_use() -> None:
     for name in VARIABLES:
         assert re.search(rf"^\| `{name}(\.profile)?` \|", text, re.MULTILINE), name
     for name in FIELDS[ShownItem] + FIELDS[ShownHistoryItem]:
-        assert f"\n| `{name}` |" in text
+        assert re.search(rf"^\|[^|]*`{name}`", text, re.MULTILINE), name
     for strategy, name in DEFAULT_TEMPLATES.items():
         assert re.search(rf"^\| `{strategy}` \|.*\| `{name}` \|$", text, re.MULTILINE)
 

@@ -146,7 +146,7 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     reranker = Reranker(cast("LanguageModel", None), held.index, strategy=told)
     lists = signal_lists(reranker, told.name, held.lists)
 
-    assert [tuple(each.signals) for each in lists] == [("content", "popularity", "told")] * 40
+    assert [tuple(each.signals) for each in lists] == [("retrieval", "told")] * 40
     assert [each.target for each in lists] == [each.target for each in held.lists]
     assert [q.user for q in told.asked] == [each.user for each in held.lists]
     fitted = fit_weights(lists, optional=(told.name,))

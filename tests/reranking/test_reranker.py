@@ -119,7 +119,7 @@ def test_weights_come_from_the_argument_then_the_index_then_zero_shot(
     index: Index, user: User
 ) -> None:
     retrieved = Retriever(index).retrieve(user, 3)
-    names = ("content", "popularity", "likelihood")
+    names = ("retrieval", "likelihood")
     plain = Reranker(ByteModel(), index)
     assert plain.rerank(user, retrieved).weights == {n: ZERO_SHOT_WEIGHTS[n] for n in names}
     fitted = dict.fromkeys(names, 0.5)
@@ -132,7 +132,7 @@ def test_weights_come_from_the_argument_then_the_index_then_zero_shot(
 def test_fitted_weights_serve_only_what_they_were_fitted_for(index: Index, user: User) -> None:
     retrieved = Retriever(index).retrieve(user, 3)
     key = Reranker(ByteModel(), index).weights_key
-    fitted_index = index.with_weights(key, {"content": 9.0, "popularity": 9.0, "likelihood": 9.0})
+    fitted_index = index.with_weights(key, {"retrieval": 9.0, "likelihood": 9.0})
     other = Reranker(ByteModel(), fitted_index, template="likelihood/titles")
     assert other.rerank(user, retrieved).weights["likelihood"] == ZERO_SHOT_WEIGHTS["likelihood"]
 
@@ -152,12 +152,10 @@ def test_weights_of_another_budget_do_not_serve(index: Index) -> None:
     assert short.weights_key != Reranker(ByteModel(), index).weights_key
 
 
-def test_a_candidate_that_lacks_a_retrieval_signal_is_still_judged(
-    index: Index, user: User
-) -> None:
-    given_candidates = [Candidate("i1", 1.0, {"content": 0.5}), Candidate("i2", 0.5, {})]
+def test_a_candidate_without_a_score_is_still_judged(index: Index, user: User) -> None:
+    given_candidates = [Candidate("i1", 1.0, {"content": 0.5}), Candidate("i2", float("nan"), {})]
     reranker = Reranker(
-        ByteModel(), index, strategy=Scripted([1, 2]), weights={"content": 0.1, "scripted": 1.0}
+        ByteModel(), index, strategy=Scripted([1, 2]), weights={"retrieval": 0.1, "scripted": 1.0}
     )
     ranking = reranker.rerank(user, given_candidates)
     assert ranking.item_ids == ("i2", "i1")

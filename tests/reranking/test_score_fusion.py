@@ -75,7 +75,8 @@ def test_a_missing_value_counts_as_an_average_one() -> None:
 
 
 @given(
-    st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8),
+    # Rounded: a spread below the precision of the shift would vanish in it.
+    st.lists(st.floats(-1e6, 1e6).map(lambda x: round(x, 2)), min_size=2, max_size=8),
     st.floats(0.1, 100),
     st.floats(-1e3, 1e3),
 )

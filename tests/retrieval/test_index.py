@@ -66,7 +66,7 @@ def index(catalog: Catalog) -> Index:
 def parts(index: Index) -> tuple[object, ...]:
     return (
         list(index.items.values()),
-        index.vectors.tolist(),
+        np.asarray(index.vectors).tolist(),
         index.interactions,
         index.reviews,
         {user: dict(profile) for user, profile in index.profiles.items()},
@@ -159,7 +159,7 @@ def saved(index: Index, tmp_path: Path) -> Path:
     return folder
 
 
-TABLES = ("vectors", "items", "interactions", "reviews", "users")
+TABLES = ("vectors", "vectors0", "slots", "items", "interactions", "reviews", "users", "insights")
 
 
 def file_of(folder: Path, table: str) -> Path:
@@ -192,7 +192,7 @@ def test_a_flipped_bit_is_refused_by_name(saved: Path, table: str) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(StorageError, match=f"{path.name} is damaged"):
-        Index.open(saved)
+        Index.open(saved, verify=True)
 
 
 def test_a_file_of_another_index_is_refused(index: Index, saved: Path, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_manifest_that_is_something_else_is_refused(saved: Path, content: byte
 
 def test_another_format_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmrec.retrieval.storage.FORMAT", 0)
-    with pytest.raises(StorageError, match="has format 1; this llmrec reads format 0"):
+    with pytest.raises(StorageError, match="has format 2; this llmrec reads format 0"):
         Index.open(saved)
 
 

@@ -38,6 +38,10 @@ def user(*history: tuple[str, float | None]) -> User:
     return User("me", tuple(Interaction("me", item_id, rating) for item_id, rating in history))
 
 
+def content_and(popularity: float) -> dict[str, float]:
+    return {"content": 1.0, "popularity": popularity}
+
+
 def ids(retriever: Retriever, who: User, k: int = 100) -> list[str]:
     return [candidate.item_id for candidate in retriever.retrieve(who, k)]
 
@@ -48,7 +52,7 @@ def kind(retriever: Retriever, who: User) -> str:
 
 
 def test_content_brings_what_is_like_the_history() -> None:
-    retriever = Retriever(make_index(), popularity_weight=0)
+    retriever = Retriever(make_index(), weights=content_and(0))
     found = retriever.retrieve(user(("book 3", None)), 2)
     assert {candidate.item_id for candidate in found} == {"book 4", "book 5"}
     assert found[0].score > found[1].score
@@ -57,14 +61,14 @@ def test_content_brings_what_is_like_the_history() -> None:
 
 def test_popularity_brings_what_many_chose() -> None:
     index = make_index(["tea 2", "tea 2", "tea 2", "book 5"])
-    found = Retriever(index, popularity_weight=100).retrieve(user(("book 3", None)), 2)
+    found = Retriever(index, weights=content_and(100)).retrieve(user(("book 3", None)), 2)
     assert [candidate.item_id for candidate in found] == ["tea 2", "book 5"]
     assert found[0].signals["popularity"] == pytest.approx(math.log(4))
 
 
 def test_the_score_is_the_sum_of_the_standardised_signals() -> None:
     index = make_index(["tea 2", "book 5", "book 5"])
-    retriever = Retriever(index, popularity_weight=0.7)
+    retriever = Retriever(index, weights=content_and(0.7))
     found = {c.item_id: c for c in retriever.retrieve(user(("tea 0", 3.0)), include_seen=True)}
     content = standardise([found[item_id].signals["content"] for item_id in IDS])
     popularity = standardise([found[item_id].signals["popularity"] for item_id in IDS])
@@ -73,10 +77,10 @@ def test_the_score_is_the_sum_of_the_standardised_signals() -> None:
 
 
 def test_recent_and_liked_items_weigh_more() -> None:
-    retriever = Retriever(make_index(), popularity_weight=0, half_life=1)
+    retriever = Retriever(make_index(), weights=content_and(0), half_life=1)
     assert kind(retriever, user(("tea 0", None), ("book 3", None))) == "book"
     assert kind(retriever, user(("book 3", None), ("tea 0", None))) == "tea"
-    even = Retriever(make_index(), popularity_weight=0, half_life=math.inf)
+    even = Retriever(make_index(), weights=content_and(0), half_life=math.inf)
     assert kind(even, user(("tea 0", 5.0), ("book 3", 1.0))) == "tea"
     assert kind(even, user(("tea 0", 1.0), ("book 3", 5.0))) == "book"
 
@@ -114,7 +118,7 @@ def test_the_best_k_are_the_beginning_of_all() -> None:
     rng = np.random.default_rng(0)
     items = {str(number): Item(str(number)) for number in range(300)}
     vectors = rng.integers(-2, 3, (300, 3)).astype(np.float32)  # many ties
-    retriever = Retriever(Index(items, vectors), popularity_weight=0)
+    retriever = Retriever(Index(items, vectors), weights=content_and(0))
     whole = ids(retriever, user(("5", None)))
     for k in (1, 10, 99):
         assert ids(retriever, user(("5", None)), k) == whole[:k]
@@ -168,7 +172,7 @@ def test_without_a_history_popularity_serves_and_it_is_said(
     index = make_index(["tea 2", "book 5", "book 5"])
     with caplog.at_level(logging.INFO):
         for weight in (0.0, 0.5):
-            found = Retriever(index, popularity_weight=weight).retrieve(User("new"), 2)
+            found = Retriever(index, weights=content_and(weight)).retrieve(User("new"), 2)
             assert [candidate.item_id for candidate in found] == ["book 5", "tea 2"]
             assert found[0].signals["content"] == 0
     assert "new has no history" in caplog.text
@@ -177,9 +181,9 @@ def test_without_a_history_popularity_serves_and_it_is_said(
 def test_without_a_history_the_profile_stands_in() -> None:
     index = make_index(["tea 2", "tea 2"])
     reader = User("new", profile={"hobbies": ("book clubs",)})
-    with_encoder = Retriever(index, popularity_weight=0, encoder=OneHot())
+    with_encoder = Retriever(index, weights=content_and(0), encoder=OneHot())
     assert kind(with_encoder, reader) == "book"
-    assert ids(Retriever(index, popularity_weight=0), reader, 1) == ["tea 2"]
+    assert ids(Retriever(index, weights=content_and(0)), reader, 1) == ["tea 2"]
 
 
 def test_one_item_and_equal_items_can_be_searched() -> None:
@@ -190,8 +194,8 @@ def test_one_item_and_equal_items_can_be_searched() -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
 def test_a_popularity_weight_out_of_range_is_refused(weight: float) -> None:
-    with pytest.raises(OptionError, match="popularity_weight"):
-        Retriever(make_index(), popularity_weight=weight)
+    with pytest.raises(OptionError, match="weights are"):
+        Retriever(make_index(), weights=content_and(weight))
 
 
 @pytest.mark.parametrize("half_life", [0, -1, math.nan])

@@ -1,0 +1,252 @@
+"""What the evaluations of the joint representation share: vectors, scores, ranks kept as they come.
+
+A row of a table is the place of each user's target among all items but those of the user's history
+(or among some of them). Rows that were trained are kept in a file of JSON lines, so that a killed
+run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec import Catalog, TextEncoder
+from llmrec.catalog import Split, liked
+from llmrec.embedding import ModalityVectors
+from llmrec.embedding.fusion import FusionConfig
+from llmrec.embedding.items import modalities_of
+from llmrec.embedding.joint import concatenate
+from llmrec.evaluation import (
+    HeldOut,
+    end_to_end_users,
+    ndcg_at,
+    recall_at,
+    target_ranks,
+    training_catalog,
+)
+from llmrec.retrieval.standardise import standardise
+from llmrec.retrieval.taste import history_weights, unit
+from llmrec.training import train_fusion
+
+SEED = 0
+PARTS = ("validation", "test")
+HALF_LIVES = (3.0, 10.0, 30.0)
+POPULARITY_WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+Ranks = NDArray[np.float64]  # [users], the best is 1
+Scores = NDArray[np.float64]  # [users, items], higher is better
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A data set, its split, and the vectors of its items, made of what training rows allow."""
+
+    catalog: Catalog
+    split: Split
+    modalities: Mapping[str, ModalityVectors]
+
+    @cached_property
+    def training(self) -> Catalog:
+        """The catalogue without what is held out."""
+        return training_catalog(self.catalog, self.split)
+
+    @cached_property
+    def item_ids(self) -> tuple[str, ...]:
+        """Items in the order of the columns."""
+        return tuple(self.catalog.items)
+
+    @cached_property
+    def columns(self) -> Mapping[str, int]:
+        """Column by item id."""
+        return {item_id: column for column, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def held(self) -> Mapping[str, tuple[HeldOut, ...]]:
+        """Users with their targets, by part."""
+        return {
+            "validation": end_to_end_users(self.catalog, self.split, which="validation"),
+            "test": end_to_end_users(self.catalog, self.split),
+        }
+
+    @cached_property
+    def popularity(self) -> NDArray[np.float64]:
+        """Log of 1 + training rows: [items]."""
+        rows = [self.columns[row.item_id] for row in self.training.interactions]
+        return np.log1p(np.bincount(rows, minlength=len(self.item_ids)).astype(np.float64))
+
+    def history(self, held: HeldOut) -> list[int]:
+        """Columns of the items that a user met, oldest first."""
+        return [self.columns[row.item_id] for row in held.user.history]
+
+    def rank(self, scores: Scores, which: str, among: NDArray[np.bool_] | None = None) -> Ranks:
+        """Rank targets among all items, or those of ``among``, but the history's."""
+        users = self.held[which]
+        table = np.array(scores, dtype=np.float64)
+        targets = np.array([self.columns[held.target] for held in users])
+        for row, held in enumerate(users):
+            table[row, self.history(held)] = -np.inf
+        if among is not None:
+            table, targets = table[:, among], np.cumsum(among)[targets] - 1
+        return target_ranks(table, targets, seed=SEED)
+
+
+def load_case(catalog: Catalog, split: Split) -> Case:
+    """Embed what the data set has: text, reviews that may be known, pictures."""
+    encoder = TextEncoder.from_pretrained()
+    given = modalities_of(training_catalog(catalog, split), encoder, progress=True)
+    return Case(catalog, split, {modality.name: modality for modality in given})
+
+
+def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Each modality, each pair, all."""
+    sizes = sorted({1, min(2, len(names)), len(names)})
+    return [some for size in sizes for some in combinations(names, size)]
+
+
+def centred(given: ModalityVectors) -> ModalityVectors:
+    """Take off what all items that have the modality share, as the retriever does."""
+    rows = np.where(
+        given.present[:, None], given.vectors - given.vectors[given.present].mean(axis=0), 0
+    )
+    return replace(given, vectors=unit(rows).astype(np.float32))
+
+
+def content_scores(case: Case, names: Sequence[str], which: str, half_life: float) -> Scores:
+    """Cosine of an item's concatenated vectors and the weighted mean of the history's."""
+    together = concatenate([centred(case.modalities[name]) for name in names]).vectors
+    tastes = [
+        history_weights(held.user, half_life) @ together[case.history(held)]
+        for held in case.held[which]
+    ]
+    return np.asarray(unit(np.array(tastes)) @ together.T, dtype=np.float64)
+
+
+def untrained(
+    case: Case, names: Sequence[str], ranked: Callable[[Scores, str], Ranks]
+) -> tuple[dict[str, Ranks], dict[str, float]]:
+    """Ranks by part of the concatenation; its half-life is the best of three on validation."""
+
+    def by(half_life: float) -> Ranks:
+        return ranked(content_scores(case, names, "validation", half_life), "validation")
+
+    best = max(HALF_LIVES, key=lambda half_life: quality(by(half_life)))
+    ranks = {which: ranked(content_scores(case, names, which, best), which) for which in PARTS}
+    return ranks, {"half_life": best}
+
+
+def with_popularity(
+    case: Case, names: Sequence[str], half_life: float, ranked: Callable[[Scores, str], Ranks]
+) -> tuple[dict[str, Ranks], dict[str, float]]:
+    """The same plus popularity, both standardised; its weight is the best of four on validation."""
+    scores = {}
+    for which in PARTS:
+        content = content_scores(case, names, which, half_life)
+        scores[which] = np.array([standardise(row) for row in content])
+    popular = standardise(case.popularity)
+
+    def by(weight: float, which: str) -> Ranks:
+        return ranked(scores[which] + weight * popular, which)
+
+    best = max(POPULARITY_WEIGHTS, key=lambda weight: quality(by(weight, "validation")))
+    return {which: by(best, which) for which in PARTS}, {"popularity_weight": best}
+
+
+def quality(ranks: Ranks) -> float:
+    """What settings are chosen by: recall@20, ties broken by nDCG@10."""
+    return float(recall_at(ranks, 20).mean() + 1e-3 * ndcg_at(ranks, 10).mean())
+
+
+def rank_metrics(seeds: Sequence[Ranks]) -> dict[str, NDArray[np.float64]]:
+    """Metrics a user: of several seeds, each user's mean."""
+    return {
+        "recall@20": np.mean([recall_at(ranks, 20) for ranks in seeds], axis=0),
+        "recall@10": np.mean([recall_at(ranks, 10) for ranks in seeds], axis=0),
+        "ndcg@10": np.mean([ndcg_at(ranks, 10) for ranks in seeds], axis=0),
+    }
+
+
+class KeptRanks:
+    """Ranks by what they depend on, one JSON line a row and seed."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.known: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            # The last line of a killed run may be cut: it is dropped.
+            whole = path.read_bytes().rpartition(b"\n")[0]
+            path.write_bytes(whole + b"\n" if whole else b"")
+            for line in whole.splitlines():
+                entry = json.loads(line)
+                self.known[entry["key"]] = entry
+
+    def get(
+        self, about: Mapping[str, object], make: Callable[[], Mapping[str, Ranks]]
+    ) -> dict[str, Ranks]:
+        """Return ranks by part (and by what they are ranked among), made only where not kept."""
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        if key not in self.known:
+            started = time.perf_counter()
+            ranks = {name: found.tolist() for name, found in make().items()}
+            seconds = round(time.perf_counter() - started, 1)
+            entry = {"key": key, "about": about, "seconds": seconds, "ranks": ranks}
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.known[key] = entry
+        return {name: np.array(found) for name, found in self.known[key]["ranks"].items()}
+
+
+def trained(
+    case: Case,
+    names: Sequence[str],
+    kept: KeptRanks,
+    rank_all: Callable[[Callable[[str], Scores]], Mapping[str, Ranks]],
+    *,
+    config: FusionConfig,
+    split: str,
+) -> dict[str, Ranks]:
+    """Ranks of a fusion of some modalities, trained on training rows, stopped by validation.
+
+    Args:
+        case: The data.
+        names: The modalities.
+        kept: Where the ranks are kept.
+        rank_all: Given what scores a part, returns the ranks that are kept.
+        config: Settings with the seed.
+        split: A name of the split and of what is ranked, for the key.
+    """
+    chosen = [case.modalities[name] for name in names]
+    digest = hashlib.sha256(b"".join(given.vectors.tobytes() for given in chosen)).hexdigest()
+    about = {
+        "row": list(names),
+        "data": case.catalog.fingerprint,
+        "split": split,
+        "vectors": digest,
+        "config": asdict(config),
+    }
+
+    def make() -> Mapping[str, Ranks]:
+        fusion = train_fusion(
+            case.training, chosen, case.split.validation, config, progress=True
+        ).fusion
+        items = fusion.item_vectors(chosen, case.item_ids)
+
+        def score(which: str) -> Scores:
+            users = fusion.user_vectors(
+                [items[case.history(held)] for held in case.held[which]],
+                [liked(held.user.history) for held in case.held[which]],
+            )
+            return np.asarray(users @ items.T, dtype=np.float64)
+
+        return rank_all(score)
+
+    return kept.get(json.loads(json.dumps(about)), make)

@@ -1,0 +1,96 @@
+"""The retriever's weights from an index alone: each user's last interaction is foretold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from tqdm import tqdm
+
+from llmrec.catalog import Catalog, leave_one_out
+from llmrec.errors import DataError, OptionError
+from llmrec.retrieval.index import Index
+from llmrec.retrieval.retriever import Retriever
+from llmrec.retrieval.score_fusion import FittedWeights, SignalList, fit_weights
+from llmrec.retrieval.taste import history_rows
+
+LEARNED = ("content", "co_occurrence", "keywords", "popularity", "friends")
+"""The signals that are tried where none are named."""
+
+
+def hold_out(index: Index) -> tuple[Index, Mapping[str, str]]:
+    """Take each user's last interaction out of an index, and the review of it.
+
+    A user qualifies with at least four items; one met more than once counts at the first meeting.
+
+    Returns:
+        The index that knows none of them, and the item id of each by user id.
+    """
+    split = leave_one_out(Catalog(index.items, index.interactions), min_train=2)
+    targets = {user_id: row.item_id for user_id, row in split.test.items()}
+    known = replace(
+        index,
+        # A user's row before the last one is the newest of those left, and ties keep this order.
+        interactions=(*split.train, *split.validation.values()),
+        reviews=tuple(
+            review
+            for review in index.reviews
+            if targets.get(review.user_id or "") != review.item_id
+        ),
+    )
+    return known, targets
+
+
+def learn_weights(
+    index: Index,
+    *,
+    names: Sequence[str] = LEARNED,
+    users: int | None = None,
+    negatives: int = 2_000,
+    seed: int = 0,
+    progress: bool = False,
+) -> FittedWeights:
+    """Learn the retriever's weights on each user's last interaction, known to no signal.
+
+    The conditional logit of :func:`~llmrec.retrieval.score_fusion.fit_weights` over the items the
+    user has not met, or a uniform sample of them, which leaves its estimates consistent (McFadden,
+    "Modelling the choice of residential location", 1978). A weight is never negative, and zero
+    unless the likelihood-ratio test keeps the signal.
+
+    Args:
+        index: Whose users; it is not changed. Keep the result with
+            ``index.with_weights(WEIGHTS_KEY, fitted.weights)``.
+        names: Signals to weigh.
+        users: So many users at most, drawn by ``seed``; None takes all.
+        negatives: Items sampled for a list beside the target.
+        seed: Seed of both draws.
+        progress: Show a bar on stderr, where that is a terminal.
+
+    Raises:
+        OptionError: A number is below 1, or there is no such signal.
+        DataError: No user has four items.
+    """
+    for name, value in (("users", users), ("negatives", negatives)):
+        if value is not None and value < 1:
+            raise OptionError(f"{name} is {value}.", hint="Give 1 or more.")
+    known, targets = hold_out(index)
+    retriever = Retriever(known, weights=dict.fromkeys(names, 1.0))
+    if not targets:
+        raise DataError(
+            "No user has four items: there is nothing to learn retrieval weights on.",
+            hint="The default weights serve.",
+        )
+    rng = np.random.default_rng(seed)
+    drawn = [sorted(targets)[i] for i in rng.permutation(len(targets))[:users]]
+    lists = []
+    for user_id in tqdm(drawn, desc="Scoring", unit="user", disable=None if progress else True):
+        user = known.user(user_id)
+        unseen = np.ones(len(known.items), dtype=bool)
+        target = known.row(targets[user_id])
+        unseen[[*history_rows(known, user), target]] = False
+        rows = rng.permutation(np.flatnonzero(unseen))[:negatives]
+        rows = np.concatenate([[target], rows])
+        values = {name: scores[rows] for name, scores in retriever.signals(user).items()}
+        lists.append(SignalList(values, 0))
+    return fit_weights(lists, optional=tuple(names))

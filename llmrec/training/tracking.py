@@ -1,0 +1,121 @@
+"""Where a run's figures go beside the screen: TensorBoard, Weights & Biases, or anything of yours.
+
+Both are imported when asked for. Weights & Biases follows its own environment:
+``WANDB_MODE=offline`` sends nothing and keeps the run in a folder, to be sent with ``wandb sync``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from llmrec.errors import LlmrecError, OptionError, nearest
+
+PROJECT = "llmrec"
+"""The project that runs are filed under at Weights & Biases."""
+
+
+class Tracker(Protocol):
+    """What is told of a run."""
+
+    def log(self, figures: Mapping[str, float], *, step: int) -> None:
+        """Take the figures of a step, counted from 1."""
+        ...
+
+    def close(self) -> None:
+        """End the run."""
+        ...
+
+
+class TensorBoardTracker:
+    """Writes a run's figures to a folder that ``tensorboard --logdir`` shows.
+
+    Args:
+        folder: Where to; the settings go there too, as a text.
+        settings: Of the run.
+
+    Raises:
+        LlmrecError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        _need("tensorboard")
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
+        self._writer = SummaryWriter(str(folder))
+        text = "\n".join(f"    {name} = {value}" for name, value in settings.items())
+        self._writer.add_text("settings", text)
+
+    def log(self, figures: Mapping[str, float], *, step: int) -> None:
+        """Write the figures of a step."""
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class WandbTracker:
+    """Tells Weights & Biases of a run.
+
+    Args:
+        folder: Where its files go.
+        settings: Of the run.
+
+    Raises:
+        LlmrecError: wandb is not installed.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        wandb = _need("wandb")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(project=PROJECT, dir=str(folder), config=dict(settings))
+
+    def log(self, figures: Mapping[str, float], *, step: int) -> None:
+        """Send the figures of a step."""
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
+    "tensorboard": TensorBoardTracker,
+    "wandb": WandbTracker,
+}
+"""Trackers by the name that ``--track`` takes."""
+
+
+def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    """Open a tracker by name.
+
+    Args:
+        name: One of ``TRACKERS``.
+        folder: Where its files go.
+        settings: Of the run.
+
+    Raises:
+        OptionError: There is none of that name.
+        LlmrecError: Its package is not installed.
+    """
+    if name not in TRACKERS:
+        raise OptionError(
+            f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.",
+            hint=nearest(name, TRACKERS),
+        )
+    return TRACKERS[name](folder, settings)
+
+
+def _need(package: str) -> ModuleType:
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise LlmrecError(
+            f"{package} is not installed.", hint="Install it: pip install 'llmrec[tracking]'."
+        ) from error

@@ -1,0 +1,230 @@
+"""What reviewers speak of, and whether they speak well or ill of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from llmrec.records import Aspect
+from llmrec.understanding.readings import Noun, Reading, ReadSentence
+
+_COMMON = 0.4
+"""A word that so large a share of reviews has names what the data set is of ('film', 'card')."""
+_TOGETHER = 0.2
+"""Share of a noun's sentences in which the same word stands before it, that makes them one name."""
+_PAIRS = 3
+_MENTIONS = 2
+_MOST = 8
+# Nouns that name no side of anything, in reviews of whatever.
+_LIGHT = frozenset(
+    [
+        "all",
+        "amount",
+        "anybody",
+        "anyone",
+        "anything",
+        "bit",
+        "case",
+        "couple",
+        "course",
+        "day",
+        "dozen",
+        "end",
+        "everybody",
+        "everyone",
+        "everything",
+        "example",
+        "fact",
+        "few",
+        "half",
+        "hour",
+        "hundred",
+        "instance",
+        "kind",
+        "least",
+        "length",
+        "lot",
+        "matter",
+        "min",
+        "minute",
+        "moment",
+        "month",
+        "mr",
+        "mrs",
+        "night",
+        "nobody",
+        "none",
+        "nothing",
+        "number",
+        "one",
+        "other",
+        "others",
+        "pair",
+        "part",
+        "people",
+        "person",
+        "place",
+        "plenty",
+        "point",
+        "reason",
+        "rest",
+        "review",
+        "reviewer",
+        "same",
+        "self",
+        "sense",
+        "side",
+        "somebody",
+        "someone",
+        "something",
+        "sort",
+        "star",
+        "stuff",
+        "thing",
+        "time",
+        "today",
+        "tomorrow",
+        "ton",
+        "tonight",
+        "top",
+        "total",
+        "try",
+        "type",
+        "use",
+        "version",
+        "way",
+        "week",
+        "while",
+        "whole",
+        "word",
+        "world",
+        "year",
+        "yesterday",
+    ]
+)
+
+Judged = Sequence[tuple[ReadSentence, float]]
+"""A review's sentences, each with its score."""
+
+
+@dataclass(frozen=True, eq=False)
+class AspectNames:
+    """How the reviews of a data set call what they speak of.
+
+    Args:
+        names: Normal form of a noun, or of a noun and the word before it, to its usual spelling.
+        common: Nouns that too many reviews have to tell one item from another.
+        reviews: How many reviews have each.
+        n: Reviews in all.
+    """
+
+    names: Mapping[str, str]
+    common: frozenset[str]
+    reviews: Mapping[str, int]
+    n: int
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading]) -> AspectNames:
+        """Collect names from reviews: by how often each is used, in how many of them.
+
+        Singular and plural are one (simplemma's dictionary). A noun and the word before it are a
+        name of their own where they stand together in a fifth of the noun's sentences.
+        """
+        spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        sentences: Counter[str] = Counter()
+        reviews: Counter[str] = Counter()
+        for reading in readings:
+            nouns = {noun for sentence in reading.sentences for noun in sentence.nouns}
+            reviews.update({form for noun in nouns for form in _forms(noun)})
+            for sentence in reading.sentences:
+                for noun in sentence.nouns:
+                    for form, spelling in _forms(noun).items():
+                        sentences[form] += 1
+                        spellings[form][spelling] += 1
+        enough = {
+            form: " " not in form
+            or (reviews[form] >= _PAIRS and sentences[form] >= _TOGETHER * sentences[_last(form)])
+            for form in spellings
+        }
+        most = max(_COMMON * len(readings), _PAIRS)
+        return cls(
+            {
+                form: min(counts, key=lambda spelling: (-counts[spelling], spelling))
+                for form, counts in spellings.items()
+                if enough[form]
+            },
+            frozenset(form for form, count in reviews.items() if count > most),
+            reviews,
+            len(readings),
+        )
+
+    def of_sentence(self, sentence: ReadSentence, title: frozenset[str]) -> frozenset[str]:
+        """The normal forms of what a sentence speaks of; ``title`` words of the item are none."""
+        found = set()
+        for noun in sentence.nouns:
+            forms = [form for form in _forms(noun) if form in self.names]
+            form = max(forms, key=len, default="")
+            last = _last(form)
+            if form and last not in _LIGHT and not (set(form.split()) & title):
+                found.add(form if " " in form or last not in self.common else "")
+        return frozenset(found - {""})
+
+
+def title_words(title: str) -> frozenset[str]:
+    """The normal forms of a title's words."""
+    return frozenset(_normal(word) for word in re.findall(r"\w+", title.lower()))
+
+
+def find_aspects(
+    reviews: Sequence[Judged], names: AspectNames, title: frozenset[str], *, well: float
+) -> tuple[Aspect, ...]:
+    """Count what an item's reviews speak well and ill of.
+
+    Counted are sentences with a score of at least ``well`` and of at most 1 - ``well``; at most
+    eight aspects that two reviews or more speak of with such a score are told. Those are chosen
+    that stand out (mentions times the log of how rare the name is in all reviews) and are told
+    most spoken of first. Where the reviews have no nouns that could be told (see
+    :mod:`~llmrec.understanding.readings`) there are none.
+    """
+    good: Counter[str] = Counter()
+    bad: Counter[str] = Counter()
+    speakers: Counter[str] = Counter()
+    for judged in reviews:
+        spoken: set[str] = set()
+        for sentence, score in judged:
+            if well > score > 1 - well or math.isnan(score):
+                continue
+            forms = names.of_sentence(sentence, title)
+            (good if score >= well else bad).update(forms)
+            spoken |= forms
+        speakers.update(spoken)
+    told = [form for form, count in speakers.items() if count >= _MENTIONS]
+    weight = {form: speakers[form] * math.log((1 + names.n) / names.reviews[form]) for form in told}
+    chosen = sorted(told, key=lambda form: (-weight[form], form))[:_MOST]
+    chosen.sort(key=lambda form: (-(good[form] + bad[form]), form))
+    return tuple(Aspect(names.names[form], good[form], bad[form]) for form in chosen)
+
+
+def _forms(noun: Noun) -> dict[str, str]:
+    """Normal form to spelling, of the noun and of it with the word before it."""
+    before, word = (part.lower() for part in noun)
+    forms = {_normal(word): word}
+    if before and before not in _LIGHT:
+        forms[f"{_normal(before)} {_normal(word)}"] = f"{before} {word}"
+    return forms
+
+
+def _last(form: str) -> str:
+    return form.rpartition(" ")[2]
+
+
+@cache
+def _normal(word: str) -> str:
+    from simplemma import lemmatize  # noqa: PLC0415
+
+    # Only an ending of the plural is taken: "acting" is not "act".
+    return lemmatize(word, lang="en").lower() if word.endswith(("s", "en", "men")) else word

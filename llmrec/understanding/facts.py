@@ -1,0 +1,65 @@
+"""Edges of a knowledge graph, in words that a prompt can list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from llmrec.catalog import Fact
+from llmrec.records import Item
+
+LONGEST = 200
+"""Characters of a fact; a longer one is left out."""
+
+_WORD = re.compile(r"[^\W_]+")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def item_facts(
+    facts: Iterable[Fact], items: Mapping[str, Item], *, most: int = 8
+) -> dict[str, tuple[str, ...]]:
+    """Say in words what a knowledge graph says of each item.
+
+    An edge that leaves an item reads ``directed by: A, B``, all ends of one relation together; one
+    that arrives from another item reads ``sequel of this: "Heat 2"``. Ends that are items are named
+    by their titles, in double quotes.
+
+    Args:
+        facts: Edges, in file order.
+        items: The catalogue.
+        most: Relations an item at most, those of the file's beginning first.
+
+    Returns:
+        Facts by item id; an item without edges is left out.
+
+    >>> items = {"1": Item("1", "Heat"), "2": Item("2", "Heat 2")}
+    >>> item_facts([Fact("1", "directedBy", "Mann"), Fact("2", "sequel_of", "1")], items)
+    {'1': ('directed by: Mann', 'sequel of this: "Heat 2"'), '2': ('sequel of: "Heat"',)}
+    """
+    ends: dict[str, dict[str, dict[str, None]]] = {}
+    for fact in facts:
+        relation = relation_words(fact.relation)
+        if fact.head in items:
+            ends.setdefault(fact.head, {}).setdefault(relation, {})[_named(fact.tail, items)] = None
+        if fact.tail in items and fact.head in items and fact.head != fact.tail:
+            there = ends.setdefault(fact.tail, {}).setdefault(f"{relation} this", {})
+            there[_named(fact.head, items)] = None
+    told = {
+        item_id: [f"{relation}: {', '.join(names)}" for relation, names in relations.items()]
+        for item_id, relations in ends.items()
+    }
+    return {
+        item_id: tuple(text for text in texts if len(text) <= LONGEST)[:most]
+        for item_id, texts in told.items()
+    }
+
+
+def relation_words(relation: str) -> str:
+    """Write a relation's name as words: ``film.directedBy`` as ``film directed by``."""
+    return " ".join(_WORD.findall(_CAMEL.sub(" ", relation))).lower() or relation
+
+
+def _named(end: str, items: Mapping[str, Item]) -> str:
+    if end in items:
+        return '"' + items[end].name.replace('"', "'") + '"'
+    return " ".join(end.replace("_", " ").split())

@@ -1,0 +1,164 @@
+"""What a history says of a user's taste, in words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from llmrec.catalog import Catalog, liked
+from llmrec.catalog.attributes import readable_attributes
+from llmrec.records import Insight, Interaction, Item, User
+
+Value = tuple[str, str]
+"""An attribute's or aspect's name and value: ``("genres", "Drama")``."""
+
+_LONGEST_VALUE = 40
+"""Characters; a longer value is a sentence and nobody's taste."""
+_PRIOR = 20.0
+"""Pseudo-counts with which a history is pulled towards the catalogue."""
+_TELLING = 1.28
+"""z-score (with one item added to the variance) from which a value is told at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """What a user's history says, most telling first; empty where it says nothing clear.
+
+    Attributes:
+        favoured: Attribute values that the liked items have more often than the catalogue.
+        avoided: Those that the disliked items have more often than the catalogue.
+        enjoyed: Aspects that reviewers praise in the liked items more than elsewhere.
+        disliked: Aspects that reviewers complain of in the disliked items more than elsewhere.
+        friends: Ids of items that most friends chose and the user did not.
+    """
+
+    favoured: tuple[Value, ...] = ()
+    avoided: tuple[Value, ...] = ()
+    enjoyed: tuple[Value, ...] = ()
+    disliked: tuple[Value, ...] = ()
+    friends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tastes:
+    """Tells tastes, against what is common in a catalogue.
+
+    Args:
+        catalog: Items, and what friends chose: training rows only, where something is held out.
+        insights: Opinions by item id.
+        half_life: Later interactions after which one counts half.
+        most: Entries of each kind at most.
+    """
+
+    catalog: Catalog
+    insights: Mapping[str, Insight]
+    half_life: float = 20.0
+    most: int = 4
+
+    def of(self, user: User) -> Taste:
+        """Say what a user's history tells; items that the catalogue lacks tell nothing."""
+        opinions = liked(user.history)
+        good = self._weighted(user.history, [1.0 if opinion else 0.0 for opinion in opinions])
+        bad = self._weighted(user.history, [0.0 if opinion else 1.0 for opinion in opinions])
+        values, praise, complaints = self._common
+        return Taste(
+            favoured=self._telling(good, _values, values),
+            avoided=self._telling(bad, _values, values),
+            enjoyed=self._telling(good, self._praised, praise),
+            disliked=self._telling(bad, self._criticised, complaints),
+            friends=self._chosen_by_friends(user),
+        )
+
+    def _weighted(
+        self, history: tuple[Interaction, ...], weights: Iterable[float]
+    ) -> list[tuple[Item, float]]:
+        last = len(history) - 1
+        return [
+            (self.catalog.items[row.item_id], weight * 0.5 ** ((last - at) / self.half_life))
+            for at, (row, weight) in enumerate(zip(history, weights, strict=True))
+            if weight and row.item_id in self.catalog.items
+        ]
+
+    def _telling(
+        self,
+        chosen: list[tuple[Item, float]],
+        values_of: Callable[[Item], tuple[Value, ...]],
+        common: Mapping[Value, float],
+    ) -> tuple[Value, ...]:
+        """The values that tell this history from the catalogue.
+
+        Ranked by the value's part in the Kullback-Leibler divergence between the two, p log(p / q)
+        (Tomokiyo and Hurst, "A Language Model Approach to Keyphrase Extraction", 2003), where the
+        share p is pulled towards the catalogue's share q: rare values of a few items and common
+        values that are common everywhere both stay behind.
+        """
+        counts: defaultdict[Value, float] = defaultdict(float)
+        items: Counter[Value] = Counter()
+        for item, weight in chosen:
+            for value in values_of(item):
+                counts[value] += weight
+                items[value] += 1
+        total = sum(weight for _, weight in chosen)
+        scores = {}
+        for value, count in counts.items():
+            q = common[value]
+            p = (count + _PRIOR * q) / (total + _PRIOR)
+            z = (count - total * q) / math.sqrt(total * q * (1 - q) + 1)
+            if items[value] > 1 and z >= _TELLING:
+                scores[value] = p * math.log(p / q)
+        order = sorted(scores, key=lambda value: (-scores[value], value))
+        return tuple(order[: self.most])
+
+    def _chosen_by_friends(self, user: User) -> tuple[str, ...]:
+        own = {row.item_id for row in user.history}
+        known = [friend for friend in user.friends if friend in self._known_users]
+        counts = Counter(
+            item_id
+            for friend in known
+            for item_id in {row.item_id for row in self.catalog.user(friend).history} - own
+        )
+        order = sorted((n for n in counts if counts[n] > 1), key=lambda n: (-counts[n], n))
+        return tuple(order[: self.most])
+
+    def _praised(self, item: Item) -> tuple[Value, ...]:
+        opinion = self.insights.get(item.item_id, Insight()).opinion
+        aspects = opinion.aspects if opinion else ()
+        return tuple(("aspect", each.name) for each in aspects if each.positive > each.negative)
+
+    def _criticised(self, item: Item) -> tuple[Value, ...]:
+        opinion = self.insights.get(item.item_id, Insight()).opinion
+        aspects = opinion.aspects if opinion else ()
+        return tuple(("aspect", each.name) for each in aspects if each.negative > each.positive)
+
+    @cached_property
+    def _known_users(self) -> frozenset[str]:
+        return frozenset(self.catalog.user_ids)
+
+    @cached_property
+    def _common(self) -> tuple[Mapping[Value, float], ...]:
+        items = self.catalog.items.values()
+        return tuple(
+            {
+                value: count / max(len(items), 1)
+                for value, count in Counter(v for item in items for v in values_of(item)).items()
+            }
+            for values_of in (_values, self._praised, self._criticised)
+        )
+
+
+def _values(item: Item) -> tuple[Value, ...]:
+    """The text values of an item's attributes, each once; numbers are nobody's taste."""
+    texts = {
+        name: value for name, value in item.attributes.items() if isinstance(value, (str, tuple))
+    }
+    return tuple(
+        dict.fromkeys(
+            (name, value)
+            for name, values in readable_attributes(texts).items()
+            for value in values
+            if len(value) <= _LONGEST_VALUE
+        )
+    )

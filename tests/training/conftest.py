@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmrec.catalog import Catalog, leave_one_out
+from llmrec.embedding import ModalityVectors
+from llmrec.evaluation import training_catalog
+from tests.training.world import World
+
+KINDS, EACH, USERS, LENGTH = 4, 12, 60, 9
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    draw = np.random.default_rng(7)
+    items = [{"item_id": f"i{n}", "title": f"item {n}"} for n in range(KINDS * EACH)]
+    rows = [
+        {"user_id": f"u{user}", "item_id": f"i{item * KINDS + user % KINDS}", "timestamp": place}
+        for user in range(USERS)
+        for place, item in enumerate(draw.permutation(EACH)[:LENGTH])
+    ]
+    catalog = Catalog.from_datasets(items, interactions=rows)
+    split = leave_one_out(catalog)
+    n = len(items)
+    kind = np.eye(KINDS)[np.arange(n) % KINDS]
+    text = np.hstack([kind, 0.3 * draw.normal(size=(n, 6))])
+    image = np.hstack([kind, 0.3 * draw.normal(size=(n, 3))])
+    seen = np.arange(n) % 3 > 0
+    made = (
+        ModalityVectors("text", "t@1", _units(text), np.ones(n, dtype=bool)),
+        ModalityVectors("image", "v@1", _units(image) * seen[:, None].astype(np.float32), seen),
+    )
+    return World(training_catalog(catalog, split), split, made)
+
+
+@pytest.fixture
+def without_interactions(world: World) -> Catalog:
+    return replace(world.training, interactions=())
+
+
+def _units(rows: np.ndarray) -> np.ndarray:
+    made: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return made

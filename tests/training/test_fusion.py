@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec.catalog import Catalog
+from llmrec.embedding import ModalityVectors
+from llmrec.embedding.fusion import Fusion, FusionConfig
+from llmrec.embedding.fusion.network import FusionNetwork
+from llmrec.errors import DataError, ModelError, OptionError, StorageError
+from llmrec.training import TrainedFusion, train_fusion
+from llmrec.training.material import gather_material
+from llmrec.training.objective import sum_of, weighted_terms
+from llmrec.training.sequences import windows
+from tests.training.world import World
+
+SMALL = FusionConfig(
+    dimension=16, history=6, epochs=12, patience=0, batch_size=16, learning_rate=0.01, dropout=0.1
+)
+SHORT = replace(SMALL, epochs=4)
+
+
+class KilledError(Exception):
+    pass
+
+
+class Kill:
+    """A tracker that kills the run after an epoch."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def log(self, figures: Mapping[str, float], *, step: int) -> None:
+        if step == self.after:
+            raise KilledError
+
+    def close(self) -> None: ...
+
+
+def train(world: World, config: FusionConfig = SHORT, **more: Any) -> TrainedFusion:  # noqa: ANN401
+    return train_fusion(world.training, world.modalities, world.split.validation, config, **more)
+
+
+@pytest.fixture(scope="module")
+def trained(world: World) -> TrainedFusion:
+    return train(world, SMALL)
+
+
+def test_it_learns_a_clear_pattern(trained: TrainedFusion) -> None:
+    # Popularity is at chance over all items: 20 of 42. The user's own kind has at most 5 left.
+    assert trained.best.recall is not None
+    assert trained.best.recall > 0.9
+    assert trained.epochs[-1].loss < trained.epochs[0].loss
+
+
+def test_a_new_item_of_the_users_kind_ranks_above_new_items_of_others(
+    world: World, trained: TrainedFusion
+) -> None:
+    fusion, text = trained.fusion, world.modalities[0]
+    known = fusion.item_vectors(world.modalities, list(world.training.items))
+    new = fusion.item_vectors([replace_rows(text, slice(0, 4))], ["a", "b", "c", "d"])
+    user = fusion.user_vector(known[[1, 5, 9]], [True] * 3)  # all of kind 1
+    assert np.argmax(new @ user) == 1
+
+
+def test_a_modality_missing_on_all_items_or_not_given_counts_the_same(
+    world: World, trained: TrainedFusion
+) -> None:
+    ids = list(world.training.items)
+    text, image = world.modalities
+    nowhere = ModalityVectors(
+        "image", "v@1", np.zeros_like(image.vectors), np.zeros(len(ids), dtype=bool)
+    )
+    empty = trained.fusion.item_vectors([text, nowhere], ids)
+    np.testing.assert_allclose(empty, trained.fusion.item_vectors([text], ids), atol=1e-6)
+    nothing = trained.fusion.item_vectors([], ["new", "newer"])
+    assert np.isfinite(nothing).all()
+    np.testing.assert_array_equal(nothing[0], nothing[1])
+
+
+def test_only_the_last_items_of_a_long_history_count(trained: TrainedFusion) -> None:
+    history = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)
+    opinions = [True, False] * 10
+    whole = trained.fusion.user_vector(history, opinions)
+    np.testing.assert_array_equal(whole, trained.fusion.user_vector(history[-6:], opinions[-6:]))
+    assert np.isfinite(trained.fusion.user_vector(history[:0], [])).all()
+
+
+def test_the_same_seed_gives_the_same_bytes(world: World) -> None:
+    torch.rand(3)  # what was drawn before does not matter
+    one, two = train(world), train(world)
+    assert one.fusion.name == two.fusion.name
+    assert one.fusion.name != train(world, replace(SHORT, seed=1)).fusion.name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SHORT, replace(SHORT, augmentation=("crop", "mask"), adversarial=0.1, bpr=0.5)],
+    ids=["plain", "everything drawn"],
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    world: World, tmp_path: Path, config: FusionConfig
+) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    train(world, config, out=whole)
+    with pytest.raises(KilledError):
+        train(world, config, out=halves, tracker=Kill(after=2))
+    resumed = train(world, config, out=halves)
+    assert len(resumed.epochs) == 4
+    name = "fusion.safetensors"
+    assert (whole / name).read_bytes() == (halves / name).read_bytes()
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(world: World, tmp_path: Path) -> None:
+    train(world, replace(SHORT, epochs=2), out=tmp_path)
+    went_on = train(world, SHORT, out=tmp_path)
+    assert went_on.best_epoch == train(world).best_epoch
+    for name, tensor in train(world).fusion.tensors.items():
+        np.testing.assert_array_equal(went_on.fusion.tensors[name], tensor)
+
+
+def test_a_checkpoint_of_another_training_is_refused(world: World, tmp_path: Path) -> None:
+    train(world, replace(SHORT, epochs=1), out=tmp_path)
+    with pytest.raises(StorageError, match="another training: layers"):
+        train(world, replace(SHORT, layers=0), out=tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(StorageError, match="damaged"):
+        train(world, out=tmp_path)
+
+
+def test_without_validation_the_last_epoch_counts(world: World) -> None:
+    made = train_fusion(world.training, world.modalities, {}, SHORT)
+    assert made.best_epoch == len(made.epochs) == 4
+    assert made.best.recall is None
+
+
+def test_it_stops_when_nothing_improves(world: World) -> None:
+    made = train(world, replace(SMALL, learning_rate=1e-9, epochs=40, patience=2))
+    assert len(made.epochs) == made.best_epoch + 2 < 40
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"negatives": "batch", "sampled": 8},
+        {"infonce": 0.0, "bpr": 1.0},
+        {"association": 0.2, "reconstruction": 0.2},
+        {"augmentation": ("reorder",), "contrast": 0.1},
+        {"identities": False, "horizon": 3, "layers": 0, "label_smoothing": 0.1},
+        {"adversarial": 0.5},
+        {"modality_dropout": 0.9, "identity_dropout": 0.9},
+    ],
+    ids=str,
+)
+def test_every_option_trains(world: World, change: dict[str, Any]) -> None:
+    made = train(world, replace(SHORT, **change))
+    assert all(np.isfinite(epoch.loss) for epoch in made.epochs)
+    assert made.epochs[-1].loss < made.epochs[0].loss
+
+
+def test_fgm_makes_the_loss_worse_and_leaves_the_weights(world: World) -> None:
+    config = replace(SHORT, dropout=0.0, modality_dropout=0.0, identity_dropout=0.0)
+    material = gather_material(world.training, world.modalities, {}, config)
+    network = FusionNetwork(material.dimensions(), len(material.met), config)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    pieces = [w for h in material.sequences.values() for w in windows(h, 6, 1)]
+
+    def loss(adversarial: float) -> float:
+        settings = replace(config, adversarial=adversarial)
+        draw = np.random.default_rng(0)
+        return sum_of(weighted_terms(network, material, pieces, settings, draw)).item()
+
+    assert loss(0.1) > 2 * loss(0.0)  # the clean loss, and a larger one
+    for name, value in network.state_dict().items():
+        assert torch.equal(before[name], value)
+
+
+def test_bad_input_is_refused_by_name(world: World, without_interactions: Catalog) -> None:
+    text = world.modalities[0]
+    with pytest.raises(DataError, match="nothing to train on"):
+        train_fusion(without_interactions, world.modalities, {}, SHORT)
+    with pytest.raises(DataError, match="rows for 48 items"):
+        train_fusion(world.training, [replace_rows(text, slice(0, 3))], {}, SHORT)
+    with pytest.raises(OptionError, match="each once"):
+        train_fusion(world.training, [text, text], {}, SHORT)
+    with pytest.raises(OptionError, match="tells one item from another"):
+        train_fusion(world.training, [], {}, replace(SHORT, identities=False))
+    leak = {"u0": world.training.user("u0").history[0]}
+    with pytest.raises(DataError, match="met the validation item"):
+        train_fusion(world.training, world.modalities, leak, SHORT)
+    broken = replace(text, vectors=np.full_like(text.vectors, np.nan))
+    with pytest.raises(DataError, match="not finite"):
+        train_fusion(world.training, [broken], {}, SHORT)
+
+
+def test_a_saved_fusion_opens_as_it_was(
+    world: World, trained: TrainedFusion, tmp_path: Path
+) -> None:
+    trained.fusion.save(tmp_path)
+    opened = Fusion.open(tmp_path)
+    ids = list(world.training.items)
+    assert opened.name == trained.fusion.name
+    assert asdict(opened.config) == asdict(trained.config)
+    np.testing.assert_array_equal(
+        opened.item_vectors(world.modalities, ids),
+        trained.fusion.item_vectors(world.modalities, ids),
+    )
+
+
+def test_other_encoders_dimensions_and_modalities_are_refused(
+    world: World, trained: TrainedFusion
+) -> None:
+    ids, text = list(world.training.items), world.modalities[0]
+    fusion = trained.fusion
+    with pytest.raises(ModelError, match=r"vectors of t@1, not of t@2"):
+        fusion.item_vectors([replace(text, encoder="t@2")], ids)
+    with pytest.raises(ModelError, match="length 10, not 4"):
+        fusion.item_vectors([replace(text, vectors=text.vectors[:, :4])], ids)
+    with pytest.raises(ModelError, match="not with 'audio'"):
+        fusion.item_vectors([replace(text, name="audio")], ids)
+    with pytest.raises(DataError, match="48 rows for 2 items"):
+        fusion.item_vectors([text], ids[:2])
+    with pytest.raises(DataError, match="shape"):
+        fusion.user_vector(np.zeros((2, 3), dtype=np.float32), [True, True])
+    with pytest.raises(DataError, match="opinions"):
+        fusion.user_vector(np.zeros((2, 16), dtype=np.float32), [True])
+
+
+@pytest.mark.parametrize("place", [3, 200, -1], ids=["length", "header", "tensor"])
+def test_a_damaged_fusion_is_refused(trained: TrainedFusion, tmp_path: Path, place: int) -> None:
+    trained.fusion.save(tmp_path)
+    path = tmp_path / "fusion.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x55
+    path.write_bytes(bytes(content))
+    with pytest.raises(StorageError):
+        Fusion.open(tmp_path)
+    path.write_bytes(bytes(content[:50]))
+    with pytest.raises(StorageError, match="damaged"):
+        Fusion.open(tmp_path)
+    path.unlink()
+    with pytest.raises(StorageError, match="holds no fusion"):
+        Fusion.open(tmp_path)
+
+
+def replace_rows(given: ModalityVectors, rows: slice) -> ModalityVectors:
+    return replace(given, vectors=given.vectors[rows], present=given.present[rows])
