@@ -84,7 +84,8 @@ def index(data: Path, scratch: Path) -> dict[str, dict[str, float]]:
     if not fused.exists():
         train_fusion(catalog, modalities, {}, FusionConfig(epochs=1)).fusion.save(fused)
     stages.run("fusion", lambda: Fusion.open(fused).item_vectors(modalities, item_ids))
-    stages.run("saving", lambda: Index.build(catalog, encoder).save(scratch / "index"))
+    made = Index.build(catalog, encoder, modalities=modalities, fusion=Fusion.open(fused))
+    stages.run("saving", lambda: made.save(scratch / "index"))
     return stages.found
 
 
@@ -93,6 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--scratch", type=Path, help="index once into this folder and print JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.scratch:
         sys.stdout.write(json.dumps(index(options.data, options.scratch)))
@@ -118,10 +120,10 @@ def main() -> None:
         "share": round(share, 4),
         **runs,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     text = table(runs, share)
-    RESULTS.with_suffix(".md").write_text(text)
+    options.out.with_suffix(".md").write_text(text)
     sys.stdout.write(text)
 
 

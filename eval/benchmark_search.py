@@ -7,9 +7,10 @@ sphere, of uneven size, the noise as long as the centre, so that two vectors of 
 cosine near one half. Queries are new draws from the same clusters. The best 100 are searched
 exactly and through the inverted lists; with a filter that keeps 5 % and 20 % of the vectors at
 random; and with one that keeps the clusters that the query is not of. Seconds and recall are of
-single queries, one after the other; the exact search of the same run is what recall and ratios refer
-to. Each size runs in a process of its own: building is timed, the store saved, opened by memory map,
-and searched. Memory is resident memory (Linux). Writes results/benchmark_search.json and .md.
+single queries, one after the other; the exact search of the same run is what recall and ratios
+refer to. Each size runs in a process of its own: building is timed, the store saved, opened by
+memory map, and searched. The first searches of each are not timed: files are in the page cache.
+Memory is resident memory (Linux). Writes results/benchmark_search.json, .md and .svg.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import psutil
+from matplotlib.figure import Figure
+from plot_results import BLUE, GREY
 from tqdm import tqdm
 
 from llmrec.retrieval.vectors import VectorStore
@@ -83,7 +87,11 @@ def timed(
 
 
 def compare(
-    name: str, exact: VectorStore, lists: VectorStore, queries: np.ndarray, masks: list
+    name: str,
+    exact: VectorStore,
+    lists: VectorStore,
+    queries: np.ndarray,
+    masks: list[np.ndarray | None],
 ) -> dict[str, float | str]:
     """Recall and times of the lists against exact search under the same masks."""
     right, exact_seconds = timed(exact, queries, masks)
@@ -121,11 +129,12 @@ def measure(n: int, n_queries: int, seed: int) -> dict[str, object]:
         open_seconds = time.perf_counter() - started
         opened_mib = resident() - before
         exact = VectorStore.open(folder, exact_below=n)
-        exact.search(queries[:2], K)  # the files are in the page cache now
-        # Exactly the share: a mask that keeps a little under 5 % would be searched exactly.
+        for store in (exact, lists):
+            store.search(queries[:2], K)
+        # Exactly the share: under one that keeps a little less than 5 %, lists are not used.
         order = rng.permutation(n)
         random = {share: order < share * n for share in (0.2, 0.05)}
-        others = [clusters != cluster for cluster in query_clusters]
+        others: list[np.ndarray | None] = [clusters != own for own in query_clusters]
         rows = [
             compare("none", exact, lists, queries, [None] * len(queries)),
             *(
@@ -160,36 +169,65 @@ def measure(n: int, n_queries: int, seed: int) -> dict[str, object]:
     }
 
 
-def table(sizes: list[Mapping[str, object]]) -> str:
+def table(sizes: list[dict[str, Any]]) -> str:
     """The figures as markdown."""
     lines = [
         "Clustered vectors x 384, the best 100, single queries: `python eval/benchmark_search.py`",
         "",
-        "| vectors | filter | recall@100 | exact p50, p95 ms | lists p50, p95 ms | p50 exact / lists |",
+        "| vectors | filter | recall@100 | exact p50, p95 ms | lists p50, p95 ms | exact / lists |",
         "|---:|---|---:|---:|---:|---:|",
     ]
-    for size in sizes:
-        for row in size["searches"]:  # type: ignore[attr-defined]
-            lines.append(
-                f"| {size['n']:,} | {row['filter']} | {row['recall']:.3f} "
-                f"| {row['exact_p50_ms']:.2f}, {row['exact_p95_ms']:.2f} "
-                f"| {row['lists_p50_ms']:.2f}, {row['lists_p95_ms']:.2f} | {row['p50_ratio']:.1f} |"
-            )
+    lines += [
+        f"| {size['n']:,} | {row['filter']} | {row['recall']:.3f} "
+        f"| {row['exact_p50_ms']:.2f}, {row['exact_p95_ms']:.2f} "
+        f"| {row['lists_p50_ms']:.2f}, {row['lists_p95_ms']:.2f} | {row['p50_ratio']:.1f} |"
+        for size in sizes
+        for row in size["searches"]
+    ]
     lines += [
         "",
-        "| vectors | build s | MiB beside the vectors, peak in all | files MiB | open s, MiB | "
-        "change 2,000 s, save s, MiB written |",
-        "|---:|---:|---:|---:|---:|---:|",
+        (
+            "| vectors | build s | beside the vectors MiB | peak MiB | files MiB | open s, MiB "
+            "| change 2,000 s, save s, MiB written |"
+        ),
+        "|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for size in sizes:
-        lines.append(
-            f"| {size['n']:,} | {size['build_seconds']:.1f} "
-            f"| {size['build_mib_beside_the_vectors']:.0f}, {size['build_peak_mib']:.0f} "
-            f"| {size['files_mib']:.0f} | {size['open_seconds']:.2f}, {size['open_mib']:.0f} "
-            f"| {size['change_2000_seconds']:.2f}, {size['change_2000_save_seconds']:.2f}, "
-            f"{size['change_2000_written_mib']:.1f} |"
-        )
+    lines += [
+        f"| {size['n']:,} | {size['build_seconds']:.1f} "
+        f"| {size['build_mib_beside_the_vectors']:.0f} | {size['build_peak_mib']:.0f} "
+        f"| {size['files_mib']:.0f} | {size['open_seconds']:.2f}, {size['open_mib']:.0f} "
+        f"| {size['change_2000_seconds']:.2f}, {size['change_2000_save_seconds']:.2f}, "
+        f"{size['change_2000_written_mib']:.1f} |"
+        for size in sizes
+    ]
     return "\n".join(lines) + "\n"
+
+
+def plot(sizes: list[dict[str, Any]]) -> Figure:
+    """Milliseconds and recall over the number of vectors."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    times, recalls = figure.subplots(1, 2)
+    n = [size["n"] for size in sizes]
+    for place, (name, style) in enumerate(
+        {"none": "-", "5% kept": "--", "the query's own cluster left out": ":"}.items()
+    ):
+        rows = [next(r for r in size["searches"] if r["filter"] == name) for size in sizes]
+        if not place:
+            times.plot(n, [r["exact_p50_ms"] for r in rows], "o-", color=GREY, label="exact")
+        label = f"lists, filter: {name}"
+        times.plot(n, [r["lists_p50_ms"] for r in rows], f"o{style}", color=BLUE, label=label)
+        recalls.plot(n, [r["recall"] for r in rows], f"o{style}", color=BLUE)
+    times.set_yscale("log")
+    times.set_ylabel("median milliseconds a query")
+    times.legend(frameon=False, fontsize=7)
+    recalls.set_ylabel(f"recall@{K}")
+    recalls.set_ylim(top=1.01)
+    for axes in (times, recalls):
+        axes.set_xscale("log")
+        axes.set_xlabel("vectors")
+        axes.grid(color="#e3e5e8")
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def main() -> None:
@@ -220,6 +258,8 @@ def main() -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(document, indent=2) + "\n")
         options.out.with_suffix(".md").write_text(table(sizes))
+    mpl.rcParams["svg.hashsalt"] = "llmrec"
+    plot(sizes).savefig(options.out.with_suffix(".svg"), metadata={"Date": None})
     print(table(sizes))
 
 

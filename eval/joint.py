@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from llmrec.training import train_fusion
 SEED = 0
 PARTS = ("validation", "test")
 HALF_LIVES = (3.0, 10.0, 30.0)
+WEIGHTS = (0.1, 0.3, 1.0)
 POPULARITY_WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 Ranks = NDArray[np.float64]  # [users], the best is 1
 Scores = NDArray[np.float64]  # [users, items], higher is better
@@ -120,9 +121,12 @@ def centred(given: ModalityVectors) -> ModalityVectors:
     return replace(given, vectors=unit(rows).astype(np.float32))
 
 
-def content_scores(case: Case, names: Sequence[str], which: str, half_life: float) -> Scores:
+def content_scores(
+    case: Case, names: Sequence[str], which: str, half_life: float, weights: Sequence[float] = ()
+) -> Scores:
     """Cosine of an item's concatenated vectors and the weighted mean of the history's."""
-    together = concatenate([centred(case.modalities[name]) for name in names]).vectors
+    weigh = dict(zip(names, weights, strict=False))
+    together = concatenate([centred(case.modalities[name]) for name in names], weigh).vectors
     tastes = [
         history_weights(held.user, half_life) @ together[case.history(held)]
         for held in case.held[which]
@@ -130,26 +134,44 @@ def content_scores(case: Case, names: Sequence[str], which: str, half_life: floa
     return np.asarray(unit(np.array(tastes)) @ together.T, dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Untrained:
+    """The settings of a concatenation: half-life of the history, weight of each modality."""
+
+    half_life: float
+    weights: tuple[float, ...]
+
+    def about(self, names: Sequence[str]) -> dict[str, str | int | float]:
+        """For a table."""
+        weights = {f"weight {n}": w for n, w in zip(names, self.weights, strict=True)}
+        return {"half_life": self.half_life, **(weights if len(names) > 1 else {})}
+
+
 def untrained(
     case: Case, names: Sequence[str], ranked: Callable[[Scores, str], Ranks]
-) -> tuple[dict[str, Ranks], dict[str, float]]:
-    """Ranks by part of the concatenation; its half-life is the best of three on validation."""
+) -> tuple[dict[str, Ranks], Untrained]:
+    """Ranks by part of the concatenation with the best half-life and weights on validation."""
+    grid = [
+        Untrained(half_life, (1.0, *others))
+        for half_life in HALF_LIVES
+        for others in product(WEIGHTS, repeat=len(names) - 1)
+    ]
 
-    def by(half_life: float) -> Ranks:
-        return ranked(content_scores(case, names, "validation", half_life), "validation")
+    def by(some: Untrained, which: str) -> Ranks:
+        scores = content_scores(case, names, which, some.half_life, some.weights)
+        return ranked(scores, which)
 
-    best = max(HALF_LIVES, key=lambda half_life: quality(by(half_life)))
-    ranks = {which: ranked(content_scores(case, names, which, best), which) for which in PARTS}
-    return ranks, {"half_life": best}
+    best = max(grid, key=lambda some: quality(by(some, "validation")))
+    return {which: by(best, which) for which in PARTS}, best
 
 
 def with_popularity(
-    case: Case, names: Sequence[str], half_life: float, ranked: Callable[[Scores, str], Ranks]
+    case: Case, names: Sequence[str], how: Untrained, ranked: Callable[[Scores, str], Ranks]
 ) -> tuple[dict[str, Ranks], dict[str, float]]:
     """The same plus popularity, both standardised; its weight is the best of four on validation."""
     scores = {}
     for which in PARTS:
-        content = content_scores(case, names, which, half_life)
+        content = content_scores(case, names, which, how.half_life, how.weights)
         scores[which] = np.array([standardise(row) for row in content])
     popular = standardise(case.popularity)
 

@@ -12,7 +12,6 @@ all). A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +117,7 @@ def write(
             "items ranked": new if among == "new" else len(case.item_ids),
             "items without a training row": len(case.split.held_out_items),
             "training rows": len(case.training.interactions),
-            "command": " ".join(["python eval/joint_cold_start.py DATA", *sys.argv[2:]]),
+            "command": "python eval/joint_cold_start.py DATA",
             "fingerprint": case.catalog.fingerprint,
             "seed": SEED,
         },

@@ -13,7 +13,6 @@ results/joint_NAME.json and .md. A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def main() -> None:
             "items": len(case.item_ids),
             "training rows": len(case.training.interactions),
             **{f"coverage {n}": round(m.coverage, 3) for n, m in case.modalities.items()},
-            "command": " ".join(["python eval/joint_other_sets.py", name, *sys.argv[2:]]),
+            "command": f"python eval/joint_other_sets.py {name}",
             "fingerprint": catalog.fingerprint,
             "seed": SEED,
         },

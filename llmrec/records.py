@@ -128,8 +128,9 @@ class Opinion:
     """What reviewers say of an item.
 
     ``share_positive`` is the share of the ``n`` reviews that speak well of the item: by their own
-    rating where it is a clear one, else where the probability is above one half. ``praise`` and ``complaints`` are the most telling sentences, most
-    telling first. ``aspects`` are those most spoken of first.
+    rating where it is a clear one, else where the probability is above one half. ``praise`` and
+    ``complaints`` are the most telling sentences, most telling first. ``aspects`` are those most
+    spoken of first.
     """
 
     n: int

@@ -22,10 +22,12 @@ from llmrec.cli.ranking_view import (
     shorten,
     signal_names,
 )
+from llmrec.embedding.items import modalities_of
 from llmrec.explaining import Explainer
 from llmrec.records import Ranking, User
 from llmrec.reranking import make_strategy, retrieval_ranking
 from llmrec.retrieval import Index
+from llmrec.understanding.items import understand_items
 
 _CANDIDATES = 20
 _EXPLAINED = 3
@@ -62,8 +64,15 @@ def run_demonstration(user_id: str, model_ref: str | None) -> Demonstration:
     user = catalog.user(user_id)
     encoder = load_text_encoder()
     clock.took("loading the encoder")
-    index = Index.build(catalog, encoder, progress=True)
+    # What is packaged serves a sample: nobody waits for a hub.
+    classifier = "efficientnet-lite0"
+    modalities = modalities_of(catalog, encoder, image_encoder=classifier, progress=True)
     clock.took("embedding")
+    insights = understand_items(
+        catalog, encoder, captioner=classifier, sentiment="lexicon", progress=True
+    )
+    clock.took("understanding")
+    index = Index.build(catalog, encoder, modalities=modalities, insights=insights)
     served = retriever_for(index, user)
     found = served.retriever.retrieve(user, _CANDIDATES)
     clock.took("retrieving")

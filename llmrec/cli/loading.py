@@ -16,6 +16,7 @@ from llmrec.retrieval import Index, Retriever
 if TYPE_CHECKING:
     from llmrec.embedding import TextEncoder
     from llmrec.language_models import TransformersModel
+    from llmrec.retrieval.rules import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +98,21 @@ class Served:
     note: str = ""
 
 
-def retriever_for(index: Index, user: User) -> Served:
+def retriever_for(index: Index, user: User, rules: Rules | None = None) -> Served:
     """A retriever that serves a user without history by the profile, where there is one."""
     if user.history:
-        return Served(Retriever(index))
+        return Served(Retriever(index, rules=rules))
     who = f"User {user.user_id} has no history"
     if not user.profile:
-        return Served(Retriever(index), f"{who} and no profile: popularity serves.")
+        return Served(Retriever(index, rules=rules), f"{who} and no profile: popularity serves.")
     encoder = _encoder_of(index.encoder)
     if encoder is None:
-        return Served(Retriever(index), f"{who}: popularity serves, the profile cannot be read.")
-    return Served(Retriever(index, encoder=encoder), f"{who}: the profile and popularity serve.")
+        return Served(
+            Retriever(index, rules=rules), f"{who}: popularity serves, the profile cannot be read."
+        )
+    return Served(
+        Retriever(index, encoder=encoder, rules=rules), f"{who}: the profile and popularity serve."
+    )
 
 
 @cache

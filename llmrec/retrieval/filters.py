@@ -10,14 +10,18 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 
 import numpy as np
 
+from llmrec.catalog.values import parse_timestamp
 from llmrec.errors import OptionError, nearest
 from llmrec.records import AttributeValue, Item
 
 Scalar = str | int | float | bool
 
+_LAST_YEAR = 10_000
+_SECONDS_OF_A_DAY = 86_400
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 _CONDITION = re.compile(
     r"\s*(?P<name>[^<>=]+?)\s*(?P<sign>>=|<=|=)\s*(?P<value>[^<>=\s].*?)\s*", re.DOTALL
@@ -102,7 +106,57 @@ class Range:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
 
-Filter = Equals | OneOf | Range
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """The attribute is a date or time from ``since`` to ``until``; None: an open end.
+
+    A day is included whole. Where a time has no zone it is taken as UTC. An item's value is an ISO
+    8601 text, or seconds since 1970-01-01 UTC.
+    """
+
+    attribute: str
+    since: date | None = None
+    until: date | None = None
+
+    def __post_init__(self) -> None:
+        if self._first > self._last or (self.since is None and self.until is None):
+            raise OptionError(
+                f"The filter on {self.attribute!r} has the dates {self.since} to {self.until}.",
+                hint="Give one end or both, the earlier one first.",
+            )
+
+    def matches(self, value: AttributeValue) -> bool:
+        """Whether an item's value satisfies the condition.
+
+        Raises:
+            OptionError: The value is neither a date nor a time.
+        """
+        is_year = isinstance(value, (int, float)) and abs(value) < _LAST_YEAR
+        try:
+            seconds = None if is_year else parse_timestamp(value)
+        except ValueError:
+            seconds = None
+        if seconds is None:
+            raise OptionError(
+                f"The attribute {self.attribute!r} cannot be compared with a date: "
+                f"it holds {value!r}.",
+                hint="Dates are written 2001-12-31; compare years as numbers.",
+            )
+        return self._first <= seconds <= self._last
+
+    @property
+    def _first(self) -> float:
+        return -math.inf if self.since is None else float(parse_timestamp(self.since) or 0)
+
+    @property
+    def _last(self) -> float:
+        if self.until is None:
+            return math.inf
+        whole = 0 if isinstance(self.until, datetime) else _SECONDS_OF_A_DAY - 1
+        return float(parse_timestamp(self.until) or 0) + whole
+
+
+Filter = Equals | OneOf | Range | Dates
 """A condition on one attribute. Several conditions must all hold."""
 
 
@@ -117,16 +171,25 @@ def filter_mask(items: Sequence[Item], filters: Iterable[Filter]) -> np.ndarray:
     """
     mask = np.ones(len(items), dtype=bool)
     for condition in filters:
-        name = condition.attribute
-        values = [item.attributes.get(name) for item in items]
-        if items and all(value is None for value in values):
-            names = sorted({known for item in items for known in item.attributes})
-            raise OptionError(
-                f"No item has an attribute {name!r}. There is: {', '.join(names) or 'none'}.",
-                hint=nearest(name, names),
-            )
+        values = attribute_values(items, condition.attribute)
         mask &= [value is not None and condition.matches(value) for value in values]
     return mask
+
+
+def attribute_values(items: Sequence[Item], name: str) -> list[AttributeValue | None]:
+    """Return an attribute's value of each item, None where it has none.
+
+    Raises:
+        OptionError: No item has the attribute.
+    """
+    values = [item.attributes.get(name) for item in items]
+    if items and all(value is None for value in values):
+        names = sorted({known for item in items for known in item.attributes})
+        raise OptionError(
+            f"No item has an attribute {name!r}. There is: {', '.join(names) or 'none'}.",
+            hint=nearest(name, names),
+        )
+    return values
 
 
 def parse_filter(text: str) -> Filter:

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors, item_text
+from llmrec.embedding import ModalityVectors
 from llmrec.embedding.fusion import Fusion
-from llmrec.embedding.joint import MODALITY_WEIGHTS, concatenate
+from llmrec.embedding.joint import MODALITY_WEIGHTS
 from llmrec.errors import DataError, UnknownItemError, nearest
 from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
 from llmrec.retrieval.vectors import VectorStore
@@ -42,7 +42,8 @@ class Index:
     Attributes:
         items: Items by id; their order is the row order of ``vectors``.
         vectors: float32 [n_items, d], rows of length 1, read-only; a ``VectorStore`` where the
-            index was opened. ``[row]`` and ``numpy.asarray`` read either; ``store`` searches.
+            index was opened or updated, or is large. ``[row]`` and ``numpy.asarray`` read either;
+            ``store`` searches.
         interactions: Who met what: the histories, and what popularity is counted on. Build from a
             catalogue of training rows to keep held-out rows out of both.
         reviews: Reviews in file order.
@@ -129,28 +130,16 @@ class Index:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             ModelError: The fusion was trained with other encoders.
         """
-        if modalities:
-            named = {given.name: weights.get(given.name, 1.0) for given in modalities}
-            vectors = concatenate(modalities, named).vectors
-        else:
-            texts = [item_text(item) for item in catalog.items.values()]
-            vectors = np.array(encoder.encode(texts, progress=progress), dtype=np.float32)
-        known = [given for given in modalities if fusion and given.name in fusion.modalities]
-        return cls(
-            items=catalog.items,
-            vectors=vectors,
-            interactions=catalog.interactions,
-            reviews=catalog.reviews,
-            profiles=catalog.profiles,
-            friends=catalog.friends,
-            insights=_with_gaps(insights, modalities, tuple(catalog.items)),
-            encoder=encoder.name,
-            modalities={given.name: given.encoder for given in modalities}
-            or {"text": encoder.name},
+        from llmrec.retrieval.building import build_index  # noqa: PLC0415 (it imports Index)
+
+        return build_index(
+            catalog,
+            encoder,
+            modalities=modalities,
+            weights=weights,
+            insights=insights,
             fusion=fusion,
-            fused=fusion.item_vectors(known, list(catalog.items)) if fusion else None,
-            fingerprint=catalog.fingerprint,
-            folder=catalog.folder.absolute() if catalog.folder else None,
+            progress=progress,
         )
 
     def save(self, folder: str | Path) -> None:
@@ -177,6 +166,45 @@ class Index:
         from llmrec.retrieval.index_files import open_index  # noqa: PLC0415 (it imports Index)
 
         return open_index(Path(folder), verify=verify)
+
+    def updated(
+        self,
+        catalog: Catalog,
+        encoder: Encoder,
+        *,
+        modalities: Sequence[ModalityVectors] = (),
+        weights: Mapping[str, float] = MODALITY_WEIGHTS,
+        insights: Mapping[str, Insight] | None = None,
+        progress: bool = False,
+    ) -> Index:
+        """Return an index of a changed catalogue: items added, changed and deleted.
+
+        Only changed texts are embedded; vectors that did not change are neither copied nor, where
+        the index is saved to its folder again, written. Fitted weights are kept.
+
+        Args:
+            catalog: All of the data as it is now.
+            encoder: The one that made the index.
+            modalities: As for :meth:`build`; needed where the index has more than texts.
+            weights: Those it was built with.
+            insights: Of all items; None keeps those of items that did not change.
+            progress: Show a bar on stderr while embedding.
+
+        Raises:
+            DataError: The catalogue has no items, or the encoder's values are not finite.
+            OptionError: The modalities or encoders are not those of the index.
+        """
+        from llmrec.retrieval.building import updated_index  # noqa: PLC0415 (it imports Index)
+
+        return updated_index(
+            self,
+            catalog,
+            encoder,
+            modalities=modalities,
+            weights=weights,
+            insights=insights,
+            progress=progress,
+        )
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
         """Return an index that also holds fitted weights under ``key``; save it to keep them."""
@@ -271,16 +299,3 @@ class Index:
         for review in self.reviews:
             grouped[review.item_id].append(review)
         return {item_id: tuple(rows) for item_id, rows in grouped.items()}
-
-
-def _with_gaps(
-    insights: Mapping[str, Insight], modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
-) -> Mapping[str, Insight]:
-    """Note with each item also which of its files could not be embedded."""
-    noted = dict(insights)
-    for given in modalities:
-        for row, reason in given.gaps.items():
-            insight = noted.get(item_ids[row], Insight())
-            gaps = {given.name: reason, **insight.gaps}
-            noted[item_ids[row]] = replace(insight, gaps=gaps)
-    return noted

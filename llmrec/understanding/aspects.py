@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from llmrec.records import Aspect
-from llmrec.understanding.readings import Noun, Reading, ReadSentence
+from llmrec.understanding.readings import Noun, Reading, ReadSentence, valence
 
 _COMMON = 0.4
 """A word that so large a share of reviews has names what the data set is of ('film', 'card')."""
@@ -18,6 +18,9 @@ _TOGETHER = 0.2
 """Share of a noun's sentences in which the same word stands before it, that makes them one name."""
 _PAIRS = 3
 _MENTIONS = 2
+_OPINION = 1.5
+"""A word of at least so strong a valence (of 4) says what is thought, not what of ('love')."""
+_SUBJECT = re.compile(r"\W*\w+ (?:is|are|was|were|isn't|wasn't|has|had)\b", re.IGNORECASE)
 _MOST = 8
 # Nouns that name no side of anything, in reviews of whatever.
 _LIGHT = frozenset(
@@ -138,10 +141,10 @@ class AspectNames:
         sentences: Counter[str] = Counter()
         reviews: Counter[str] = Counter()
         for reading in readings:
-            nouns = {noun for sentence in reading.sentences for noun in sentence.nouns}
+            nouns = {noun for sentence in reading.sentences for noun in _named(sentence)}
             reviews.update({form for noun in nouns for form in _forms(noun)})
             for sentence in reading.sentences:
-                for noun in sentence.nouns:
+                for noun in _named(sentence):
                     for form, spelling in _forms(noun).items():
                         sentences[form] += 1
                         spellings[form][spelling] += 1
@@ -165,7 +168,7 @@ class AspectNames:
     def of_sentence(self, sentence: ReadSentence, title: frozenset[str]) -> frozenset[str]:
         """The normal forms of what a sentence speaks of; ``title`` words of the item are none."""
         found = set()
-        for noun in sentence.nouns:
+        for noun in _named(sentence):
             forms = [form for form in _forms(noun) if form in self.names]
             form = max(forms, key=len, default="")
             last = _last(form)
@@ -209,11 +212,26 @@ def find_aspects(
     return tuple(Aspect(names.names[form], good[form], bad[form]) for form in chosen)
 
 
+def _named(sentence: ReadSentence) -> list[Noun]:
+    """The nouns that can name a side of something.
+
+    The tagger takes a verb at a beginning for a noun ("Works great"): there a noun is believed that
+    a form of to be or to have follows.
+    """
+    first = next(iter(re.findall(r"[^\W\d_]+", sentence.text)), "").lower()
+    believed = bool(_SUBJECT.match(sentence.text))
+    return [
+        (before, noun)
+        for before, noun in sentence.nouns
+        if abs(valence(noun)) < _OPINION and (before or believed or noun.lower() != first)
+    ]
+
+
 def _forms(noun: Noun) -> dict[str, str]:
     """Normal form to spelling, of the noun and of it with the word before it."""
     before, word = (part.lower() for part in noun)
     forms = {_normal(word): word}
-    if before and before not in _LIGHT:
+    if before and before not in _LIGHT and not valence(before):
         forms[f"{_normal(before)} {_normal(word)}"] = f"{before} {word}"
     return forms
 

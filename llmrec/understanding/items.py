@@ -42,8 +42,9 @@ def understand_items(
         captioner: What says what pictures and clips show: a model of transformers'
             ``image-text-to-text`` by hub id or folder, or ``efficientnet-lite0``, which names
             classes with their probabilities and takes milliseconds a picture on a CPU.
-        sentiment: A text-classification model. None learns from the data set's rated reviews,
-            and takes ``DEFAULT_SENTIMENT_MODEL`` where there are too few.
+        sentiment: A text-classification model, or ``"lexicon"`` for the English word list. None
+            learns from the data set's rated reviews, and takes ``DEFAULT_SENTIMENT_MODEL`` where
+            there are too few.
         cache: None takes ``insights.sqlite3`` in llmrec's cache folder.
         progress: Show bars on stderr while computing, where that is a terminal.
 

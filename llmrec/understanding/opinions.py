@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.models import cache_folder
 from llmrec.records import Item, Opinion, Review
-from llmrec.understanding.aspects import AspectNames, Judged, find_aspects, title_words
+from llmrec.understanding.aspects import AspectNames, find_aspects, title_words
+from llmrec.understanding.quotes import choose_quotes
 from llmrec.understanding.rated_sentiment import Encoder, spoken_well
 from llmrec.understanding.readings import read_texts
 from llmrec.understanding.sentiment import Sentiment, choose_sentiment
@@ -21,23 +20,8 @@ from llmrec.understanding.sentiment import Sentiment, choose_sentiment
 logger = logging.getLogger(__name__)
 
 _REVIEWS_AN_ITEM = 100
-_QUOTES = 2
-_SHORTEST, _LONGEST = 30, 180
 _WELL = 0.6
 """A sentence counts as praise from here on, as a complaint from one less this down."""
-_ADDRESS = re.compile(r"https?:|www\.|\.com\b|@\w", re.IGNORECASE)
-_LEANS_BACK = re.compile(
-    r"(?:and|but|or|nor|so|yet|then|also|however|although|though|because|which|who|whose|he|she|"
-    r"they|them|his|her|their|those|these|that|in addition|moreover|instead|otherwise|p\.?s)\b",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Quote:
-    score: float
-    text: str
-    review: int
 
 
 def understand_reviews(
@@ -130,12 +114,17 @@ def opinions_by(
             for row in told
         ]
         reviewed = [float(scores[row]) for row in told]
+        aspects = find_aspects(judged, names, title, well=_WELL)
+        praise, complaints = (
+            choose_quotes(judged, reviewed, names, title, aspects, good=good, well=_WELL)
+            for good in (True, False)
+        )
         opinions[item_id] = Opinion(
             n=len(told),
             share_positive=float(np.mean([score > 0.5 for score in reviewed])),
-            praise=_quotes(judged, reviewed, names, title, good=True),
-            complaints=_quotes(judged, reviewed, names, title, good=False),
-            aspects=find_aspects(judged, names, title, well=_WELL),
+            praise=praise,
+            complaints=complaints,
+            aspects=aspects,
             source=sentiment.source,
         )
     if gaps:
@@ -156,73 +145,3 @@ def _by_item(reviews: Sequence[Review]) -> dict[str, list[Review]]:
         ]
         for item_id, rows in by_item.items()
     }
-
-
-def _quotes(
-    reviews: Sequence[Judged],
-    scores: Sequence[float],
-    names: AspectNames,
-    title: frozenset[str],
-    *,
-    good: bool,
-) -> tuple[str, ...]:
-    """The two most telling sentences of a kind, each of another review, about something.
-
-    Taken are sentences that a reader understands by themselves, of reviews of the same kind. Where
-    any speaks of something that other reviewers speak of too, the others are not taken.
-    """
-    spoken = Counter(
-        form
-        for judged in reviews
-        for form in {f for sentence, _ in judged for f in names.of_sentence(sentence, title)}
-    )
-    found = list(_candidates(reviews, scores, names, title, spoken, good=good))
-    quotes: list[_Quote] = []
-    for quote in sorted(found, key=lambda each: (-each.score, each.text)):
-        taken = {_plain(each.text) for each in quotes}
-        if _plain(quote.text) in taken or quote.review in {each.review for each in quotes}:
-            continue
-        quotes.append(quote)
-        if len(quotes) == _QUOTES:
-            break
-    return tuple(quote.text for quote in quotes)
-
-
-def _candidates(
-    reviews: Sequence[Judged],
-    scores: Sequence[float],
-    names: AspectNames,
-    title: frozenset[str],
-    spoken: Mapping[str, int],
-    *,
-    good: bool,
-) -> Iterator[_Quote]:
-    nouns_known = any(sentence.nouns for judged in reviews for sentence, _ in judged)
-    for number, (judged, review) in enumerate(zip(reviews, scores, strict=True)):
-        if (review > 0.5) != good:
-            continue
-        for sentence, score in judged:
-            sure = score if good else 1 - score
-            if not sure >= _WELL or not _quotable(sentence.text):
-                continue
-            forms = names.of_sentence(sentence, title)
-            if nouns_known and not forms:
-                continue
-            # What others speak of too tells more of the item than one reviewer's find.
-            shared = max((spoken[form] for form in forms), default=0) > 1
-            yield _Quote(sure + 0.1 * shared, sentence.text, number)
-
-
-def _quotable(text: str) -> bool:
-    if not _SHORTEST <= len(text) <= _LONGEST or _ADDRESS.search(text):
-        return False
-    begins = text[0].isalnum() or text[0] in "\"'“‘«「『"
-    whole = text[-1] in ".!?…。！？\"'”’»」』" and not text.endswith(("?", "..."))
-    balanced = text.count('"') % 2 == 0 and text.count("(") == text.count(")")
-    small = text[0].islower() or _LEANS_BACK.match(text)
-    shouting = text.isupper() or text.count("!") > 2
-    return begins and whole and balanced and not small and not shouting
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.lower()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.records import Review, SentimentSource
-from llmrec.understanding.readings import read_texts
+from llmrec.understanding.readings import Reading, is_short, read_texts
 from llmrec.understanding.sentiment_head import Head, Material, deal, fit_head
 from llmrec.understanding.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-_VERSION = "rated sentiment 1"
+_VERSION = "rated sentiment 2"
 _FOLDS = 5
 _ENOUGH = 20
 
@@ -187,7 +187,7 @@ class RatedSentiment:
 
     def _judge(self, reviews: Sequence[Review]) -> list[list[float]]:
         texts = [review.text for review in reviews]
-        readings = read_texts(texts, self.cache, progress=self.progress)
+        readings = self._read(texts)
         material = self._material(reviews)
         folds = np.array([self.fold(review.item_id) for review in reviews])
         scores = np.full(len(reviews), np.nan)
@@ -196,7 +196,7 @@ class RatedSentiment:
         judged = []
         for fold, score, text in zip(folds, scores, texts, strict=True):
             sentences = readings[text].sentences
-            if not self._vocabulary.knows(text):
+            if not self._knows(text, readings[text]):
                 judged.append([float("nan")] * (1 + len(sentences)))
                 continue
             counts = self._vocabulary.counts([each.text for each in sentences])
@@ -205,9 +205,18 @@ class RatedSentiment:
             judged.append([float(score), *parts.tolist()])
         return judged
 
+    def _knows(self, text: str, reading: Reading) -> bool:
+        short = is_short(text) and reading.english
+        return short or self._vocabulary.knows(text)
+
+    def _read(self, texts: Sequence[str]) -> Mapping[str, Reading]:
+        """Read texts among all reviews, which tell whether the short ones are English."""
+        every = [review.text for review in self.reviews]
+        return read_texts([*every, *texts], self.cache, progress=self.progress)
+
     def _material(self, reviews: Sequence[Review]) -> Material:
         texts = [review.text for review in reviews]
-        readings = read_texts(texts, self.cache, progress=self.progress)
+        readings = self._read(texts)
         return Material.of(
             texts,
             [readings[text] for text in texts],

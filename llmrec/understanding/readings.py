@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,6 +23,8 @@ _VERSION = "review reading 1"
 _ENGLISH_FROM = 0.5
 _LETTERS_FOR_LANGUAGE = 500
 _READINGS_A_WRITE = 500
+_SHORT = 5
+"""A text of fewer words is too short to tell its language by."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+|[^\w\s]")
 
 Noun = tuple[str, str]
@@ -53,12 +56,41 @@ def read_texts(
     Tones are VADER's (Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for Sentiment
     Analysis of Social Media Text"). Nouns are told by TextBlob's tagger. A text is English where at
     least half of its words, in small letters, are in simplemma's English dictionary; a text without
-    any letter (stars, smileys) is read like English.
+    any letter (stars, smileys) is read like English, and so is a short one in plain Latin letters
+    ("Awsome") where at least half of the longer ``texts`` are English.
 
     Raises:
         StorageError: The cache cannot be read or written.
     """
-    keys = {content_key(_VERSION, text): text for text in texts}
+    readings = _read_each(texts, _VERSION, _read, cache, progress=progress)
+    longer = [reading.english for text, reading in readings.items() if not is_short(text)]
+    if longer and sum(longer) >= len(longer) / 2:
+        short = [text for text, reading in readings.items() if not reading.english]
+        short = [text for text in short if is_short(text)]
+        version = f"{_VERSION}, as English"
+        readings |= _read_each(short, version, _read_english, cache, progress=progress)
+    return readings
+
+
+def is_short(text: str) -> bool:
+    """Whether a text, in plain Latin letters, has too few words to tell its language by."""
+    return bool(text.strip()) and text.isascii() and len(text.split()) < _SHORT
+
+
+def valence(word: str) -> float:
+    """How good or bad VADER's list says an English word is, -4 to 4; 0 for one it does not hold."""
+    return _lexicon().get(word.lower(), 0.0)
+
+
+def _read_each(
+    texts: Sequence[str],
+    version: str,
+    read: Callable[[str], Reading],
+    cache: ContentCache,
+    *,
+    progress: bool,
+) -> dict[str, Reading]:
+    keys = {content_key(version, text): text for text in texts}
     known = {key: _unpack(blob) for key, blob in cache.get_many(list(keys)).items()}
     missing = [key for key in keys if key not in known]
     with tqdm(
@@ -66,7 +98,7 @@ def read_texts(
     ) as bar:
         for start in range(0, len(missing), _READINGS_A_WRITE):
             some = missing[start : start + _READINGS_A_WRITE]
-            new = {key: _read(keys[key]) for key in some}
+            new = {key: read(keys[key]) for key in some}
             cache.put_many({key: _pack(reading) for key, reading in new.items()})
             known.update(new)
             bar.update(len(some))
@@ -76,9 +108,16 @@ def read_texts(
 def _read(text: str) -> Reading:
     if not _is_english(text):
         return Reading(False, tuple(ReadSentence(each) for each in sentences(text)))
-    tone = _vader()
-    read = (ReadSentence(each, tone(each), _nouns(each)) for each in sentences(text))
+    return _read_english(text)
+
+
+def _read_english(text: str) -> Reading:
+    read = (ReadSentence(each, _tone(each), _nouns(each)) for each in sentences(text))
     return Reading(True, tuple(read))
+
+
+def _tone(sentence: str) -> float:
+    return float(_analyzer().polarity_scores(sentence)["compound"])
 
 
 def _is_english(text: str) -> bool:
@@ -113,11 +152,15 @@ def _nouns(sentence: str) -> tuple[Noun, ...]:
 
 
 @cache
-def _vader() -> Callable[[str], float]:
+def _analyzer() -> Any:  # noqa: ANN401 - vaderSentiment has no types
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # noqa: PLC0415
 
-    analyzer = SentimentIntensityAnalyzer()
-    return lambda sentence: float(analyzer.polarity_scores(sentence)["compound"])
+    return SentimentIntensityAnalyzer()
+
+
+@cache
+def _lexicon() -> Mapping[str, float]:
+    return dict(_analyzer().lexicon)
 
 
 @cache

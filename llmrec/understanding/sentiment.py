@@ -87,13 +87,16 @@ def choose_sentiment(
         reviews: Those that may be learned from: none that a split holds out.
         encoder: Embeds the reviews that a head is fitted on.
         cache: Where scores are kept between runs.
-        model: A text-classification model by hub id, folder or packaged name; None takes none. One
-            that cannot be found is done without, and a warning says so.
+        model: A text-classification model by hub id, folder or packaged name; ``"lexicon"`` takes
+            the English word list, None no model. One that cannot be found is done without, and a
+            warning says so.
         progress: Show bars on stderr, where that is a terminal.
 
     Raises:
         ModelError: The model is there and is no sentiment classifier.
     """
+    if model == SentimentSource.LEXICON:
+        return LexiconSentiment(cache, progress)
     if model is not None:
         try:
             return ModelSentiment.from_pretrained(model, cache=cache, progress=progress)

@@ -14,6 +14,7 @@ import pytest
 from llmrec.catalog import sample_folder
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER
 from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
+from llmrec.understanding.captioner import OFFLINE_CLASSIFIER
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]
@@ -153,8 +154,9 @@ def test_models_fetch_puts_the_default_ones_on_the_disk(
     run: Run, document: Document, smollm2_folder: Path, minilm_folder: Path
 ) -> None:
     found = document(run("models", "fetch", "--json"))["models"]
-    assert [each["asked"] for each in found] == [DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER]
-    assert [each["path"] for each in found] == [str(smollm2_folder), str(minilm_folder)]
+    asked = [each["asked"] for each in found]
+    assert asked == [DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_CLASSIFIER]
+    assert [each["path"] for each in found[:2]] == [str(smollm2_folder), str(minilm_folder)]
     assert str(minilm_folder) in run("models", "fetch", minilm_folder).stdout.replace("\n", "")
 
 

@@ -3,10 +3,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 
 from llmrec.records import Interaction, User
-from llmrec.retrieval.taste import DISLIKED_WEIGHT, history_weights, liked, unit
+from llmrec.retrieval.taste import DISLIKED_WEIGHT, history_weights, unit
 
 
 def rated(*ratings: float | None) -> User:
@@ -29,23 +28,3 @@ def test_equal_ratings_are_all_liked() -> None:
 def test_unit_vectors_have_length_one_and_zero_stays_zero() -> None:
     units = unit(np.array([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(units, np.array([[0.6, 0.8], [0.0, 0.0]]))
-
-
-@pytest.mark.parametrize(
-    ("ratings", "expected"),
-    [
-        ([5, 4], "++"),
-        ([5, 5, 4, 2], "+++-"),
-        ([3, 2, 1], "++-"),
-        ([1000, 10, 10, 5], "+++-"),
-        ([None, None], "++"),
-        ([None, 1, 10, 10], "+-++"),
-        ([math.nan, 1, 10, 10], "+-++"),
-        ([0, 0, 0, 4, 5], "+++++"),
-        ([1, 1, 1], "+++"),
-        ([], ""),
-    ],
-)
-def test_users_are_measured_by_themselves(ratings: list[float | None], expected: str) -> None:
-    history = [Interaction("u", "i", rating) for rating in ratings]
-    assert "".join("+" if one else "-" for one in liked(history)) == expected

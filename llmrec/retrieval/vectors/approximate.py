@@ -27,7 +27,8 @@ from llmrec.retrieval.vectors.segments import Segments
 
 logger = logging.getLogger(__name__)
 
-_PROBES = 64  # lists looked through at least
+_PROBES = 32  # lists looked through at first
+_NEW = 0.01  # of the best k: brings another look no more than that, it was the last
 _LISTS = 2.0  # lists a square root of the number of vectors
 _SAMPLE = 40  # vectors a list that k-means is fitted on
 _ITERATIONS = 8
@@ -128,7 +129,9 @@ class Lists:
     ) -> list[np.ndarray]:
         """Find slots that are probably among the best k of each query, in no order.
 
-        The fewer slots are live, the more lists must be looked through to meet as many.
+        The fewer slots are live, the more lists must be looked through to meet as many. A filter
+        may leave out just what lies near a query, so how many lists are enough is seen in what they
+        bring: twice as many are looked through until those change next to nothing.
 
         Args:
             queries: float32 [m, d].
@@ -140,16 +143,25 @@ class Lists:
             int64 slots for each query; fewer than k where the lists held no more.
         """
         faiss = _faiss()
-        n_lists = self.index.nlist
-        enough = math.ceil(_VECTORS_A_RESULT * k * n_lists / max(share * self.covered, 1))
-        probes = min(n_lists, max(_PROBES, enough))
+        enough = math.ceil(_VECTORS_A_RESULT * k * self.index.nlist / max(share * self.covered, 1))
         within = None
         if live is not None:
             within = faiss.IDSelectorBitmap(np.packbits(live[: self.covered], bitorder="little"))
-        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=within)
+        return [self._found(query[None], k, max(_PROBES, enough // 2), within) for query in queries]
+
+    def _found(self, query: np.ndarray, k: int, probes: int, within: object) -> np.ndarray:
+        """Look through more and more lists until they bring nothing new."""
         wanted = min(math.ceil(_CANDIDATES * k), self.covered)
-        _, slots = self.index.search(queries, wanted, params=parameters)
-        return [line[line >= 0] for line in slots]
+        best = np.empty(0, dtype=np.int64)
+        while True:
+            probes = min(probes, self.index.nlist)
+            parameters = _faiss().SearchParametersIVF(nprobe=probes, sel=within)
+            line: np.ndarray = self.index.search(query, wanted, params=parameters)[1][0]
+            slots = line[line >= 0]
+            known = np.isin(slots[:k], best).sum()
+            if probes == self.index.nlist or known >= (1 - _NEW) * k:
+                return slots
+            best, probes = slots[:k], 2 * probes
 
 
 def _add(

@@ -79,7 +79,8 @@ class VectorStore:
 
         Args:
             ids: Of the items, each once.
-            vectors: [n, d] numbers; float32 is not copied. n may be 0.
+            vectors: [n, d] numbers; float32 is not copied, so it must not be changed afterwards.
+                n may be 0.
             exact_below: Up to so many vectors every one is looked at.
 
         Raises:
@@ -96,7 +97,7 @@ class VectorStore:
             longest=0.0,
             exact_below=exact_below,
         )
-        return empty.put(tuple(ids), vectors)
+        return empty._put(tuple(ids), vectors)
 
     @classmethod
     def open(
@@ -184,7 +185,11 @@ class VectorStore:
         Raises:
             DataError: The shapes do not fit, an id comes twice, or a vector is not finite.
         """
-        ids = tuple(ids)
+        with np.errstate(over="ignore"):
+            return self._put(tuple(ids), np.array(vectors, dtype=np.float32))
+
+    def _put(self, ids: tuple[str, ...], vectors: np.ndarray) -> VectorStore:
+        """Put vectors that are the store's own from now on."""
         if vectors.shape != (len(ids), self.dimension):
             raise DataError(
                 f"{len(ids)} ids and vectors of shape {vectors.shape} do not fit into a store of "

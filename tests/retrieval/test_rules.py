@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec.errors import DataError, OptionError, UnknownItemError
+from llmrec.records import Candidate, Interaction, Item, User
+from llmrec.retrieval import Index, Retriever
+from llmrec.retrieval.filters import Dates
+from llmrec.retrieval.rules import Rules
+
+ITEMS = {
+    item.item_id: item
+    for item in (
+        Item("a", attributes={"brand": "X", "genre": ("Horror",), "price": 5, "stock": True}),
+        Item("b", attributes={"brand": "Y", "genre": ("Children", "Comedy"), "stock": True}),
+        Item("c", attributes={"brand": "Y", "genre": ("Comedy", "Horror"), "stock": False}),
+        Item("d", attributes={"price": 20.0, "released": "2001-12-31", "stock": True}),
+        Item("e", attributes={"brand": "Y", "released": "2002-01-01T00:30:00+01:00"}),
+    )
+}
+CANDIDATES = tuple(Candidate(item_id, 1.0) for item_id in ITEMS)
+
+
+def rules(tmp_path: Path, text: str) -> Rules:
+    path = tmp_path / "rules.toml"
+    path.write_text(text, encoding="utf-8")
+    return Rules.from_file(path)
+
+
+def user(*met: str) -> User:
+    return User("u", tuple(Interaction("u", item_id) for item_id in met))
+
+
+def kept(tmp_path: Path, text: str, *met: str) -> str:
+    mask = rules(tmp_path, text).bind(ITEMS).allowed(user(*met)).mask
+    return "".join(item_id for item_id, keep in zip(ITEMS, mask, strict=True) if keep)
+
+
+@pytest.mark.parametrize(
+    ("condition", "ids"),
+    [
+        ('attribute = "stock"\nequals = true', "abd"),
+        ('attribute = "stock"\nequals = false', "c"),
+        ('attribute = "brand"\none_of = ["X", "Z"]', "a"),
+        ('attribute = "genre"\nequals = "Comedy"', "bc"),
+        ('attribute = "price"\nat_least = 5\nat_most = 19.9', "a"),
+        ('attribute = "released"\nuntil = 2001-12-31', "de"),
+        ('attribute = "released"\nsince = 2001-12-31\nuntil = 2001-12-31T20:00:00Z', "d"),
+        ('attribute = "released"\nsince = 2002-01-01', ""),
+    ],
+)
+def test_keep_and_drop_are_opposites(tmp_path: Path, condition: str, ids: str) -> None:
+    assert kept(tmp_path, f"[[keep]]\n{condition}") == ids
+    assert kept(tmp_path, f"[[drop]]\n{condition}") == "".join(i for i in ITEMS if i not in ids)
+
+
+NEVER = """
+[[never]]
+attribute = "genre"
+equals = "Horror"
+after = { attribute = "genre", equals = "Children" }
+"""
+
+
+def test_never_depends_on_the_history(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert kept(tmp_path, NEVER, "a") == "abcde"
+    with caplog.at_level(logging.INFO):
+        assert kept(tmp_path, NEVER, "a", "b") == "bde"
+    assert "genre equals Horror after genre equals Children' removes 2" in caplog.text
+    bound = rules(tmp_path, NEVER).bind(ITEMS)
+    with pytest.raises(UnknownItemError, match="'z'"):
+        bound.allowed(user("z"))
+
+
+def test_what_each_rule_removes_adds_up(tmp_path: Path) -> None:
+    both = '[[keep]]\nattribute = "stock"\nequals = true\n' + NEVER
+    allowed = rules(tmp_path, both).bind(ITEMS).allowed(user("b"))
+    assert list(allowed.removed.values()) == [2, 1]
+    assert sum(allowed.removed.values()) == np.count_nonzero(~allowed.mask)
+
+
+def test_boosts_add_up(tmp_path: Path) -> None:
+    text = """
+    [[boost]]
+    attribute = "brand"
+    equals = "Y"
+    add = 0.5
+    [[boost]]
+    attribute = "genre"
+    equals = "Horror"
+    add = -1
+    """
+    assert rules(tmp_path, text).bind(ITEMS).boosts.tolist() == [-1.0, 0.5, -0.5, 0.0, 0.5]
+
+
+def test_at_most_so_many_of_a_kind(tmp_path: Path) -> None:
+    text = '[[at_most]]\nn = 1\nattribute = "genre"\n[[at_most]]\nn = 2\nattribute = "brand"'
+    bound = rules(tmp_path, text).bind(ITEMS)
+    capped = bound.cap(CANDIDATES, 4)
+    assert "".join(candidate.item_id for candidate in capped.candidates) == "abde"
+    assert dict(capped.removed) == {"at_most 1 of each genre": 1}
+    assert len(bound.cap(CANDIDATES, 2).candidates) == 2
+    with pytest.raises(OptionError, match="k is 0"):
+        bound.cap(CANDIDATES, 0)
+    with pytest.raises(UnknownItemError, match="'z'"):
+        bound.cap([Candidate("z", 1.0)], 1)
+
+
+def test_without_rules_everything_is_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bound = Rules().bind(ITEMS)
+    assert bound.allowed(user("a")).mask.all()
+    assert not bound.boosts.any()
+    assert bound.cap(CANDIDATES, 3).candidates == CANDIDATES[:3]
+    assert rules(tmp_path, "") == Rules()
+    assert "hold no rule" in caplog.text
+
+
+def test_rules_that_leave_nothing_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert kept(tmp_path, '[[keep]]\nattribute = "price"\nat_least = 1e9') == ""
+    assert "leave none of 5 items: {'keep price at_least" in caplog.text
+
+
+KEEP = '[[keep]]\nattribute = "price"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{KEEP}at_leest = 3", r"unknown key 'keep\.0\.at_leest'.*'at_least'"),
+        ("[[boosts]]", "unknown key 'boosts'.*'boost'"),
+        ("[[zzz]]", "unknown key 'zzz'.*Allowed are keep, drop"),
+        (NEVER.replace(", equals", ", equal"), r"'never\.0\.after\.equal'.*'equals'"),
+        ("[keep]\nattribute = 'a'", r"keep: one rule is written under \[\[keep\]\]"),
+        (KEEP, "there are 0 of them"),
+        (f"{KEEP}equals = 1\nat_most = 2", "there are 2 of them"),
+        (f"{KEEP}at_least = '3'", "at_least: .*number"),
+        (f"{KEEP}at_least = nan", "at_least: .*finite"),
+        (f"{KEEP}at_least = 3\nat_most = 2", "the lower one first"),
+        (f"{KEEP}equals = [1]", "neither text nor a number"),
+        (f"{KEEP}one_of = []", "allows no value"),
+        (f"{KEEP}since = '2001-01-01'", "write it without quotes"),
+        (f"{KEEP}since = 2001-01-02\nuntil = 2001-01-01", "the earlier one first"),
+        (f"{KEEP}since = 07:30:00", "is no date"),
+        ("[[at_most]]\nn = 0\nattribute = 'a'", r"at_most\.0\.n: .*greater than or equal to 1"),
+        ("[[at_most]]\nn = 1.5\nattribute = 'a'", r"at_most\.0\.n: .*integer"),
+        ("[[boost]]\nattribute = 'a'\nequals = 1", r"boost\.0\.add: Field required"),
+        ("[[keep]\n", "cannot be read"),
+        ("keep = \x00", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DataError, match=f"(?s){said}"):
+        rules(tmp_path, text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes("# é".encode("latin-1"))
+    for name in ("latin.toml", "nowhere.toml", "."):
+        with pytest.raises(DataError, match="cannot be read"):
+            Rules.from_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[keep]]\nattribute = "brnd"\nequals = "X"', "'brnd'.*'brand'"),
+        ('[[at_most]]\nattribute = "brnd"\nn = 1', "'brnd'.*'brand'"),
+        ('[[boost]]\nattribute = "price"\nequals = "cheap"\nadd = 1', "'cheap' is none"),
+        ('[[drop]]\nattribute = "brand"\nat_least = 3', "cannot be compared with a number"),
+        ('[[keep]]\nattribute = "price"\nsince = 2001-01-01', "with a date: it holds 5"),
+        ('[[keep]]\nattribute = "brand"\nsince = 2001-01-01', "with a date: it holds 'X'"),
+        ('[[keep]]\nattribute = "genre"\nsince = 2001-01-01', "with a date: it holds"),
+        (
+            NEVER.replace('{ attribute = "genre', '{ attribute = "gnre'),
+            "'gnre'.*'genre'",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_items_is_named(tmp_path: Path, text: str, said: str) -> None:
+    loaded = rules(tmp_path, text)
+    with pytest.raises(OptionError, match=said):
+        loaded.bind(ITEMS)
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    noon = datetime(2001, 1, 1, 12, tzinfo=UTC)
+    for until in (noon, noon.replace(tzinfo=None)):
+        condition = Dates("released", until=until)
+        assert condition.matches("2001-01-01T12:00:00")
+        assert not condition.matches("2001-01-01T12:00:01")
+        assert condition.matches("2001-01-01T14:00:00+02:00")
+        assert condition.matches(int(noon.timestamp()))
+    assert Dates("released", since=date(2001, 1, 1)).matches("2001-01-01")
+
+
+def test_the_retriever_keeps_to_them(tmp_path: Path) -> None:
+    vectors = np.eye(5, dtype=np.float32)
+    interactions = tuple(Interaction("v", item_id) for item_id in "aabbbccccdeeeee")
+    index = Index(ITEMS, vectors, interactions)
+    text = """
+    [[drop]]
+    attribute = "brand"
+    equals = "X"
+    [[boost]]
+    attribute = "released"
+    since = 2001-12-31
+    until = 2001-12-31T20:00:00Z
+    add = 99
+    [[at_most]]
+    attribute = "brand"
+    n = 1
+    """
+    retriever = Retriever(index, weights={"popularity": 1.0}, rules=rules(tmp_path, text))
+    assert [found.item_id for found in retriever.retrieve(User("new"), 2)] == ["d", "e"]
+    assert [found.item_id for found in retriever.retrieve(User("new"), 5)] == ["d", "e"]
