@@ -11,14 +11,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+from movielens import LEAKS
 
 from llmrec import Catalog, Index, Retriever, TextEncoder
 from llmrec.catalog import ColumnMap, TableMap, leave_one_out
 from llmrec.embedding.items import modalities_of
 from llmrec.embedding.joint import concatenate
 from llmrec.evaluation import end_to_end_users, training_catalog
-
-from movielens import LEAKS
 
 RESULTS = Path(__file__).parent / "results" / "choose_modality_weights.json"
 GRID = {"reviews": (0.0, 0.05, 0.1, 0.2, 0.4), "image": (0.0, 0.02, 0.05, 0.1, 0.2)}

@@ -44,12 +44,19 @@ class CandidateList:
 def training_catalog(catalog: Catalog, split: Split) -> Catalog:
     """Return the catalog without what was held out: popularity then counts train rows only.
 
-    A review goes too where its user met its item in a row that is not a training row. Reviews
-    without a user id stay, as nothing ties them to anybody's held-out row.
+    A review goes too where its user met its item in a row that is not a training row, and where it
+    was written after the last training row: behind a time split's cut nothing is known yet. Reviews
+    without a user id or a time stay, as nothing ties them to a held-out row or moment.
     """
+    last = max((row.timestamp for row in split.train if row.timestamp is not None), default=None)
     train = {(row.user_id, row.item_id) for row in split.train}
     held = {(row.user_id, row.item_id) for row in catalog.interactions} - train
-    reviews = tuple(row for row in catalog.reviews if (row.user_id, row.item_id) not in held)
+    reviews = tuple(
+        row
+        for row in catalog.reviews
+        if (row.user_id, row.item_id) not in held
+        and (last is None or row.timestamp is None or row.timestamp <= last)
+    )
     return replace(catalog, interactions=split.train, reviews=reviews)
 
 

@@ -13,6 +13,7 @@ from llmrec.catalog import Catalog, global_time_split, leave_one_out
 from llmrec.errors import OptionError
 from llmrec.evaluation import discrimination_lists, end_to_end_users, training_catalog
 from llmrec.evaluation.protocols import Part
+from llmrec.records import Review
 
 ITEMS = [{"item_id": f"i{n}", "title": f"Thing {n}"} for n in range(60)]
 
@@ -126,6 +127,17 @@ def test_training_holds_no_held_out_row_and_no_review_of_one() -> None:
     assert not by & {(user, item) for user in ("ann", "bob") for item in ("i4", "i5")}
     assert {("ann", "i3"), ("bob", "i1"), (None, "i4"), (None, "i5")} <= by
     assert trained.items == catalog.items
+
+
+def test_no_review_from_behind_the_cut_is_known() -> None:
+    catalog = catalog_of({f"u{n}": list(range(8)) for n in range(3)})
+    reviews = tuple(Review("i0", f"at {time}", None, "critic", time) for time in (None, 99, 9_999))
+    catalog = replace(catalog, reviews=reviews)
+    split = global_time_split(catalog, 104)
+    last = max(row.timestamp or 0 for row in split.train)
+    trained = training_catalog(catalog, split)
+    assert [row.timestamp for row in trained.reviews] == [None, 99]
+    assert last < 104
 
 
 def test_who_met_nearly_everything_does_not_qualify() -> None:
