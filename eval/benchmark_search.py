@@ -213,15 +213,16 @@ def plot(sizes: list[dict[str, Any]]) -> Figure:
     ):
         rows = [next(r for r in size["searches"] if r["filter"] == name) for size in sizes]
         if not place:
-            times.plot(n, [r["exact_p50_ms"] for r in rows], "o-", color=GREY, label="exact")
+            times.plot(n, [r["exact_p50_ms"] for r in rows], "o-", color=GREY)
         label = f"lists, filter: {name}"
         times.plot(n, [r["lists_p50_ms"] for r in rows], f"o{style}", color=BLUE, label=label)
-        recalls.plot(n, [r["recall"] for r in rows], f"o{style}", color=BLUE)
+        recalls.plot(n, [r["recall"] for r in rows], f"o{style}", color=BLUE, label=label)
     times.set_yscale("log")
     times.set_ylabel("median milliseconds a query")
-    times.legend(frameon=False, fontsize=7)
     recalls.set_ylabel(f"recall@{K}")
-    recalls.set_ylim(top=1.01)
+    recalls.set_ylim(0.9, 1.005)
+    recalls.plot([], [], "o-", color=GREY, label="exact search")
+    recalls.legend(frameon=False, fontsize=7, loc="lower left")
     for axes in (times, recalls):
         axes.set_xscale("log")
         axes.set_xlabel("vectors")

@@ -73,6 +73,8 @@ def index(
     check_parts(left_out)
     clock = Clock()
     trained = Fusion.open(fusion) if fusion else None
+    if trained:
+        clock.took("opening the fusion")
     catalog = _read(data, columns, skip_broken=skip_broken)
     clock.took("reading")
     texts = load_text_encoder(encoder)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from llmrec.retrieval.filters import Equals, Filter, OneOf, Range, filter_mask, parse_filter
+from llmrec.retrieval.filters import Dates, Equals, Filter, OneOf, Range, filter_mask, parse_filter
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.learning import hold_out, learn_weights
 from llmrec.retrieval.retriever import DEFAULT_WEIGHTS, WEIGHTS_KEY, Retriever, Signal
+from llmrec.retrieval.rules import Rules
 from llmrec.retrieval.score_fusion import FittedWeights, SignalList, fit_weights, fuse
 from llmrec.retrieval.standardise import standardise
 
 __all__ = [
     "DEFAULT_WEIGHTS",
     "WEIGHTS_KEY",
+    "Dates",
     "Equals",
     "Filter",
     "FittedWeights",
@@ -19,6 +21,7 @@ __all__ = [
     "OneOf",
     "Range",
     "Retriever",
+    "Rules",
     "Signal",
     "SignalList",
     "filter_mask",

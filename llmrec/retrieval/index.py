@@ -179,8 +179,7 @@ class Index:
     ) -> Index:
         """Return an index of a changed catalogue: items added, changed and deleted.
 
-        Only changed texts are embedded; vectors that did not change are neither copied nor, where
-        the index is saved to its folder again, written. Fitted weights are kept.
+        Only changed texts are embedded, only changed vectors written where it is saved again.
 
         Args:
             catalog: All of the data as it is now.

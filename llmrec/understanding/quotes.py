@@ -78,7 +78,8 @@ def choose_quotes(
             tone = sentence.tone if good else -sentence.tone
             forms = names.of_sentence(sentence, title)
             enough = sure >= well if agrees else sure >= _CLEAR
-            toned = tone >= (-_CLEAR_TONE if agrees else _CLEAR_TONE)
+            # Praise has its words in VADER's list; a complaint ("the plot drags") may have none.
+            toned = tone >= (_CLEAR_TONE if good or not agrees else -0.1)
             if not enough or (english and not (forms and toned)) or not _quotable(sentence.text):
                 continue
             weight = max((telling[form] for form in forms), default=0.0)

@@ -21,7 +21,7 @@ from llmrec.understanding.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-_VERSION = "rated sentiment 2"
+_VERSION = "rated sentiment 3"
 _FOLDS = 5
 _ENOUGH = 20
 
@@ -131,8 +131,7 @@ class RatedSentiment:
     def sentence_scores(self, reviews: Sequence[Review]) -> list[NDArray[np.float64]]:
         """See :class:`~llmrec.understanding.sentiment.Sentiment`.
 
-        A sentence is judged by its words and, in English, its tone. There are no ratings of
-        sentences: the two are added as they are.
+        A sentence is judged by its words and, in English, its tone.
         """
         return [np.array(scores[1:], dtype=np.float64) for scores in self._judged(reviews)]
 

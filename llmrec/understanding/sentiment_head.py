@@ -24,6 +24,7 @@ SOURCES = ("words", "meaning", "tone")
 _STRENGTHS = (1.0, 10.0, 100.0)
 """Inverse strengths of regularisation that are tried."""
 _INNER_FOLDS = 3
+_TONE = 2.0
 _SQUASH = 15.0
 """VADER squashes a sum s of word scores to s / sqrt(s^2 + 15)."""
 
@@ -61,10 +62,11 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A fitted head: a pipeline for each source, and one on their log-odds."""
+    """A fitted head: a pipeline for each source, one on their log-odds, one on the words' alone."""
 
     sources: tuple[Any, ...]
     joint: Any
+    words: Any
 
     def scores(self, material: Material) -> NDArray[np.float64]:
         """The probability that each review speaks well of its item, float64 [n]."""
@@ -78,10 +80,12 @@ class Head:
     def sentence_scores(self, counts: Any, tones: NDArray[np.float64]) -> NDArray[np.float64]:  # noqa: ANN401
         """Score sentences by their words and tone, 0 to 1: both kinds are taken for as frequent.
 
-        The head was fitted on ratings of whole reviews, and there are none of sentences, so the
-        words' log-odds and the tone are added as they are.
+        There are no ratings of sentences. The words' log-odds are brought to the scale that suits
+        rows they were not fitted on, which matters where few reviews speak ill: as they are, hardly
+        any sentence would. VADER's tone, from -1 to 1, is added as log-odds from -2 to 2.
         """
-        logits = self.sources[0].decision_function(counts) + tones
+        words = self.sources[0].decision_function(counts)
+        logits = self.words.decision_function(words[:, None]) + _TONE * tones
         scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
         return scores
 
@@ -124,7 +128,9 @@ def fit_head(material: Material, labels: NDArray[np.int64], items: NDArray[np.st
         logits.append(foretold[best])
     joint = LogisticRegression(max_iter=1_000)
     joint.fit(np.stack(logits, axis=1)[seen], labels[seen])
-    return Head(tuple(sources), joint)
+    words = LogisticRegression(class_weight="balanced", max_iter=1_000)
+    words.fit(logits[0][seen, None], labels[seen])
+    return Head(tuple(sources), joint, words)
 
 
 def deal(

@@ -11,7 +11,7 @@ import pytest
 from llmrec.catalog import Catalog
 from llmrec.embedding import ModalityVectors
 from llmrec.embedding.fusion import Fusion, FusionConfig
-from llmrec.errors import ModelError, StorageError
+from llmrec.errors import ModelError, OptionError, StorageError
 from llmrec.records import Aspect, Caption, CaptionSource, Insight, Opinion, SentimentSource, User
 from llmrec.retrieval import Index, Retriever
 from llmrec.training import train_fusion
@@ -128,6 +128,21 @@ def test_a_fusion_of_other_encoders_is_refused(
     other = ModalityVectors("text", "other@1", text.vectors, text.present)
     with pytest.raises(ModelError, match=r"text vectors of counts@1, not of other@1"):
         Index.build(catalog, Counts(), modalities=(other, image), fusion=fusion)
+
+
+def test_an_updated_index_is_fused_anew(
+    whole: Index, catalog: Catalog, modalities: tuple[ModalityVectors, ...]
+) -> None:
+    fewer = Catalog(dict(list(catalog.items.items())[2:]))
+    rows = tuple(
+        ModalityVectors(given.name, given.encoder, given.vectors[2:], given.present[2:])
+        for given in modalities
+    )
+    updated = whole.updated(fewer, Counts(), modalities=rows)
+    np.testing.assert_array_equal(np.asarray(updated.vectors), np.asarray(whole.vectors)[2:])
+    np.testing.assert_allclose(np.asarray(updated.fused), np.asarray(whole.fused)[2:], atol=1e-6)
+    with pytest.raises(OptionError, match="given is text"):
+        whole.updated(fewer, Counts())
 
 
 def test_a_damaged_fusion_is_named(whole: Index, tmp_path: Path) -> None:

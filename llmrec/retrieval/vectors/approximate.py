@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from llmrec.errors import OptionError
 from llmrec.retrieval.storage import Mapped, damaged
+from llmrec.retrieval.vectors.exact import Found, Slots, score, search_all
 from llmrec.retrieval.vectors.segments import Segments
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ _ITERATIONS = 8
 _SEED = 0
 _ADDED_AT_ONCE = 1 << 15
 _CANDIDATES = 1.5  # what the coarse scores misplace costs half as many candidates more
+_TAIL_SHARE = 0.02  # changed vectors, of those sorted into lists, that are searched one by one
+_GROWTH = 2.0  # trained again when there are so many times the vectors it was trained on
 _VECTORS_A_RESULT = 96  # live vectors looked at, at least, for each result that is asked for
 
 
@@ -162,6 +166,55 @@ class Lists:
             if probes == self.index.nlist or known >= (1 - _NEW) * k:
                 return slots
             best, probes = slots[:k], 2 * probes
+
+
+def search_lists(
+    lists: Lists, where: Slots, queries: np.ndarray, k: int, share: float, *, longest: float
+) -> list[Found]:
+    """Find nearly the best k live slots of each query: in lists, and behind what those cover.
+
+    Args:
+        lists: They cover the first slots.
+        where: What is searched; at least k of it is live.
+        queries: float32 [m, d].
+        k: How many.
+        share: The share of all slots that is live.
+        longest: A length that no vector exceeds.
+    """
+    candidates = lists.candidates(queries, k, where.live, share)
+    tail = search_all(where, queries, k, longest=longest, start=lists.covered)
+    found = [
+        score(where, slots, query, k).joined(beside, k)
+        for slots, query, beside in zip(candidates, queries, tail, strict=True)
+    ]
+    for i, one in enumerate(found):
+        if len(one.rows) < k:  # the lists held no more: all is looked at
+            (found[i],) = search_all(where, queries[i : i + 1], k, longest=longest)
+    return found
+
+
+def up_to_date(
+    lists: Lists | None,
+    segments: Segments,
+    n: int,
+    live: Callable[[], np.ndarray | None],
+    *,
+    progress: bool,
+) -> Lists:
+    """Return lists that fit n live vectors: the same, those extended, or newly trained ones."""
+    if lists and n > _GROWTH * max(lists.trained_on, 1):
+        logger.info("%d vectors, trained on %d: again.", n, lists.trained_on)
+        lists = None
+    if lists and 2 * n < lists.covered:
+        logger.info("%d vectors left of the %d in lists: again.", n, lists.covered)
+        lists = None
+    if lists is None:
+        return Lists.train(segments, live(), progress=progress)
+    missing = segments.total - lists.covered
+    if missing > _TAIL_SHARE * lists.covered:
+        logger.info("Sorting %d changed vectors into lists.", missing)
+        return lists.extended(segments)
+    return lists
 
 
 def _add(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +12,15 @@ from numpy.typing import DTypeLike
 from llmrec.errors import DataError, OptionError, UnknownItemError, nearest
 from llmrec.retrieval.storage import Manifest, open_folder, save_folder
 from llmrec.retrieval.vectors import files
-from llmrec.retrieval.vectors.approximate import Lists
-from llmrec.retrieval.vectors.exact import Found, Slots, score, search_all
+from llmrec.retrieval.vectors.approximate import Lists, search_lists, up_to_date
+from llmrec.retrieval.vectors.checks import check_vectors, usable_queries
+from llmrec.retrieval.vectors.exact import Found, Slots, search_all
 from llmrec.retrieval.vectors.segments import Segments, frozen, lengths
-
-logger = logging.getLogger(__name__)
 
 EXACT_BELOW = 200_000
 """Up to so many vectors every one is looked at."""
 
 _EXACT_SHARE = 0.05  # a filter that keeps less is searched exactly
-_TAIL_SHARE = 0.02  # changed vectors, of those sorted into lists, that are searched one by one
-_GROWTH = 2.0  # trained again when there are so many times the vectors it was trained on
 
 
 class VectorStore:
@@ -190,18 +185,7 @@ class VectorStore:
 
     def _put(self, ids: tuple[str, ...], vectors: np.ndarray) -> VectorStore:
         """Put vectors that are the store's own from now on."""
-        if vectors.shape != (len(ids), self.dimension):
-            raise DataError(
-                f"{len(ids)} ids and vectors of shape {vectors.shape} do not fit into a store of "
-                f"{self.dimension} numbers a vector.",
-                hint="Give one row an id, from the encoder that made the others.",
-            )
-        twice = [item_id for item_id, count in Counter(ids).items() if count > 1]
-        if twice:
-            raise DataError(
-                f"Ids are given more than once: {', '.join(map(repr, twice[:5]))}.",
-                hint="Give each item one vector.",
-            )
+        check_vectors(ids, vectors, self.dimension)
         with np.errstate(over="ignore"):
             vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         reach = float(lengths(vectors, ids).max(initial=0.0))
@@ -262,7 +246,7 @@ class VectorStore:
             OptionError: k is below 1, a query is not finite or of another dimension, or the mask of
                 another shape or type.
         """
-        queries = self._usable(queries, k, allowed)
+        queries = usable_queries(queries, k, allowed, self.shape)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), np.nan, dtype=np.float32)
         n_allowed = len(self) if allowed is None else int(np.count_nonzero(allowed))
@@ -278,36 +262,15 @@ class VectorStore:
         where = Slots(self._segments, self._live(allowed), self._rows)
         if len(self) <= self.exact_below or n_allowed < _EXACT_SHARE * len(self):
             return search_all(where, queries, k, longest=self._longest)
-        lists = self._trained()
         share = n_allowed / self._segments.total
-        candidates = lists.candidates(queries, k, where.live, share)
-        tail = search_all(where, queries, k, longest=self._longest, start=lists.covered)
-        found = [
-            score(where, slots, query, k).joined(beside, k)
-            for slots, query, beside in zip(candidates, queries, tail, strict=True)
-        ]
-        # What is allowed lies in lists far from the query: all of it is looked at.
-        short = [i for i, one in enumerate(found) if len(one.rows) < k]
-        for i in short:
-            (found[i],) = search_all(where, queries[i : i + 1], k, longest=self._longest)
-        return found
+        return search_lists(self._trained(), where, queries, k, share, longest=self._longest)
 
     def _trained(self, *, progress: bool = False) -> Lists:
         """Return lists that are up to date, kept for the next search."""
-        lists, total = self._lists, self._segments.total
-        if lists and len(self) > _GROWTH * max(lists.trained_on, 1):
-            logger.info("%d vectors, trained on %d: again.", len(self), lists.trained_on)
-            lists = None
-        if lists and 2 * len(self) < lists.covered:
-            logger.info("%d vectors left of the %d in lists: again.", len(self), lists.covered)
-            lists = None
-        if lists is None:
-            lists = Lists.train(self._segments, self._live(None), progress=progress)
-        elif total - lists.covered > _TAIL_SHARE * lists.covered:
-            logger.info("Sorting %d changed vectors into lists.", total - lists.covered)
-            lists = lists.extended(self._segments)
-        self._lists = lists
-        return lists
+        self._lists = up_to_date(
+            self._lists, self._segments, len(self), lambda: self._live(None), progress=progress
+        )
+        return self._lists
 
     def _compact(self) -> VectorStore:
         """Return the same store without the vectors that no row has, where those are most."""
@@ -348,21 +311,3 @@ class VectorStore:
     @cached_property
     def _row_by_id(self) -> dict[str, int]:
         return {item_id: row for row, item_id in enumerate(self.ids)}
-
-    def _usable(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> np.ndarray:
-        if k < 1:
-            raise OptionError(f"k is {k}.", hint="Ask for at least one row.")
-        if queries.ndim != 2 or queries.shape[1] != self.dimension:
-            raise OptionError(
-                f"Queries of shape {queries.shape} do not fit vectors of {self.dimension} numbers.",
-                hint=f"Give float [m, {self.dimension}].",
-            )
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if not np.isfinite(np.einsum("ij,ij->i", queries, queries)).all():
-            raise OptionError("A query is not finite.", hint="Check what made it.")
-        if allowed is not None and (allowed.shape != (len(self),) or allowed.dtype != bool):
-            raise OptionError(
-                f"The mask is {allowed.dtype} of shape {allowed.shape}.",
-                hint=f"Give bool [{len(self)}], one a row.",
-            )
-        return queries
