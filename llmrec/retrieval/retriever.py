@@ -13,10 +13,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from llmrec.errors import OptionError, nearest
-from llmrec.records import Candidate, Item, User
+from llmrec.records import Candidate, User
 from llmrec.retrieval import signals as known_signals
 from llmrec.retrieval.filters import Filter, filter_mask
 from llmrec.retrieval.index import Encoder, Index
+from llmrec.retrieval.rules import Rules
 from llmrec.retrieval.standardise import standardise
 from llmrec.retrieval.taste import history_rows
 
@@ -43,37 +44,6 @@ class Signal(Protocol):
 
     def scores(self, user: User) -> np.ndarray:
         """Score every item of the index for a user: float64 [n_items], higher is better."""
-        ...
-
-
-class Allowed(Protocol):
-    """What rules allow a user: a mask, bool [n_items]."""
-
-    @property
-    def mask(self) -> np.ndarray: ...  # noqa: D102
-
-
-class Capped(Protocol):
-    """What is left where rules say of what there may be how many."""
-
-    @property
-    def candidates(self) -> tuple[Candidate, ...]: ...  # noqa: D102
-
-
-class BoundRules(Protocol):
-    """Rules made ready for the items of an index."""
-
-    @property
-    def boosts(self) -> np.ndarray: ...  # noqa: D102
-    def allowed(self, user: User) -> Allowed: ...  # noqa: D102
-    def cap(self, candidates: Sequence[Candidate], k: int) -> Capped: ...  # noqa: D102
-
-
-class Rules(Protocol):
-    """What ``llmrec.retrieval.rules`` reads from a file."""
-
-    def bind(self, items: Mapping[str, Item]) -> BoundRules:
-        """Make the rules ready for items, which are in the order of the index."""
         ...
 
 

@@ -1,23 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llmrec.errors import DataError, OptionError
-from llmrec.records import Candidate, Interaction, Item, User
+from llmrec.records import Interaction, Item, User
 from llmrec.retrieval import (
     DEFAULT_WEIGHTS,
     WEIGHTS_KEY,
     Index,
     Retriever,
+    Rules,
     learn_weights,
     standardise,
 )
-from llmrec.retrieval.retriever import Allowed, BoundRules, Capped, Fusing
+from llmrec.retrieval.retriever import Fusing
 
 USER = User("me")
 
@@ -84,7 +85,9 @@ def test_where_all_signals_are_silent_popularity_serves(fusion: Fusing) -> None:
 
 def test_weights_come_from_the_argument_then_the_index_then_the_defaults() -> None:
     kept = make_index(weights={WEIGHTS_KEY: {"popularity": 0.5}})
-    assert Retriever(make_index()).weights == DEFAULT_WEIGHTS
+    assert Retriever(replace(make_index(), friends={"u": ("v",)})).weights == DEFAULT_WEIGHTS
+    friendless = {name: w for name, w in DEFAULT_WEIGHTS.items() if name != "friends"}
+    assert Retriever(make_index()).weights == friendless
     assert Retriever(kept).weights == {"popularity": 0.5}
     assert Retriever(kept, weights={"content": 2.0}).weights == {"content": 2.0}
     assert Retriever(kept, signals={"first": FIRST}).weights == {"popularity": 0.5, "first": 1.0}
@@ -100,24 +103,29 @@ def test_unknown_signals_and_fusions_are_refused() -> None:
         Retriever(make_index(), weights={})
 
 
-class RulesOfThree:
-    """Item 0 is forbidden, item 3 boosted, and there may be one candidate less than asked for."""
+RULES = """
+[[drop]]
+attribute = "kind"
+equals = "hat"
 
-    boosts = np.array([0.0, 0.0, 0.0, 100.0])
+[[boost]]
+attribute = "kind"
+equals = "shoe"
+add = 100.0
 
-    def bind(self, items: Mapping[str, Item]) -> BoundRules:
-        assert list(items) == ["0", "1", "2", "3"]
-        return self
-
-    def allowed(self, user: User) -> Allowed:
-        return SimpleNamespace(mask=np.array([False, True, True, True]))
-
-    def cap(self, candidates: Sequence[Candidate], k: int) -> Capped:
-        return SimpleNamespace(candidates=tuple(candidates[: k - 1]))
+[[at_most]]
+n = 1
+attribute = "kind"
+"""
 
 
-def test_rules_mask_boost_and_cap() -> None:
-    retriever = Retriever(make_index(), weights={"popularity": 1.0}, rules=RulesOfThree())
+def test_rules_mask_boost_and_cap(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text(RULES)
+    rules = Rules.from_file(tmp_path / "rules.toml")
+    kinds = {"0": "hat", "1": "scarf", "2": "scarf", "3": "shoe"}
+    items = {name: Item(name, attributes={"kind": kind}) for name, kind in kinds.items()}
+    index = replace(make_index(), items=items)
+    retriever = Retriever(index, weights={"popularity": 1.0}, rules=rules)
     assert [c.item_id for c in retriever.retrieve(USER, 3)] == ["3", "1"]
     assert [c.item_id for c in retriever.candidates(USER, ["0", "1", "3"])] == ["3", "1", "0"]
 

@@ -9,6 +9,18 @@ import numpy as np
 from llmrec.errors import DataError, OptionError
 
 
+def check_shape(vectors: np.ndarray) -> None:
+    """Check that vectors are [n, d], d at least 1.
+
+    Raises:
+        DataError: They are not.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] < 1:
+        raise DataError(
+            f"Vectors of shape {vectors.shape} make no store.", hint="Give float [n, d]."
+        )
+
+
 def check_vectors(ids: tuple[str, ...], vectors: np.ndarray, dimension: int) -> None:
     """Check that there is one vector an id, and each id once.
 

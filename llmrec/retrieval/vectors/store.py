@@ -13,7 +13,7 @@ from llmrec.errors import DataError, OptionError, UnknownItemError, nearest
 from llmrec.retrieval.storage import Manifest, open_folder, save_folder
 from llmrec.retrieval.vectors import files
 from llmrec.retrieval.vectors.approximate import Lists, search_lists, up_to_date
-from llmrec.retrieval.vectors.checks import check_vectors, usable_queries
+from llmrec.retrieval.vectors.checks import check_shape, check_vectors, usable_queries
 from llmrec.retrieval.vectors.exact import Found, Slots, search_all
 from llmrec.retrieval.vectors.segments import Segments, frozen, lengths
 
@@ -81,18 +81,9 @@ class VectorStore:
         Raises:
             DataError: The shapes do not fit, an id comes twice, or a vector is not finite.
         """
-        if vectors.ndim != 2 or vectors.shape[1] < 1:
-            raise DataError(
-                f"Vectors of shape {vectors.shape} make no store.", hint="Give float [n, d]."
-            )
-        empty = cls(
-            (),
-            Segments(vectors.shape[1]),
-            np.empty(0, dtype=np.int64),
-            longest=0.0,
-            exact_below=exact_below,
-        )
-        return empty._put(tuple(ids), vectors)
+        check_shape(vectors)
+        none = files.Parts((), Segments(vectors.shape[1]), np.empty(0, dtype=np.int64), 0.0, None)
+        return cls.from_parts(none, exact_below=exact_below)._put(tuple(ids), vectors)
 
     @classmethod
     def open(
@@ -281,14 +272,8 @@ class VectorStore:
     def _with(
         self, ids: tuple[str, ...], slots: np.ndarray, segments: Segments, reach: float
     ) -> VectorStore:
-        return VectorStore(
-            ids,
-            segments,
-            frozen(slots),
-            longest=reach,
-            exact_below=self.exact_below,
-            lists=self._lists,
-        )
+        parts = files.Parts(ids, segments, frozen(slots), reach, self._lists)
+        return VectorStore.from_parts(parts, exact_below=self.exact_below)
 
     def _live(self, allowed: np.ndarray | None) -> np.ndarray | None:
         """Return which slots may come back, bool [n_slots]; None for all."""
