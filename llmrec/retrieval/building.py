@@ -31,6 +31,11 @@ def build_index(
     progress: bool,
 ) -> Index:
     """Embed a catalogue's items; see :meth:`Index.build`."""
+    if fusion and not modalities:
+        raise OptionError(
+            f"{fusion.name} fuses {', '.join(fusion.modalities)}, and no modalities are given.",
+            hint="Give modalities=modalities_of(catalog, encoder).",
+        )
     if modalities:
         named = {given.name: weights.get(given.name, 1.0) for given in modalities}
         vectors = concatenate(modalities, named).vectors
@@ -38,6 +43,9 @@ def build_index(
         texts = [item_text(item) for item in catalog.items.values()]
         vectors = np.array(encoder.encode(texts, progress=progress), dtype=np.float32)
     known = [given for given in modalities if fusion and given.name in fusion.modalities]
+    if fusion and len(known) < len(modalities):
+        ignored = ", ".join(given.name for given in modalities if given not in known)
+        logger.warning("%s was not trained with %s: not fused.", fusion.name, ignored)
     large = len(vectors) > EXACT_BELOW  # sorted into lists now, not at the first search
     store = VectorStore.of(catalog.items, vectors).prepare(progress=progress) if large else None
     return Index(

@@ -129,6 +129,7 @@ class Index:
         Raises:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             ModelError: The fusion was trained with other encoders.
+            OptionError: A fusion is given without modalities.
         """
         from llmrec.retrieval.building import build_index  # noqa: PLC0415 (it imports Index)
 

@@ -145,6 +145,20 @@ def test_an_updated_index_is_fused_anew(
         whole.updated(fewer, Counts())
 
 
+def test_a_fusion_needs_modalities_and_says_which_it_does_not_know(
+    catalog: Catalog,
+    modalities: tuple[ModalityVectors, ...],
+    fusion: Fusion,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(OptionError, match="no modalities are given"):
+        Index.build(catalog, Counts(), fusion=fusion)
+    sound = ModalityVectors("audio", "ear@1", np.ones((N, 1), np.float32), np.ones(N, dtype=bool))
+    made = Index.build(catalog, Counts(), modalities=(*modalities, sound), fusion=fusion)
+    assert "was not trained with audio" in caplog.text
+    assert made.fused is not None
+
+
 def test_a_damaged_fusion_is_named(whole: Index, tmp_path: Path) -> None:
     whole.save(tmp_path / "index")
     (path,) = (tmp_path / "index").glob("fusion-*.safetensors")
