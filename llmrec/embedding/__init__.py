@@ -6,6 +6,7 @@ from llmrec.embedding.cache import VectorCache
 from llmrec.embedding.clips import embed_clips
 from llmrec.embedding.modality import ModalityVectors
 from llmrec.embedding.pictures import PictureEncoder, embed_pictures
+from llmrec.embedding.reviews import embed_reviews
 from llmrec.embedding.sounds import SoundEncoder, embed_sounds
 from llmrec.embedding.text import Encoded, SentenceEncoder, TextEncoder, item_text
 
@@ -19,6 +20,7 @@ __all__ = [
     "VectorCache",
     "embed_clips",
     "embed_pictures",
+    "embed_reviews",
     "embed_sounds",
     "item_text",
 ]

@@ -96,7 +96,7 @@ def _heard(
     except ModelNotFoundError as error:
         if ref != DEFAULT_SOUND_ENCODER:
             raise
-        logger.warning("%d sounds are left out: %s", sum(map(bool, sounds)), error)
+        logger.warning("%d sounds are left out: %s", sum(map(bool, sounds)), error.message)
         return
     yield embed_sounds(encoder, sounds, progress=progress)
 

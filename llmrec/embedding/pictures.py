@@ -158,7 +158,9 @@ def _resolve(ref: str, *, progress: bool) -> ModelFolder:
     except ModelNotFoundError as error:
         if ref != DEFAULT_IMAGE_ENCODER:
             raise
-        logger.warning("Pictures are embedded by %s instead: %s", OFFLINE_IMAGE_ENCODER, error)
+        logger.warning(
+            "Pictures are embedded by %s instead: %s", OFFLINE_IMAGE_ENCODER, error.message
+        )
         return resolve_model(OFFLINE_IMAGE_ENCODER, progress=progress)
 
 

@@ -212,5 +212,5 @@ def load_captioner(
     except ModelNotFoundError as error:
         if ref != DEFAULT_CAPTIONER:
             raise
-        logger.warning("Pictures are captioned by their classes instead: %s", error)
+        logger.warning("Pictures are captioned by their classes instead: %s", error.message)
         return ClassCaptioner.from_pretrained(device=device, progress=progress)

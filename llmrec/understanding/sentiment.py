@@ -101,7 +101,7 @@ def choose_sentiment(
         try:
             return ModelSentiment.from_pretrained(model, cache=cache, progress=progress)
         except ModelNotFoundError as error:
-            logger.warning("%s Sentiment is learned from the ratings instead.", error)
+            logger.warning("%s Reviews are judged without it.", error.message)
     why = why_not_fitted(reviews)
     if why is None:
         return RatedSentiment(tuple(reviews), encoder, cache, progress)

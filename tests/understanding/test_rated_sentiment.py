@@ -19,11 +19,14 @@ class Letters:
 
     name = "letters@1"
 
-    def __init__(self) -> None:
+    def __init__(self, *, constant: bool = False) -> None:
+        self.constant = constant
         self.asked: list[str] = []
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
         self.asked += texts
+        if self.constant:
+            return np.ones((len(texts), 1), dtype=np.float32)
         rows = [[text.count(chr(97 + at)) for at in range(26)] + [1] for text in texts]
         counts = np.array(rows, dtype=np.float32)
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
@@ -76,29 +79,29 @@ def test_unrated_reviews_are_judged_by_what_rated_ones_taught(
 
 
 def test_an_item_is_judged_by_a_head_that_has_not_seen_its_ratings(cache: ContentCache) -> None:
-    turned = [
-        Review(row.item_id, row.text, 6 - (row.rating or 0)) if row.item_id == "item3" else row
-        for row in shop()
+    """Each item's good and bad reviews differ by words that no other item's reviews have."""
+    reviews = [
+        Review(f"item{item}", f"{word}{item} film in room {at}", rating)
+        for item in range(10)
+        for word, rating in (("aaa", 5), ("zzz", 1))
+        for at in range(3)
     ]
-    own = [row for row in shop() if row.item_id == "item3"]
-    before = RatedSentiment(tuple(shop()), Letters(), cache).scores(own)
-    after = RatedSentiment(tuple(turned), Letters(), cache).scores(own)
-    np.testing.assert_array_equal(after > 0.5, before > 0.5)
-    np.testing.assert_array_equal(before > 0.5, [True] * 3 + [False] * 3)
+    sentiment = RatedSentiment(tuple(reviews), Letters(constant=True), cache)
+    own = [row for row in reviews if row.item_id == "item3"]
+    scores = sentiment.scores(own)
+    np.testing.assert_allclose(scores[:3], scores[3:], rtol=1e-12)
+    other = (sentiment.fold("item3") + 1) % 5
+    seen = sentiment.heads[other].scores(sentiment._material(own))
+    assert (seen[:3] > seen[3:]).all()
 
 
 def test_a_copied_text_is_not_learned_from_where_it_is_judged(cache: ContentCache) -> None:
-    lie = "Zebra zebra quince marmalade."
-    copies = [Review(f"item{item}", lie, 5) for item in range(10)]
-    without = RatedSentiment(tuple(shop()), Letters(), cache)
-    with_copies = RatedSentiment((*shop(), *copies), Letters(), cache)
-    head = with_copies.heads[with_copies.fold("item0")]
-    other = without.heads[without.fold("item0")]
-    # Every fold holds a copy, so none is ever learned from: nothing but 60 rows are fitted on.
-    assert {len(each.sources) for each in (head, other)} == {3}
-    words = with_copies._vocabulary.vectorizer.vocabulary_  # noqa: SLF001
-    weights = head.sources[0].steps[-1][1].coef_[0]
-    assert weights[words["zebra zebra"]] == 0
+    """Every fold holds a copy, so no head may have learned from one."""
+    copies = [Review(f"item{item}", "Zebra zebra quince.", 5) for item in range(10)]
+    sentiment = RatedSentiment((*shop(), *copies), Letters(), cache)
+    column = sentiment._vocabulary.vectorizer.vocabulary_["zebra zebra"]
+    for head in sentiment.heads:
+        assert head.sources[0].steps[-1][1].coef_[0][column] == 0
 
 
 def test_scores_are_the_same_in_another_run(tmp_path: Path) -> None:
