@@ -40,7 +40,7 @@ def label_values(labels: Mapping[int, str], model: str) -> NDArray[np.float64]:
     """
     names = [labels[key].strip() for key in sorted(labels)]
     stars = [int(match[1]) for name in names if (match := _STARS.fullmatch(name))]
-    if len(stars) == len(names):
+    if stars and len(stars) == len(names):
         middle = (min(stars) + max(stars)) / 2
         values = [0.5 + 0.5 * np.sign(star - middle) for star in stars]
     else:

@@ -90,8 +90,7 @@ def test_reviews_of_other_items_and_later_ones_are_not_used(cache: ContentCache)
 def test_all_texts_equal(cache: ContentCache) -> None:
     reviews = [Review(name, GOOD, 1 + n % 2 * 4) for name in ITEMS for n in range(40)]
     found, _ = understand_reviews(reviews, ITEMS, Constant(), cache=cache)
-    assert found["one"].praise == (GOOD,)
-    assert found["one"].share_positive == 0.5
+    assert (found["one"].n, found["one"].share_positive) == (40, 0.5)
 
 
 def test_at_most_a_hundred_reviews_are_read_whatever_their_order(cache: ContentCache) -> None:
@@ -121,7 +120,7 @@ def test_sentences_that_do_not_stand_alone_are_not_quoted(text: str, cache: Cont
 
 def test_a_sentence_that_names_an_aspect_is_preferred(cache: ContentCache) -> None:
     music = "I really do like the music in this one."
-    other = "I love my wonderful, happy, great old sofa."
-    reviews = [Review("one", text) for text in (other, f"{other} {music}", f"Hi. {music}", music)]
+    others = [f"I love my wonderful, happy, great old {noun}." for noun in ("sofa", "lamp")]
+    reviews = [Review("one", text) for text in (*others, f"Hi. {music}", music)]
     found, _ = understand_reviews(reviews, ITEMS, Constant(), cache=cache)
-    assert music in found["one"].praise
+    assert found["one"].praise[0] == music

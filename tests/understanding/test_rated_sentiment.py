@@ -29,7 +29,8 @@ class Letters:
             return np.ones((len(texts), 1), dtype=np.float32)
         rows = [[text.count(chr(97 + at)) for at in range(26)] + [1] for text in texts]
         counts = np.array(rows, dtype=np.float32)
-        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+        units: np.ndarray = counts / np.linalg.norm(counts, axis=1, keepdims=True)
+        return units
 
 
 def shop(low: float = 1, high: float = 5) -> list[Review]:
@@ -79,20 +80,29 @@ def test_unrated_reviews_are_judged_by_what_rated_ones_taught(
 
 
 def test_an_item_is_judged_by_a_head_that_has_not_seen_its_ratings(cache: ContentCache) -> None:
-    """Each item's good and bad reviews differ by words that no other item's reviews have."""
-    reviews = [
-        Review(f"item{item}", f"{word}{item} film in room {at}", rating)
-        for item in range(10)
-        for word, rating in (("aaa", 5), ("zzz", 1))
-        for at in range(3)
-    ]
-    sentiment = RatedSentiment(tuple(reviews), Letters(constant=True), cache)
-    own = [row for row in reviews if row.item_id == "item3"]
-    scores = sentiment.scores(own)
-    np.testing.assert_allclose(scores[:3], scores[3:], rtol=1e-12)
-    other = (sentiment.fold("item3") + 1) % 5
-    seen = sentiment.heads[other].scores(sentiment._material(own))
-    assert (seen[:3] > seen[3:]).all()
+    """What an item's own reviews are rated changes how others are judged, and not how it is."""
+
+    def judged(own_good: float, own_bad: float) -> tuple[np.ndarray, np.ndarray]:
+        rows = [
+            Review(name, f"{word} film in room {at} of {name}", rating)
+            for name in (f"item{number}" for number in range(10))
+            for word, rating in (
+                ("splendid", own_good if name == "item3" else 5.0),
+                ("dreadful", own_bad if name == "item3" else 1.0),
+            )
+            for at in range(3)
+        ]
+        sentiment = RatedSentiment(tuple(rows), Letters(constant=True), cache)
+        own = [row for row in rows if row.item_id == "item3"]
+        fold = sentiment.fold("item3")
+        elsewhere = [row for row in rows if sentiment.fold(row.item_id) != fold]
+        return sentiment.scores(own), sentiment.scores(elsewhere)
+
+    own, others = judged(5.0, 1.0)
+    own_turned, others_turned = judged(1.0, 5.0)
+    assert (own[:3] > own[3:]).all()
+    np.testing.assert_allclose(own_turned, own, rtol=1e-9)
+    assert not np.allclose(others_turned, others, rtol=1e-3)
 
 
 def test_a_copied_text_is_not_learned_from_where_it_is_judged(cache: ContentCache) -> None:
