@@ -14,7 +14,8 @@ from llmrec.embedding.fusion import Fusion
 from llmrec.embedding.joint import concatenate
 from llmrec.errors import OptionError
 from llmrec.records import Insight
-from llmrec.retrieval.index import Encoder, Index
+from llmrec.retrieval.encoder import Encoder
+from llmrec.retrieval.index import Index
 from llmrec.retrieval.vectors import EXACT_BELOW, VectorStore
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 
@@ -18,21 +17,9 @@ from llmrec.embedding.fusion import Fusion
 from llmrec.embedding.joint import MODALITY_WEIGHTS
 from llmrec.errors import DataError, UnknownItemError, nearest
 from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
+from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.vectors import VectorStore
 from llmrec.understanding import Taste, Tastes
-
-
-class Encoder(Protocol):
-    """What turns texts into vectors; a ``TextEncoder`` does."""
-
-    @property
-    def name(self) -> str:
-        """The model's name with its revision."""
-        ...
-
-    def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
-        """Return float32 [n, d], rows of length 1."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

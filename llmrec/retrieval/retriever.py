@@ -15,8 +15,9 @@ from scipy.stats import rankdata
 from llmrec.errors import OptionError, nearest
 from llmrec.records import Candidate, User
 from llmrec.retrieval import signals as known_signals
+from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.filters import Filter, filter_mask
-from llmrec.retrieval.index import Encoder, Index
+from llmrec.retrieval.index import Index
 from llmrec.retrieval.rules import Rules
 from llmrec.retrieval.standardise import standardise
 from llmrec.retrieval.taste import history_rows

@@ -9,7 +9,8 @@ import numpy as np
 from llmrec.embedding import item_text
 from llmrec.errors import OptionError
 from llmrec.records import Item, User
-from llmrec.retrieval.index import Encoder, Index
+from llmrec.retrieval.encoder import Encoder
+from llmrec.retrieval.index import Index
 from llmrec.retrieval.taste import history_rows, history_weights, unit
 
 logger = logging.getLogger(__name__)
