@@ -159,7 +159,6 @@ def test_recommend_reranks_and_explains(
         "content",
         "co_occurrence",
         "popularity",
-        "friends",
         "retrieval",
         "likelihood",
     }
@@ -242,7 +241,7 @@ def test_fit_keeps_the_retrievers_weights_without_a_model(
     assert Index.open(folder).weights["retriever"] == fitted["weights"]
     assert "Signal" in run("fit", folder, "--retriever").stdout
     found = document(run("recommend", folder, "--user", "u01", "--no-llm", "--json"))
-    assert found["items"][0]["signals"].keys() == fitted["weights"].keys()
+    assert found["items"][0]["signals"].keys() == fitted["weights"].keys() - {"friends"}
 
 
 def test_fit_keeps_what_was_written_to_the_index_meanwhile(

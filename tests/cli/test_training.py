@@ -1,37 +1,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from typer.testing import CliRunner
-
 from llmrec.catalog import sample_folder
-from llmrec.cli.app import app
 from llmrec.embedding.fusion import Fusion
 
+Run = Callable[..., CompletedProcess[str]]
 SHORT = ("--epochs", "2", "--set", "dimension=16", "--set", "history=10", "--json")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_fusion_is_trained_on_the_sample(minilm_folder: Path, tmp_path: Path) -> None:
+def test_a_fusion_is_trained_on_the_sample(run: Run, minilm_folder: Path, tmp_path: Path) -> None:
     call = ["train", "fusion", str(sample_folder()), "--out", str(tmp_path), *SHORT]
-    ran = CliRunner().invoke(app, [*call, "--track", "tensorboard"])
-    assert ran.exit_code == 0, ran.output
+    ran = run(*call, "--track", "tensorboard")
+    assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     fusion = Fusion.open(tmp_path)
     assert said["name"] == fusion.name
     assert "text" in fusion.modalities
     assert len(said["epochs"]) == 2
     assert list(tmp_path.glob("runs/events*"))
-    assert json.loads(CliRunner().invoke(app, call).stdout)["name"] == fusion.name
+    assert json.loads(run(*call).stdout)["name"] == fusion.name
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_fusion_is_tuned_on_the_sample(minilm_folder: Path, tmp_path: Path) -> None:
+def test_a_fusion_is_tuned_on_the_sample(run: Run, minilm_folder: Path, tmp_path: Path) -> None:
     call = ["tune", "fusion", str(sample_folder()), "--out", str(tmp_path), "--trials", "2"]
-    ran = CliRunner().invoke(app, [*call, *SHORT])
-    assert ran.exit_code == 0, ran.output
+    ran = run(*call, *SHORT)
+    assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["trials"] == 2
     assert Fusion.open(tmp_path).name == json.loads(ran.stdout)["name"]
 
@@ -45,8 +45,8 @@ def test_a_fusion_is_tuned_on_the_sample(minilm_folder: Path, tmp_path: Path) ->
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_is_loaded(
-    tmp_path: Path, wrong: tuple[str, str], says: str
+    run: Run, tmp_path: Path, wrong: tuple[str, str], says: str
 ) -> None:
-    ran = CliRunner().invoke(app, ["train", "fusion", "nowhere", "--out", str(tmp_path), *wrong])
-    assert ran.exit_code == 2
+    ran = run("train", "fusion", "nowhere", "--out", str(tmp_path), *wrong)
+    assert ran.returncode == 2
     assert says in ran.stderr
