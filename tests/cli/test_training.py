@@ -6,6 +6,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+
 from llmrec.catalog import sample_folder
 from llmrec.embedding.fusion import Fusion
 
