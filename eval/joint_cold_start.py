@@ -12,6 +12,7 @@ all). A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,12 @@ def main() -> None:
         write(case, rows, about, out, among, int(new["test"].sum()))
 
 
+def flags_given() -> list[str]:
+    """How many seeds were asked for; where ranks are kept does not change them."""
+    given = sys.argv[2:]
+    return [word for at, word in enumerate(given) if "--kept" not in given[max(0, at - 1) : at + 1]]
+
+
 def new_items(case: Case) -> dict[str, np.ndarray]:
     """The items of each part that no training row has: bool [items]."""
     split = case.split
@@ -117,7 +124,7 @@ def write(
             "items ranked": new if among == "new" else len(case.item_ids),
             "items without a training row": len(case.split.held_out_items),
             "training rows": len(case.training.interactions),
-            "command": "python eval/joint_cold_start.py DATA",
+            "command": " ".join(["python eval/joint_cold_start.py DATA", *flags_given()]),
             "fingerprint": case.catalog.fingerprint,
             "seed": SEED,
         },
