@@ -72,6 +72,15 @@ class Part:
         return float(ndcg_at(self.ranks(scores), 10).mean())
 
 
+def metrics_of(ranks: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """What every row shows, a value a user."""
+    return {
+        f"{what}@{k}": at(ranks, k)
+        for k in (10, 20)
+        for what, at in (("recall", recall_at), ("ndcg", ndcg_at))
+    }
+
+
 def read(folder: Path) -> Catalog:
     """The ratings as meetings, 5-core, and the films that are left."""
     columns = ColumnMap(
@@ -220,14 +229,7 @@ def main() -> None:
         sys.stderr.write(f"{name}: {time.perf_counter() - start:.0f} s\n")
     ours = "hybrid, learned weights"
     rows = compare_rows(
-        {
-            name: {
-                f"{what}@{k}": at(some, k)
-                for k in (10, 20)
-                for what, at in (("recall", recall_at), ("ndcg", ndcg_at))
-            }
-            for name, some in ranks.items()
-        },
+        {name: metrics_of(some) for name, some in ranks.items()},
         [(ours, name) for name in ranks if name != ours],
         seed=SEED,
         about=about,

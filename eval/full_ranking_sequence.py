@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from full_ranking import RESULTS, SEED, hybrid, part_of, read
+from full_ranking import RESULTS, SEED, hybrid, metrics_of, part_of, read
 
 from llmrec import Index, TextEncoder
 from llmrec.catalog import leave_one_out
@@ -26,8 +26,6 @@ from llmrec.evaluation import (
     compare_rows,
     json_document,
     markdown_table,
-    ndcg_at,
-    recall_at,
     training_catalog,
 )
 from llmrec.retrieval import learn_weights
@@ -67,14 +65,7 @@ def main() -> None:
     }
     ranks = {name: test.ranks(hybrid(index, weights=w)(test)) for name, w in rows.items()}
     compared = compare_rows(
-        {
-            name: {
-                f"{what}@{k}": at(some, k)
-                for k in (10, 20)
-                for what, at in (("recall", recall_at), ("ndcg", ndcg_at))
-            }
-            for name, some in ranks.items()
-        },
+        {name: metrics_of(some) for name, some in ranks.items()},
         [("hybrid and sequence", "hybrid, learned weights")],
         seed=SEED,
     )

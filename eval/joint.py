@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from kept import read_kept
 from numpy.typing import NDArray
 
 from llmrec import Catalog, TextEncoder
@@ -26,6 +26,7 @@ from llmrec.embedding import ModalityVectors
 from llmrec.embedding.fusion import FusionConfig
 from llmrec.embedding.items import modalities_of
 from llmrec.embedding.joint import concatenate
+from llmrec.embedding.unit import unit
 from llmrec.evaluation import (
     HeldOut,
     end_to_end_users,
@@ -35,7 +36,7 @@ from llmrec.evaluation import (
     training_catalog,
 )
 from llmrec.retrieval.standardise import standardise
-from llmrec.retrieval.taste import history_weights, unit
+from llmrec.retrieval.taste import history_weights
 from llmrec.training import train_fusion
 
 SEED = 0
@@ -200,16 +201,8 @@ class KeptRanks:
     """Ranks by what they depend on, one JSON line a row and seed."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.known: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            # The last line of a killed run may be cut: it is dropped.
-            whole = path.read_bytes().rpartition(b"\n")[0]
-            path.write_bytes(whole + b"\n" if whole else b"")
-            for line in whole.splitlines():
-                entry = json.loads(line)
-                self.known[entry["key"]] = entry
+        self.known = read_kept(path)
 
     def get(
         self, about: Mapping[str, object], make: Callable[[], Mapping[str, Ranks]]

@@ -12,7 +12,6 @@ all). A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -83,13 +82,8 @@ def main() -> None:
         for name, found in reversed(fused.items()):
             rows[name] = [ranks[f"test {among}"] for ranks in found]
             about[name] = {"seeds": len(found)}
-        write(case, rows, about, out, among, int(new["test"].sum()))
-
-
-def flags_given() -> list[str]:
-    """How many seeds were asked for; where ranks are kept does not change them."""
-    given = sys.argv[2:]
-    return [word for at, word in enumerate(given) if "--kept" not in given[max(0, at - 1) : at + 1]]
+        command = f"python eval/joint_cold_start.py DATA --seeds {options.seeds}"
+        write(case, rows, about, out, among, int(new["test"].sum()), command)
 
 
 def new_items(case: Case) -> dict[str, np.ndarray]:
@@ -111,6 +105,7 @@ def write(
     out: str,
     among: str,
     new: int,
+    command: str,
 ) -> None:
     """Compare each modality with text alone, and fusions with concatenations."""
     text, fused, together = "untrained, text", "fusion, all", "concatenation, all"
@@ -124,7 +119,7 @@ def write(
             "items ranked": new if among == "new" else len(case.item_ids),
             "items without a training row": len(case.split.held_out_items),
             "training rows": len(case.training.interactions),
-            "command": " ".join(["python eval/joint_cold_start.py DATA", *flags_given()]),
+            "command": command,
             "fingerprint": case.catalog.fingerprint,
             "seed": SEED,
         },

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from kept import read_kept
 from numpy.typing import NDArray
 
 from llmrec import Catalog, Index, Reranker, Retriever, TextEncoder, User
@@ -70,16 +70,8 @@ class KeptScores:
     """A language model's scores, one JSON line a list, so that a killed run goes on."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.known: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            # The last line of a killed run may be cut: it is dropped, so that none is glued to it.
-            whole = path.read_bytes().rpartition(b"\n")[0]
-            path.write_bytes(whole + b"\n" if whole else b"")
-            for line in whole.splitlines():
-                entry = json.loads(line)
-                self.known[entry["key"]] = entry
+        self.known = read_kept(path)
 
     def judge(
         self, reranker: Reranker, retriever: Retriever, asked: Asked

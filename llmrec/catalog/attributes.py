@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from llmrec.records import AttributeValue
+from llmrec.records import AttributeValue, Item
 
 # Columns for machines, and counts: how popular an item is does not belong into its description,
 # least of all counted on data that an evaluation holds back.
@@ -14,6 +14,10 @@ _FOR_MACHINES = re.compile(
     re.IGNORECASE,
 )
 _CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")
+
+
+LONGEST_VALUE = 60
+"""Characters; longer values are sentences, not attributes."""
 
 
 def readable_attributes(
@@ -33,6 +37,27 @@ def readable_attributes(
         if not _FOR_MACHINES.search(name)
     }
     return {name: texts for name, texts in told.items() if texts}
+
+
+def named_values(item: Item, *, longest: int = LONGEST_VALUE) -> tuple[tuple[str, str], ...]:
+    """List the attribute values that items can share, each with its name: text, never numbers."""
+    return tuple(
+        (name, text)
+        for name, value in item.attributes.items()
+        if isinstance(value, (str, tuple))
+        for text in readable(name, value, longest=longest)
+    )
+
+
+def readable(name: str, value: AttributeValue, *, longest: int = LONGEST_VALUE) -> tuple[str, ...]:
+    """Write out an attribute's values, without those that serve machines or are too long.
+
+    >>> readable("genres", ("Comedy", "Drama")), readable("price", 18.0), readable("imdb_id", "tt1")
+    (('Comedy', 'Drama'), ('18',), ())
+    """
+    values = readable_attributes({name: value}).get(name, ())
+    texts = (" ".join(text.split()) for text in values)
+    return tuple(dict.fromkeys(text for text in texts if len(text) <= longest))
 
 
 def value_text(value: AttributeValue) -> str:

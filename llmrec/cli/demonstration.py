@@ -24,6 +24,7 @@ from llmrec.cli.ranking_view import (
 )
 from llmrec.embedding.items import modalities_of
 from llmrec.explaining import Explainer
+from llmrec.models import OFFLINE_IMAGE_MODEL
 from llmrec.records import Ranking, User
 from llmrec.reranking import make_strategy, retrieval_ranking
 from llmrec.retrieval import Index
@@ -65,12 +66,9 @@ def run_demonstration(user_id: str, model_ref: str | None) -> Demonstration:
     encoder = load_text_encoder()
     clock.took("loading the encoder")
     # What is packaged serves a sample: nobody waits for a hub.
-    classifier = "efficientnet-lite0"
-    modalities = modalities_of(catalog, encoder, image_encoder=classifier, progress=True)
+    modalities = modalities_of(catalog, encoder, image_encoder=OFFLINE_IMAGE_MODEL, progress=True)
     clock.took("embedding")
-    insights = understand_items(
-        catalog, encoder, captioner=classifier, sentiment="lexicon", progress=True
-    )
+    insights = understand_items(catalog, encoder, sentiment="lexicon", progress=True)
     clock.took("understanding")
     index = Index.build(catalog, encoder, modalities=modalities, insights=insights)
     served = retriever_for(index, user)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from llmrec.retrieval.score_fusion import FittedWeights
+
 _FEW = 100
 """Lists below which a weight is mostly chance."""
 
@@ -72,35 +74,12 @@ def fit(
     fitted = fit_weights(lists, optional=(asking.strategy.name,))
     with waiting("Keeping the weights"):
         _keep(index, opened.fingerprint, reranker.weights_key, fitted.weights)
-    note = _too_few(fitted.lists) if fitted.lists < _FEW else ""
-    if as_json:
-        print_json(
-            {
-                "key": reranker.weights_key,
-                "weights": fitted.weights,
-                "p_values": fitted.p_values,
-                "lists": fitted.lists,
-                "users_tried": held.tried,
-                "notes": [note] if note else [],
-            }
-        )
-        return
-    shown = table("Signal", ">weight", ">p-value")
-    for name, weight in fitted.weights.items():
-        shown.add_row(name, f"{weight:.3f}", f"{fitted.p_values[name]:.2g}")
-    console = screen()
-    console.print(shown, "")
-    console.print(
-        fields(
-            {
-                "Lists": f"{fitted.lists:,} where the held-out item was retrieved, of "
-                f"{held.tried:,} users tried",
-                "Model": model_line(language_model),
-                "Kept in": index,
-                "Note": note,
-            }
-        )
-    )
+    about = {
+        "Lists": f"{fitted.lists:,} where the held-out item was retrieved, of "
+        f"{held.tried:,} users tried",
+        "Model": model_line(language_model),
+    }
+    _print(fitted, reranker.weights_key, held.tried, {**about, "Kept in": index}, as_json=as_json)
 
 
 def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
@@ -112,15 +91,30 @@ def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
     fitted = learn_weights(opened, seed=seed, progress=True)
     with waiting("Keeping the weights"):
         _keep(folder, opened.fingerprint, WEIGHTS_KEY, fitted.weights)
+    about = {"Lists": f"{fitted.lists:,} users' last interactions", "Kept in": folder}
+    _print(fitted, WEIGHTS_KEY, fitted.lists, about, as_json=as_json)
+
+
+def _print(
+    fitted: FittedWeights,
+    key: str,
+    tried: int,
+    about: Mapping[str, object],
+    *,
+    as_json: bool,
+) -> None:
+    """Print fitted weights, and what stands under them."""
+    few = f"{fitted.lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
+    notes = [few] if fitted.lists < _FEW else []
     if as_json:
         print_json(
             {
-                "key": WEIGHTS_KEY,
+                "key": key,
                 "weights": fitted.weights,
                 "p_values": fitted.p_values,
                 "lists": fitted.lists,
-                "users_tried": fitted.lists,
-                "notes": [_too_few(fitted.lists)] if fitted.lists < _FEW else [],
+                "users_tried": tried,
+                "notes": notes,
             }
         )
         return
@@ -129,19 +123,7 @@ def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
         shown.add_row(name, f"{weight:.3f}", f"{fitted.p_values[name]:.2g}")
     console = screen()
     console.print(shown, "")
-    console.print(
-        fields(
-            {
-                "Lists": f"{fitted.lists:,} users' last interactions",
-                "Kept in": folder,
-                "Note": _too_few(fitted.lists) if fitted.lists < _FEW else "",
-            }
-        )
-    )
-
-
-def _too_few(lists: int) -> str:
-    return f"{lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
+    console.print(fields({**about, "Note": "".join(notes)}))
 
 
 def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]) -> None:

@@ -46,8 +46,13 @@ def index(
         ),
     ] = None,
     captioner: Annotated[
-        str, typer.Option(metavar="REF", help="What says what pictures and clips show.")
-    ] = "efficientnet-lite0",
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="What says what pictures and clips show.",
+            show_default="efficientnet-lite0",
+        ),
+    ] = None,
     sentiment: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +70,7 @@ def index(
     from llmrec.cli.loading import load_text_encoder
     from llmrec.embedding.fusion import Fusion
     from llmrec.embedding.items import modalities_of
-    from llmrec.models import DEFAULT_IMAGE_ENCODER
+    from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
     from llmrec.retrieval import Index
     from llmrec.understanding.items import check_parts, understand_items
 
@@ -88,7 +93,12 @@ def index(
     )
     clock.took("embedding")
     insights = understand_items(
-        catalog, texts, without=left_out, captioner=captioner, sentiment=sentiment, progress=True
+        catalog,
+        texts,
+        without=left_out,
+        captioner=captioner or OFFLINE_IMAGE_MODEL,
+        sentiment=sentiment,
+        progress=True,
     )
     clock.took("understanding")
     made = Index.build(catalog, texts, modalities=modalities, insights=insights, fusion=trained)

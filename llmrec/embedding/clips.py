@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.embedding.files import embed_files, unit_rows
+from llmrec.embedding.files import embed_files
 from llmrec.embedding.modality import ModalityVectors
 from llmrec.embedding.pictures import PictureEncoder
+from llmrec.embedding.unit import unit
 from llmrec.understanding.clips import MOST_FRAMES, KeyFrame, key_frames
 from llmrec.understanding.files import Reading
 
@@ -39,7 +40,7 @@ def embed_clips(
 
     def compute(clips: Sequence[tuple[KeyFrame, ...]]) -> list[np.ndarray]:
         each = [encoder.encode([frame.picture for frame in clip]).mean(axis=0) for clip in clips]
-        return list(unit_rows(np.stack(each)))
+        return list(unit(np.stack(each)))
 
     by = Reading(
         unit="clip",

@@ -45,10 +45,3 @@ def embed_files(
         if not vector.any():
             gaps[row] = f"{encoder} finds nothing in {str(paths[row])!r}."
     return ModalityVectors(by.unit, encoder, vectors, np.any(vectors != 0, axis=1), gaps)
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Bring the rows of float32 [n, d] to length 1; a zero row stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return units

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from llmrec.embedding.cache import VectorCache
-from llmrec.embedding.files import embed_files, unit_rows
+from llmrec.embedding.files import embed_files
 from llmrec.embedding.modality import ModalityVectors
+from llmrec.embedding.unit import unit_rows
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.models import DEFAULT_IMAGE_ENCODER, ModelFolder, cache_folder, resolve_model
+from llmrec.models import (
+    DEFAULT_IMAGE_ENCODER,
+    OFFLINE_IMAGE_MODEL,
+    ModelFolder,
+    cache_folder,
+    resolve_model,
+)
 from llmrec.models.memory import halve_until_it_fits
 from llmrec.understanding.files import Reading
 from llmrec.understanding.pictures import open_picture
@@ -24,9 +31,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 logger = logging.getLogger(__name__)
-
-OFFLINE_IMAGE_ENCODER = "efficientnet-lite0"
-"""The packaged model that is taken where no hub can be reached."""
 
 
 class ImageModel(Protocol):
@@ -111,13 +115,7 @@ class PictureEncoder:
             )
 
         vectors = halve_until_it_fits(compute, self.batch_size, unit="picture", name=self.name)
-        if vectors.ndim != 2 or len(vectors) != len(pictures) or not np.isfinite(vectors).all():
-            raise ModelError(
-                f"The picture encoder {self.name} returned an array of shape {vectors.shape} for "
-                f"{len(pictures)} pictures, or values that are not finite.",
-                hint="Use another picture encoder.",
-            )
-        return unit_rows(vectors)
+        return unit_rows(vectors, len(pictures), kind="picture", name=self.name)
 
 
 def embed_pictures(
@@ -159,9 +157,9 @@ def _resolve(ref: str, *, progress: bool) -> ModelFolder:
         if ref != DEFAULT_IMAGE_ENCODER:
             raise
         logger.warning(
-            "Pictures are embedded by %s instead: %s", OFFLINE_IMAGE_ENCODER, error.message
+            "Pictures are embedded by %s instead: %s", OFFLINE_IMAGE_MODEL, error.message
         )
-        return resolve_model(OFFLINE_IMAGE_ENCODER, progress=progress)
+        return resolve_model(OFFLINE_IMAGE_MODEL, progress=progress)
 
 
 def _load(folder: ModelFolder, ref: str, device: str, *, progress: bool) -> ImageModel:

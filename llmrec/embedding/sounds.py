@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from llmrec.embedding.cache import VectorCache
-from llmrec.embedding.files import embed_files, unit_rows
+from llmrec.embedding.files import embed_files
 from llmrec.embedding.modality import ModalityVectors
+from llmrec.embedding.unit import unit
 from llmrec.errors import ModelError
 from llmrec.models import DEFAULT_SOUND_ENCODER, cache_folder, resolve_model
 from llmrec.models.memory import halve_until_it_fits
@@ -120,7 +121,7 @@ class SoundEncoder:
                 f"The sound encoder {self.name} returned values that are not finite.",
                 hint="Use another sound encoder.",
             )
-        return unit_rows(vectors)
+        return unit(vectors)
 
     def _vector(self, sound: np.ndarray) -> np.ndarray:
         # CLAP would cut a piece out at random of what is longer than it reads at once.
@@ -128,7 +129,7 @@ class SoundEncoder:
         pieces = [sound[start : start + most] for start in range(0, len(sound), most)]
         if len(pieces) > 1 and len(pieces[-1]) < most / 2:
             pieces.pop()
-        mean: np.ndarray = unit_rows(np.stack([self._piece(one) for one in pieces])).mean(axis=0)
+        mean: np.ndarray = unit(np.stack([self._piece(one) for one in pieces])).mean(axis=0)
         return mean
 
     def _piece(self, sound: np.ndarray) -> np.ndarray:

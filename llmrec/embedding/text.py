@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from llmrec.catalog.attributes import readable_attributes
 from llmrec.embedding.cache import VectorCache
+from llmrec.embedding.unit import unit_rows
 from llmrec.errors import ModelError
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
 from llmrec.models.memory import halve_until_it_fits
@@ -169,19 +170,8 @@ class TextEncoder:
     def _vectors(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         # Tokenizers refuse a lone surrogate, half a character that a cut text may end in.
         whole = [text.encode(errors="replace").decode() for text in texts]
-        vectors = np.asarray(
-            self.model.encode(whole, batch_size=batch_size, show_progress_bar=False),
-            dtype=np.float32,
-        )
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            raise ModelError(
-                f"The text encoder {self.name} returned an array of shape {vectors.shape} for "
-                f"{len(texts)} texts, or values that are not finite.",
-                hint="Use another text encoder.",
-            )
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-        return units
+        made = self.model.encode(whole, batch_size=batch_size, show_progress_bar=False)
+        return unit_rows(made, len(texts), kind="text", name=self.name)
 
 
 def item_text(item: Item) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmrec.catalog import liked
-from llmrec.explaining.attributes import Rarity, named_values, readable
+from llmrec.catalog.attributes import named_values, readable
+from llmrec.explaining.attributes import Rarity
 from llmrec.explaining.sentences import split_sentences
 from llmrec.explaining.titles import content_keys
 from llmrec.records import CaptionSource, Evidence, Interaction, Item, Review, User

@@ -13,6 +13,7 @@ from llmrec.models.sources import (
     DEFAULT_LANGUAGE_MODEL,
     DEFAULT_SOUND_ENCODER,
     DEFAULT_TEXT_ENCODER,
+    OFFLINE_IMAGE_MODEL,
     ModelFolder,
     resolve_model,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "DEFAULT_LANGUAGE_MODEL",
     "DEFAULT_SOUND_ENCODER",
     "DEFAULT_TEXT_ENCODER",
+    "OFFLINE_IMAGE_MODEL",
     "PACKAGED",
     "ModelFolder",
     "PackagedModel",

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DEFAULT_TEXT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_IMAGE_ENCODER = "sentence-transformers/clip-ViT-B-32"
+OFFLINE_IMAGE_MODEL = "efficientnet-lite0"
+"""The packaged model that embeds pictures and names classes where no hub can be reached."""
 DEFAULT_CAPTIONER = "HuggingFaceTB/SmolVLM-256M-Instruct"
 DEFAULT_SOUND_ENCODER = "laion/clap-htsat-unfused"
 

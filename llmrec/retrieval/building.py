@@ -38,15 +38,10 @@ def build_index(
             hint="Give modalities=modalities_of(catalog, encoder).",
         )
     if modalities:
-        named = {given.name: weights.get(given.name, 1.0) for given in modalities}
-        vectors = concatenate(modalities, named).vectors
+        vectors = _joint(modalities, weights)
     else:
         texts = [item_text(item) for item in catalog.items.values()]
         vectors = np.array(encoder.encode(texts, progress=progress), dtype=np.float32)
-    known = [given for given in modalities if fusion and given.name in fusion.modalities]
-    if fusion and len(known) < len(modalities):
-        ignored = ", ".join(given.name for given in modalities if given not in known)
-        logger.warning("%s was not trained with %s: not fused.", fusion.name, ignored)
     large = len(vectors) > EXACT_BELOW  # sorted into lists now, not at the first search
     store = VectorStore.of(catalog.items, vectors).prepare(progress=progress) if large else None
     return Index(
@@ -60,7 +55,7 @@ def build_index(
         encoder=encoder.name,
         modalities={given.name: given.encoder for given in modalities} or {"text": encoder.name},
         fusion=fusion,
-        fused=fusion.item_vectors(known, list(catalog.items)) if fusion else None,
+        fused=_fused(fusion, modalities, tuple(catalog.items)) if fusion else None,
         fingerprint=catalog.fingerprint,
         folder=catalog.folder.absolute() if catalog.folder else None,
     )
@@ -87,8 +82,7 @@ def updated_index(
         raise OptionError("The index holds a fusion.", hint="Give the modalities that it fuses.")
     ids = tuple(catalog.items)
     if modalities:
-        shares = {given.name: weights.get(given.name, 1.0) for given in modalities}
-        rows = concatenate(modalities, shares).vectors
+        rows = _joint(modalities, weights)
         changed = _changed_rows(index, ids, rows)
         vectors = rows[changed]
     else:
@@ -109,10 +103,6 @@ def updated_index(
     if insights is None:
         same = [name for name, item in catalog.items.items() if index.items.get(name) == item]
         insights = {name: index.insights[name] for name in same if name in index.insights}
-    fused = None
-    if index.fusion:
-        known = [given for given in modalities if given.name in index.fusion.modalities]
-        fused = index.fusion.item_vectors(known, ids)
     return replace(
         index,
         items=catalog.items,
@@ -122,10 +112,27 @@ def updated_index(
         profiles=catalog.profiles,
         friends=catalog.friends,
         insights=_with_gaps(insights, modalities, ids),
-        fused=fused,
+        fused=_fused(index.fusion, modalities, ids) if index.fusion else None,
         fingerprint=catalog.fingerprint,
         folder=catalog.folder.absolute() if catalog.folder else None,
     )
+
+
+def _joint(modalities: Sequence[ModalityVectors], weights: Mapping[str, float]) -> np.ndarray:
+    """Put modalities side by side; one without a weight weighs 1."""
+    named = {given.name: weights.get(given.name, 1.0) for given in modalities}
+    return concatenate(modalities, named).vectors
+
+
+def _fused(
+    fusion: Fusion, modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
+) -> np.ndarray:
+    """Fuse what the fusion was trained with, and say what it was not."""
+    known = [given for given in modalities if given.name in fusion.modalities]
+    if len(known) < len(modalities):
+        ignored = ", ".join(given.name for given in modalities if given not in known)
+        logger.warning("%s was not trained with %s: not fused.", fusion.name, ignored)
+    return fusion.item_vectors(known, item_ids)
 
 
 def _changed_rows(index: Index, ids: Sequence[str], rows: np.ndarray) -> list[int]:

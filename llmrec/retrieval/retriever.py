@@ -116,7 +116,7 @@ class Retriever:
             name: signals[name] if name in signals else makers[name]() for name in weights
         }
         self._rules = rules.bind(index.items) if rules else None
-        self._z_popularity = standardise(np.log1p(index.popularity))
+        self._popularity = known_signals.Popularity(index)
 
     def retrieve(
         self,
@@ -223,7 +223,7 @@ class Retriever:
                 total += self.weights[name] / (RANK_CONSTANT + rankdata(-values))
         if silent:
             logger.info("No signal knows user %s: popularity serves.", user.user_id)
-            total += self._z_popularity
+            total += standardise(self._popularity.scores(user))
         return total if self._rules is None else total + self._rules.boosts
 
 

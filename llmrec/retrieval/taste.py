@@ -31,13 +31,6 @@ def history_weights(user: User, half_life: float) -> np.ndarray:
     return weights
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors [..., d] to length 1; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return units
-
-
 def history_rows(index: Index, user: User) -> list[int]:
     """Return the rows of a history's items in an index, oldest first.
 

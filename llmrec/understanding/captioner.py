@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.models import DEFAULT_CAPTIONER, resolve_model
+from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
 from llmrec.models.memory import halve_until_it_fits
 from llmrec.records import Caption, CaptionSource
 from llmrec.understanding.captions import PictureReader, caption_from_classes, one_line
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from llmrec.understanding.efficientnet import EfficientNetLite0
 
 logger = logging.getLogger(__name__)
-
-OFFLINE_CLASSIFIER = "efficientnet-lite0"
-"""The packaged model whose classes are named where no captioner can be had."""
 
 INSTRUCTION = "Describe what this picture shows in one short sentence."
 MOST_TOKENS = 40
@@ -170,7 +167,7 @@ class ClassCaptioner:
 
     @classmethod
     def from_pretrained(
-        cls, ref: str = OFFLINE_CLASSIFIER, *, device: str | None = None, progress: bool = False
+        cls, ref: str = OFFLINE_IMAGE_MODEL, *, device: str | None = None, progress: bool = False
     ) -> ClassCaptioner:
         """Load EfficientNet-Lite0.
 
@@ -205,7 +202,7 @@ def load_captioner(
         ModelNotFoundError: ``ref``, named by the user, cannot be had.
         ModelError: It cannot be loaded.
     """
-    if ref == OFFLINE_CLASSIFIER:
+    if ref == OFFLINE_IMAGE_MODEL:
         return ClassCaptioner.from_pretrained(ref, device=device, progress=progress)
     try:
         return Captioner.from_pretrained(ref, device=device, progress=progress)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from llmrec.catalog import Catalog
 from llmrec.content_cache import ContentCache
 from llmrec.errors import OptionError, nearest
-from llmrec.models import cache_folder
+from llmrec.models import OFFLINE_IMAGE_MODEL, cache_folder
 from llmrec.records import Insight, Opinion
 from llmrec.understanding.captions import Captions, PictureReader, caption_pictures
 from llmrec.understanding.clips import caption_clips
@@ -28,7 +28,7 @@ def understand_items(
     encoder: Encoder,
     *,
     without: Collection[str] = (),
-    captioner: str = "efficientnet-lite0",
+    captioner: str = OFFLINE_IMAGE_MODEL,
     sentiment: str | None = None,
     cache: ContentCache | None = None,
     progress: bool = False,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from llmrec.catalog import Catalog, liked
-from llmrec.catalog.attributes import readable_attributes
+from llmrec.catalog.attributes import named_values
 from llmrec.records import Insight, Interaction, Item, User
 
 Value = tuple[str, str]
@@ -150,15 +150,5 @@ class Tastes:
 
 
 def _values(item: Item) -> tuple[Value, ...]:
-    """The text values of an item's attributes, each once; numbers are nobody's taste."""
-    texts = {
-        name: value for name, value in item.attributes.items() if isinstance(value, (str, tuple))
-    }
-    return tuple(
-        dict.fromkeys(
-            (name, value)
-            for name, values in readable_attributes(texts).items()
-            for value in values
-            if len(value) <= _LONGEST_VALUE
-        )
-    )
+    """The short text values of an item's attributes; numbers are nobody's taste."""
+    return named_values(item, longest=_LONGEST_VALUE)

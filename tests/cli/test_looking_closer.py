@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from llmrec.catalog import sample_folder
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
 from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
-from llmrec.understanding.captioner import OFFLINE_CLASSIFIER
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]
@@ -155,7 +154,7 @@ def test_models_fetch_puts_the_default_ones_on_the_disk(
 ) -> None:
     found = document(run("models", "fetch", "--json"))["models"]
     asked = [each["asked"] for each in found]
-    assert asked == [DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_CLASSIFIER]
+    assert asked == [DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL]
     assert [each["path"] for each in found[:2]] == [str(smollm2_folder), str(minilm_folder)]
     assert str(minilm_folder) in run("models", "fetch", minilm_folder).stdout.replace("\n", "")
 

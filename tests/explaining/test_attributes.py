@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.explaining.attributes import Rarity, named_values, readable
+from llmrec.catalog.attributes import named_values, readable
+from llmrec.explaining.attributes import Rarity
 from llmrec.records import AttributeValue, Item
 
 

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from llmrec.embedding.unit import unit
 from llmrec.records import Interaction, User
-from llmrec.retrieval.taste import DISLIKED_WEIGHT, history_weights, unit
+from llmrec.retrieval.taste import DISLIKED_WEIGHT, history_weights
 
 
 def rated(*ratings: float | None) -> User:

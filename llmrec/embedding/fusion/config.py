@@ -138,14 +138,13 @@ class FusionConfig:
 
 
 def _check_number(name: str, value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise _refused(name, value, "a number")
-    if name in _SHARES and not 0 <= value < 1:  # type: ignore[operator]
+    if name in _SHARES and not 0 <= value < 1:
         raise _refused(name, value, "0 or more and below 1")
-    if name in _POSITIVE and not value > 0:  # type: ignore[operator]
+    if name in _POSITIVE and not value > 0:
         raise _refused(name, value, "more than 0")
-    if name in _WEIGHTS and not value >= 0:  # type: ignore[operator]
+    if name in _WEIGHTS and not value >= 0:
         raise _refused(name, value, "0 or more")
 
 

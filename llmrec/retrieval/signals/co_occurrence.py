@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 from scipy import sparse
 
-from llmrec.catalog.catalog import by_time
-from llmrec.records import Interaction, User
+from llmrec.catalog.catalog import by_time, by_user
+from llmrec.records import User
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.taste import history_rows, history_weights
 
@@ -59,10 +57,10 @@ class CoOccurrence:
 def _likeness(index: Index) -> sparse.csr_array:
     """The likeness of each item (column) to each item (row), the best ``NEIGHBOURS`` a row."""
     n_items = len(index.items)
-    grouped: defaultdict[str, list[Interaction]] = defaultdict(list)
-    for interaction in index.interactions:
-        grouped[interaction.user_id].append(interaction)
-    histories = [[index.row(row.item_id) for row in by_time(rows)] for rows in grouped.values()]
+    histories = [
+        [index.row(row.item_id) for row in by_time(rows)]
+        for rows in by_user(index.interactions).values()
+    ]
     items = np.array([row for rows in histories for row in rows], dtype=np.int32)
     users = np.repeat(np.arange(len(histories)), [len(rows) for rows in histories])
     counts = np.bincount(items, minlength=n_items).astype(np.float64)

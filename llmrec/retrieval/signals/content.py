@@ -7,11 +7,12 @@ import logging
 import numpy as np
 
 from llmrec.embedding import item_text
+from llmrec.embedding.unit import unit
 from llmrec.errors import OptionError
 from llmrec.records import Item, User
 from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.index import Index
-from llmrec.retrieval.taste import history_rows, history_weights, unit
+from llmrec.retrieval.taste import history_rows, history_weights
 
 logger = logging.getLogger(__name__)
 
