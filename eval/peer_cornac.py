@@ -17,7 +17,6 @@ import inspect
 import json
 import sys
 import textwrap
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,7 @@ from typing import Any
 import cornac  # type: ignore[import-not-found]
 import numpy as np
 import torch
-from cornac.data import (  # type: ignore[import-not-found]
-    Dataset,
-    FeatureModality,
-    ImageModality,
-)
+from cornac.data import Dataset, ImageModality  # type: ignore[import-not-found]
 
 # Parameters that a model takes over from an earlier fit, by the name of its init_params.
 CARRIED = {
@@ -42,7 +37,6 @@ CARRIED = {
         "Bp": "beta_prime",
     },
     "AMR": {"Gu": "gamma_user", "Gi": "gamma_item", "E": "emb_matrix"},
-    "VMF": {"U": "U", "V": "V", "P": "P", "E": "E"},
     "BPR": {"U": "u_factors", "V": "i_factors", "Bi": "i_biases"},
 }
 
@@ -52,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("input", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--model", choices=[*CARRIED, "DMRL"], required=True)
+    parser.add_argument("--model", choices=[*CARRIED], required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, default={})
     options = parser.parse_args()
@@ -61,10 +55,9 @@ def main() -> None:
     with np.load(options.input) as file:
         given = {name: file[name] for name in file.files}
     data, features, columns = dataset(given, settings.pop("modalities"), options.seed)
-    fits = dmrl if options.model == "DMRL" else carried
     scores = np.full((len(stops), int(given["n_users"]), len(columns)), np.nan, dtype=np.float32)
     for place, model in enumerate(
-        fits(options.model, data, features, settings, stops, options.seed)
+        carried(options.model, data, features, settings, stops, options.seed)
     ):
         for user in range(scores.shape[1]):
             found = np.asarray(model.score(user))
@@ -131,35 +124,6 @@ def corrected(model_class: Any) -> Any:  # noqa: ANN401 - Cornac's
     space = dict(vars(sys.modules[model_class.__module__]))
     exec(source.replace(broken, whole), space)
     return type("CorrectedVBPR", (model_class,), {"_fit_torch": space["_fit_torch"]})
-
-
-def dmrl(
-    _name: str,
-    data: Any,  # noqa: ANN401 - Cornac's
-    features: dict[str, np.ndarray],
-    settings: dict[str, Any],
-    stops: list[int],
-    seed: int,
-) -> Iterator[Any]:
-    """Fit DMRL anew up to each stop: it takes no parameters over. Its text is text, reviews."""
-    # It imports these whatever it is given, and with them encoders that nothing here needs.
-    for module, encoder in (("text", "TransformersText"), ("vision", "TransformersVision")):
-        stub = types.ModuleType(module)
-        setattr(stub, f"{encoder}Modality", type(None))
-        sys.modules[f"cornac.models.dmrl.transformer_{module}"] = stub
-    image = features.pop("image")
-    words = np.concatenate(list(features.values()), axis=1)
-    text = FeatureModality(features=torch.from_numpy(words))
-    text.preencoded, text.output_dim = True, words.shape[1]
-    data.add_modalities(item_text=text, item_image=FeatureModality(features=image))
-    for stop in stops:
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # its sampler draws from the global generator
-        model = cornac.models.DMRL(
-            epochs=stop, bert_text_dim=words.shape[1], image_dim=image.shape[1], **settings
-        )
-        model.fit(data)
-        yield model
 
 
 if __name__ == "__main__":

@@ -55,13 +55,11 @@ PEERS = (
         (5, 10, 20),
     ),
     Peer(
-        "DMRL (Cornac), all",
-        "DMRL",
+        "AMR (Cornac), all",
+        "AMR",
         ALL,
-        # A minute and more an epoch on one core: one setting, one seed.
-        ({"learning_rate": 1e-3, "batch_size": 256},),
-        (5,),
-        seeds=(0,),
+        ({"k": 10, "k2": 10}, {"k": 32, "k2": 32}),
+        (5, 10, 20),
     ),
     Peer(
         "VBPR (Cornac), image",
@@ -93,7 +91,7 @@ def peer_ranks(
             tried[json.dumps([settings, stop])] = quality(found[str(place)])
     best = max(tried, key=lambda key: tried[key])
     settings, stop = json.loads(best)
-    stops = [s for s in peer.stops if s <= stop] if peer.model != "DMRL" else [stop]
+    stops = [s for s in peer.stops if s <= stop]
     ranks = [
         {
             "test": fit(case, peer, {**settings, "stops": stops}, seed, "test", kept, python)[
