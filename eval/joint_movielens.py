@@ -47,7 +47,8 @@ NOTE = (
     "VBPR of Cornac 3.0.1 adds a column to a row, which scores every pair of a batch with every "
     "other pair's visual bias; `corrected` says whether that is repaired, and is chosen like any "
     "setting. AMR is VBPR trained with adversarial perturbations of the features. `fusion, none` "
-    "knows items by who met them alone: what it lacks to `fusion, all` is what text, reviews and pictures add."
+    "knows items by who met them alone: what it lacks to `fusion, all` is what text, reviews and "
+    "pictures add."
 )
 
 
