@@ -16,12 +16,15 @@ from llmrec import Catalog, Index, Reranker, Retriever, TextEncoder, User
 from llmrec.catalog import ColumnMap, Split, TableMap, leave_one_out
 from llmrec.evaluation import ndcg_at, recall_at, reciprocal_rank, training_catalog
 from llmrec.records import Usage
-from llmrec.reranking import FittedWeights
+from llmrec.reranking import FittedWeights, Judgement
 
 TOP = 20
 """Candidates that the retriever proposes end to end."""
 # Counts of ratings hold the test rows, picture sources follow popularity, ids say nothing.
 LEAKS = ("n_ratings", "n_reviews", "image_source", "imdb_id", "tmdb_id")
+
+
+COLUMNS = ColumnMap(items=TableMap(ignore=LEAKS))
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,8 @@ class MovieLens:
     index: Index
 
 
-def load(folder: Path) -> MovieLens:
+def load(folder: Path, columns: ColumnMap = COLUMNS) -> MovieLens:
     """Read, split and embed; popularity, histories and reviews of the index are training rows."""
-    columns = ColumnMap(items=TableMap(ignore=LEAKS))
     catalog = Catalog.from_folder(folder, columns=columns)
     split = leave_one_out(catalog)
     encoder = TextEncoder.from_pretrained()
@@ -77,23 +79,35 @@ class KeptScores:
         self, reranker: Reranker, retriever: Retriever, asked: Asked
     ) -> tuple[list[float], Usage]:
         """Scores in the order of ``asked.item_ids``; asked of the model only where not kept."""
+        judged = self.judgement(reranker, retriever, asked)
+        return judged.scores.tolist(), judged.usage
+
+    def judgement(self, reranker: Reranker, retriever: Retriever, asked: Asked) -> Judgement:
+        """The same with what did not go as asked."""
         key = score_key(reranker, asked)
         if key not in self.known:
             candidates = {c.item_id: c for c in retriever.candidates(asked.user, asked.item_ids)}
-            judged = reranker.judge(asked.user, [candidates[i] for i in asked.item_ids])
+            (judged,) = reranker.judge(asked.user, [candidates[i] for i in asked.item_ids]).values()
             usage = judged.usage
             entry = {
                 "key": key,
                 "scores": judged.scores.tolist(),
                 "usage": [usage.tokens_given, usage.tokens_forwarded, usage.forwards],
+                "more": [usage.tokens_generated, usage.prompts],
                 "seconds": usage.seconds,
+                "fallbacks": dict(judged.fallbacks),
             }
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             self.known[key] = entry
         entry = self.known[key]
         given, forwarded, forwards = entry["usage"]
-        return entry["scores"], Usage(given, forwarded, 0, forwards, entry["seconds"])
+        generated, prompts = entry.get("more", (0, 0))
+        return Judgement(
+            np.array(entry["scores"], dtype=np.float64),
+            Usage(given, forwarded, generated, forwards, entry["seconds"], prompts),
+            entry.get("fallbacks", {}),
+        )
 
 
 def score_key(reranker: Reranker, asked: Asked) -> str:

@@ -189,7 +189,8 @@ class Usage:
 
     ``tokens_given`` is what whole prompts would have cost, ``tokens_forwarded`` what was forwarded
     once shared prefixes were; ``tokens_generated`` is decoded text; ``forwards`` counts calls of
-    the model; ``seconds`` is wall time in the model.
+    the model; ``seconds`` is wall time in the model; ``prompts`` counts what was asked: candidates,
+    comparisons, windows.
     """
 
     tokens_given: int = 0
@@ -197,6 +198,7 @@ class Usage:
     tokens_generated: int = 0
     forwards: int = 0
     seconds: float = 0.0
+    prompts: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -205,6 +207,7 @@ class Usage:
             self.tokens_generated + other.tokens_generated,
             self.forwards + other.forwards,
             self.seconds + other.seconds,
+            self.prompts + other.prompts,
         )
 
 

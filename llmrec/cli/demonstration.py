@@ -74,7 +74,7 @@ def run_demonstration(user_id: str, model_ref: str | None) -> Demonstration:
     served = retriever_for(index, user)
     found = served.retriever.retrieve(user, _CANDIDATES)
     clock.took("retrieving")
-    reranker, model = Asking(make_strategy("likelihood"), model_ref).load(index)
+    reranker, model = Asking((make_strategy("likelihood"),), model_ref).load(index)
     clock.took("loading the model")
     with waiting(f"Reranking {len(found)} candidates"):
         ranking = reranker.rerank(user, found)

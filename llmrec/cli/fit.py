@@ -9,12 +9,15 @@ import typer
 from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
+    Calibrate,
     Device,
     IndexFolder,
     ModelRef,
     Quantization,
-    Strategy,
-    TemplateRef,
+    Shuffles,
+    StopEarly,
+    StrategyNames,
+    Templates,
 )
 from llmrec.cli.output import fields, print_json, screen, table, waiting
 
@@ -43,8 +46,11 @@ def fit(
             "--retriever", help="The retriever's own weights, on all users; no model is asked."
         ),
     ] = False,
-    strategy: Strategy = "likelihood",
-    template: TemplateRef = None,
+    strategy: StrategyNames = None,
+    template: Templates = None,
+    calibrate: Calibrate = False,
+    shuffles: Shuffles = 0,
+    stop_early: StopEarly = False,
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
@@ -55,23 +61,26 @@ def fit(
     Each user's last interaction is held out, from popularity too, and is to be ranked high among
     the candidates that are retrieved without it.
     """
-    from llmrec.cli.loading import Asking
+    from llmrec.cli.loading import Asking, strategies_of
     from llmrec.cli.ranking_view import model_line
-    from llmrec.reranking import fit_weights, make_strategy
+    from llmrec.reranking import fit_weights
     from llmrec.reranking.fitting import hold_out_last, signal_lists
     from llmrec.retrieval import Index
 
     if retriever:
         _fit_retriever(index, seed=seed, as_json=as_json)
         return
-    asking = Asking(make_strategy(strategy, template), model, device, quantization)
+    strategies = strategies_of(
+        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
+    )
+    asking = Asking(strategies, model, device, quantization)
     with waiting("Opening the index"):
         opened = Index.open(index)
     with waiting("Retrieving without each user's last item"):
         held = hold_out_last(opened, candidates=candidates, users=users, seed=seed)
     reranker, language_model = asking.load(held.index)
-    lists = signal_lists(reranker, asking.strategy.name, held.lists, progress=True)
-    fitted = fit_weights(lists, optional=(asking.strategy.name,))
+    lists = signal_lists(reranker, held.lists, progress=True)
+    fitted = fit_weights(lists, optional=[strategy.name for strategy in asking.strategies])
     with waiting("Keeping the weights"):
         _keep(index, opened.fingerprint, reranker.weights_key, fitted.weights)
     about = {

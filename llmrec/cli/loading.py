@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from llmrec.cli.output import waiting
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, OptionError
+from llmrec.prompting import load_template
 from llmrec.records import User
-from llmrec.reranking import Reranker, Strategy
+from llmrec.reranking import Reranker, Strategy, make_strategy
+from llmrec.reranking.strategies import folder_of
 from llmrec.retrieval import Index, Retriever
 
 if TYPE_CHECKING:
@@ -68,13 +71,13 @@ class Asking:
     """What a language model is to be asked, and which: made, and so checked, before it is loaded.
 
     Args:
-        strategy: How it ranks.
+        strategies: How it ranks; the scores of several are fused.
         model: Which one; None takes the default one.
         device: Where it runs; None takes the fastest there is.
         quantization: How its weights are held.
     """
 
-    strategy: Strategy
+    strategies: tuple[Strategy, ...]
     model: str | None = None
     device: str | None = None
     quantization: str = "none"
@@ -87,7 +90,50 @@ class Asking:
             OptionError: The device or quantization is none.
         """
         model = load_language_model(self.model, device=self.device, quantization=self.quantization)
-        return Reranker(model, index, strategy=self.strategy), model
+        return Reranker(model, index, strategy=self.strategies), model
+
+
+def strategies_of(
+    names: Sequence[str] | None,
+    templates: Sequence[str] | None,
+    *,
+    calibrate: bool,
+    shuffles: int,
+    stop_early: bool,
+) -> tuple[Strategy, ...]:
+    """The strategies that options name, each with the template that is its own.
+
+    Raises:
+        OptionError: There is no such strategy, one stands twice, or a template is one too many.
+        PromptError: A template cannot be used, or is no given strategy's.
+    """
+    names = tuple(names or ("likelihood",))
+    if len(set(names)) < len(names):
+        raise OptionError(f"--strategy {', '.join(names)}: name each strategy once.")
+    chosen: dict[str, str] = {}
+    for template in templates or ():
+        folder = load_template(template).strategy
+        fits = [name for name in names if folder in {name, folder_of(name)} and name not in chosen]
+        if len(names) > 1 and not fits:
+            raise OptionError(
+                f"--template {template} is for the strategy {folder}; the strategies that lack one "
+                f"are {', '.join(name for name in names if name not in chosen) or 'none'}.",
+                hint="Give one template a strategy, from the folder of its name.",
+            )
+        name = fits[0] if fits else names[0]
+        if name in chosen:
+            raise OptionError(f"--template is given more than once for {name}.", hint="Give one.")
+        chosen[name] = template
+    return tuple(
+        make_strategy(
+            name,
+            chosen.get(name),
+            calibrate=calibrate,
+            shuffles=shuffles,
+            stop_early=stop_early,
+        )
+        for name in names
+    )
 
 
 @dataclass(frozen=True)

@@ -51,19 +51,48 @@ Quantization = Annotated[
     Literal["none", "nf4", "int8"],
     typer.Option(rich_help_panel=_MODEL, help="How the model's weights are held."),
 ]
-Strategy = Annotated[
-    str,
+StrategyNames = Annotated[
+    list[str] | None,
     typer.Option(
-        metavar="NAME", rich_help_panel=_MODEL, help="What it is asked: likelihood or pointwise."
+        "--strategy",
+        metavar="NAME",
+        rich_help_panel=_MODEL,
+        help="What it is asked: pointwise, graded, likelihood, listwise, listwise-generated, "
+        "setwise, pairwise or tournament. Given more than once, their scores are fused.",
+        show_default="likelihood",
     ),
 ]
-TemplateRef = Annotated[
-    str | None,
+Templates = Annotated[
+    list[str] | None,
     typer.Option(
         "--template",
         metavar="NAME",
         rich_help_panel=_MODEL,
-        help="A name of `llmrec prompts list`, or a .jinja file.",
+        help="A name of `llmrec prompts list`, or a .jinja file; one a strategy.",
         show_default="the strategy's own",
+    ),
+]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate",
+        rich_help_panel=_MODEL,
+        help="Take off what the model would answer anyway, whatever the candidates or the user.",
+    ),
+]
+Shuffles = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        rich_help_panel=_MODEL,
+        help="Ask about so many orders of the candidates and average; 0 asks the one given.",
+    ),
+]
+StopEarly = Annotated[
+    bool,
+    typer.Option(
+        "--stop-early",
+        rich_help_panel=_MODEL,
+        help="Ask for no more --shuffles once the ten best keep their order.",
     ),
 ]

@@ -10,12 +10,15 @@ import typer
 from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
+    Calibrate,
     Device,
     IndexFolder,
     ModelRef,
     Quantization,
-    Strategy,
-    TemplateRef,
+    Shuffles,
+    StopEarly,
+    StrategyNames,
+    Templates,
     UserId,
 )
 from llmrec.cli.output import waiting
@@ -55,18 +58,21 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Items of the user's history too.")
     ] = False,
-    strategy: Strategy = "likelihood",
-    template: TemplateRef = None,
+    strategy: StrategyNames = None,
+    template: Templates = None,
+    calibrate: Calibrate = False,
+    shuffles: Shuffles = 0,
+    stop_early: StopEarly = False,
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user: retrieved, reranked by a language model, explained."""
-    from llmrec.cli.loading import Asking, retriever_for
+    from llmrec.cli.loading import Asking, retriever_for, strategies_of
     from llmrec.cli.ranking_view import Answer, print_answer
     from llmrec.explaining import Explainer
-    from llmrec.reranking import make_strategy, retrieval_ranking
+    from llmrec.reranking import retrieval_ranking
     from llmrec.retrieval import Index, parse_filter
     from llmrec.retrieval.rules import Rules
 
@@ -76,7 +82,10 @@ def recommend(
         )
     conditions = [parse_filter(text) for text in filters or ()]
     house_rules = Rules.from_file(rules) if rules else None
-    asking = Asking(make_strategy(strategy, template), model, device, quantization)
+    strategies = strategies_of(
+        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
+    )
+    asking = Asking(strategies, model, device, quantization)
     with waiting("Opening the index"):
         opened = Index.open(index)
     person = opened.user(user)

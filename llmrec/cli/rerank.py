@@ -10,12 +10,15 @@ import typer
 from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
+    Calibrate,
     Device,
     IndexFolder,
     ModelRef,
     Quantization,
-    Strategy,
-    TemplateRef,
+    Shuffles,
+    StopEarly,
+    StrategyNames,
+    Templates,
 )
 from llmrec.cli.output import waiting
 from llmrec.errors import OptionError
@@ -47,8 +50,11 @@ def rerank(
             "same command goes on where it stopped.",
         ),
     ] = None,
-    strategy: Strategy = "likelihood",
-    template: TemplateRef = None,
+    strategy: StrategyNames = None,
+    template: Templates = None,
+    calibrate: Calibrate = False,
+    shuffles: Shuffles = 0,
+    stop_early: StopEarly = False,
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
@@ -56,11 +62,13 @@ def rerank(
 ) -> None:
     """Rerank given candidates: --user and --candidates, or --requests and --out."""
     from llmrec.cli.given_candidates import rerank_one, rerank_requests
-    from llmrec.cli.loading import Asking
-    from llmrec.reranking import make_strategy
+    from llmrec.cli.loading import Asking, strategies_of
     from llmrec.retrieval import Index
 
-    asking = Asking(make_strategy(strategy, template), model, device, quantization)
+    strategies = strategies_of(
+        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
+    )
+    asking = Asking(strategies, model, device, quantization)
     with waiting("Opening the index"):
         opened = Index.open(index)
     match user, candidates, requests, out:

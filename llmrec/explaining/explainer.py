@@ -17,7 +17,7 @@ from llmrec.explaining.sentences import sentence_ends
 from llmrec.explaining.titles import Titles, cover
 from llmrec.explaining.wording import MAX_SENTENCES
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import Budget, Prompt, background_of, load_template, render_prompts
+from llmrec.prompting import Budget, Prompt, PromptWriter, background_of, load_template
 from llmrec.records import Evidence, Explanation, TextSource, Usage, User
 from llmrec.reranking import STRATEGIES
 from llmrec.retrieval import Index
@@ -156,11 +156,10 @@ class Explainer:
         return [done.get(draft.item_id, draft) for draft in drafts]
 
     def _prompt(self, user: User, draft: _Draft) -> Prompt:
-        rendered = render_prompts(
-            self.template,
+        writer = PromptWriter(
+            template=self.template,
             user=user,
             items=self.index.items,
-            candidates=[self.index.items[draft.item_id]],
             tokenizer=self.model,
             budget=self.budget,
             evidence=[fact.text for fact in draft.evidence],
@@ -168,10 +167,10 @@ class Explainer:
             background=background_of(self.index),
             fits=self._fits,
         )
-        return rendered.prompts[0]
+        return writer.for_each([self.index.items[draft.item_id]]).prompts[0]
 
     def _fits(self, prompt: Prompt) -> bool:
-        return len(self.model.encode_prompt(prompt)) + MAX_NEW_TOKENS <= self.model.max_length
+        return self.model.count_tokens(prompt) + MAX_NEW_TOKENS <= self.model.max_length
 
     def _judged(self, draft: _Draft, answer: str, source: TextSource, prompt: Prompt) -> _Draft:
         text = tidied(answer, self._titles)

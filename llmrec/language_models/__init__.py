@@ -7,12 +7,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmrec.language_models.protocol import Generated, LanguageModel, LogProbs, ScoredSequence
+from llmrec.language_models.labels import MOST_LABELS, labels_for
+from llmrec.language_models.protocol import (
+    ContinuationRequest,
+    Generated,
+    GenerationRequest,
+    LabelRequest,
+    LanguageModel,
+    LogProbs,
+)
+from llmrec.language_models.scored_sequence import ScoredSequence
 
 if TYPE_CHECKING:
     from llmrec.language_models.transformers_model import TransformersModel
 
-__all__ = ["Generated", "LanguageModel", "LogProbs", "ScoredSequence", "TransformersModel"]
+__all__ = [
+    "MOST_LABELS",
+    "ContinuationRequest",
+    "Generated",
+    "GenerationRequest",
+    "LabelRequest",
+    "LanguageModel",
+    "LogProbs",
+    "ScoredSequence",
+    "TransformersModel",
+    "labels_for",
+]
 
 
 def __getattr__(name: str) -> type[TransformersModel]:

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from llmrec.errors import ModelError, OutOfMemoryError
-from llmrec.language_models.prefix_tree import Chunk, PrefixTree
-from llmrec.language_models.protocol import ScoredSequence
+from llmrec.language_models.prefix_tree import Chunk, PrefixTree, common_length
+from llmrec.language_models.scored_sequence import ScoredSequence
 from llmrec.language_models.tree_attention import TreeAttention
 
 logger = logging.getLogger(__name__)
@@ -50,10 +51,24 @@ class Passed:
     halvings: int
 
 
+@dataclass
+class KeptPrefix:
+    """What the sequences of the last call began with, for a next one that begins alike.
+
+    ``keys`` and ``values`` are those of ``tokens``, one tensor a layer. A call reads it and leaves
+    its own; so each call's scores depend, in their last digits, on the calls before it.
+    """
+
+    tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+
+
 class _PathLayer(DynamicLayer):
     """One layer's keys and values, of which only the path to the next chunk is kept."""
 
     path: _Path
+    common: tuple[Tensor, Tensor]
 
     @classmethod
     def along(cls, path: _Path) -> _PathLayer:
@@ -69,6 +84,9 @@ class _PathLayer(DynamicLayer):
         **kwargs: object,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states)
+        if self.path.common:
+            # The rows all sequences begin with stand first, carried or own.
+            self.common = (keys[:, :, : self.path.common], values[:, :, : self.path.common])
         keep = self.path.keep.to(keys.device)
         self.keys, self.values = keys.index_select(2, keep), values.index_select(2, keep)
         return keys, values
@@ -76,13 +94,21 @@ class _PathLayer(DynamicLayer):
 
 @dataclass
 class _Path:
-    """Which of (carried rows + the chunk's rows) the next chunk needs; shared by all layers."""
+    """Which of (carried rows + the chunk's rows) the next chunk needs; shared by all layers.
+
+    ``common`` first rows are those to be kept for the next call, 0 where they are had already.
+    """
 
     keep: Tensor
+    common: int = 0
 
 
 def score_sequences(
-    model: PreTrainedModel, sequences: Sequence[ScoredSequence], *, max_rows: int
+    model: PreTrainedModel,
+    sequences: Sequence[ScoredSequence],
+    *,
+    max_rows: int,
+    kept: KeptPrefix | None = None,
 ) -> Passed:
     """Log-probabilities of the asked positions, every shared prefix token forwarded once.
 
@@ -92,6 +118,7 @@ def score_sequences(
         model: A causal language model loaded with ``attn_implementation=tree_attention.NAME``.
         sequences: What to score; any mixture of lengths and shared beginnings, in any order.
         max_rows: Rows forwarded at once. Bounds memory, does not change the result.
+        kept: What an earlier call began with is not forwarded again, and this call's is kept.
 
     Raises:
         OutOfMemoryError: Not even ``SMALLEST`` rows fit.
@@ -103,7 +130,7 @@ def score_sequences(
     halvings = 0
     while True:
         try:
-            picked, forwards = _pass_over(model, tree, max_rows)
+            picked, forwards, rows = _pass_over(model, tree, max_rows, kept)
             break
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
@@ -114,7 +141,7 @@ def score_sequences(
             max_rows //= 2
             logger.warning("out of memory: trying again with %d tokens at once", max_rows)
     lengths = [len(reading.rows) for reading in tree.readings]
-    return Passed(torch.split(picked, lengths), len(tree), forwards, halvings)
+    return Passed(torch.split(picked, lengths), rows, forwards, halvings)
 
 
 def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
@@ -125,12 +152,20 @@ def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
     )
 
 
-def _pass_over(model: PreTrainedModel, tree: PrefixTree, max_rows: int) -> tuple[Tensor, int]:
-    """The scores of all readings, one reading after the other, and how many forwards they took."""
+def _pass_over(
+    model: PreTrainedModel, tree: PrefixTree, max_rows: int, kept: KeptPrefix | None
+) -> tuple[Tensor, int, int]:
+    """The scores of all readings, one after the other; forwards and rows that they took."""
     config = model.config.get_text_config()
-    chunks = list(tree.chunks(max_rows, max(1, LOGITS // config.vocab_size)))
-    path = _Path(torch.empty(0, dtype=torch.long))
-    cache = Cache(layers=[_PathLayer.along(path) for _ in range(config.num_hidden_layers)])
+    common = tree.common_prefix() if kept else np.empty(0, dtype=np.int64)
+    had = common_length(kept.tokens, common) if kept else 0
+    chunks = list(tree.chunks(max_rows, max(1, LOGITS // config.vocab_size), had))
+    path = _Path(torch.arange(had))
+    layers = [_PathLayer.along(path) for _ in range(config.num_hidden_layers)]
+    if kept and had:
+        for layer, keys, values in zip(layers, kept.keys, kept.values, strict=True):
+            layer.update(keys[:, :, :had], values[:, :, :had])
+    cache = Cache(layers=[*layers])
     rows = np.concatenate([reading.rows for reading in tree.readings])
     tokens = np.concatenate([reading.tokens for reading in tree.readings])
     by_row = np.argsort(rows, kind="stable")
@@ -138,13 +173,17 @@ def _pass_over(model: PreTrainedModel, tree: PrefixTree, max_rows: int) -> tuple
     parts = []
     for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
         path.keep = _places(chunk, following)
-        logits = _forward(model, tree, chunk, cache if len(chunks) > 1 else None)
+        path.common = len(common) if had <= chunk.start < len(common) else 0
+        logits = _forward(model, tree, chunk, cache if kept or len(chunks) > 1 else None)
         read = slice(*np.searchsorted(rows, [chunk.start, chunk.end]))
         which = torch.from_numpy(np.searchsorted(chunk.scored, rows[read])).to(logits.device)
         next_tokens = torch.from_numpy(tokens[read]).to(logits.device)
         parts.append(logits[which, next_tokens] - logits.logsumexp(-1)[which])
+    if kept and had < len(common):
+        kept.tokens = common
+        kept.keys, kept.values = ([layer.common[i] for layer in layers] for i in (0, 1))
     back = torch.from_numpy(np.argsort(by_row))
-    return torch.cat(parts)[back.to(parts[0].device)], len(chunks)
+    return torch.cat(parts)[back.to(parts[0].device)], len(chunks), len(tree) - had
 
 
 def _places(chunk: Chunk, following: Chunk | None) -> Tensor:

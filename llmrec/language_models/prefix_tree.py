@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.language_models.protocol import ScoredSequence
+from llmrec.language_models.scored_sequence import ScoredSequence
 
 Rows = NDArray[np.int64]
 
@@ -78,7 +78,7 @@ class PrefixTree:
         for i in order:
             asked = np.asarray(sequences[i].tokens + sequences[i].alternatives, dtype=np.int64)
             context = asked[: len(sequences[i].tokens) - 1]
-            shared = _common_length(above, context)
+            shared = common_length(above, context)
             for row in path[shared:]:
                 ends[row] = len(tokens)
             fresh = np.arange(len(tokens), len(tokens) + len(context) - shared)
@@ -118,23 +118,28 @@ class PrefixTree:
             return np.empty(0, dtype=np.int64)
         return np.unique(np.concatenate([reading.rows for reading in self.readings]))
 
-    def chunks(self, max_rows: int, max_scored: int) -> Iterator[Chunk]:
-        """Cut the tree into runs of at most ``max_rows`` rows and ``max_scored`` scored rows."""
+    def common_prefix(self) -> Rows:
+        """The tokens that all sequences begin with, up to the first at which a score is read."""
+        common = int(np.argmax(np.append(self.ends, -1) != len(self)))
+        return self.tokens[: min(common, int(self.scored_rows()[0]))]
+
+    def chunks(self, max_rows: int, max_scored: int, start: int = 0) -> Iterator[Chunk]:
+        """Cut the tree from ``start`` on into runs of at most so many rows and scored rows."""
         scored = self.scored_rows()
-        bounds = [0]
+        bounds = [start]
         while bounds[-1] < len(self):
-            start = bounds[-1]
-            first = int(np.searchsorted(scored, start))
-            end = min(start + max_rows, len(self))
+            begin = bounds[-1]
+            first = int(np.searchsorted(scored, begin))
+            end = min(begin + max_rows, len(self))
             if first + max_scored < len(scored):
                 end = min(end, int(scored[first + max_scored]))
             bounds.append(end)
-        for start, end, carried in zip(bounds, bounds[1:], self.paths(bounds[:-1]), strict=False):
-            inside = scored[np.searchsorted(scored, start) : np.searchsorted(scored, end)]
-            yield Chunk(start, end, carried, inside)
+        for begin, end, carried in zip(bounds, bounds[1:], self.paths(bounds[:-1]), strict=False):
+            inside = scored[np.searchsorted(scored, begin) : np.searchsorted(scored, end)]
+            yield Chunk(begin, end, carried, inside)
 
 
-def _common_length(a: Rows, b: Rows) -> int:
+def common_length(a: Rows, b: Rows) -> int:
     """How many leading tokens two sequences share."""
     n = min(len(a), len(b))
     different = np.flatnonzero(a[:n] != b[:n])

@@ -15,49 +15,84 @@ from llmrec.records import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredSequence:
-    """A token sequence and where in it scores are asked for.
-
-    The log-probability of each of ``tokens[start:]``, given all tokens before it, is asked for, and
-    that of each of ``alternatives`` in the place of the last token. So labels ("Yes", "No") and
-    whole titles are asked for in the same way: a prompt followed by them.
+class LabelRequest:
+    """With which of these labels does the answer to a prompt begin?
 
     Raises:
-        OptionError: ``start`` leaves nothing to condition on, or nothing to score.
+        OptionError: There are fewer than two labels, or one stands twice.
     """
 
-    tokens: tuple[int, ...]
-    start: int
-    alternatives: tuple[int, ...] = ()
+    prompt: Prompt
+    labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.start < len(self.tokens):
+        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
             raise OptionError(
-                f"start={self.start} for a sequence of {len(self.tokens)} tokens: "
-                f"allowed is 1 to {len(self.tokens) - 1}.",
-                hint="Put at least one token before, and one token at, the scored position.",
+                f"The labels {', '.join(self.labels)} are not two or more, each once."
             )
 
 
 @dataclass(frozen=True, slots=True)
-class LogProbs:
-    """What was asked, natural logarithms, one float64 array a sequence.
+class ContinuationRequest:
+    """How probable is this text as what comes right after a prompt?
 
-    ``values[i]`` is ``[len(tokens) - start + len(alternatives)]``, in that order.
+    A plain prompt's last space is read as the text's first: tokenizers put it there.
+
+    Raises:
+        OptionError: The text is empty.
+    """
+
+    prompt: Prompt
+    continuation: str
+
+    def __post_init__(self) -> None:
+        if not self.continuation:
+            raise OptionError("There is no text whose probability could be asked.")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What does the model write after a prompt, greedily?
+
+    ``order_of`` names labels: then the answer has to be an order of all of them, written
+    ``[B] > [A] > [C]``. A model that can be held to it is; one that cannot writes freely.
+    """
+
+    prompt: Prompt
+    max_new_tokens: int
+    order_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbs:
+    """Natural logarithms, one float64 array a request, in the order given.
+
+    ``values[i]`` is ``[labels]``, or ``[tokens of the continuation]``. All NaN: no answer could be
+    had, which ``fallbacks`` counts. ``tokens[i]`` counts those of the whole prompt and what was
+    scored after it. ``floored[i]`` counts labels of which is known only that they are no more
+    probable than what stands there; it is empty where every value is exact.
     """
 
     values: tuple[NDArray[np.float64], ...]
     usage: Usage
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    tokens: tuple[int, ...] = ()
+    floored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Decoded continuations, one a prompt, special tokens left out."""
+    """Decoded continuations, one a prompt, special tokens left out.
+
+    ``finished[i]`` says that the model ended its answer itself; False: it was cut off.
+    ``tokens[i]`` counts those of the prompt and of the answer.
+    """
 
     texts: tuple[str, ...]
     usage: Usage
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    finished: tuple[bool, ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 class LanguageModel(TextTokenizer, Protocol):
@@ -75,11 +110,17 @@ class LanguageModel(TextTokenizer, Protocol):
     def max_length(self) -> int:
         """The longest sequence it can read, in tokens."""
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of a whole prompt: through the chat template, up to where the answer begins."""
+    def session(self) -> LanguageModel:
+        """The model for one conversation: it may keep what prompts begin with between calls."""
 
-    def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
-        """Log-probabilities of the asked positions of every sequence, in the order given."""
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a whole prompt, through the chat template, up to where the answer begins."""
+
+    def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
+        """Log-probability of each label as the beginning of the answer."""
+
+    def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
+        """Log-probability of each token of the continuation."""
 
     def generate(
         self,
@@ -88,5 +129,10 @@ class LanguageModel(TextTokenizer, Protocol):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
-        """Continue every prompt by at most ``max_new_tokens`` tokens."""
+        """Continue every prompt by at most ``max_new_tokens`` tokens.
+
+        ``orders_of[i]`` names the labels of which the i-th answer has to be an order (see
+        `GenerationRequest`); empty: any text.
+        """

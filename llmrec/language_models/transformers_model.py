@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
-from typing import cast
 
 import jinja2
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
-from transformers import (
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmrec.errors import ModelError, OptionError
 from llmrec.language_models import tree_attention
+from llmrec.language_models.generation import Order, decode
 from llmrec.language_models.loading import load_causal_lm
-from llmrec.language_models.prefix_scoring import (
-    check_prefix_sharing,
-    out_of_memory,
-    score_sequences,
+from llmrec.language_models.prefix_scoring import KeptPrefix, check_prefix_sharing, score_sequences
+from llmrec.language_models.protocol import (
+    ContinuationRequest,
+    Generated,
+    LabelRequest,
+    LogProbs,
 )
-from llmrec.language_models.protocol import Generated, LogProbs, ScoredSequence
+from llmrec.language_models.scored_sequence import (
+    ScoredSequence,
+    score_continuations,
+    score_labels,
+)
 from llmrec.models.hardware import Placement
 from llmrec.prompting import Prompt
 from llmrec.records import Usage
@@ -57,6 +57,7 @@ class TransformersModel:
     revision: str
     placement: Placement
     max_rows: int
+    kept: KeptPrefix | None = None
 
     @classmethod
     def from_pretrained(
@@ -162,6 +163,10 @@ class TransformersModel:
         # Even an empty prompt needs one token from which to score what follows.
         return tokens or [bos if bos is not None else self.tokenizer.eos_token_id or 0]
 
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt up to where the answer begins."""
+        return len(self.encode_prompt(prompt))
+
     def _chat(self, prompt: Prompt) -> str:
         user = {"role": "user", "content": prompt.user}
         turns = [{"role": "system", "content": prompt.system}, user] if prompt.system else [user]
@@ -197,7 +202,7 @@ class TransformersModel:
         """
         started = time.perf_counter()
         with torch.inference_mode():
-            passed = score_sequences(self.model, sequences, max_rows=self.max_rows)
+            passed = score_sequences(self.model, sequences, max_rows=self.max_rows, kept=self.kept)
         values = tuple(scores.cpu().double().numpy() for scores in passed.log_probs)
         if not all(np.isfinite(scores).all() for scores in values):
             raise ModelError(
@@ -215,6 +220,28 @@ class TransformersModel:
         fallbacks = {"batch_halved": passed.halvings} if passed.halvings else {}
         return LogProbs(values, usage, fallbacks)
 
+    def session(self) -> TransformersModel:
+        """The same model, which keeps what prompts begin with from one call to the next."""
+        return replace(self, kept=KeptPrefix())
+
+    def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
+        """Log-probability of each label, all its spellings that are one token summed.
+
+        Raises:
+            ModelError: A label has no single token of its own, or a score is not a finite number.
+            OutOfMemoryError: Not even a small batch fits.
+        """
+        return score_labels(self, requests)
+
+    def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
+        """Log-probability of each token of the continuations.
+
+        Raises:
+            ModelError: A score is not a finite number.
+            OutOfMemoryError: Not even a small batch fits.
+        """
+        return score_continuations(self, requests)
+
     def generate(
         self,
         prompts: Sequence[Prompt],
@@ -222,67 +249,42 @@ class TransformersModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
         """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
+
+        An answer that has to be an order of labels is held to it token by token.
 
         Raises:
             OutOfMemoryError: Not even one prompt fits.
         """
         started = time.perf_counter()
         encoded = [self.encode_prompt(prompt) for prompt in prompts]
-        texts, forwards, halvings = [], 0, 0
-        size, done = len(encoded), 0
-        while done < len(encoded):
-            try:
-                answers = self._generate(
-                    encoded[done : done + size], max_new_tokens, temperature, seed
-                )
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                if size == 1:
-                    raise out_of_memory("one prompt", error) from error
-                size, halvings = (size + 1) // 2, halvings + 1
-                continue
-            texts.extend(answers)
-            done, forwards = done + size, forwards + max(map(len, answers), default=0)
-        generated = sum(map(len, texts))
-        given = sum(map(len, encoded))
-        usage = Usage(given, given, generated, forwards, time.perf_counter() - started)
-        return Generated(
-            tuple(str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in texts),
-            usage,
-            {"batch_halved": halvings} if halvings else {},
-        )
-
-    def _generate(
-        self, prompts: list[list[int]], max_new_tokens: int, temperature: float, seed: int
-    ) -> list[list[int]]:
-        """One padded batch, padding on the left; answers end before their end-of-text token."""
-        longest = max(map(len, prompts))
-        ends = self.model.generation_config.eos_token_id
-        ends = [ends] if isinstance(ends, int) else list(ends or [])
-        fill = self.tokenizer.pad_token_id
-        fill = fill if fill is not None else (ends[0] if ends else 0)
-        device = self.model.device
-        ids = torch.tensor([[fill] * (longest - len(p)) + p for p in prompts], device=device)
-        mask = torch.tensor(
-            [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device
-        )
-        config = GenerationConfig(
+        labels = orders_of or [()] * len(prompts)
+        decoded = decode(
+            self.model,
+            encoded,
+            [Order.of(some, self) if some else None for some in labels],
+            fill=self.tokenizer.pad_token_id,
             max_new_tokens=max_new_tokens,
-            pad_token_id=fill,
-            eos_token_id=ends or None,
-            do_sample=temperature > 0,
-            temperature=temperature or 1.0,
+            temperature=temperature,
+            seed=seed,
         )
-        # transformers declares what generate() needs of a model as more than its models declare.
-        generate = cast("Callable[..., torch.Tensor]", self.model.generate)
-        with torch.inference_mode(), torch.random.fork_rng():  # the caller's draws stay theirs
-            torch.manual_seed(seed)
-            output = generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        stops = {*ends, fill}
-        return [
-            list(takewhile(lambda token: token not in stops, answer[longest:].tolist()))
-            for answer in output
-        ]
+        given = sum(map(len, encoded))
+        usage = Usage(
+            tokens_given=given,
+            tokens_forwarded=given,
+            tokens_generated=sum(map(len, decoded.answers)),
+            forwards=decoded.forwards,
+            seconds=time.perf_counter() - started,
+        )
+        return Generated(
+            tuple(
+                str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+                for tokens in decoded.answers
+            ),
+            usage,
+            {"batch_halved": decoded.halvings} if decoded.halvings else {},
+            decoded.finished,
+            tuple(len(p) + len(a) for p, a in zip(encoded, decoded.answers, strict=True)),
+        )

@@ -8,7 +8,7 @@ from llmrec.prompting.checking import Finding, check_template
 from llmrec.prompting.examples import example
 from llmrec.prompting.neutralise import neutralise
 from llmrec.prompting.prompt import Prompt, Rendered
-from llmrec.prompting.rendering import render_prompts
+from llmrec.prompting.rendering import PromptWriter
 from llmrec.prompting.templates import (
     DEFAULT_TEMPLATES,
     Template,
@@ -23,6 +23,7 @@ __all__ = [
     "Budget",
     "Finding",
     "Prompt",
+    "PromptWriter",
     "Rendered",
     "Template",
     "TextTokenizer",
@@ -34,5 +35,4 @@ __all__ = [
     "load_template",
     "neutralise",
     "prompts_folder",
-    "render_prompts",
 ]

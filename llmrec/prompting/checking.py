@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from llmrec.errors import PromptError
 from llmrec.prompting import sandbox, structure
 from llmrec.prompting.budget import TextTokenizer
 from llmrec.prompting.examples import (
+    CANDIDATES,
     FAULT,
     LONG_ITEM,
     LONG_USER,
@@ -47,9 +49,17 @@ class _Rules(NamedTuple):
 
 
 _EACH = "it is rendered once for each candidate, which it sees as 'item'"
+_ALL = "it is rendered once for several candidates, which it sees as 'items'"
 _GIVES_AWAY = "target leakage, since the candidate's title is what is to be predicted"
+_ONE = _Rules(frozenset({"item"}), frozenset({"history"}), frozenset({"items"}), _EACH)
+_SEVERAL = _Rules(frozenset({"items"}), frozenset({"history"}), frozenset({"item"}), _ALL)
 _RULES = {
-    "pointwise": _Rules(frozenset({"item"}), frozenset({"history"}), frozenset({"items"}), _EACH),
+    "pointwise": _ONE,
+    "graded": _ONE,
+    "listwise": _SEVERAL,
+    "listwise-generated": _SEVERAL,
+    "setwise": _SEVERAL,
+    "pairwise": _SEVERAL,
     "likelihood": _Rules(
         frozenset(), frozenset({"history"}), frozenset({"item", "items"}), _GIVES_AWAY
     ),
@@ -57,6 +67,11 @@ _RULES = {
         frozenset({"item", "evidence"}), frozenset({"fault"}), frozenset({"items"}), _EACH
     ),
 }
+_ANSWERS = {
+    "pointwise": (("Yes", "No"), "does not say that the answer is Yes or No"),
+    "graded": (("0", "4"), "does not say what 0 and 4 mean"),
+}
+"""What a template has to name as its answers, and what is wrong where it does not."""
 
 
 def check_template(
@@ -127,19 +142,27 @@ def _rendered(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]
         return
     if not _text(newcomer).strip():
         yield Finding("error", 1, "renders nothing for a user without history")
+    if "items" in template.variables:
+        yield from _labels(template, tokenizer)
+        prompts += examples(template, tokenizer, candidates=CANDIDATES[::-1])
+    if template.strategy in _ANSWERS:
+        answers, fault = _ANSWERS[template.strategy]
+        # Who and what is asked about is unknown here, so that no answer stands in their texts.
+        (bare,) = examples(template, tokenizer, user=NEWCOMER, candidates=CANDIDATES[-1:])
+        if not all(re.search(rf"\b{answer}\b", _text(bare)) for answer in answers):
+            yield Finding("warning", 1, fault)
     text = _text(prompts[0])
-    if template.strategy == "pointwise":
-        if not ("Yes" in text and "No" in text):
-            yield Finding("warning", 1, "does not say that the answer is Yes or No")
-        # It compares characters, which is what is wanted here.
-        shared = os.path.commonprefix([_text(prompt) for prompt in prompts])  # noqa: RUF071
-        if any(title in text and title not in shared for title in TITLES):
-            yield Finding(
-                "warning",
-                1,
-                "shows the candidate before the end of the history: the prompts of one user share "
-                f"only their first {len(shared)} characters, and each history is read again",
-            )
+    # It compares characters, which is what is wanted here.
+    shared = os.path.commonprefix([_text(prompt) for prompt in prompts])  # noqa: RUF071
+    shown = template.strategy != "explain" and len(set(prompts)) > 1
+    if shown and any(title in text and title not in shared for title in TITLES):
+        which = "the candidates" if "items" in template.variables else "the candidate"
+        yield Finding(
+            "warning",
+            1,
+            f"shows {which} before the end of the history: the prompts of one user share "
+            f"only their first {len(shared)} characters, and each history is read again",
+        )
     n_tokens = len(tokenizer.encode(_text(longest)))
     if n_tokens > _LONG_PROMPT:
         about = "about " if isinstance(tokenizer, FourCharacters) else ""
@@ -148,6 +171,22 @@ def _rendered(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]
             1,
             f"takes {about}{n_tokens:,} tokens where every field fills its budget; from "
             f"{_LONG_PROMPT:,} on the oldest history may have to go, and every answer is slow",
+        )
+
+
+def _labels(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
+    """Whether each candidate's label is shown: another label has to make another prompt."""
+    labels = "ABC"
+    prompts = [
+        examples(template, tokenizer, labels=labels[:place] + "Q" + labels[place + 1 :])[0]
+        for place in range(len(CANDIDATES))
+    ]
+    if len({*prompts, examples(template, tokenizer, labels=labels)[0]}) <= len(CANDIDATES):
+        yield Finding(
+            "error",
+            1,
+            "does not show the label of every item, which is what the model answers with: write "
+            "{{ item.label }} before each in {% for item in items %}",
         )
 
 

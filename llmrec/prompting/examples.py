@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from llmrec.prompting.background import Background
 from llmrec.prompting.budget import Budget, TextTokenizer
 from llmrec.prompting.prompt import Prompt
-from llmrec.prompting.rendering import render_prompts
+from llmrec.prompting.rendering import PromptWriter
 from llmrec.prompting.templates import Template
 from llmrec.records import (
     Aspect,
@@ -133,7 +134,8 @@ def example(template: Template, tokenizer: TextTokenizer | None = None) -> Promp
     Raises:
         PromptError: The template reads what is not there.
     """
-    return examples(template, tokenizer or FourCharacters())[0]
+    candidates = CANDIDATES[:2] if template.strategy == "pairwise" else CANDIDATES
+    return examples(template, tokenizer or FourCharacters(), candidates=candidates)[0]
 
 
 def examples(
@@ -143,20 +145,22 @@ def examples(
     user: User = USER,
     candidates: Sequence[Item] = CANDIDATES,
     fault: str = "",
+    labels: Sequence[str] = ascii_uppercase,
 ) -> tuple[Prompt, ...]:
     """Render a template for made-up candidates, once for each unless it reads ``items``.
 
     Raises:
         PromptError: The template reads what is not there.
     """
-    return render_prompts(
-        template,
+    writer = PromptWriter(
+        template=template,
         user=user,
         items={item.item_id: item for item in (*ITEMS, LONG_ITEM)},
-        candidates=candidates,
         tokenizer=tokenizer,
         evidence=EVIDENCE,
         fault=fault,
-        per_candidate="items" not in template.variables,
         background=BACKGROUND,
-    ).prompts
+    )
+    if "items" in template.variables:
+        return writer.for_groups([candidates], labels[: len(candidates)]).prompts
+    return writer.for_each(candidates).prompts

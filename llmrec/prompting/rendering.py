@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 
 from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
@@ -22,95 +23,144 @@ _WHEN = {
 }
 
 
-def render_prompts(
-    template: Template,
-    *,
-    user: User,
-    items: Mapping[str, Item],
-    candidates: Sequence[Item],
-    tokenizer: TextTokenizer,
-    budget: Budget = Budget(),  # noqa: B008  # frozen
-    evidence: Sequence[str] = (),
-    fault: str = "",
-    per_candidate: bool = True,
-    background: Background = Background(),  # noqa: B008  # frozen
-    fits: Callable[[Prompt], bool] = lambda _: True,
-) -> Rendered:
-    """Render the prompts of one user.
+@dataclass(frozen=True, kw_only=True)
+class PromptWriter:
+    """Writes the prompts of one user, of as many candidates at a time as a template shows.
 
-    All of them keep the same history, so that they begin alike: the oldest items are dropped until
-    the longest prompt fits.
+    Prompts that are written together keep the same history, so that they begin alike: the oldest
+    items are dropped until the longest prompt fits.
 
     Args:
         template: A loaded template.
         user: Whose history and profile to show.
         items: The catalogue, which holds every item of the history.
-        candidates: What is to be judged. Without any, one prompt without ``item`` is rendered.
         tokenizer: Of the model that will read the prompts.
         budget: Tokens a field, and the number of history items.
-        evidence: For explanations.
-        fault: For a rewrite: what was wrong with the text before.
-        per_candidate: One prompt a candidate, which the template sees as ``item``; else one prompt
-            with all of them as ``items``.
         background: What else may be said of items and the user. Reviews that the user wrote are
             never shown.
+        evidence: For explanations.
+        fault: For a rewrite: what was wrong with the text before.
         fits: Whether the model can read a prompt. A shorter history must not make it longer.
-
-    Raises:
-        PromptError: The template reads what is not there, or writes a chat-template token.
-        PromptTooLongError: A prompt does not even fit without any history.
-        UnknownItemError: An item of the history is not in ``items``.
     """
-    given = user.history[max(0, len(user.history) - budget.history_items) :]
-    opinions = liked(user.history)[len(user.history) - len(given) :]
-    history = tuple(
-        ShownHistoryItem(
-            ShownItem(_known_item(row.item_id, items), tokenizer, budget), row.rating, liked=opinion
-        )
-        for row, opinion in zip(given, opinions, strict=True)
-    )
-    common: dict[str, object] = {
-        "user": ShownUser(user, tokenizer, budget, taste=background.taste, items=items),
-        "evidence": tuple(field_text(text, budget.evidence, tokenizer) for text in evidence),
-        "fault": field_text(fault, budget.evidence, tokenizer),
-    }
-    shown = tuple(
-        ShownItem(
-            item,
-            tokenizer,
-            budget,
-            _by_others(background.reviews(item.item_id), user),
-            background.insight(item.item_id),
-        )
-        for item in candidates
-    )
-    asked: list[dict[str, object]] = [common]
-    if not per_candidate:
-        asked = [common | {"items": shown}]
-    elif shown:
-        asked = [common | {"item": item} for item in shown]
-    _check_variables(template, asked[0])
 
-    @cache
-    def prompt(number: int, kept: int) -> Prompt:
-        recent = history[len(history) - kept :]
-        return _render(template, asked[number] | {"history": recent}, tokenizer)
+    template: Template
+    user: User
+    items: Mapping[str, Item]
+    tokenizer: TextTokenizer
+    budget: Budget = field(default_factory=Budget)
+    background: Background = field(default_factory=Background)
+    evidence: Sequence[str] = ()
+    fault: str = ""
+    fits: Callable[[Prompt], bool] = lambda _: True
 
-    kept = len(history)
-    for number in range(len(asked)):
-        kept = _longest_history(partial(prompt, number), fits, kept)
-        if kept < 0:
-            which = f" for {candidates[number].name!r}" if "item" in asked[number] else ""
-            raise PromptTooLongError(
-                f"The prompt of template {template.name}{which} does not fit the model, "
-                "not even without any history.",
-                hint="Give the fields a smaller Budget or take a shorter template.",
+    def without_candidate(self) -> Rendered:
+        """One prompt that names no candidate.
+
+        Raises:
+            PromptError: The template reads what is not there, or writes a chat-template token.
+            PromptTooLongError: A prompt does not even fit without any history.
+            UnknownItemError: An item of the history is not in ``items``.
+        """
+        return self._write([{}], [""])
+
+    def for_each(self, candidates: Sequence[Item]) -> Rendered:
+        """One prompt a candidate, which the template sees as ``item``; raises the same."""
+        shown: list[dict[str, object]] = [{"item": self._shown(item, "")} for item in candidates]
+        return self._write(shown, [item.name for item in candidates])
+
+    def for_groups(
+        self, groups: Sequence[Sequence[Item]], labels: Sequence[str] | None = None
+    ) -> Rendered:
+        """One prompt a group, which the template sees as ``items``; raises the same.
+
+        Args:
+            groups: Each at most as long as ``labels``.
+            labels: ``items[i].label``; None leaves the labels empty.
+        """
+        shown: list[dict[str, object]] = [
+            {
+                "items": tuple(
+                    self._shown(item, labels[place] if labels else "")
+                    for place, item in enumerate(group)
+                )
+            }
+            for group in groups
+        ]
+        return self._write(shown, [", ".join(item.name for item in group) for group in groups])
+
+    @cached_property
+    def _history(self) -> tuple[ShownHistoryItem, ...]:
+        rows = self.user.history
+        given = rows[max(0, len(rows) - self.budget.history_items) :]
+        opinions = liked(rows)[len(rows) - len(given) :]
+        return tuple(
+            ShownHistoryItem(
+                ShownItem(_known_item(row.item_id, self.items), self.tokenizer, self.budget),
+                row.rating,
+                liked=opinion,
             )
-    return Rendered(
-        prompts=tuple(prompt(number, kept) for number in range(len(asked))),
-        history_given=len(history),
-        history_kept=kept,
-    )
+            for row, opinion in zip(given, opinions, strict=True)
+        )
+
+    @cached_property
+    def _common(self) -> dict[str, object]:
+        def short(text: str) -> str:
+            return field_text(text, self.budget.evidence, self.tokenizer)
+
+        shown = ShownUser(
+            self.user,
+            self.tokenizer,
+            self.budget,
+            taste=self.background.taste,
+            items=self.items,
+        )
+        evidence = tuple(short(text) for text in self.evidence)
+        return {"user": shown, "evidence": evidence, "fault": short(self.fault)}
+
+    @cached_property
+    def _shown_items(self) -> dict[tuple[str, str], ShownItem]:
+        return {}
+
+    def _shown(self, item: Item, label: str) -> ShownItem:
+        # Kept, so that a candidate of many comparisons is cut to its budgets once a label.
+        key = (item.item_id, label)
+        if key not in self._shown_items:
+            self._shown_items[key] = ShownItem(
+                item,
+                self.tokenizer,
+                self.budget,
+                _by_others(self.background.reviews(item.item_id), self.user),
+                self.background.insight(item.item_id),
+                label,
+            )
+        return self._shown_items[key]
+
+    def _write(self, asked: Sequence[dict[str, object]], names: Sequence[str]) -> Rendered:
+        history = self._history
+        for variables in asked[:1]:
+            _check_variables(self.template, self._common | variables)
+
+        @cache
+        def prompt(number: int, kept: int) -> Prompt:
+            recent = history[len(history) - kept :]
+            variables = self._common | asked[number] | {"history": recent}
+            return _render(self.template, variables, self.tokenizer)
+
+        kept = len(history)
+        for number, name in enumerate(names):
+            kept = _longest_history(partial(prompt, number), self.fits, kept)
+            if kept < 0:
+                which = f" for {name!r}" if name else ""
+                raise PromptTooLongError(
+                    f"The prompt of template {self.template.name}{which} does not fit the model, "
+                    "not even without any history.",
+                    hint="Give the fields a smaller Budget or take a shorter template.",
+                )
+        return Rendered(
+            prompts=tuple(prompt(number, kept) for number in range(len(asked))),
+            history_given=len(history),
+            history_kept=kept,
+        )
 
 
 def _longest_history(

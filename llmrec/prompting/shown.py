@@ -29,7 +29,9 @@ class ShownItem:
         budget: Budget,
         reviews: Sequence[Review] = (),
         insight: Insight = Insight(),  # noqa: B008  # frozen
+        label: str = "",
     ) -> None:
+        self.label = label
         self._item = item
         self._tokenizer = tokenizer
         self._budget = budget
@@ -175,6 +177,7 @@ class ShownUser:
 
 FIELDS: Mapping[type, tuple[str, ...]] = {
     ShownItem: (
+        "label",
         "title",
         "details",
         "description",

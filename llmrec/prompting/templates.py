@@ -17,7 +17,13 @@ from llmrec.prompting import sandbox, structure
 DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "pointwise": "pointwise/plain-list",
+        "graded": "graded/plain-list",
         "likelihood": "likelihood/numbered",
+        "listwise": "listwise/plain-list",
+        "listwise-generated": "listwise-generated/plain-list",
+        "setwise": "setwise/plain-list",
+        "pairwise": "pairwise/plain-list",
+        "tournament": "listwise/plain-list",
         "explain": "explain/plain",
     }
 )

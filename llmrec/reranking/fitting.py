@@ -80,13 +80,12 @@ def hold_out_last(
 
 
 def signal_lists(
-    reranker: Reranker, name: str, lists: Sequence[HeldOutList], *, progress: bool = False
+    reranker: Reranker, lists: Sequence[HeldOutList], *, progress: bool = False
 ) -> tuple[SignalList, ...]:
     """Ask the language model about every list.
 
     Args:
         reranker: Made with the index that knows no target.
-        name: What the language model's scores are called among the signals.
         lists: Of :func:`hold_out_last`.
         progress: Show a bar on stderr, where that is a terminal.
     """
@@ -95,7 +94,10 @@ def signal_lists(
         SignalList(
             {
                 **signal_table(held.candidates),
-                name: reranker.judge(held.user, held.candidates).scores,
+                **{
+                    name: judgement.scores
+                    for name, judgement in reranker.judge(held.user, held.candidates).items()
+                },
             },
             held.target,
         )

@@ -6,21 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
-from llmrec.language_models import LanguageModel, ScoredSequence
-from llmrec.prompting import (
-    DEFAULT_TEMPLATES,
-    Prompt,
-    Template,
-    field_text,
-    load_template,
-    render_prompts,
-)
-from llmrec.records import Usage, User
-from llmrec.reranking.strategy import Judgement, Question
-
-Tokens = tuple[int, ...]
+from llmrec.language_models import ContinuationRequest, LanguageModel
+from llmrec.prompting import DEFAULT_TEMPLATES, Template, field_text, load_template
+from llmrec.reranking.strategy import Conversation, Judgement, Question, nobody, writer_of
 
 
 def _default_template() -> Template:
@@ -51,7 +42,7 @@ class Likelihood:
     prior_weight: float = 0.5
     length_power: float = 0.0
     name: str = "likelihood"
-    _priors: dict[tuple[str, Tokens], float] = field(
+    _priors: dict[tuple[str, str], float] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -67,79 +58,39 @@ class Likelihood:
         settings = f"{self.prior_weight:g}/{self.length_power:g}"
         return f"{self.name}/{settings}/{self.template.sha256[:12]}"
 
-    def judge(self, model: LanguageModel, question: Question) -> Judgement:
-        """Score every candidate; one whose title says nothing cannot be judged.
-
-        Raises:
-            PromptError: The template cannot be rendered.
-            PromptTooLongError: The prompt does not fit the model even without history.
-        """
-        room = model.max_length - question.budget.title - 1
-        rendered = render_prompts(
-            self.template,
-            user=question.user,
-            items=question.items,
-            candidates=(),
-            tokenizer=model,
-            budget=question.budget,
-            background=question.background,
-            fits=lambda prompt: len(model.encode_prompt(_unspaced(prompt)[0])) <= room,
-        )
-        prompt, space = _unspaced(rendered.prompts[0])
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Ask for every title after one prompt; one whose title says nothing cannot be judged."""
+        room = question.budget.title + 1
+        rendered = writer_of(self.template, question, model, room=room).without_candidate()
         titles = [
-            tuple(model.encode(space + text)) if text else ()
-            for text in (
-                field_text(item.name, question.budget.title, model) for item in question.candidates
-            )
+            field_text(item.name, question.budget.title, model) for item in question.candidates
         ]
         there = [i for i, title in enumerate(titles) if title]
-        answers = model.log_probs(
-            _continued(model.encode_prompt(prompt), [titles[i] for i in there])
-        )
-        given = np.array([value.sum() for value in answers.values])
-        priors, prior_usage = self._prior(model, question, [titles[i] for i in there])
-        lengths = np.array([len(titles[i]) for i in there], dtype=np.float64)
+        known = [titles[i] for i in there]
+        answers = yield [ContinuationRequest(rendered.prompts[0], title) for title in known]
+        given = np.array([answer.log_probs.sum() for answer in answers])
+        lengths = np.array([len(answer.log_probs) for answer in answers], dtype=np.float64)
+        priors = yield from self._prior(model, question, known)
         scores = np.full(len(titles), np.nan)
         scores[there] = (given - self.prior_weight * priors) / lengths**self.length_power
-        fallbacks = {**answers.fallbacks, **rendered.fallbacks}
-        return Judgement(scores, answers.usage + prior_usage, fallbacks)
+        return Judgement(scores, fallbacks=rendered.fallbacks)
 
     def _prior(
-        self, model: LanguageModel, question: Question, titles: Sequence[Tokens]
-    ) -> tuple[np.ndarray, Usage]:
+        self, model: LanguageModel, question: Question, titles: Sequence[str]
+    ) -> Conversation[NDArray[np.float64]]:
         """Log-probability of each title for a user of whom nothing is known."""
-        usage = Usage()
         if self.prior_weight == 0:
-            return np.zeros(len(titles)), usage
-        new = [
-            title
-            for title in dict.fromkeys(titles)
-            if (f"{model.name}@{model.revision}", title) not in self._priors
-        ]
+            return np.zeros(len(titles))
+        reader = f"{model.name}@{model.revision}"
+        priors = {t: self._priors[reader, t] for t in titles if (reader, t) in self._priors}
+        new = [title for title in dict.fromkeys(titles) if title not in priors]
         if new:
-            nobody = render_prompts(
-                self.template,
-                user=User(""),
-                items=question.items,
-                candidates=(),
-                tokenizer=model,
-                budget=question.budget,
+            prompt = (
+                writer_of(self.template, nobody(question), model).without_candidate().prompts[0]
             )
-            prompt, _ = _unspaced(nobody.prompts[0])
-            answers = model.log_probs(_continued(model.encode_prompt(prompt), new))
-            usage = answers.usage
-            for title, value in zip(new, answers.values, strict=True):
-                self._priors[f"{model.name}@{model.revision}", title] = float(value.sum())
-        known = [self._priors[f"{model.name}@{model.revision}", title] for title in titles]
-        return np.array(known), usage
-
-
-def _unspaced(prompt: Prompt) -> tuple[Prompt, str]:
-    """Move a plain prompt's last space to the title: tokenizers put it at the front of a word."""
-    if prompt.text is None or not prompt.text.endswith(" "):
-        return prompt, ""
-    return Prompt(prompt.system, prompt.user, prompt.text[:-1]), " "
-
-
-def _continued(prompt: Sequence[int], titles: Sequence[Tokens]) -> list[ScoredSequence]:
-    return [ScoredSequence((*prompt, *title), len(prompt)) for title in titles]
+            answers = yield [ContinuationRequest(prompt, title) for title in new]
+            for title, answer in zip(new, answers, strict=True):
+                priors[title] = float(answer.log_probs.sum())
+                if not np.isnan(priors[title]):  # else it is asked again
+                    self._priors[reader, title] = priors[title]
+        return np.array([priors[title] for title in titles])

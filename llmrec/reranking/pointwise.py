@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from scipy.special import logsumexp
 
-from llmrec.errors import ModelError
-from llmrec.language_models import LanguageModel, ScoredSequence
-from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template, render_prompts
-from llmrec.reranking.strategy import Judgement, Question
+from llmrec.language_models import LabelRequest, LanguageModel
+from llmrec.prompting import (
+    DEFAULT_TEMPLATES,
+    Prompt,
+    PromptWriter,
+    Rendered,
+    Template,
+    load_template,
+)
+from llmrec.records import Item
+from llmrec.reranking.strategy import (
+    Conversation,
+    Judgement,
+    LabelAsk,
+    Question,
+    nobody,
+    writer_of,
+)
+
+HISTORY_PRIOR = 0.5
+"""How much of what a model says of an item whoever the user is, calibration takes off."""
 
 
 def _default_template() -> Template:
@@ -33,52 +50,26 @@ class Pointwise:
         """Name and content of the template."""
         return f"{self.name}/{self.template.sha256[:12]}"
 
-    def judge(self, model: LanguageModel, question: Question) -> Judgement:
-        """Score every candidate.
-
-        Raises:
-            ModelError: The model's tokenizer has no single token of its own for Yes or for No.
-            PromptError: The template cannot be rendered.
-            PromptTooLongError: A prompt does not fit the model even without history.
-        """
-        yes, no = label_tokens(model, "Yes"), label_tokens(model, "No")
-        labels = (*yes, *no)
-        if set(yes) & set(no):
-            raise ModelError(
-                f"{model.name} has one token for Yes and No: it knows neither.",
-                hint="Use the likelihood strategy, which needs no labels.",
-            )
-        rendered = render_prompts(
-            self.template,
-            user=question.user,
-            items=question.items,
-            candidates=question.candidates,
-            tokenizer=model,
-            budget=question.budget,
-            background=question.background,
-            fits=lambda prompt: len(model.encode_prompt(prompt)) < model.max_length,
-        )
-        prompts = [tuple(model.encode_prompt(prompt)) for prompt in rendered.prompts]
-        answers = model.log_probs(
-            [ScoredSequence((*prompt, labels[0]), len(prompt), labels[1:]) for prompt in prompts]
-        )
-        table = np.stack(answers.values)
-        scores = logsumexp(table[:, : len(yes)], axis=1) - logsumexp(table[:, len(yes) :], axis=1)
-        return Judgement(scores, answers.usage, {**answers.fallbacks, **rendered.fallbacks})
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Ask about each candidate by itself."""
+        asks, rendered = label_each(self.template, question, model, ("Yes", "No"))
+        answers = yield asks
+        table = np.stack([answer.log_probs for answer in answers])
+        return Judgement(table[:, 0] - table[:, 1], fallbacks=rendered.fallbacks)
 
 
-def label_tokens(model: LanguageModel, label: str) -> tuple[int, ...]:
-    """The spellings of a label that are a single token, without repeats.
+def label_each(
+    template: Template, question: Question, model: LanguageModel, labels: tuple[str, ...]
+) -> tuple[list[LabelAsk], Rendered]:
+    """One prompt a candidate; neutral is the same prompt for a user of whom nothing is known."""
+    rendered = writer_of(template, question, model).for_each(question.candidates)
+    stranger = writer_of(template, nobody(question), model)
+    asks = [
+        LabelAsk(LabelRequest(prompt, labels), partial(_neutral, stranger, item), HISTORY_PRIOR)
+        for prompt, item in zip(rendered.prompts, question.candidates, strict=True)
+    ]
+    return asks, rendered
 
-    Raises:
-        ModelError: There is none.
-    """
-    words = (label, label.lower(), label.upper())
-    spellings = [model.encode(space + word) for word in words for space in ("", " ")]
-    tokens = dict.fromkeys(tokens[0] for tokens in spellings if len(tokens) == 1)
-    if not tokens:
-        raise ModelError(
-            f"{model.name} has no single token for {label!r} in any spelling.",
-            hint="Use the likelihood strategy, which needs no labels.",
-        )
-    return tuple(tokens)
+
+def _neutral(writer: PromptWriter, item: Item) -> Prompt:
+    return writer.for_each([item]).prompts[0]

@@ -1,124 +1,97 @@
-"""Candidates in, a ranking out: one strategy's scores fused with what the retriever knows."""
+"""Candidates in, a ranking out: what strategies score, fused with what the retriever knows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.errors import OptionError, PromptError, nearest
+from llmrec.errors import OptionError
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import (
-    DEFAULT_TEMPLATES,
-    Budget,
-    Template,
-    background_of,
-    load_template,
-)
-from llmrec.records import Candidate, RankedItem, Ranking, Status, User
-from llmrec.reranking.likelihood import Likelihood
-from llmrec.reranking.pointwise import Pointwise
+from llmrec.prompting import Budget, background_of
+from llmrec.records import Candidate, RankedItem, Ranking, Status, Usage, User
+from llmrec.reranking.asking import judge
 from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS, fuse
+from llmrec.reranking.strategies import make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy
 from llmrec.retrieval import Index
 
-STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
-    {"likelihood": Likelihood, "pointwise": Pointwise}
-)
-"""Strategies by name; each takes ``template=`` or uses its default."""
-
-
-def make_strategy(name: str, template: str | None = None) -> Strategy:
-    """A strategy by name, with a template by name or path, or its default one.
-
-    Raises:
-        OptionError: There is no such strategy.
-        PromptError: The template cannot be used, or is another strategy's.
-    """
-    if name not in STRATEGIES:
-        raise OptionError(
-            f"There is no strategy {name!r}; there are {', '.join(sorted(STRATEGIES))}.",
-            hint=nearest(name, STRATEGIES),
-        )
-    if template is None:
-        return STRATEGIES[name]()
-    loaded: Template = load_template(template)
-    if loaded.strategy in DEFAULT_TEMPLATES and loaded.strategy != name:
-        raise PromptError(
-            f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
-            hint=f"Take a template under {name}/.",
-        )
-    return STRATEGIES[name](template=loaded)
+Asked: TypeAlias = tuple[User, Sequence[Candidate]]
+"""A user, and the candidates in retrieval order."""
 
 
 @dataclass(frozen=True)
 class Reranker:
-    """Reranks a user's candidates.
+    """Reranks users' candidates.
 
     Args:
         model: What judges.
         index: Items and reviews for the prompts, and fitted weights.
-        strategy: A name of `STRATEGIES`, or a strategy.
+        strategy: A name of `STRATEGIES`, a strategy, or several of either, whose scores are fused.
         template: A template of that strategy, by name or path; None takes its default.
         budget: Tokens a field of the prompts.
-        weights: Weight of each signal. None takes those fitted for this strategy, template and
-            model that the index holds, else `ZERO_SHOT_WEIGHTS`.
+        weights: Weight of each signal. None takes those fitted for these strategies, templates and
+            this model that the index holds, else `ZERO_SHOT_WEIGHTS`.
 
     Raises:
-        OptionError: There is no such strategy, or a template is given beside a strategy object.
+        OptionError: There is no such strategy, two have one name, or a template is given beside
+            anything but one name.
         PromptError: The template cannot be used.
     """
 
     model: LanguageModel
     index: Index
-    strategy: str | Strategy = "likelihood"
+    strategy: str | Strategy | Sequence[str | Strategy] = "likelihood"
     template: str | None = None
     budget: Budget = field(default_factory=Budget)
     weights: Mapping[str, float] | None = None
-    _strategy: Strategy = field(init=False, repr=False)
+    strategies: tuple[Strategy, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.strategy, str):
-            strategy = make_strategy(self.strategy, self.template)
+            strategies: tuple[Strategy, ...] = (make_strategy(self.strategy, self.template),)
         elif self.template is None:
-            strategy = self.strategy
+            given = self.strategy if isinstance(self.strategy, Sequence) else (self.strategy,)
+            strategies = tuple(make_strategy(s) if isinstance(s, str) else s for s in given)
         else:
             raise OptionError(
                 f"template={self.template!r} beside a strategy that has its own.",
                 hint="Make the strategy with that template.",
             )
-        object.__setattr__(self, "_strategy", strategy)
+        names = [strategy.name for strategy in strategies]
+        if not names or len(set(names)) < len(names):
+            raise OptionError(
+                f"The strategies are {', '.join(names) or 'none'}: one or more are needed, each "
+                "under a name of its own.",
+                hint="Give one of them another name=.",
+            )
+        object.__setattr__(self, "strategies", strategies)
 
     @property
     def weights_key(self) -> str:
-        """What fitted weights are stored under: strategy, template, budget and model."""
+        """What fitted weights are stored under: strategies, templates, budget and model."""
         budget = "-".join(str(value) for value in asdict(self.budget).values())
-        return f"{self._strategy.key}/{budget}/{self.model.name}@{self.model.revision}"
+        keys = "+".join(strategy.key for strategy in self.strategies)
+        return f"{keys}/{budget}/{self.model.name}@{self.model.revision}"
 
-    def judge(self, user: User, candidates: Sequence[Candidate]) -> Judgement:
-        """Ask the language model alone: its scores in the order of ``candidates``.
+    def judge(self, user: User, candidates: Sequence[Candidate]) -> dict[str, Judgement]:
+        """Ask the language model alone: by strategy, scores in the order of ``candidates``.
 
         Raises:
             OptionError: There are no candidates, or one stands twice.
             UnknownItemError: The index does not hold a candidate.
         """
-        items = [self.index.items[self._known(candidate)] for candidate in candidates]
-        repeated = [name for name, n in Counter(item.item_id for item in items).items() if n > 1]
-        if not items or repeated:
-            raise OptionError(
-                f"Candidates given more than once: {', '.join(repeated)}."
-                if repeated
-                else "There are no candidates to rerank.",
-                hint="Give each item id once, and at least one.",
-            )
-        question = Question(
-            user, tuple(items), self.index.items, self.budget, background_of(self.index)
-        )
-        return self._strategy.judge(self.model, question)
+        return self.judge_many([(user, candidates)])[0]
+
+    def judge_many(self, asked: Sequence[Asked]) -> list[dict[str, Judgement]]:
+        """The same for several users, whose prompts go to the model in one call a round."""
+        questions = [self._question(user, candidates) for user, candidates in asked]
+        judged = {s.name: judge(self.model, s, questions) for s in self.strategies}
+        return [{name: some[row] for name, some in judged.items()} for row in range(len(asked))]
 
     def rerank(self, user: User, candidates: Sequence[Candidate]) -> Ranking:
         """Rank the candidates: a permutation of them, best first.
@@ -135,24 +108,54 @@ class Reranker:
             PromptError: The template cannot be rendered.
             ModelError: The model cannot score.
         """
-        judgement = self.judge(user, candidates)
+        return self.rerank_many([(user, candidates)])[0]
+
+    def rerank_many(self, asked: Sequence[Asked]) -> list[Ranking]:
+        """The same for several users, whose prompts go to the model in one call a round."""
+        judged = self.judge_many(asked)
+        return [
+            self._ranking(user, candidates, judgements)
+            for (user, candidates), judgements in zip(asked, judged, strict=True)
+        ]
+
+    def _question(self, user: User, candidates: Sequence[Candidate]) -> Question:
+        items = [self.index.items[self._known(candidate)] for candidate in candidates]
+        repeated = [name for name, n in Counter(item.item_id for item in items).items() if n > 1]
+        if not items or repeated:
+            raise OptionError(
+                f"Candidates given more than once: {', '.join(repeated)}."
+                if repeated
+                else "There are no candidates to rerank.",
+                hint="Give each item id once, and at least one.",
+            )
+        return Question(
+            user, tuple(items), self.index.items, self.budget, background_of(self.index)
+        )
+
+    def _ranking(
+        self, user: User, candidates: Sequence[Candidate], judgements: Mapping[str, Judgement]
+    ) -> Ranking:
         known = signal_table(candidates)
-        signals = {**known, self._strategy.name: judgement.scores}
-        fallbacks = Counter(judgement.fallbacks)
+        asked = {name: judgement.scores for name, judgement in judgements.items()}
+        signals = {**known, **asked}
+        usage, fallbacks = Usage(), Counter[str]()
+        for judgement in judgements.values():
+            usage += judgement.usage
+            fallbacks.update(judgement.fallbacks)
         weights = self.weights
         if weights is None:
             weights = self.index.weights.get(self.weights_key, ZERO_SHOT_WEIGHTS)
             if not signals.keys() <= weights.keys():  # fitted for other signals
                 weights, fallbacks["weights_not_fitted"] = ZERO_SHOT_WEIGHTS, 1
         fused = fuse(signals, weights)
-        judged = ~np.isnan(judgement.scores)
+        judged = ~np.all([np.isnan(scores) for scores in asked.values()], axis=0)
         fallbacks["signal_missing"] += sum(int(np.isnan(v).sum()) for v in known.values())
         fallbacks["unscored"] += int((~judged).sum())
         fallbacks["cold_start"] += not user.history
         return _ranking(
             user,
             candidates,
-            Judgement(np.where(judged, fused, np.nan), judgement.usage, +fallbacks),
+            Judgement(np.where(judged, fused, np.nan), usage, +fallbacks),
             signals,
             {name: weights[name] for name in signals},
         )

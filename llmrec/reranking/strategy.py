@@ -1,16 +1,26 @@
-"""What every way to rank with a language model takes and gives."""
+"""What every way to rank with a language model takes and gives.
+
+A strategy is a conversation: a generator that yields prompts with what is asked of them, is sent
+the model's answers, and returns a score a candidate. So it says nothing of how it is run, and the
+same few lines are asked for one user or many at a time, shuffled or calibrated (see ``asking``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Background, Budget
+from llmrec.language_models import (
+    ContinuationRequest,
+    GenerationRequest,
+    LabelRequest,
+    LanguageModel,
+)
+from llmrec.prompting import Background, Budget, Prompt, PromptWriter, Template
 from llmrec.records import Item, Usage, User
 
 
@@ -33,11 +43,47 @@ class Judgement:
     """One score a candidate, float64 ``[candidates]``, higher is better; NaN: could not be judged.
 
     Scores of one judgement compare with each other, not with those of another strategy or user.
+    ``fallbacks`` counts by name what did not go as asked.
     """
 
     scores: NDArray[np.float64]
     usage: Usage = field(default_factory=Usage)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAsk:
+    """A prompt that is answered with a label, and how to ask what would be answered anyway.
+
+    ``neutral`` makes the same prompt without what it is about (the candidates of a list, the
+    history of a single candidate); calibration takes ``neutral_weight`` of its log-probabilities
+    off.
+    """
+
+    request: LabelRequest
+    neutral: Callable[[], Prompt]
+    neutral_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answered to one prompt.
+
+    ``log_probs`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN where there was no
+    answer; ``text`` is what it wrote, ``finished`` whether it ended by itself. ``tokens`` counts
+    those of prompt and answer; ``floored`` labels whose value is only an upper bound.
+    """
+
+    log_probs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    text: str = ""
+    finished: bool = True
+    tokens: int = 0
+    floored: int = 0
+
+
+Ask: TypeAlias = LabelAsk | LabelRequest | ContinuationRequest | GenerationRequest
+T = TypeVar("T")
+Conversation: TypeAlias = Generator[Sequence[Ask], Sequence[Answer], T]
 
 
 class Strategy(Protocol):
@@ -51,5 +97,35 @@ class Strategy(Protocol):
     def key(self) -> str:
         """What tells its scores from those of other settings and templates; for fitted weights."""
 
-    def judge(self, model: LanguageModel, question: Question) -> Judgement:
-        """Score every candidate of the question."""
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Score every candidate of the question; the judgement's usage is left to who asks.
+
+        ``model`` is there to be counted with (tokens, labels): it is asked by yielding.
+
+        Raises:
+            PromptError: The template cannot be rendered.
+            PromptTooLongError: A prompt does not fit the model even without history.
+            ModelError: The model has no labels that are one token each.
+        """
+
+
+def writer_of(
+    template: Template, question: Question, model: LanguageModel, *, room: int = 1
+) -> PromptWriter:
+    """Write a question's prompts so that ``room`` tokens are left for the answer."""
+    return PromptWriter(
+        template=template,
+        user=question.user,
+        items=question.items,
+        tokenizer=model,
+        budget=question.budget,
+        background=question.background,
+        fits=lambda prompt: model.count_tokens(prompt) + room <= model.max_length,
+    )
+
+
+def nobody(question: Question) -> Question:
+    """The same question about a user of whom nothing is known."""
+    return Question(
+        User(""), question.candidates, question.items, question.budget, question.background
+    )

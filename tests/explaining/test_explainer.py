@@ -12,7 +12,7 @@ from llmrec.errors import OptionError, PromptError, UnknownItemError
 from llmrec.explaining.explainer import MAX_NEW_TOKENS, Explainer, tidied
 from llmrec.explaining.grounding import check_text
 from llmrec.explaining.titles import Titles
-from llmrec.language_models import Generated, LogProbs, ScoredSequence
+from llmrec.language_models import ContinuationRequest, Generated, LabelRequest, LogProbs
 from llmrec.prompting import Prompt
 from llmrec.records import Interaction, Item, TextSource, Usage, User
 from llmrec.retrieval import Index
@@ -42,7 +42,16 @@ class ScriptedModel:
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         return self.encode(prompt.text or prompt.system + prompt.user)
 
-    def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
+    def session(self) -> ScriptedModel:
+        return self
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.encode_prompt(prompt))
+
+    def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
+        raise NotImplementedError
+
+    def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
         raise NotImplementedError
 
     def generate(
@@ -52,6 +61,7 @@ class ScriptedModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
         assert (max_new_tokens, temperature) == (MAX_NEW_TOKENS, 0.0)
         self.batches.append(list(prompts))

@@ -13,7 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedMode
 
 from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.language_models import ScoredSequence, prefix_scoring, tree_attention
-from llmrec.language_models.prefix_scoring import check_prefix_sharing, score_sequences
+from llmrec.language_models.prefix_scoring import (
+    KeptPrefix,
+    check_prefix_sharing,
+    score_sequences,
+)
 from llmrec.language_models.prefix_tree import Chunk, PrefixTree
 from tests.language_models.conftest import FAMILIES, SIZE, tiny_model
 
@@ -121,6 +125,30 @@ def test_alternatives_score_as_sequences_of_their_own() -> None:
             model, [ScoredSequence((*prompt, label), 30) for label in (3, 4, 5)], max_rows=99
         ).log_probs
     torch.testing.assert_close(together, torch.cat(apart))
+
+
+@pytest.mark.parametrize("max_rows", [16, 5000])
+def test_a_kept_beginning_is_not_forwarded_again_and_scores_stay(
+    family: str, max_rows: int
+) -> None:
+    rng = np.random.default_rng(1)
+    history = tuple(rng.integers(3, 97, 70).tolist())
+
+    def ask(n: int, own: int, begin: tuple[int, ...] = history) -> list[ScoredSequence]:
+        tails = [tuple(rng.integers(3, 97, own).tolist()) for _ in range(n)]
+        return [ScoredSequence((*begin, *tail), len(begin) + own - 1) for tail in tails]
+
+    calls = [ask(5, 9), ask(1, 12), ask(3, 4), ask(2, 3, history[:30]), ask(2, 30), ask(1, 1)]
+    plain, kept = tiny_model(family, attention="eager"), KeptPrefix()
+    forwarded = []
+    with torch.inference_mode():
+        for sequences in calls:
+            passed = score_sequences(tiny_model(family), sequences, max_rows=max_rows, kept=kept)
+            forwarded.append(passed.rows)
+            for sequence, scores in zip(sequences, passed.log_probs, strict=True):
+                torch.testing.assert_close(scores, alone(plain, sequence), atol=1e-4, rtol=0)
+    # The last token of a sequence is only scored; a shorter beginning takes nothing away.
+    assert forwarded == [70 + 5 * 8, 11, 3 * 3, 2 * 2, 2 * 29, 1]
 
 
 def test_masks_too_large_to_keep_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:

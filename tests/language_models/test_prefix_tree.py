@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec.errors import OptionError
 from llmrec.language_models.prefix_tree import PrefixTree
-from llmrec.language_models.protocol import ScoredSequence
+from llmrec.language_models.scored_sequence import ScoredSequence
 
 # Few tokens and short sequences: shared beginnings, repeats, prefixes of each other all occur.
 sequences = st.lists(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
-from llmrec.language_models import ScoredSequence, TransformersModel, transformers_model
+from llmrec.language_models import (
+    ScoredSequence,
+    TransformersModel,
+    generation,
+    transformers_model,
+)
+from llmrec.language_models.generation import decode
 from llmrec.models.hardware import Placement
 from llmrec.prompting import Prompt
 from tests.language_models.conftest import tiny_model
@@ -191,27 +198,29 @@ def test_generation_agrees_with_the_plain_attention_of_other_families(
     prompts = [[5, 6, 7, 8] * 10, [9, 10, 11]]
     ours = TransformersModel(tiny_model(family), smollm2.tokenizer, "t", "0", placement, 64)
     plain = replace(ours, model=tiny_model(family, attention="eager"))
-    assert ours._generate(prompts, 8, 0.0, 0) == plain._generate(prompts, 8, 0.0, 0)
+
+    def decoded(model: TransformersModel) -> tuple[tuple[int, ...], ...]:
+        return decode(
+            model.model, prompts, [None, None], fill=0, max_new_tokens=8, temperature=0.0, seed=0
+        ).answers
+
+    assert decoded(ours) == decoded(plain)
 
 
 def test_a_batch_that_does_not_fit_is_generated_in_halves(
     smollm2: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate = TransformersModel._generate
+    batch = generation._batch
 
     def short(
-        self: TransformersModel,
-        prompts: list[list[int]],
-        tokens: int,
-        temperature: float,
-        seed: int,
-    ) -> list[list[int]]:
+        model: PreTrainedModel, prompts: Sequence[Sequence[int]], *rest: object
+    ) -> list[tuple[tuple[int, ...], bool]]:
         if len(prompts) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return generate(self, prompts, tokens, temperature, seed)
+        return batch(model, prompts, *rest)  # type: ignore[arg-type]
 
     whole = smollm2.generate([CHAT, CHAT, CHAT], max_new_tokens=3)
-    monkeypatch.setattr(TransformersModel, "_generate", short)
+    monkeypatch.setattr(generation, "_batch", short)
     halved = smollm2.generate([CHAT, CHAT, CHAT], max_new_tokens=3)
     assert halved.texts == whole.texts
     assert halved.fallbacks == {"batch_halved": 2}
@@ -223,7 +232,7 @@ def test_one_prompt_that_does_not_fit_is_a_clear_error(
     def never(*_: object) -> list[list[int]]:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(TransformersModel, "_generate", never)
+    monkeypatch.setattr(generation, "_batch", never)
     with pytest.raises(OutOfMemoryError, match="one prompt"):
         smollm2.generate([CHAT], max_new_tokens=3)
 

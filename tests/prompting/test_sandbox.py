@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from llmrec.errors import PromptError
-from llmrec.prompting import Template, example, render_prompts
+from llmrec.prompting import Template, example
 from llmrec.prompting.examples import CANDIDATES, FourCharacters
 from llmrec.prompting.shown import ShownItem
 from llmrec.records import User
+from tests.prompting.writing import written
 
 OwnTemplate = Callable[..., Template]
 
@@ -161,7 +162,7 @@ def test_a_template_writes_no_chat_template_tokens(token: str, own_template: Own
         special_tokens = ("[PAD]", "<|im_end|>")
 
     with pytest.raises(PromptError, match="writes the chat-template token"):
-        render_prompts(
+        written(
             own_template(f"{{{{ item.title }}}} {token}"),
             user=User("new"),
             items={},

@@ -18,7 +18,6 @@ from llmrec.prompting import (
     list_templates,
     load_template,
     prompts_folder,
-    render_prompts,
 )
 from llmrec.prompting.sandbox import FILTERS
 from llmrec.prompting.shown import FIELDS, ShownHistoryItem, ShownItem
@@ -36,6 +35,7 @@ from llmrec.records import (
     User,
 )
 from llmrec.understanding import Taste
+from tests.prompting.writing import written
 
 ITEMS = {
     "kite": Item("kite", "Red Kite", "Made of silk.", {"kind": "kite", "colours": ("red", "gold")}),
@@ -47,6 +47,7 @@ CANDIDATE = Item(
     "Flies in light wind.",
     {"kind": "kite", "year": 2020, "item_url": "https://shop.example/blue"},
 )
+
 USER = User("me", (Interaction("me", "kite", 5.0), Interaction("me", "mug", 1.0)), {"age": 30})
 REVIEWS = (Review("blue", "I bought it.", 5.0, "me"), Review("blue", "Easy to fly.", 4.0, "you"))
 INSIGHT = Insight(
@@ -340,7 +341,7 @@ EXPECTED = {
 
 def render(template: Template, tokenizer: TextTokenizer) -> Prompt:
     explains = template.strategy == "explain"
-    rendered = render_prompts(
+    rendered = written(
         template,
         user=USER,
         items=ITEMS,
@@ -356,7 +357,10 @@ def render(template: Template, tokenizer: TextTokenizer) -> Prompt:
 
 
 def test_every_shipped_template_has_an_expectation() -> None:
-    assert sorted(EXPECTED) == [template.name for template in list_templates()]
+    one_by_one = (t for t in list_templates() if "items" not in t.variables)
+    assert sorted(EXPECTED) == [
+        template.name for template in one_by_one if template.strategy != "graded"
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

@@ -77,4 +77,4 @@ def test_a_profile_is_one_harmless_line() -> None:
 def test_the_documented_fields_are_those_of_the_records() -> None:
     for shown, names in FIELDS.items():
         public = {name for name in vars(shown) if not name.startswith("_")}
-        assert public | ({"rating", "liked"} & set(names)) == set(names)
+        assert public | ({"rating", "liked", "label"} & set(names)) == set(names)

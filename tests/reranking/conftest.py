@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.language_models import Generated, LogProbs, ScoredSequence, TransformersModel
+from llmrec.language_models import (
+    ContinuationRequest,
+    Generated,
+    LabelRequest,
+    LogProbs,
+    ScoredSequence,
+    TransformersModel,
+)
+from llmrec.language_models.scored_sequence import score_continuations, score_labels
 from llmrec.prompting import Prompt
 from llmrec.records import Interaction, Item, Usage, User
 from llmrec.retrieval import Index
@@ -40,6 +48,12 @@ class ByteModel:
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         return list((prompt.text or f"{prompt.system}\n{prompt.user}").encode())
 
+    def session(self) -> ByteModel:
+        return self
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.encode_prompt(prompt))
+
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
         self.asked.extend(sequences)
         values = tuple(
@@ -51,6 +65,12 @@ class ByteModel:
         )
         return LogProbs(values, Usage(forwards=1))
 
+    def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
+        return score_labels(self, requests)
+
+    def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
+        return score_continuations(self, requests)
+
     def generate(
         self,
         prompts: Sequence[Prompt],
@@ -58,8 +78,9 @@ class ByteModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
-        raise AssertionError("reranking generates nothing")
+        raise AssertionError("these strategies generate nothing")
 
 
 @pytest.fixture

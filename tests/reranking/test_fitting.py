@@ -12,6 +12,7 @@ from llmrec.language_models import LanguageModel
 from llmrec.records import Interaction, Item, Review
 from llmrec.reranking import Judgement, Question, Reranker, fit_weights
 from llmrec.reranking.fitting import hold_out_last, signal_lists
+from llmrec.reranking.strategy import Conversation
 from llmrec.retrieval import Index
 
 N_ITEMS = 12
@@ -46,7 +47,8 @@ class Told:
     key: str = "told"
     asked: list[Question] = field(default_factory=list)
 
-    def judge(self, model: LanguageModel, question: Question) -> Judgement:
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        yield []
         self.asked.append(question)
         target = self.targets[question.user.user_id]
         chance = np.random.default_rng(len(self.asked)).normal(size=len(question.candidates))
@@ -144,7 +146,7 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     told = Told(targets, right)
     # The strategy above asks no model.
     reranker = Reranker(cast("LanguageModel", None), held.index, strategy=told)
-    lists = signal_lists(reranker, told.name, held.lists)
+    lists = signal_lists(reranker, held.lists)
 
     assert [tuple(each.signals) for each in lists] == [("retrieval", "told")] * 40
     assert [each.target for each in lists] == [each.target for each in held.lists]

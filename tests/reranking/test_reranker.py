@@ -17,6 +17,7 @@ from llmrec.reranking import (
     Reranker,
     retrieval_ranking,
 )
+from llmrec.reranking.strategy import Conversation
 from llmrec.retrieval import Index, Retriever
 from tests.reranking.conftest import ByteModel
 
@@ -29,7 +30,8 @@ class Scripted:
     def __init__(self, scores: list[float]) -> None:
         self.scores = scores
 
-    def judge(self, model: object, question: Question) -> Judgement:
+    def ask(self, question: Question, model: object) -> Conversation[Judgement]:
+        yield []
         return Judgement(np.array(self.scores[: len(question.candidates)]))
 
 

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from llmrec.errors import ModelError, OptionError, PromptTooLongError
-from llmrec.language_models import TransformersModel
-from llmrec.prompting import Budget, load_template, render_prompts
+from llmrec.language_models import LanguageModel, TransformersModel
+from llmrec.language_models.labels import label_tokens
+from llmrec.prompting import Budget, load_template
 from llmrec.records import Interaction, Item, User
-from llmrec.reranking import Likelihood, Pointwise, Question
-from llmrec.reranking.pointwise import label_tokens
+from llmrec.reranking import Judgement, Likelihood, Pointwise, Question, Strategy, judge
 from llmrec.retrieval import Index
+from tests.prompting.writing import written
 from tests.reranking.conftest import ByteModel
 
 DAY, BIKE = "Seven Days in May", "A Guide to Bicycle Repair"
@@ -24,6 +25,11 @@ def question(titles: list[str], history: list[str]) -> Question:
     return Question(User("u", seen), candidates, items)
 
 
+def judged_by(strategy: Strategy, model: LanguageModel, asked: Question) -> Judgement:
+    (judgement,) = judge(model, strategy, [asked])
+    return judgement
+
+
 def whole(model: TransformersModel, prompt: list[int], after: list[int]) -> float:
     """Sum of log-probabilities by an ordinary forward, without the engine."""
     with torch.inference_mode():
@@ -34,8 +40,8 @@ def whole(model: TransformersModel, prompt: list[int], after: list[int]) -> floa
 
 def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: TransformersModel) -> None:
     asked = question(["Close Encounters", BIKE], FILMS)
-    judged = Likelihood(prior_weight=0).judge(smollm2, asked)
-    rendered = render_prompts(
+    judged = judged_by(Likelihood(prior_weight=0), smollm2, asked)
+    rendered = written(
         load_template("likelihood/numbered"),
         user=asked.user,
         items=asked.items,
@@ -53,25 +59,25 @@ def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: Transform
 def test_likelihood_follows_the_history(smollm2: TransformersModel) -> None:
     repairs = ["Home Plumbing Basics", "The Complete Book of Carpentry", "Wiring a House"]
     titles = ["Indiana Jones and the Temple of Doom", BIKE]
-    after_films = Likelihood().judge(smollm2, question(titles, FILMS)).scores
-    after_repairs = Likelihood().judge(smollm2, question(titles, repairs)).scores
+    after_films = judged_by(Likelihood(), smollm2, question(titles, FILMS)).scores
+    after_repairs = judged_by(Likelihood(), smollm2, question(titles, repairs)).scores
     assert after_films[0] - after_films[1] > after_repairs[0] - after_repairs[1]
 
 
 def test_chat_likelihood_shares_the_prompt_once(smollm2: TransformersModel) -> None:
     strategy = Likelihood(load_template("likelihood/chat-next"), prior_weight=0)
-    judged = strategy.judge(smollm2, question([DAY, BIKE], FILMS))
+    judged = judged_by(strategy, smollm2, question([DAY, BIKE], FILMS))
     assert judged.usage.tokens_forwarded < 0.6 * judged.usage.tokens_given
 
 
 def test_the_prior_is_asked_once_a_title_and_subtracted() -> None:
     model = ByteModel(score=lambda before, token: -1.0 - (token == ord("J")) * len(before) / 100)
     asked = question(["Jaws", "Diva"], ["Alien"])
-    plain = Likelihood(prior_weight=0).judge(model, asked).scores
+    plain = judged_by(Likelihood(prior_weight=0), model, asked).scores
     corrected = Likelihood(prior_weight=1)
-    first = corrected.judge(model, asked).scores
+    first = judged_by(corrected, model, asked).scores
     before = len(model.asked)
-    again = corrected.judge(model, asked).scores
+    again = judged_by(corrected, model, asked).scores
     assert len(model.asked) - before == 2
     assert first.tolist() == again.tolist()
     assert first[1] == pytest.approx(0)
@@ -81,19 +87,19 @@ def test_the_prior_is_asked_once_a_title_and_subtracted() -> None:
 @pytest.mark.parametrize(("power", "expected"), [(0, [-5.0, -7.0]), (1, [-1.0, -1.0])])
 def test_length_correction(power: float, expected: list[float]) -> None:
     strategy = Likelihood(prior_weight=0, length_power=power)
-    scores = strategy.judge(ByteModel(), question(["Jaws", "Brazil"], ["Alien"])).scores
+    scores = judged_by(strategy, ByteModel(), question(["Jaws", "Brazil"], ["Alien"])).scores
     assert scores.tolist() == pytest.approx(expected)  # five and seven bytes with the space
 
 
 def test_a_title_that_says_nothing_cannot_be_judged() -> None:
-    scores = Likelihood().judge(ByteModel(), question(["Jaws", "\u200b"], ["Alien"])).scores
+    scores = judged_by(Likelihood(), ByteModel(), question(["Jaws", "\u200b"], ["Alien"])).scores
     assert np.isfinite(scores[0])
     assert np.isnan(scores[1])
 
 
 @pytest.mark.parametrize("title", ["挪威的森林", "مئة عام من العزلة", "🎬🍿", "x" * 100_000])
 def test_any_script_and_any_length_is_scored(smollm2: TransformersModel, title: str) -> None:
-    scores = Likelihood().judge(smollm2, question([title, "Jaws"], FILMS)).scores
+    scores = judged_by(Likelihood(), smollm2, question([title, "Jaws"], FILMS)).scores
     assert np.isfinite(scores).all()
 
 
@@ -107,8 +113,8 @@ def test_pointwise_is_the_log_odds_of_all_single_token_spellings(
     smollm2: TransformersModel,
 ) -> None:
     asked = question([DAY], FILMS)
-    judged = Pointwise().judge(smollm2, asked)
-    rendered = render_prompts(
+    judged = judged_by(Pointwise(), smollm2, asked)
+    rendered = written(
         load_template("pointwise/plain-list"),
         user=asked.user,
         items=asked.items,
@@ -141,7 +147,7 @@ def test_a_history_that_does_not_fit_is_shortened_and_counted(
     asked = Question(User("u", history), (index.items["i2"],), index.items)
     model = ByteModel()
     model.max_length = room
-    judged = strategy.judge(model, asked)
+    judged = judged_by(strategy, model, asked)
     assert judged.fallbacks["history_shortened"] > 0
     assert all(len(sequence.tokens) <= model.max_length for sequence in model.asked)
 
@@ -154,7 +160,7 @@ def test_a_model_too_small_for_the_template_is_a_clear_error(
     model.max_length = 40
     asked = Question(user, (index.items["i2"],), index.items, Budget(title=8))
     with pytest.raises(PromptTooLongError, match=strategy.template.name):
-        strategy.judge(model, asked)
+        judged_by(strategy, model, asked)
 
 
 def test_labels_that_are_one_token_are_refused(user: User, index: Index) -> None:
@@ -163,4 +169,4 @@ def test_labels_that_are_one_token_are_refused(user: User, index: Index) -> None
             return [0]
 
     with pytest.raises(ModelError, match="one token for Yes and No"):
-        Pointwise().judge(Illiterate(), Question(user, (index.items["i2"],), index.items))
+        judged_by(Pointwise(), Illiterate(), Question(user, (index.items["i2"],), index.items))

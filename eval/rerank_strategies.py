@@ -1,0 +1,296 @@
+"""Every way to rank with a language model, with and without calibration: quality, cost, order bias.
+
+    python eval/rerank_strategies.py DATA [--model REF]      # DATA: movielens_mm, amazon_gift_cards
+
+Leave-one-out; *discrimination* (the target and 19 random unseen items, shuffled) and *end to end*
+(the retriever's top 20 where it holds the target), the language model's scores alone. Strategies
+that ask much are asked about fewer users; each row says how many, and rows are compared on the
+users they share. *Order bias*: the same lists with the target at the places 1, 5, 10, 15 and 20,
+and how far apart the five figures stand. Writes results/rerank_strategies_DATA_MODEL.json and .md.
+A killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from joint_other_sets import SETS
+from movielens import (
+    COLUMNS,
+    TOP,
+    Asked,
+    KeptScores,
+    MovieLens,
+    load,
+    rank_metrics,
+    retrieval_signals,
+)
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from llmrec import Reranker, Retriever, TransformersModel, Usage
+from llmrec.evaluation import (
+    Row,
+    compare_rows,
+    discrimination_lists,
+    end_to_end_users,
+    markdown_table,
+    ndcg_at,
+    target_ranks,
+)
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
+from llmrec.reranking import make_strategy
+
+RESULTS = Path(__file__).parent / "results"
+SEED = 0
+PLACES = (1, 5, 10, 15, 20)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One row: a strategy with its options, of how many users it is asked, and their places."""
+
+    name: str
+    strategy: str
+    calibrate: bool = False
+    shuffles: int = 0
+    share: float = 1.0
+    biased: bool = False
+
+
+WAYS = (
+    Way("likelihood", "likelihood"),
+    Way("pointwise", "pointwise"),
+    Way("pointwise, calibrated", "pointwise", calibrate=True),
+    Way("graded", "graded"),
+    Way("graded, calibrated", "graded", calibrate=True),
+    Way("listwise", "listwise", biased=True),
+    Way("listwise, calibrated", "listwise", calibrate=True, biased=True),
+    Way("listwise, 4 shuffles", "listwise", shuffles=4, share=0.34, biased=True),
+    Way("setwise", "setwise", share=0.2),
+    Way("setwise, calibrated", "setwise", calibrate=True, share=0.2),
+    Way("pairwise", "pairwise", share=0.1),
+    Way("listwise-generated", "listwise-generated", share=0.1),
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A way's ranks of the targets it was asked about, and what that took."""
+
+    ranks: NDArray[np.float64]
+    usage: Usage
+    faults: Counter[str]
+
+    @property
+    def users(self) -> int:
+        """Of how many users it was asked."""
+        return len(self.ranks)
+
+
+def judge(
+    kept: KeptScores, reranker: Reranker, retriever: Retriever, asked: Sequence[Asked], what: str
+) -> Judged:
+    """Ask about each list; an unjudged target ranks among the other unjudged by chance."""
+    table, usage, faults = [], Usage(), Counter[str]()
+    for entry in tqdm(asked, desc=what, disable=None):
+        judged = kept.judgement(reranker, retriever, entry)
+        table.append(np.nan_to_num(judged.scores, nan=-np.inf))
+        usage += judged.usage
+        faults.update(judged.fallbacks)
+    targets = np.array([entry.target for entry in asked])
+    return Judged(target_ranks(np.array(table), targets, seed=SEED), usage, faults)
+
+
+def at_place(entry: Asked, place: int) -> Asked:
+    """The same list with its target moved to a place, counted from 1."""
+    rest = [item_id for i, item_id in enumerate(entry.item_ids) if i != entry.target]
+    rest.insert(place - 1, entry.item_ids[entry.target])
+    return Asked(entry.user, tuple(rest), place - 1)
+
+
+def discrimination(data: MovieLens, users: int) -> list[Asked]:
+    """The target among 19 random unseen items, for users drawn evenly."""
+    lists = discrimination_lists(data.catalog, data.split, seed=SEED)
+    every = [Asked(c.user, c.item_ids, c.item_ids.index(c.target)) for c in lists]
+    return thinned(every, users)
+
+
+def end_to_end(data: MovieLens, retriever: Retriever) -> list[Asked]:
+    """The retriever's top 20, where it holds the target."""
+    reached = []
+    for held in tqdm(end_to_end_users(data.catalog, data.split), desc="Retrieving", disable=None):
+        ids = tuple(c.item_id for c in retriever.retrieve(held.user, TOP))
+        if held.target in ids:
+            reached.append(Asked(held.user, ids, ids.index(held.target)))
+    return reached
+
+
+def thinned(asked: Sequence[Asked], n: int) -> list[Asked]:
+    """At most n of the lists, evenly drawn."""
+    places = np.linspace(0, len(asked) - 1, min(n, len(asked))).round().astype(int)
+    return [asked[place] for place in places]
+
+
+def quality(
+    data: MovieLens,
+    model: TransformersModel,
+    kept: KeptScores,
+    asked: Sequence[Asked],
+    few: int,
+    title: str,
+) -> tuple[str, dict[str, object]]:
+    """Every way on the same lists, beside random, popularity and the retriever."""
+    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    simple = retrieval_signals(retriever, asked)
+    targets = np.array([entry.target for entry in asked])
+    ranks = {
+        "random": target_ranks(np.zeros((len(asked), TOP)), targets, seed=SEED),
+        "popularity": target_ranks(simple["popularity"], targets, seed=SEED),
+        "retriever": target_ranks(simple["score"], targets, seed=SEED),
+    }
+    costs, rows = [], list[Row]()
+    shared: dict[int, dict[str, NDArray[np.float64]]] = {}
+    for way in WAYS:
+        some = thinned(asked, max(few, round(way.share * len(asked))))
+        found = judge(kept, reranker_of(way, model, data), retriever, some, f"{title}: {way.name}")
+        shared.setdefault(found.users, {})[way.name] = found.ranks
+        costs.append(cost(way.name, found))
+    for n, ways in sorted(shared.items(), reverse=True):
+        places = np.linspace(0, len(asked) - 1, n).round().astype(int)
+        everything = {**{name: some[places] for name, some in ranks.items()}, **ways}
+        pairs = [(name, "random") for name in ways]
+        pairs += [(f"{name}, calibrated", name) for name in ways if f"{name}, calibrated" in ways]
+        metrics = {name: rank_metrics(some) for name, some in everything.items()}
+        rows += compare_rows(metrics, pairs, seed=SEED)
+    tables = [markdown_table([row for row in rows if row.users == n]) for n in sorted(shared)[::-1]]
+    text = f"## {title}\n\n" + "\n".join(tables) + "\n" + cost_table(costs)
+    return text, {"rows": [asdict(row) for row in rows], "costs": costs}
+
+
+def reranker_of(way: Way, model: TransformersModel, data: MovieLens) -> Reranker:
+    """Ask one way alone."""
+    strategy = make_strategy(way.strategy, calibrate=way.calibrate, shuffles=way.shuffles)
+    return Reranker(model, data.index, strategy=strategy)
+
+
+def cost(name: str, found: Judged) -> dict[str, object]:
+    """What a way took a user, and its faults."""
+    usage, n = found.usage, found.users
+    return {
+        "row": name,
+        "users": n,
+        "prompts": round(usage.prompts / n, 1),
+        "tokens of whole prompts": round(usage.tokens_given / n),
+        "tokens forwarded": round(usage.tokens_forwarded / n),
+        "tokens generated": round(usage.tokens_generated / n),
+        "forwards": round(usage.forwards / n, 1),
+        "seconds": round(usage.seconds / n, 2),
+        "faults": ", ".join(f"{what} {count}" for what, count in sorted(found.faults.items())),
+    }
+
+
+def cost_table(costs: Sequence[dict[str, object]]) -> str:
+    """Costs a user as markdown."""
+    names = list(costs[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(str(entry[name]) for name in names) + " |" for entry in costs]
+    return "What a user took, and what did not go as asked:\n\n" + "\n".join(lines) + "\n"
+
+
+def order_bias(
+    data: MovieLens, model: TransformersModel, kept: KeptScores, asked: Sequence[Asked]
+) -> tuple[str, dict[str, object]]:
+    """nDCG@10 with the target at each place, and the spread of the five."""
+    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    found: dict[str, object] = {}
+    heads = " | ".join(f"at {place}" for place in PLACES)
+    lines = [f"| row | {heads} | spread [95 %] |", "|---|" + "---:|" * (len(PLACES) + 1)]
+    for way in WAYS:
+        if not way.biased:
+            continue
+        reranker = reranker_of(way, model, data)
+        values = np.array(
+            [
+                ndcg_at(
+                    judge(
+                        kept,
+                        reranker,
+                        retriever,
+                        [at_place(entry, place) for entry in asked],
+                        f"{way.name}, at {place}",
+                    ).ranks,
+                    10,
+                )
+                for place in PLACES
+            ]
+        )
+        means = values.mean(axis=1)
+        spread = float(np.ptp(means))
+        draws = np.random.default_rng(SEED).integers(0, len(asked), (2000, len(asked)))
+        spreads = np.ptp(values[:, draws].mean(axis=2), axis=0)
+        low, high = (float(q) for q in np.quantile(spreads, [0.025, 0.975]))
+        cells = " | ".join(f"{mean:.3f}" for mean in means)
+        lines.append(f"| {way.name} | {cells} | {spread:.3f} [{low:.3f}, {high:.3f}] |")
+        found[way.name] = {"ndcg@10": means.tolist(), "spread": spread, "interval": [low, high]}
+    note = (
+        f"{len(asked)} users. Even without any bias five means over so many users differ, so that "
+        "a spread is never 0; ways that see one candidate at a time have none by construction."
+    )
+    text = "## Order bias: nDCG@10 by the target's place in the list\n\n" + "\n".join(lines)
+    return f"{text}\n\n{note}\n", found
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
+    parser.add_argument("--users", type=int, default=300)
+    parser.add_argument("--few", type=int, default=30, help="users of the ways that ask most")
+    parser.add_argument("--bias-users", type=int, default=100)
+    parser.add_argument("--scores", type=Path, help="where scores are kept as they come")
+    options = parser.parse_args()
+    name = options.data.name
+    data = load(options.data, SETS[name].columns if name in SETS else COLUMNS)
+    model = TransformersModel.from_pretrained(options.model, progress=True)
+    out = f"rerank_strategies_{name}_{Path(model.name).name.lower()}"
+    kept = KeptScores(options.scores or cache_folder() / "eval" / f"{out}.jsonl")
+    lists = discrimination(data, options.users)
+    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    reached = end_to_end(data, retriever)
+    parts = (
+        quality(data, model, kept, lists, options.few, "Discrimination"),
+        order_bias(data, model, kept, thinned(lists, options.bias_users)),
+        quality(data, model, kept, reached, options.few, "End to end, users the retriever reached"),
+    )
+    command = (
+        f"python eval/rerank_strategies.py {name} --model {model.name} --users {options.users}"
+    )
+    heading = (
+        f"# Strategies on {name} with {model.name}\n\n`{command}`, revision {model.revision[:12]}, "
+        f"{model.placement.dtype}, seed {SEED}. Intervals are 95 %, paired by user; p as found and "
+        "corrected by Holm over a table.\n\n"
+    )
+    text = heading + "\n".join(part for part, _ in parts)
+    document = {
+        "about": {"command": command, "fingerprint": data.catalog.fingerprint},
+        **{
+            key: found
+            for key, (_, found) in zip(("quality", "bias", "reached"), parts, strict=True)
+        },
+    }
+    (RESULTS / f"{out}.md").write_text(text)
+    (RESULTS / f"{out}.json").write_text(json.dumps(document, indent=1) + "\n")
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

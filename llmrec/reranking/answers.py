@@ -1,0 +1,195 @@
+"""Reads an order of labels out of what a model wrote: ``[B] > [A] > [C]``, or what comes near it.
+
+Only labels that stand where an order puts them are read: at the beginning of a line, after ``>``,
+or as the head of a chain. So neither prose ("A good choice is [C] > [A]") nor a title that holds a
+label ("[C] Plan [B]") is taken for an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """What is wrong with a written order; several may be."""
+
+    OK = "ok"
+    REPEATED = "repeated"
+    MISSING = "missing"
+    FOREIGN = "foreign"
+    REFUSED = "refused"
+    EMPTY = "empty"
+    CUT_OFF = "cut_off"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOrder:
+    """Places of the labels, best first, always each once.
+
+    Those that the answer names come first (``named`` of them), the others keep the order they were
+    given in. ``faults`` is ``(Fault.OK,)`` where the answer was a whole order.
+    """
+
+    order: tuple[int, ...]
+    faults: tuple[Fault, ...]
+    named: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Labels that stand together; ``ranked``: with ``>`` between them."""
+
+    labels: list[str]
+    ranked: bool
+
+
+_BRACKETED = re.compile(r"\[\s*([^\[\]\s]{1,8})\s*\]")
+_LABEL = re.compile(r"[^\W\d_]|\d{1,3}")
+_RANKS = ">≻→"
+_DECORATION = " \t*_`\"'"
+# Before the first label of a line: a quote, bullet, heading or table mark, then a number.
+_MARKER = re.compile(r"\s*[>|*#_•\-]*\s*(?:\d{1,3}\s*[.):|\-])?[\s*_`\"'|]*")
+_GAP = re.compile(
+    r"[\s*_`\"'.]*(?:[>≻→,;|/=&\-]|\band\b|\bthen\b)[\s*_`\"'.,>=\-\d]*(?:and|then)?\s*"
+)
+_HEAD = re.compile(r"[ \t*_`\"']*(?:[>≻→]|[,;]\s*\[)")
+_BARE_MARKER = re.compile(r"\s*[>|*#_•\-]*\s*(?:\d{1,3}[.):]\s+)?")
+_LABELLED_LINE = re.compile(
+    r"[\s*_`\"'(]*([^\W\d_]|\d{1,3})[*_`\"']*\s*(?:[.):=]|[-–—](?=\s))[*_`]*\s"
+)
+_BETWEEN = re.compile(r"[\s,;|/&]+(?:(?:and|then)\s+)?")
+_REFUSAL = re.compile(
+    r"\b(?:sorry|apologi[sz]e|cannot|can't|can not|won't|unable|not able|not possible|impossible"
+    r"|as an ai|refuse|decline)\b",
+    re.IGNORECASE,
+)
+_THOUGHTS = re.compile(r".*</think>", re.DOTALL)
+
+
+def parse_order(text: str, labels: Sequence[str], *, finished: bool = True) -> ParsedOrder:
+    """Read an order of labels.
+
+    Labels in square brackets are read as such and bare letters beside them as prose. Where no label
+    stands in brackets, ``C > A > B``, ``C, A, B``, lines of a list (``1. C``) and lines that begin
+    with a label (``C. Alien``) are read.
+
+    Args:
+        text: What the model wrote; what it thought before (``</think>``) is left out.
+        labels: What it was to order, each once.
+        finished: Whether it ended its answer itself.
+    """
+    answer = _THOUGHTS.sub("", text).partition("<think>")[0].replace("\u2019", "'")
+    places = {label.casefold(): place for place, label in enumerate(labels)}
+    if len(places) < len(labels):  # labels that differ in case alone
+        places = {}
+    places |= {label: place for place, label in enumerate(labels)}
+    chains = list(_bracketed(answer, places))
+    if not any(_place(label, places) is not None for chain in chains for label in chain.labels):
+        chains += _bare(answer, places)
+    read = [label for chain in _trusted(chains) for label in chain.labels]
+    found = [place for label in read if (place := _place(label, places)) is not None]
+    named = tuple(dict.fromkeys(found))
+    rest = tuple(place for place in range(len(labels)) if place not in set(named))
+    says = {
+        Fault.REPEATED: len(named) < len(found),
+        Fault.MISSING: bool(rest),
+        Fault.FOREIGN: len(found) < len(read),
+        Fault.REFUSED: not named and _REFUSAL.search(answer) is not None,
+        Fault.EMPTY: not answer.strip(),
+        Fault.CUT_OFF: bool(rest) and not finished,
+    }
+    faults = tuple(fault for fault, there in says.items() if there)
+    return ParsedOrder(named + rest, faults or (Fault.OK,), len(named))
+
+
+def _place(label: str, places: Mapping[str, int]) -> int | None:
+    place = places.get(label)
+    return places.get(label.casefold()) if place is None else place
+
+
+def _trusted(chains: Sequence[_Chain]) -> Sequence[_Chain]:
+    """The chains with ``>`` where there is more in them than in single labels: those are prose."""
+    ranked = [chain for chain in chains if chain.ranked]
+    named = {label for chain in ranked for label in chain.labels}
+    others = {label for chain in chains if not chain.ranked for label in chain.labels}
+    return ranked if len(named) >= len(others) else chains
+
+
+def _bracketed(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
+    """Chains of labels in brackets, those in prose and titles left out."""
+    labels: list[str] = []
+    ranked, end = False, -1
+    for match in _BRACKETED.finditer(text):
+        label = match.group(1)
+        if _place(label, places) is None and not _LABEL.fullmatch(label):
+            continue
+        gap = text[end : match.start()]
+        if end >= 0 and (_GAP.fullmatch(gap) or _after_rank(gap)):
+            labels.append(label)
+            ranked = ranked or any(sign in gap for sign in _RANKS)
+        elif _begins(text, match, end):
+            if labels:
+                yield _Chain(labels, ranked)
+            labels, ranked = [label], False
+        else:
+            continue
+        end = match.end()
+    if labels:
+        yield _Chain(labels, ranked)
+
+
+def _after_rank(gap: str) -> bool:
+    """``[B] Alien > [A]``: a title, then the sign."""
+    return "\n" not in gap.strip() and gap.rstrip(_DECORATION + "\n").endswith(tuple(_RANKS))
+
+
+def _begins(text: str, match: re.Match[str], end: int) -> bool:
+    """Whether a label in brackets begins a chain: nothing but an earlier one's title before it."""
+    line = text.rfind("\n", 0, match.start()) + 1
+    if line <= end:
+        # A second label of a line that is tied to the first by a space alone, in a line of labels.
+        rest = text[line:].partition("\n")[0]
+        return not _BRACKETED.sub("", rest).strip()
+    before = text[line : match.start()]
+    if _MARKER.fullmatch(before) or _HEAD.match(text, match.end()):
+        return True
+    return end < 0 and before.rstrip(_DECORATION).endswith(":")
+
+
+def _bare(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
+    """Labels without brackets, line by line."""
+    for line in text.splitlines():
+        marker = _BARE_MARKER.match(line)
+        body = line[marker.end() if marker else 0 :]
+        if any(sign in body for sign in _RANKS):
+            labels = _ranked_parts(re.split(f"[{_RANKS}]", body), places)
+            if len(labels) > 1:
+                yield _Chain(labels, ranked=True)
+                continue
+        words = [_plain(word) for word in _BETWEEN.split(body.rpartition(":")[2].strip(" \t.[]"))]
+        if all(_LABEL.fullmatch(word) for word in words):
+            yield _Chain(words, ranked=False)
+        elif (found := _LABELLED_LINE.match(f"{body} ")) and found.group(1) in places:
+            yield _Chain([found.group(1)], ranked=False)
+
+
+def _ranked_parts(parts: Sequence[str], places: Mapping[str, int]) -> list[str]:
+    """The label that each part begins with; prose may stand before the first: its last word."""
+    labels = []
+    for number, part in enumerate(parts):
+        words = part.split()
+        if not words:
+            continue
+        first, last = _plain(words[0]), _plain(words[-1])
+        prose = number == 0 and last in places and words[1:2] and words[1][0].isalpha()
+        label = last if prose else first
+        if label in places or _LABEL.fullmatch(label):
+            labels.append(label)
+    return labels
+
+
+def _plain(word: str) -> str:
+    return word.strip("*_`\"'()[]<>.,:;")

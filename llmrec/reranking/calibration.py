@@ -1,0 +1,104 @@
+"""Calibration: what a model would answer anyway is taken off what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.errors import OptionError
+from llmrec.language_models import LabelRequest, LanguageModel
+from llmrec.reranking.strategy import (
+    Answer,
+    Ask,
+    Conversation,
+    Judgement,
+    LabelAsk,
+    Question,
+    Strategy,
+)
+
+_Known = dict[tuple[str, LabelRequest], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Any strategy that asks for labels, their prior subtracted (Zhao et al. 2021).
+
+    The prior is the log-probability of each label after the same prompt without what it is about:
+    where candidates stand side by side, each reads N/A, and what is left is how much the model
+    likes a place or a letter; where one stands alone the history is empty, and what is left is how
+    much it likes the item whoever the user is. A prompt is asked once, whoever shares it.
+    Strategies without labels stay as they are (`Likelihood` has a prior of its own).
+
+    Args:
+        strategy: What is calibrated.
+        weight: How much of the prior is subtracted. None takes what suits the strategy: all of it
+            for candidates side by side, half of it for one alone.
+
+    Raises:
+        OptionError: The weight is negative or not finite.
+    """
+
+    strategy: Strategy
+    weight: float | None = None
+    _known: _Known = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0 <= self.weight < float("inf"):
+            raise OptionError(f"Calibration weight={self.weight}: allowed is 0 or more.")
+
+    @property
+    def name(self) -> str:
+        """Name of the strategy."""
+        return self.strategy.name
+
+    @property
+    def key(self) -> str:
+        """Key of the strategy, and the weight."""
+        weight = "" if self.weight is None else f"-{self.weight:g}"
+        return f"calibrated{weight}/{self.strategy.key}"
+
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Hold the strategy's conversation, with the neutral prompts beside its own."""
+        conversation = self.strategy.ask(question, model)
+        answers: Sequence[Answer] | None = None
+        while True:
+            try:
+                asks = next(conversation) if answers is None else conversation.send(answers)
+            except StopIteration as stop:
+                judgement: Judgement = stop.value
+                return judgement
+            answers = yield from self._answered(asks, f"{model.name}@{model.revision}")
+
+    def _answered(self, asks: Sequence[Ask], model: str) -> Conversation[list[Answer]]:
+        neutral = {
+            place: LabelRequest(ask.neutral(), ask.request.labels)
+            for place, ask in enumerate(asks)
+            if isinstance(ask, LabelAsk)
+        }
+        wanted = dict.fromkeys(neutral.values())
+        priors = {r: self._known[model, r] for r in wanted if (model, r) in self._known}
+        new = [r for r in wanted if r not in priors]
+        answers = yield [*asks, *new]
+        for request, answer in zip(new, answers[len(asks) :], strict=True):
+            priors[request] = answer.log_probs
+            if not np.isnan(answer.log_probs).any():  # else it is asked again
+                self._known[model, request] = answer.log_probs
+        return [
+            self._corrected(answer, ask, priors[neutral[place]])
+            if isinstance(ask, LabelAsk)
+            else answer
+            for place, (ask, answer) in enumerate(zip(asks, answers[: len(asks)], strict=True))
+        ]
+
+    def _corrected(self, answer: Answer, ask: LabelAsk, prior: NDArray[np.float64]) -> Answer:
+        weight = ask.neutral_weight if self.weight is None else self.weight
+        # Without a prior there is no calibrated answer; a fallback to the other would mix scales.
+        return Answer(
+            answer.log_probs - weight * prior,
+            tokens=answer.tokens,
+            floored=answer.floored,
+        )

@@ -1,0 +1,133 @@
+"""Candidates side by side in one prompt, each with a label: which label does the model answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.errors import OptionError
+from llmrec.language_models import MOST_LABELS, LabelRequest, LanguageModel, labels_for
+from llmrec.prompting import Background, Prompt, PromptWriter, Template
+from llmrec.records import Item
+from llmrec.reranking.strategy import (
+    Answer,
+    Conversation,
+    Judgement,
+    LabelAsk,
+    Question,
+    writer_of,
+)
+
+BLANK = Item("\0blank", "N/A")
+"""Stands for a candidate where a prompt is to say nothing of any (Zhao et al. 2021)."""
+
+
+@dataclass
+class LabelledGroups:
+    """Asks for labels of groups of one question's candidates.
+
+    ``shortened`` is the most history items that had to be left out of a prompt, ``asked`` counts
+    groups, ``unanswered`` those to which the model gave no label.
+    """
+
+    template: Template
+    question: Question
+    model: LanguageModel
+    room: int = 1
+    shortened: int = 0
+    asked: int = 0
+    unanswered: int = 0
+
+    def ask(self, groups: Sequence[Sequence[int]]) -> Conversation[list[Answer]]:
+        """Ask for the label of the best of each group of places, all in one round."""
+        prompts = self.prompts(groups)
+        answers = yield [
+            LabelAsk(LabelRequest(prompt, self.labels(len(group))), self._neutral(len(group)), 1.0)
+            for prompt, group in zip(prompts, groups, strict=True)
+        ]
+        self.asked += len(answers)
+        self.unanswered += sum(bool(np.isnan(answer.log_probs).all()) for answer in answers)
+        return list(answers)
+
+    def prompts(self, groups: Sequence[Sequence[int]]) -> tuple[Prompt, ...]:
+        """Write a prompt a group."""
+        candidates = self.question.candidates
+        shown = [[candidates[place] for place in group] for group in groups]
+        rendered = self._writer.for_groups(shown, self.labels(max(map(len, groups))))
+        self.shortened = max(self.shortened, rendered.history_given - rendered.history_kept)
+        return rendered.prompts
+
+    def labels(self, n: int) -> tuple[str, ...]:
+        """Labels of a group of n."""
+        return labels_for(self.model, n)
+
+    def judgement(self, scores: NDArray[np.float64]) -> Judgement:
+        """What the answers come to; where none was had, the order given is no judgement."""
+        if self.asked and self.unanswered == self.asked:
+            scores = np.full(len(scores), np.nan)
+        return Judgement(scores, fallbacks=self.fallbacks)
+
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """What did not go as asked."""
+        counts = {"history_shortened": self.shortened, "no_answer": self.unanswered}
+        return {name: n for name, n in counts.items() if n}
+
+    @cached_property
+    def _writer(self) -> PromptWriter:
+        return writer_of(self.template, self.question, self.model, room=self.room)
+
+    def _neutral(self, n: int) -> NeutralPrompt:
+        return NeutralPrompt(self.template, self.question, self.model, self.room, n)
+
+
+@dataclass(frozen=True, eq=False)
+class NeutralPrompt:
+    """Writes the prompt of a group of which nothing is said."""
+
+    template: Template
+    question: Question
+    model: LanguageModel
+    room: int
+    n: int
+
+    def __call__(self) -> Prompt:
+        """Write it, for the question's user."""
+        nothing_known = replace(
+            self.question, background=Background(taste=self.question.background.taste)
+        )
+        writer = writer_of(self.template, nothing_known, self.model, room=self.room)
+        return writer.for_groups([[BLANK] * self.n], labels_for(self.model, self.n)).prompts[0]
+
+
+def order_of(answer: Answer) -> list[int]:
+    """Places of a group by the probability of their label, best first; unanswered: as they were."""
+    if np.isnan(answer.log_probs).all():
+        return list(range(len(answer.log_probs)))
+    return [int(place) for place in np.argsort(-answer.log_probs, kind="stable")]
+
+
+def best_of(answer: Answer, group: Sequence[int]) -> int:
+    """Which of a group has the most probable label; of equals, the one that was given first."""
+    values = np.nan_to_num(answer.log_probs, nan=-np.inf)
+    return max(range(len(group)), key=lambda place: (values[place], -group[place]))
+
+
+def check_sizes(strategy: str, **sizes: tuple[int, int, int]) -> None:
+    """Check that each number, given as (value, least, most), is allowed.
+
+    Raises:
+        OptionError: One is not.
+    """
+    for name, (value, least, most) in sizes.items():
+        if not least <= value <= most:
+            raise OptionError(
+                f"{strategy}: {name}={value}; allowed is {least} to {most}.",
+                hint=f"A prompt can label at most {MOST_LABELS} candidates."
+                if most == MOST_LABELS
+                else "",
+            )

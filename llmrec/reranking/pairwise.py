@@ -1,0 +1,130 @@
+"""Pairwise: which of these two?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.language_models import LanguageModel
+from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
+from llmrec.reranking.labelled import LabelledGroups, check_sizes
+from llmrec.reranking.listwise import by_place
+from llmrec.reranking.ordering import Group, top_by_best
+from llmrec.reranking.strategy import Conversation, Judgement, Question
+
+
+def _default_template() -> Template:
+    return load_template(DEFAULT_TEMPLATES["pairwise"])
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """Two candidates a prompt, each pair asked in both orders (Qin et al. 2024, "PRP").
+
+    Where the two orders are answered differently the pair is a tie, and counted
+    (``order_conflict``). With ``top`` the best are found by heapsort, a tie keeps the order that
+    was given, and a score is the place counted from the end. With ``top=None`` all pairs are asked
+    and a score is the share won of the pairs that were answered, a tie half a win: n (n - 1)
+    prompts.
+
+    Args:
+        template: A pairwise template.
+        top: How many of the best are wanted; None asks all pairs.
+        name: What the score is called in a ranking's signals.
+
+    Raises:
+        OptionError: ``top`` is out of range.
+    """
+
+    template: Template = field(default_factory=_default_template)
+    top: int | None = 10
+    name: str = "pairwise"
+
+    def __post_init__(self) -> None:
+        if self.top is not None:
+            check_sizes(self.name, top=(self.top, 1, 1000))
+
+    @property
+    def key(self) -> str:
+        """Name, settings and content of the template."""
+        return f"{self.name}/{self.top or 'all'}/{self.template.sha256[:12]}"
+
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Ask for the better of each pair."""
+        n = len(question.candidates)
+        pairs = _Pairs(LabelledGroups(self.template, question, model))
+        if self.top is None:
+            wins, asked = np.zeros(n), np.zeros(n)
+            every = list(combinations(range(n), 2))
+            for pair, won in zip(every, (yield from pairs.ask(every)), strict=True):
+                if not np.isnan(won):
+                    wins[list(pair)] += won, 1 - won
+                    asked[list(pair)] += 1
+            scores = np.full(n, np.nan)
+            np.divide(wins, asked, out=scores, where=asked > 0)
+            return pairs.judgement(scores if n > 1 else wins)
+        heap = top_by_best(n, self.top, 3)
+        best: list[int] | None = None
+        while True:
+            try:
+                families = next(heap) if best is None else heap.send(best)
+            except StopIteration as stop:
+                return pairs.judgement(by_place(stop.value, n))
+            best = yield from _best(families, pairs)
+
+
+@dataclass
+class _Pairs:
+    """Asks for pairs in both orders."""
+
+    groups: LabelledGroups
+    conflicts: int = 0
+
+    def ask(self, pairs: Sequence[tuple[int, int]]) -> Conversation[list[float]]:
+        """Say what the first of each pair won: 1, 0, a half for a tie, NaN without an answer."""
+        if not pairs:
+            return []
+        both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
+        answers = yield from self.groups.ask(both)
+        # Positive: the place that stands first in the prompt is the better one.
+        leads = np.sign([answer.log_probs[0] - answer.log_probs[1] for answer in answers])
+        first, second = leads[::2], -leads[1::2]
+        unsure = np.isnan(first) | np.isnan(second)
+        self.conflicts += int(((first != second) & ~unsure).sum())
+        won = np.where(unsure, np.nan, np.where(first == second, (first + 1) / 2, 0.5))
+        return [float(value) for value in won]
+
+    def judgement(self, scores: NDArray[np.float64]) -> Judgement:
+        """What the answers come to."""
+        judged = self.groups.judgement(scores)
+        conflicts = {"order_conflict": self.conflicts} if self.conflicts else {}
+        return replace(judged, fallbacks={**judged.fallbacks, **conflicts})
+
+
+def _best(families: Sequence[Group], pairs: _Pairs) -> Conversation[list[int]]:
+    """The best of each family: the children among themselves, then their best and the parent.
+
+    A tie goes to the place that was given first.
+    """
+    two = [family[1:] for family in families if len(family) == 3]
+    won = iter((yield from pairs.ask([(children[0], children[1]) for children in two])))
+    champions = [
+        family[1] if len(family) == 2 else _winner(family[1], family[2], next(won))
+        for family in families
+    ]
+    finals = [(family[0], child) for family, child in zip(families, champions, strict=True)]
+    answers = yield from pairs.ask(finals)
+    return [
+        family.index(_winner(parent, child, value))
+        for family, (parent, child), value in zip(families, finals, answers, strict=True)
+    ]
+
+
+def _winner(one: int, other: int, won: float) -> int:
+    if won not in {0.0, 1.0}:
+        return min(one, other)
+    return one if won else other

@@ -1,0 +1,61 @@
+"""Setwise: which is the best of these few?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmrec.language_models import MOST_LABELS, LanguageModel
+from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
+from llmrec.reranking.labelled import LabelledGroups, best_of, check_sizes
+from llmrec.reranking.listwise import by_place
+from llmrec.reranking.ordering import top_by_best
+from llmrec.reranking.strategy import Conversation, Judgement, Question
+
+
+def _default_template() -> Template:
+    return load_template(DEFAULT_TEMPLATES["setwise"])
+
+
+@dataclass(frozen=True)
+class Setwise:
+    """The best ``top`` candidates by heapsort, each comparison a prompt with ``ways`` of them.
+
+    The model answers with the label of the best (Zhuang et al. 2024, "Setwise"). A score is the
+    place counted from the end; candidates that did not reach the top share the lowest.
+
+    Args:
+        template: A setwise template.
+        ways: How many candidates stand in one prompt.
+        top: How many of the best are wanted.
+        name: What the score is called in a ranking's signals.
+
+    Raises:
+        OptionError: A number is out of range.
+    """
+
+    template: Template = field(default_factory=_default_template)
+    ways: int = 4
+    top: int = 10
+    name: str = "setwise"
+
+    def __post_init__(self) -> None:
+        check_sizes(self.name, ways=(self.ways, 3, MOST_LABELS), top=(self.top, 1, 1000))
+
+    @property
+    def key(self) -> str:
+        """Name, settings and content of the template."""
+        return f"{self.name}/{self.ways}-{self.top}/{self.template.sha256[:12]}"
+
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Ask for the best of each group that the heap compares."""
+        n = len(question.candidates)
+        groups = LabelledGroups(self.template, question, model)
+        heap = top_by_best(n, self.top, self.ways)
+        answered: list[int] | None = None
+        while True:
+            try:
+                asked = next(heap) if answered is None else heap.send(answered)
+            except StopIteration as stop:
+                return groups.judgement(by_place(stop.value, n))
+            answers = yield from groups.ask(asked)
+            answered = [best_of(*pair) for pair in zip(answers, asked, strict=True)]

@@ -1,0 +1,126 @@
+"""Permutation self-consistency: the same question in several orders of its candidates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.errors import OptionError
+from llmrec.language_models import LanguageModel
+from llmrec.reranking.asking import together
+from llmrec.reranking.strategy import Conversation, Judgement, Question, Strategy
+
+_ROUND = 2
+"""Orders asked at a time where asking may stop early."""
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Any strategy asked about ``times`` orders of the candidates, a candidate's scores averaged.
+
+    The orders are drawn from ``seed`` and the question, all different. They are rotations of random
+    orders, so that a candidate stands at places as far apart as they can be, and what a model likes
+    about a place averages out (Tang et al. 2024 draw them independently). All are asked in one
+    batch, or, to stop early, two at a time until the best ``stable_top`` keep their order twice.
+
+    Args:
+        strategy: What is asked.
+        times: How many orders; as many as there are where there are fewer.
+        seed: Of the orders.
+        stable_top: Stop where the order of so many of the best no longer changes; 0 asks all.
+
+    Raises:
+        OptionError: ``times`` is below 1, or ``stable_top`` negative.
+    """
+
+    strategy: Strategy
+    times: int
+    seed: int = 0
+    stable_top: int = 0
+
+    def __post_init__(self) -> None:
+        if self.times < 1 or self.stable_top < 0:
+            raise OptionError(
+                f"Shuffles times={self.times}, stable_top={self.stable_top}: allowed is 1 or more, "
+                "and 0 or more."
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the strategy."""
+        return self.strategy.name
+
+    @property
+    def key(self) -> str:
+        """Key of the strategy, and the settings."""
+        return f"shuffled-{self.times}-{self.seed}-{self.stable_top}/{self.strategy.key}"
+
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Ask all orders, and average."""
+        ids = [item.item_id for item in question.candidates]
+        told = "\0".join([str(self.seed), question.user.user_id, *sorted(ids)])
+        generator = np.random.default_rng(list(hashlib.sha256(told.encode()).digest()))
+        orders = different_orders(len(ids), self.times, generator)
+        size = _ROUND if self.stable_top else len(orders)
+        tables: list[NDArray[np.float64]] = []
+        fallbacks: Counter[str] = Counter()
+        tops: list[list[int]] = []
+        for start in range(0, len(orders), size):
+            some = orders[start : start + size]
+            judged = yield from together(
+                [self.strategy.ask(_reordered(question, order), model) for order in some]
+            )
+            for order, judgement in zip(some, judged, strict=True):
+                scores = np.empty(len(order))
+                scores[order] = judgement.scores
+                tables.append(scores)
+                fallbacks.update(judgement.fallbacks)
+            if self.stable_top:
+                best = np.argsort(-_mean(tables), kind="stable")[: self.stable_top]
+                tops.append([int(place) for place in best])
+                if len(tops) > 2 and tops[-1] == tops[-2] == tops[-3]:
+                    break
+        return Judgement(_mean(tables), fallbacks=dict(+fallbacks))
+
+
+def different_orders(n: int, times: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+    """At most ``times`` different orders of n places, by rotations of random orders."""
+    found: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    most = min(times, _factorial_up_to(n, times))
+    while len(found) < most:
+        base = generator.permutation(n)
+        turns = min(n, times - len(found))
+        for turn in range(turns):
+            order = np.roll(base, round(turn * n / turns))
+            found.setdefault(tuple(int(place) for place in order), order)
+            if len(found) == most:
+                break
+    return list(found.values())
+
+
+def _factorial_up_to(n: int, most: int) -> int:
+    product = 1
+    for factor in range(2, n + 1):
+        product *= factor
+        if product >= most:
+            return most
+    return product
+
+
+def _reordered(question: Question, order: NDArray[np.int64]) -> Question:
+    return replace(question, candidates=tuple(question.candidates[place] for place in order))
+
+
+def _mean(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean of the scores that are there; NaN where there is none."""
+    table = np.array(tables)
+    there = ~np.isnan(table)
+    mean = np.full(table.shape[1], np.nan)
+    total = np.where(there, table, 0.0).sum(axis=0)
+    np.divide(total, there.sum(axis=0), out=mean, where=there.any(axis=0))
+    return mean

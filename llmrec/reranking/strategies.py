@@ -1,0 +1,94 @@
+"""The strategies by name, and what may be wrapped around one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from llmrec.errors import OptionError, PromptError, nearest
+from llmrec.prompting import DEFAULT_TEMPLATES, load_template
+from llmrec.reranking.calibration import Calibrated
+from llmrec.reranking.generated import ListwiseGenerated
+from llmrec.reranking.graded import Graded
+from llmrec.reranking.likelihood import Likelihood
+from llmrec.reranking.listwise import Listwise
+from llmrec.reranking.pairwise import Pairwise
+from llmrec.reranking.pointwise import Pointwise
+from llmrec.reranking.setwise import Setwise
+from llmrec.reranking.shuffling import Shuffled
+from llmrec.reranking.strategy import Strategy
+from llmrec.reranking.tournament import Tournament
+
+STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
+    {
+        "graded": Graded,
+        "likelihood": Likelihood,
+        "listwise": Listwise,
+        "listwise-generated": ListwiseGenerated,
+        "pairwise": Pairwise,
+        "pointwise": Pointwise,
+        "setwise": Setwise,
+        "tournament": Tournament,
+    }
+)
+"""Strategies by name; each takes ``template=`` or uses its default."""
+
+WATCHED_TOP = 10
+"""How many of the best have to keep their order where shuffles stop early."""
+
+
+def make_strategy(
+    name: str,
+    template: str | None = None,
+    *,
+    calibrate: bool = False,
+    shuffles: int = 0,
+    stop_early: bool = False,
+    seed: int = 0,
+) -> Strategy:
+    """A strategy by name, with a template by name or path, or its default one.
+
+    Args:
+        name: One of `STRATEGIES`.
+        template: Of that strategy; a tournament takes those of listwise.
+        calibrate: Take off what the model would answer anyway (`Calibrated`).
+        shuffles: Ask about so many orders of the candidates (`Shuffled`); 0 asks the one given.
+        stop_early: Ask for no more orders once the best ten keep theirs.
+        seed: Of the orders.
+
+    Raises:
+        OptionError: There is no such strategy, or a number is out of range.
+        PromptError: The template cannot be used, or is another strategy's.
+    """
+    if name not in STRATEGIES:
+        raise OptionError(
+            f"There is no strategy {name!r}; there are {', '.join(sorted(STRATEGIES))}.",
+            hint=nearest(name, STRATEGIES),
+        )
+    if stop_early and shuffles < 2:
+        raise OptionError(
+            f"Stopping early among {shuffles} shuffles.",
+            hint="Give --shuffles 4 or more beside it.",
+        )
+    made = STRATEGIES[name]() if template is None else _with_template(name, template)
+    if calibrate:
+        made = Calibrated(made)
+    if shuffles:
+        made = Shuffled(made, shuffles, seed, WATCHED_TOP if stop_early else 0)
+    return made
+
+
+def folder_of(name: str) -> str:
+    """The folder of templates that a strategy takes beside its own."""
+    return DEFAULT_TEMPLATES[name].partition("/")[0]
+
+
+def _with_template(name: str, template: str) -> Strategy:
+    loaded = load_template(template)
+    folder = folder_of(name)
+    if loaded.strategy in DEFAULT_TEMPLATES and loaded.strategy not in {name, folder}:
+        raise PromptError(
+            f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
+            hint=f"Take a template under {folder}/.",
+        )
+    return STRATEGIES[name](template=loaded)

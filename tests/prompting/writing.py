@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmrec.prompting import PromptWriter, Rendered, Template
+from llmrec.records import Item
+
+
+def written(
+    template: Template,
+    candidates: Sequence[Item],
+    *,
+    per_candidate: bool = True,
+    **about: Any,  # noqa: ANN401
+) -> Rendered:
+    """Write one user's prompts: one a candidate, one for all of them, or one that names none."""
+    writer = PromptWriter(template=template, **about)
+    if not per_candidate:
+        return writer.for_groups([candidates])
+    return writer.for_each(candidates) if candidates else writer.without_candidate()
