@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from kept import read_kept
@@ -84,13 +85,24 @@ class KeptScores:
 
     def judgement(self, reranker: Reranker, retriever: Retriever, asked: Asked) -> Judgement:
         """The same with what did not go as asked."""
-        key = score_key(reranker, asked)
-        if key not in self.known:
-            candidates = {c.item_id: c for c in retriever.candidates(asked.user, asked.item_ids)}
-            (judged,) = reranker.judge(asked.user, [candidates[i] for i in asked.item_ids]).values()
+        return self.judgements(reranker, retriever, [asked])[0]
+
+    def judgements(
+        self, reranker: Reranker, retriever: Retriever, asked: Sequence[Asked]
+    ) -> list[Judgement]:
+        """The same for several lists, which are asked together where they are not kept."""
+        keys = [score_key(reranker, entry) for entry in asked]
+        new = [row for row, key in enumerate(keys) if key not in self.known]
+        lists = []
+        for row in new:
+            user, ids = asked[row].user, asked[row].item_ids
+            found = {c.item_id: c for c in retriever.candidates(user, ids)}
+            lists.append((user, [found[item_id] for item_id in ids]))
+        for row, judgements in zip(new, reranker.judge_many(lists) if lists else (), strict=True):
+            (judged,) = judgements.values()
             usage = judged.usage
             entry = {
-                "key": key,
+                "key": keys[row],
                 "scores": judged.scores.tolist(),
                 "usage": [usage.tokens_given, usage.tokens_forwarded, usage.forwards],
                 "more": [usage.tokens_generated, usage.prompts],
@@ -99,15 +111,18 @@ class KeptScores:
             }
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
-            self.known[key] = entry
-        entry = self.known[key]
-        given, forwarded, forwards = entry["usage"]
-        generated, prompts = entry.get("more", (0, 0))
-        return Judgement(
-            np.array(entry["scores"], dtype=np.float64),
-            Usage(given, forwarded, generated, forwards, entry["seconds"], prompts),
-            entry.get("fallbacks", {}),
-        )
+            self.known[keys[row]] = entry
+        return [_judgement(self.known[key]) for key in keys]
+
+
+def _judgement(entry: dict[str, Any]) -> Judgement:
+    given, forwarded, forwards = entry["usage"]
+    generated, prompts = entry.get("more", (0, 0))
+    return Judgement(
+        np.array(entry["scores"], dtype=np.float64),
+        Usage(given, forwarded, generated, forwards, entry["seconds"], prompts),
+        entry.get("fallbacks", {}),
+    )
 
 
 def score_key(reranker: Reranker, asked: Asked) -> str:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from joint_other_sets import SETS
@@ -33,6 +34,8 @@ from movielens import (
     retrieval_signals,
 )
 from numpy.typing import NDArray
+from order_bias import order_bias
+from remembering import Remembering
 from tqdm import tqdm
 
 from llmrec import Reranker, Retriever, TransformersModel, Usage
@@ -42,15 +45,14 @@ from llmrec.evaluation import (
     discrimination_lists,
     end_to_end_users,
     markdown_table,
-    ndcg_at,
     target_ranks,
 )
+from llmrec.language_models import LanguageModel
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 from llmrec.reranking import make_strategy
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
-PLACES = (1, 5, 10, 15, 20)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ WAYS = (
     Way("graded, calibrated", "graded", calibrate=True),
     Way("listwise", "listwise", biased=True),
     Way("listwise, calibrated", "listwise", calibrate=True, biased=True),
-    Way("listwise, 4 shuffles", "listwise", shuffles=4, share=0.34, biased=True),
+    Way("listwise, 4 shuffles", "listwise", shuffles=4, share=0.34),
     Way("setwise", "setwise", share=0.2),
     Way("setwise, calibrated", "setwise", calibrate=True, share=0.2),
     Way("pairwise", "pairwise", share=0.1),
@@ -109,11 +111,18 @@ def judge(
     return Judged(target_ranks(np.array(table), targets, seed=SEED), usage, faults)
 
 
-def at_place(entry: Asked, place: int) -> Asked:
-    """The same list with its target moved to a place, counted from 1."""
-    rest = [item_id for i, item_id in enumerate(entry.item_ids) if i != entry.target]
-    rest.insert(place - 1, entry.item_ids[entry.target])
-    return Asked(entry.user, tuple(rest), place - 1)
+def measured_cost(
+    data: MovieLens, model: TransformersModel, way: Way, asked: Sequence[Asked]
+) -> dict[str, object]:
+    """What a way takes when it is asked by itself, of a few users."""
+    reranker = reranker_of(way, model, data)
+    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    usage = Usage()
+    for entry in tqdm(asked, desc=f"Cost: {way.name}", disable=None):
+        candidates = retriever.candidates(entry.user, entry.item_ids)
+        (judged,) = reranker.judge(entry.user, candidates).values()
+        usage += judged.usage
+    return cost(way.name, usage, len(asked))
 
 
 def discrimination(data: MovieLens, users: int) -> list[Asked]:
@@ -141,7 +150,7 @@ def thinned(asked: Sequence[Asked], n: int) -> list[Asked]:
 
 def quality(
     data: MovieLens,
-    model: TransformersModel,
+    model: Remembering,
     kept: KeptScores,
     asked: Sequence[Asked],
     few: int,
@@ -156,13 +165,19 @@ def quality(
         "popularity": target_ranks(simple["popularity"], targets, seed=SEED),
         "retriever": target_ranks(simple["score"], targets, seed=SEED),
     }
-    costs, rows = [], list[Row]()
+    faults, rows = dict[str, dict[str, int]](), list[Row]()
     shared: dict[int, dict[str, NDArray[np.float64]]] = {}
     for way in WAYS:
         some = thinned(asked, max(few, round(way.share * len(asked))))
-        found = judge(kept, reranker_of(way, model, data), retriever, some, f"{title}: {way.name}")
+        found = judge(
+            kept,
+            reranker_of(way, cast("LanguageModel", model), data),
+            retriever,
+            some,
+            f"{title}: {way.name}",
+        )
         shared.setdefault(found.users, {})[way.name] = found.ranks
-        costs.append(cost(way.name, found))
+        faults[way.name] = dict(found.faults)
     for n, ways in sorted(shared.items(), reverse=True):
         places = np.linspace(0, len(asked) - 1, n).round().astype(int)
         everything = {**{name: some[places] for name, some in ranks.items()}, **ways}
@@ -171,19 +186,19 @@ def quality(
         metrics = {name: rank_metrics(some) for name, some in everything.items()}
         rows += compare_rows(metrics, pairs, seed=SEED)
     tables = [markdown_table([row for row in rows if row.users == n]) for n in sorted(shared)[::-1]]
-    text = f"## {title}\n\n" + "\n".join(tables) + "\n" + cost_table(costs)
-    return text, {"rows": [asdict(row) for row in rows], "costs": costs}
+    counted = "; ".join(f"{name}: {found}" for name, found in faults.items() if found)
+    text = f"## {title}\n\n" + "\n".join(tables) + f"\nNot as asked: {counted or 'nothing'}.\n"
+    return text, {"rows": [asdict(row) for row in rows], "faults": faults}
 
 
-def reranker_of(way: Way, model: TransformersModel, data: MovieLens) -> Reranker:
+def reranker_of(way: Way, model: LanguageModel, data: MovieLens) -> Reranker:
     """Ask one way alone."""
     strategy = make_strategy(way.strategy, calibrate=way.calibrate, shuffles=way.shuffles)
     return Reranker(model, data.index, strategy=strategy)
 
 
-def cost(name: str, found: Judged) -> dict[str, object]:
-    """What a way took a user, and its faults."""
-    usage, n = found.usage, found.users
+def cost(name: str, usage: Usage, n: int) -> dict[str, object]:
+    """What a way took a user."""
     return {
         "row": name,
         "users": n,
@@ -193,7 +208,6 @@ def cost(name: str, found: Judged) -> dict[str, object]:
         "tokens generated": round(usage.tokens_generated / n),
         "forwards": round(usage.forwards / n, 1),
         "seconds": round(usage.seconds / n, 2),
-        "faults": ", ".join(f"{what} {count}" for what, count in sorted(found.faults.items())),
     }
 
 
@@ -202,50 +216,8 @@ def cost_table(costs: Sequence[dict[str, object]]) -> str:
     names = list(costs[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(str(entry[name]) for name in names) + " |" for entry in costs]
-    return "What a user took, and what did not go as asked:\n\n" + "\n".join(lines) + "\n"
-
-
-def order_bias(
-    data: MovieLens, model: TransformersModel, kept: KeptScores, asked: Sequence[Asked]
-) -> tuple[str, dict[str, object]]:
-    """nDCG@10 with the target at each place, and the spread of the five."""
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
-    found: dict[str, object] = {}
-    heads = " | ".join(f"at {place}" for place in PLACES)
-    lines = [f"| row | {heads} | spread [95 %] |", "|---|" + "---:|" * (len(PLACES) + 1)]
-    for way in WAYS:
-        if not way.biased:
-            continue
-        reranker = reranker_of(way, model, data)
-        values = np.array(
-            [
-                ndcg_at(
-                    judge(
-                        kept,
-                        reranker,
-                        retriever,
-                        [at_place(entry, place) for entry in asked],
-                        f"{way.name}, at {place}",
-                    ).ranks,
-                    10,
-                )
-                for place in PLACES
-            ]
-        )
-        means = values.mean(axis=1)
-        spread = float(np.ptp(means))
-        draws = np.random.default_rng(SEED).integers(0, len(asked), (2000, len(asked)))
-        spreads = np.ptp(values[:, draws].mean(axis=2), axis=0)
-        low, high = (float(q) for q in np.quantile(spreads, [0.025, 0.975]))
-        cells = " | ".join(f"{mean:.3f}" for mean in means)
-        lines.append(f"| {way.name} | {cells} | {spread:.3f} [{low:.3f}, {high:.3f}] |")
-        found[way.name] = {"ndcg@10": means.tolist(), "spread": spread, "interval": [low, high]}
-    note = (
-        f"{len(asked)} users. Even without any bias five means over so many users differ, so that "
-        "a spread is never 0; ways that see one candidate at a time have none by construction."
-    )
-    text = "## Order bias: nDCG@10 by the target's place in the list\n\n" + "\n".join(lines)
-    return f"{text}\n\n{note}\n", found
+    note = "What a user takes, each row asked by itself, on a machine that does other work too:"
+    return f"## Cost\n\n{note}\n\n" + "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -256,21 +228,40 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=300)
     parser.add_argument("--few", type=int, default=30, help="users of the ways that ask most")
     parser.add_argument("--bias-users", type=int, default=100)
+    parser.add_argument("--cost-users", type=int, default=5)
     parser.add_argument("--scores", type=Path, help="where scores are kept as they come")
     options = parser.parse_args()
     name = options.data.name
     data = load(options.data, SETS[name].columns if name in SETS else COLUMNS)
     model = TransformersModel.from_pretrained(options.model, progress=True)
+    remembering = Remembering(model)
     out = f"rerank_strategies_{name}_{Path(model.name).name.lower()}"
     kept = KeptScores(options.scores or cache_folder() / "eval" / f"{out}.jsonl")
     lists = discrimination(data, options.users)
     retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
     reached = end_to_end(data, retriever)
+    biased = {
+        way.name: reranker_of(way, cast("LanguageModel", remembering), data)
+        for way in WAYS
+        if way.biased
+    }
     parts = (
-        quality(data, model, kept, lists, options.few, "Discrimination"),
-        order_bias(data, model, kept, thinned(lists, options.bias_users)),
-        quality(data, model, kept, reached, options.few, "End to end, users the retriever reached"),
+        quality(data, remembering, kept, lists, options.few, "Discrimination"),
+        order_bias(
+            kept,
+            {
+                w.name: reranker_of(w, cast("LanguageModel", remembering), data)
+                for w in WAYS
+                if w.biased
+            },
+            retriever,
+            thinned(lists, options.bias_users),
+        ),
+        quality(
+            data, remembering, kept, reached, options.few, "End to end, users the retriever reached"
+        ),
     )
+    costs = [measured_cost(data, model, way, thinned(lists, options.cost_users)) for way in WAYS]
     command = (
         f"python eval/rerank_strategies.py {name} --model {model.name} --users {options.users}"
     )
@@ -279,7 +270,7 @@ def main() -> None:
         f"{model.placement.dtype}, seed {SEED}. Intervals are 95 %, paired by user; p as found and "
         "corrected by Holm over a table.\n\n"
     )
-    text = heading + "\n".join(part for part, _ in parts)
+    text = heading + "\n".join([*(part for part, _ in parts), cost_table(costs)])
     document = {
         "about": {"command": command, "fingerprint": data.catalog.fingerprint},
         **{
