@@ -1,12 +1,12 @@
-"""What each part of a fusion is worth on MovieLens, on validation targets.
+"""What each part of a fusion is worth, on validation targets.
 
-    python eval/ablate_fusion.py DATA [--seeds 2]        # DATA: the folder movielens_mm
+    python eval/ablate_fusion.py DATA [--seeds 2]        # DATA: movielens_mm, amazon_gift_cards
 
 Leave-one-out by time; training rows alone are learned from, the test rows are not looked at. A row
 is the default with one thing changed; its figure of a user is the mean over the seeds, and rows are
 compared with the default user by user. The best epoch is chosen on the same targets in every row,
 so all figures are a little high and the differences are what counts. Popularity, item-kNN and EASE
-stand beside. Writes results/ablate_fusion.json and .md; a killed run goes on where it stopped.
+stand beside. Writes results/ablate_fusion_DATA.json and .md; a killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from movielens import LEAKS
+from joint_other_sets import SETS
+from movielens import COLUMNS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from llmrec import Catalog, TextEncoder
-from llmrec.catalog import ColumnMap, TableMap, leave_one_out
+from llmrec.catalog import leave_one_out
 from llmrec.embedding import ModalityVectors
 from llmrec.embedding.fusion import FusionConfig
 from llmrec.embedding.fusion.storage import content_digest
@@ -84,7 +85,8 @@ class Data:
 
 def load(folder: Path) -> tuple[Data, dict[str, NDArray[np.float64]]]:
     """Read, split and embed; with scores of the simple baselines, [users, items]."""
-    catalog = Catalog.from_folder(folder, columns=ColumnMap(items=TableMap(ignore=LEAKS)))
+    columns = SETS[folder.name].columns if folder.name in SETS else COLUMNS
+    catalog = Catalog.from_folder(folder, columns=columns)
     split = leave_one_out(catalog)
     training = training_catalog(catalog, split)
     modalities = modalities_of(training, TextEncoder.from_pretrained(), progress=True)
@@ -193,12 +195,13 @@ def main() -> None:
     figures = ", ".join(f"{name} {value:.3f}" for name, value in about["classic head"].items())
     text = (
         "# Fusion, one thing changed at a time, on validation targets\n\n"
-        f"`python {' '.join(['eval/ablate_fusion.py', 'DATA', f'--seeds {given.seeds}'])}`\n\n"
+        f"`python eval/ablate_fusion.py {given.data.name} --seeds {given.seeds}`\n\n"
         f"Modalities: {names}. Mean over {given.seeds} seeds.\n\n{markdown_table(table)}\n"
         f"Classic head, each target against one item never met: {figures}.\n"
     )
-    (RESULTS / "ablate_fusion.md").write_text(text)
-    (RESULTS / "ablate_fusion.json").write_text(json_document(table))
+    out = RESULTS / f"ablate_fusion_{given.data.name}"
+    out.with_suffix(".md").write_text(text)
+    out.with_suffix(".json").write_text(json_document(table))
     sys.stdout.write(text)
 
 

@@ -249,11 +249,7 @@ def main() -> None:
         quality(data, remembering, kept, lists, options.few, "Discrimination"),
         order_bias(
             kept,
-            {
-                w.name: reranker_of(w, cast("LanguageModel", remembering), data)
-                for w in WAYS
-                if w.biased
-            },
+            biased,
             retriever,
             thinned(lists, options.bias_users),
         ),
