@@ -9,7 +9,7 @@ from rich.text import Text
 
 from llmrec.catalog import Catalog, sample_folder
 from llmrec.cli.clock import Clock
-from llmrec.cli.loading import Asking, load_text_encoder, retriever_for
+from llmrec.cli.loading import Asking, ModelChoice, load_text_encoder, retriever_for
 from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
 from llmrec.cli.ranking_view import (
     Answer,
@@ -74,7 +74,7 @@ def run_demonstration(user_id: str, model_ref: str | None) -> Demonstration:
     served = retriever_for(index, user)
     found = served.retriever.retrieve(user, _CANDIDATES)
     clock.took("retrieving")
-    reranker, model = Asking((make_strategy("likelihood"),), model_ref).load(index)
+    reranker, model = Asking((make_strategy("likelihood"),), ModelChoice(model_ref)).load(index)
     clock.took("loading the model")
     with waiting(f"Reranking {len(found)} candidates"):
         ranking = reranker.rerank(user, found)

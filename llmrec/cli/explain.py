@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from llmrec.cli.exits import ends_well
-from llmrec.cli.options import AsJson, Device, IndexFolder, ModelRef, Quantization, UserId
+from llmrec.cli.options import (
+    AsJson,
+    Concurrency,
+    Device,
+    IndexFolder,
+    ModelRef,
+    Quantization,
+    Timeout,
+    TokenizerRef,
+    UserId,
+)
 from llmrec.cli.output import fields, print_json, screen, waiting
 
 
@@ -25,10 +35,13 @@ def explain(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    tokenizer: TokenizerRef = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Say why an item is for a user, with the evidence that the text was checked against."""
-    from llmrec.cli.loading import describe_model, load_language_model
+    from llmrec.cli.loading import ModelChoice, describe_model
     from llmrec.cli.ranking_view import explanation_view, model_line
     from llmrec.explaining import Explainer
     from llmrec.prompting import load_template
@@ -39,7 +52,8 @@ def explain(
     person = opened.user(user)
     for item_id in item:
         opened.row(item_id)
-    language_model = load_language_model(model, device=device, quantization=quantization)
+    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout)
+    language_model = choice.load()
     with waiting("Explaining"):
         explanations = Explainer(language_model, opened, template=template).explain(person, item)
     note = "" if person.history else f"User {user} has no history: the item itself is explained."

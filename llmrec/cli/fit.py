@@ -10,6 +10,7 @@ from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
     Calibrate,
+    Concurrency,
     Device,
     IndexFolder,
     ModelRef,
@@ -18,6 +19,8 @@ from llmrec.cli.options import (
     StopEarly,
     StrategyNames,
     Templates,
+    Timeout,
+    TokenizerRef,
 )
 from llmrec.cli.output import fields, print_json, screen, table, waiting
 
@@ -54,6 +57,9 @@ def fit(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    tokenizer: TokenizerRef = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit how much each signal counts, and keep the weights in the index.
@@ -61,7 +67,7 @@ def fit(
     Each user's last interaction is held out, from popularity too, and is to be ranked high among
     the candidates that are retrieved without it.
     """
-    from llmrec.cli.loading import Asking, strategies_of
+    from llmrec.cli.loading import Asking, ModelChoice, strategies_of
     from llmrec.cli.ranking_view import model_line
     from llmrec.reranking import fit_weights
     from llmrec.reranking.fitting import hold_out_last, signal_lists
@@ -73,7 +79,8 @@ def fit(
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
     )
-    asking = Asking(strategies, model, device, quantization)
+    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout)
+    asking = Asking(strategies, choice)
     with waiting("Opening the index"):
         opened = Index.open(index)
     with waiting("Retrieving without each user's last item"):

@@ -29,7 +29,9 @@ def rerank_one(index: Index, user_id: str, ids: str, asking: Asking, *, as_json:
     notes = tuple(note for note in (served.note, seen_note) if note)
     fitted = reranker.weights_key in index.weights
     print_answer(
-        Answer(ranking, index.items, model, fitted, notes=notes), len(item_ids), as_json=as_json
+        Answer(ranking, index.items, model, fitted, notes=notes, rates=asking.model.rates()),
+        len(item_ids),
+        as_json=as_json,
     )
 
 
@@ -47,9 +49,10 @@ def rerank_requests(
         return reranker.rerank(user, serving.candidates(user, request.candidates))
 
     weights = dict(index.weights.get(reranker.weights_key, {}))
-    placement = (model.placement.device, model.placement.dtype, model.placement.quantization)
+    placement = describe_model(model).get("device"), describe_model(model).get("dtype")
     settings = (reranker.weights_key, weights, placement, index.fingerprint, index.encoder)
     outcome = rerank_file(requests, out, answer, settings=repr(settings), progress=True)
+    rates = asking.model.rates()
     if as_json:
         print_json({"out": out, "outcome": outcome, "model": describe_model(model)})
     else:
@@ -59,6 +62,7 @@ def rerank_requests(
             "Failed": f"{outcome.failed:,}: their lines hold an error" if outcome.failed else "",
             "Model": model_line(model),
             "Tokens": tokens_line(outcome.usage),
+            "Cost": f"{rates.cost(outcome.usage):.6f} by the table of prices" if rates else "",
         }
         screen().print(fields(rows))
     if outcome.failed:

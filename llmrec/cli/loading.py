@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,33 +17,74 @@ from llmrec.reranking.strategies import folder_of
 from llmrec.retrieval import Index, Retriever
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmrec.embedding import TextEncoder
-    from llmrec.language_models import TransformersModel
+    from llmrec.language_models import LanguageModel
+    from llmrec.language_models.openai_server import Prices
     from llmrec.retrieval.rules import Rules
 
 logger = logging.getLogger(__name__)
 
 
-def load_language_model(
-    ref: str | None, *, device: str | None = None, quantization: str = "none"
-) -> TransformersModel:
-    """Load a language model; None takes the default one. Options are checked before it is fetched.
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which language model, and how it runs or is reached; None takes the default."""
 
-    Raises:
-        ModelError: It cannot be had, or not on that device.
-        OptionError: The device or quantization is none.
-    """
-    from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
+    ref: str | None = None
+    device: str | None = None
+    quantization: str = "none"
+    tokenizer: str | None = None
+    concurrency: int | None = None
+    timeout: float | None = None
+    prices: Path | None = None
 
-    ref = ref or DEFAULT_LANGUAGE_MODEL
-    with waiting("Loading torch"):
-        from llmrec.models.hardware import choose_placement
-    choose_placement(device, None, quantization)
-    name = resolve_model(ref, progress=True).name
-    with waiting(f"Loading {name}"):
-        from llmrec.language_models import TransformersModel
+    def rates(self) -> Prices | None:
+        """What its tokens cost, where a table of prices was given.
 
-        return TransformersModel.from_pretrained(ref, device=device, quantization=quantization)
+        Raises:
+            OptionError: The table cannot be read, or does not name the model.
+        """
+        if self.prices is None:
+            return None
+        from llmrec.language_models.openai_server import Prices
+        from llmrec.language_models.references import WeightsReference, parse_reference
+        from llmrec.models import DEFAULT_LANGUAGE_MODEL
+
+        what = parse_reference(self.ref or DEFAULT_LANGUAGE_MODEL)
+        name = what.ref if isinstance(what, WeightsReference) else what.model
+        return Prices.load(self.prices, name)
+
+    def load(self) -> LanguageModel:
+        """Load it, or connect to its server. Options are checked before anything is fetched.
+
+        Raises:
+            ModelError: It cannot be had, or not on that device.
+            OptionError: An option is not one of this model's backend.
+        """
+        from llmrec.language_models.references import WeightsReference, parse_reference
+        from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
+
+        ref = self.ref or DEFAULT_LANGUAGE_MODEL
+        what = parse_reference(ref)
+        if isinstance(what, WeightsReference):
+            with waiting("Loading torch"):
+                from llmrec.models.hardware import choose_placement
+            choose_placement(self.device, None, self.quantization)
+            name = f"Loading {resolve_model(ref, progress=True).name}"
+        else:
+            name = f"Connecting to {ref}"
+        with waiting(name):
+            from llmrec.language_models.references import load_language_model
+
+            return load_language_model(
+                ref,
+                device=self.device,
+                quantization=self.quantization,
+                tokenizer=self.tokenizer,
+                concurrency=self.concurrency,
+                timeout=self.timeout,
+            )
 
 
 def load_text_encoder(ref: str | None = None) -> TextEncoder:
@@ -61,9 +102,13 @@ def load_text_encoder(ref: str | None = None) -> TextEncoder:
         return TextEncoder.from_pretrained(ref)
 
 
-def describe_model(model: TransformersModel) -> dict[str, object]:
+def describe_model(model: LanguageModel) -> dict[str, object]:
     """What identifies a loaded model in a JSON document."""
-    return {"name": model.name, "revision": model.revision, **asdict(model.placement)}
+    about: dict[str, object] = {"name": model.name, "revision": model.revision}
+    for name in ("placement", "capabilities"):  # of weights in this process, of a server
+        found = getattr(model, name, None)
+        about |= asdict(found) if found else {}
+    return about
 
 
 @dataclass(frozen=True)
@@ -72,24 +117,20 @@ class Asking:
 
     Args:
         strategies: How it ranks; the scores of several are fused.
-        model: Which one; None takes the default one.
-        device: Where it runs; None takes the fastest there is.
-        quantization: How its weights are held.
+        model: Which one.
     """
 
     strategies: tuple[Strategy, ...]
-    model: str | None = None
-    device: str | None = None
-    quantization: str = "none"
+    model: ModelChoice = field(default_factory=ModelChoice)
 
-    def load(self, index: Index) -> tuple[Reranker, TransformersModel]:
+    def load(self, index: Index) -> tuple[Reranker, LanguageModel]:
         """Load the model, for ranking items of an index.
 
         Raises:
             ModelError: It cannot be had, or not on that device.
-            OptionError: The device or quantization is none.
+            OptionError: An option is not one of this model's backend.
         """
-        model = load_language_model(self.model, device=self.device, quantization=self.quantization)
+        model = self.model.load()
         return Reranker(model, index, strategy=self.strategies), model
 
 

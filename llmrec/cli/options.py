@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 _MODEL = "Language model"
+_SERVER = "Language model on a server"
 
 IndexFolder = Annotated[
     Path, typer.Argument(metavar="INDEX", help="A folder that `llmrec index` made.")
@@ -34,7 +35,8 @@ ModelRef = Annotated[
         "--model",
         metavar="REF",
         rich_help_panel=_MODEL,
-        help="A hub id, a folder, a .gguf file or a name of `llmrec models list`.",
+        help="A hub id, a folder, a .gguf file, a name of `llmrec models list`, "
+        "openai:http://host:port/v1#model or vllm:model.",
         show_default="SmolLM2-135M-Instruct",
     ),
 ]
@@ -50,6 +52,39 @@ Device = Annotated[
 Quantization = Annotated[
     Literal["none", "nf4", "int8"],
     typer.Option(rich_help_panel=_MODEL, help="How the model's weights are held."),
+]
+TokenizerRef = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="REF",
+        rich_help_panel=_SERVER,
+        help="Of a server's model: its tokens are then counted, not estimated.",
+    ),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1, rich_help_panel=_SERVER, help="Requests at the same time.", show_default="8"
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        rich_help_panel=_SERVER,
+        help="Seconds until silence counts as a failure.",
+        show_default="60",
+    ),
+]
+PriceTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        rich_help_panel=_SERVER,
+        help="TOML or JSON: by model, input and output per million tokens; the cost is printed.",
+    ),
 ]
 StrategyNames = Annotated[
     list[str] | None,

@@ -76,11 +76,11 @@ def show(
     if model is None:
         prompt = example(template)
     else:
-        from llmrec.cli.loading import load_language_model
+        from llmrec.cli.loading import ModelChoice
 
-        reader = load_language_model(model)
+        reader = ModelChoice(model).load()
         prompt = example(template, reader)
-        n_tokens = len(reader.encode_prompt(prompt))
+        n_tokens = reader.count_tokens(prompt)
     if as_json:
         print_json({"template": template.name, "prompt": prompt, "tokens": n_tokens})
         return

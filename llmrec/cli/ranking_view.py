@@ -17,7 +17,8 @@ from llmrec.cli.output import fields, print_json, safe, screen, table
 from llmrec.records import Explanation, Item, RankedItem, Ranking, Status, TextSource, Usage
 
 if TYPE_CHECKING:
-    from llmrec.language_models import TransformersModel
+    from llmrec.language_models import LanguageModel
+    from llmrec.language_models.openai_server import Prices
 
 _SOURCES = {
     TextSource.MODEL: "written by the model; passed the check against the evidence",
@@ -32,10 +33,16 @@ class Answer:
 
     ranking: Ranking
     items: Mapping[str, Item]
-    model: TransformersModel | None = None
+    model: LanguageModel | None = None
     fitted: bool = False
     explanations: tuple[Explanation, ...] = ()
     notes: tuple[str, ...] = ()
+    rates: Prices | None = None
+
+    @property
+    def cost(self) -> float | None:
+        """What the ranking cost, in the currency of the table of prices."""
+        return self.rates.cost(self.ranking.usage) if self.rates else None
 
 
 def print_answer(answer: Answer, k: int, *, as_json: bool) -> None:
@@ -61,6 +68,7 @@ def answer_document(answer: Answer, k: int) -> dict[str, object]:
         "model": describe_model(answer.model) if answer.model else None,
         "fitted": answer.fitted,
         "notes": answer.notes,
+        "cost": answer.cost,
     }
 
 
@@ -126,14 +134,17 @@ def footer(answer: Answer) -> Iterator[tuple[str, str]]:
         yield "Model", model_line(answer.model)
         yield "Weights", f"{weights} ({origin})"
         yield "Tokens", tokens_line(ranking.usage)
+        yield "Cost", "" if answer.cost is None else f"{answer.cost:.6f} by the table of prices"
     counts = [f"{name.replace('_', ' ')} {n:,}" for name, n in ranking.fallbacks.items()]
     yield "Fallbacks", ", ".join(counts)
     yield "Note", " ".join(answer.notes)
 
 
-def model_line(model: TransformersModel) -> str:
+def model_line(model: LanguageModel) -> str:
     """A model's name and where it runs."""
-    placement = model.placement
+    placement = getattr(model, "placement", None)
+    if placement is None:
+        return f"{model.name}, {model.revision}"
     held = "" if placement.quantization == "none" else f", weights in {placement.quantization}"
     return f"{model.name} on {placement.device}, {placement.dtype}{held}"
 

@@ -11,14 +11,18 @@ from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
     Calibrate,
+    Concurrency,
     Device,
     IndexFolder,
     ModelRef,
+    PriceTable,
     Quantization,
     Shuffles,
     StopEarly,
     StrategyNames,
     Templates,
+    Timeout,
+    TokenizerRef,
     UserId,
 )
 from llmrec.cli.output import waiting
@@ -66,10 +70,14 @@ def recommend(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    tokenizer: TokenizerRef = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    prices: PriceTable = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user: retrieved, reranked by a language model, explained."""
-    from llmrec.cli.loading import Asking, retriever_for, strategies_of
+    from llmrec.cli.loading import Asking, ModelChoice, retriever_for, strategies_of
     from llmrec.cli.ranking_view import Answer, print_answer
     from llmrec.explaining import Explainer
     from llmrec.reranking import retrieval_ranking
@@ -85,7 +93,8 @@ def recommend(
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
     )
-    asking = Asking(strategies, model, device, quantization)
+    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout, prices)
+    asking, rates = Asking(strategies, choice), choice.rates()
     with waiting("Opening the index"):
         opened = Index.open(index)
     person = opened.user(user)
@@ -110,5 +119,5 @@ def recommend(
                     person, ranking.item_ids[:k]
                 )
         fitted = reranker.weights_key in opened.weights
-        answer = Answer(ranking, opened.items, language_model, fitted, explanations, notes)
+        answer = Answer(ranking, opened.items, language_model, fitted, explanations, notes, rates)
     print_answer(answer, k, as_json=as_json)

@@ -11,14 +11,18 @@ from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
     Calibrate,
+    Concurrency,
     Device,
     IndexFolder,
     ModelRef,
+    PriceTable,
     Quantization,
     Shuffles,
     StopEarly,
     StrategyNames,
     Templates,
+    Timeout,
+    TokenizerRef,
 )
 from llmrec.cli.output import waiting
 from llmrec.errors import OptionError
@@ -58,17 +62,23 @@ def rerank(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    tokenizer: TokenizerRef = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    prices: PriceTable = None,
     as_json: AsJson = False,
 ) -> None:
     """Rerank given candidates: --user and --candidates, or --requests and --out."""
     from llmrec.cli.given_candidates import rerank_one, rerank_requests
-    from llmrec.cli.loading import Asking, strategies_of
+    from llmrec.cli.loading import Asking, ModelChoice, strategies_of
     from llmrec.retrieval import Index
 
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
     )
-    asking = Asking(strategies, model, device, quantization)
+    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout, prices)
+    asking = Asking(strategies, choice)
+    choice.rates()  # a table that cannot be read is said before anything is loaded
     with waiting("Opening the index"):
         opened = Index.open(index)
     match user, candidates, requests, out:

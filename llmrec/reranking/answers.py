@@ -66,7 +66,6 @@ _REFUSAL = re.compile(
     r"|as an ai|refuse|decline)\b",
     re.IGNORECASE,
 )
-_THOUGHTS = re.compile(r".*</think>", re.DOTALL)
 
 
 def parse_order(text: str, labels: Sequence[str], *, finished: bool = True) -> ParsedOrder:
@@ -81,7 +80,7 @@ def parse_order(text: str, labels: Sequence[str], *, finished: bool = True) -> P
         labels: What it was to order, each once.
         finished: Whether it ended its answer itself.
     """
-    answer = _THOUGHTS.sub("", text).partition("<think>")[0].replace("\u2019", "'")
+    answer = text.rpartition("</think>")[2].partition("<think>")[0].replace("\u2019", "'")
     places = {label.casefold(): place for place, label in enumerate(labels)}
     if len(places) < len(labels):  # labels that differ in case alone
         places = {}
@@ -122,6 +121,7 @@ def _bracketed(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
     """Chains of labels in brackets, those in prose and titles left out."""
     labels: list[str] = []
     ranked, end = False, -1
+    bare_lines = _lines_of_labels(text)
     for match in _BRACKETED.finditer(text):
         label = match.group(1)
         if _place(label, places) is None and not _LABEL.fullmatch(label):
@@ -130,7 +130,7 @@ def _bracketed(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
         if end >= 0 and (_GAP.fullmatch(gap) or _after_rank(gap)):
             labels.append(label)
             ranked = ranked or any(sign in gap for sign in _RANKS)
-        elif _begins(text, match, end):
+        elif _begins(text, match, end, bare_lines):
             if labels:
                 yield _Chain(labels, ranked)
             labels, ranked = [label], False
@@ -146,13 +146,21 @@ def _after_rank(gap: str) -> bool:
     return "\n" not in gap.strip() and gap.rstrip(_DECORATION + "\n").endswith(tuple(_RANKS))
 
 
-def _begins(text: str, match: re.Match[str], end: int) -> bool:
+def _lines_of_labels(text: str) -> frozenset[int]:
+    """Where lines begin that hold nothing but labels in brackets: spaces do between those."""
+    starts, start = set(), 0
+    for line in text.split("\n"):
+        if not _BRACKETED.sub("", line).strip():
+            starts.add(start)
+        start += len(line) + 1
+    return frozenset(starts)
+
+
+def _begins(text: str, match: re.Match[str], end: int, bare_lines: frozenset[int]) -> bool:
     """Whether a label in brackets begins a chain: nothing but an earlier one's title before it."""
     line = text.rfind("\n", 0, match.start()) + 1
-    if line <= end:
-        # A second label of a line that is tied to the first by a space alone, in a line of labels.
-        rest = text[line:].partition("\n")[0]
-        return not _BRACKETED.sub("", rest).strip()
+    if line <= end:  # not the first of its line
+        return line in bare_lines
     before = text[line : match.start()]
     if _MARKER.fullmatch(before) or _HEAD.match(text, match.end()):
         return True

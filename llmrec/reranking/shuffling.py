@@ -23,8 +23,9 @@ _ROUND = 2
 class Shuffled:
     """Any strategy asked about ``times`` orders of the candidates, a candidate's scores averaged.
 
-    The orders are drawn from ``seed`` and the question, all different. They are rotations of random
-    orders, so that a candidate stands at places as far apart as they can be, and what a model likes
+    The orders are drawn from ``seed``, user and candidates, all different, and do not depend on the
+    order in which candidates are given: nor does the result. They are rotations of random orders,
+    so that a candidate stands at places as far apart as they can be, and what a model likes
     about a place averages out (Tang et al. 2024 draw them independently). All are asked in one
     batch, or, to stop early, two at a time until the best ``stable_top`` keep their order twice.
 
@@ -62,10 +63,11 @@ class Shuffled:
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
         """Ask all orders, and average."""
-        ids = [item.item_id for item in question.candidates]
-        told = "\0".join([str(self.seed), question.user.user_id, *sorted(ids)])
+        ids = np.array([item.item_id for item in question.candidates])
+        by_id = np.argsort(ids)
+        told = "\0".join([str(self.seed), question.user.user_id, *ids[by_id]])
         generator = np.random.default_rng(list(hashlib.sha256(told.encode()).digest()))
-        orders = different_orders(len(ids), self.times, generator)
+        orders = [by_id[order] for order in different_orders(len(ids), self.times, generator)]
         size = _ROUND if self.stable_top else len(orders)
         tables: list[NDArray[np.float64]] = []
         fallbacks: Counter[str] = Counter()

@@ -33,6 +33,9 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
 )
 """Strategies by name; each takes ``template=`` or uses its default."""
 
+ONE_AT_A_TIME = frozenset({"graded", "likelihood", "pointwise"})
+"""Strategies whose prompts show one candidate or none: no order of candidates reaches the model."""
+
 WATCHED_TOP = 10
 """How many of the best have to keep their order where shuffles stop early."""
 
@@ -53,6 +56,7 @@ def make_strategy(
         template: Of that strategy; a tournament takes those of listwise.
         calibrate: Take off what the model would answer anyway (`Calibrated`).
         shuffles: Ask about so many orders of the candidates (`Shuffled`); 0 asks the one given.
+            A strategy that is shown one candidate at a time knows no order and is asked once.
         stop_early: Ask for no more orders once the best ten keep theirs.
         seed: Of the orders.
 
@@ -73,7 +77,7 @@ def make_strategy(
     made = STRATEGIES[name]() if template is None else _with_template(name, template)
     if calibrate:
         made = Calibrated(made)
-    if shuffles:
+    if shuffles and name not in ONE_AT_A_TIME:
         made = Shuffled(made, shuffles, seed, WATCHED_TOP if stop_early else 0)
     return made
 

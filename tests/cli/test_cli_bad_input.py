@@ -167,6 +167,33 @@ def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
     assert "Did you mean 'likelihood'" in _said(ended)
 
 
+@pytest.mark.parametrize(
+    ("words", "status", "part"),
+    [
+        (("--strategy", "listwise", "--strategy", "listwise"), 2, "name each strategy once"),
+        (("--strategy", "listwise", "--stop-early"), 2, "Stopping early among 0 shuffles"),
+        (("--strategy", "listwise", "--template", "setwise/plain-list"), 1, "not listwise"),
+        (
+            ("--strategy", "listwise", "--strategy", "graded", "--template", "setwise/plain-list"),
+            2,
+            "the strategies that lack one are listwise, graded",
+        ),
+        (
+            ("--template", "likelihood/list", "--template", "likelihood/titles"),
+            2,
+            "more than once for likelihood",
+        ),
+        (("--strategy", "listwise", "--shuffles", "-1"), 2, "greater than or equal to 0"),
+    ],
+)
+def test_strategies_and_templates_that_do_not_go_together(
+    run: Run, plain_index: Path, words: tuple[str, ...], status: int, part: str
+) -> None:
+    ended = run("recommend", plain_index, "--user", "u01", *words)
+    assert ended.returncode == status
+    assert part in _said(ended)
+
+
 def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: Path) -> None:
     template = tmp_path / "likelihood" / "mine.jinja"
     template.parent.mkdir()

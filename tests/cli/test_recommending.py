@@ -178,6 +178,27 @@ def test_recommend_reranks_and_explains(
         assert "whole prompts" in shown.stdout
 
 
+def test_several_strategies_are_fused_and_their_options_hold(
+    run: Run, document: Document, sample_index: Path, smollm2_folder: Path
+) -> None:
+    words = ("recommend", sample_index, "--user", "u01", "--candidates", 10, "-k", 10)
+    words = (*words, "--model", smollm2_folder, "--json")
+    both = document(
+        run(
+            *(*words, "--strategy", "listwise", "--strategy", "likelihood"),
+            *("--template", "likelihood/list", "--calibrate", "--shuffles", 2),
+        )
+    )
+    assert {"listwise", "likelihood"} <= both["items"][0]["signals"].keys()
+    assert both["weights"] == {"retrieval": 1.0, "listwise": 0.2, "likelihood": 0.2}
+    assert sorted(item["rank"] for item in both["items"]) == list(range(1, 11))
+    # Two orders, each with its blank list; ten titles and their priors know no order.
+    assert both["usage"]["prompts"] == 2 * 2 + 2 * 10
+    alone = document(run(*words, "--strategy", "listwise", "--calibrate", "--shuffles", 2))
+    listwise = {item["item_id"]: item["signals"]["listwise"] for item in both["items"]}
+    assert {i["item_id"]: i["signals"]["listwise"] for i in alone["items"]} == listwise
+
+
 @pytest.mark.parametrize(
     ("candidates", "order"), [("k01", 1), (" o29, k01 ,o28,", 3)], ids=["one", "three"]
 )

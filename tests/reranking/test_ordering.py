@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -69,7 +70,7 @@ def sound(held: Held, most: int) -> None:
 worths = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=70)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(worths, st.integers(1, 15), st.integers(3, 6))
 def test_the_heap_finds_exactly_the_best(worth: list[float], top: int, ways: int) -> None:
     held = best(top_by_best(len(worth), top, ways), worth)
@@ -80,7 +81,7 @@ def test_the_heap_finds_exactly_the_best(worth: list[float], top: int, ways: int
         assert len(set(places)) == len(places)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(worths, st.integers(2, 20), st.data())
 def test_windows_bring_exactly_the_best_to_the_head(
     worth: list[float], window: int, data: st.DataObject
@@ -95,7 +96,7 @@ def test_windows_bring_exactly_the_best_to_the_head(
         sound(held, window)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(worths, st.integers(3, 20), st.data())
 def test_a_tournament_settles_exactly_the_best(
     worth: list[float], window: int, data: st.DataObject
@@ -107,23 +108,24 @@ def test_a_tournament_settles_exactly_the_best(
     sound(held, window)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.integers(2, 60), st.integers(3, 20), st.randoms(use_true_random=False))
-def test_an_inconsistent_judge_still_gets_a_permutation(
-    n: int, window: int, random: object
-) -> None:
-    shuffle = random.shuffle  # type: ignore[attr-defined]
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 60), st.integers(3, 20), st.integers(0, 1000))
+def test_an_inconsistent_judge_still_gets_a_permutation(n: int, window: int, seed: int) -> None:
+    whims = Random(seed)
     for sorter in (sliding_windows(n, window, 1), top_down(n, window - 1, window)):
-        groups = next(sorter)
-        while True:
-            answers = [list(range(len(group))) for group in groups]
-            for answer in answers:
-                shuffle(answer)
-            try:
-                groups = sorter.send(answers)
-            except StopIteration as stop:
-                assert sorted(stop.value) == list(range(n))
-                break
+        order = whimsical(sorter, whims)
+        assert sorted(order) == list(range(n))
+
+
+def whimsical(sorter: Orders, whims: Random) -> list[int]:
+    answers: list[list[int]] | None = None
+    while True:
+        try:
+            groups = next(sorter) if answers is None else sorter.send(answers)
+        except StopIteration as stop:
+            order: list[int] = stop.value
+            return order
+        answers = [whims.sample(range(len(group)), len(group)) for group in groups]
 
 
 def test_equals_keep_the_order_they_were_given_in() -> None:
@@ -141,7 +143,7 @@ def spread(n: int) -> list[float]:
 # (comparisons, rounds) at 20 and at 100 candidates: what a caller pays, and waits for.
 @pytest.mark.parametrize(
     ("n", "of_heap", "of_windows", "of_tournament"),
-    [(20, (28, 25), (1, 1), (1, 1)), (100, (0, 0), (9, 9), (0, 0))],
+    [(20, (30, 26), (1, 1), (1, 1)), (100, (82, 44), (9, 9), (10, 5))],
 )
 def test_what_each_takes(
     n: int, of_heap: tuple[int, int], of_windows: tuple[int, int], of_tournament: tuple[int, int]
