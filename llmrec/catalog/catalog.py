@@ -152,7 +152,8 @@ class Catalog:
         if not history and user_id not in self._user_id_set:
             raise UnknownUserError(
                 f"There is no user {user_id!r} among {len(self.user_ids):,} users.",
-                hint=nearest(str(user_id), self.user_ids),
+                hint=nearest(str(user_id), self.user_ids)
+                or "Somebody new is served in Python: give a User of your own.",
             )
         return User(
             user_id,

@@ -126,8 +126,8 @@ class MappedTable:
         return rows
 
     def count_gaps(self, column: str, values: Sequence[object]) -> None:
-        """Count the missing values of a column."""
-        missing = sum(value is None for value in values)
+        """Count the missing values of a column, in rows that no problem was found in so far."""
+        missing = sum(value is None for row, value in enumerate(values) if row not in self.broken)
         if missing:
             self.findings.gaps[f"{self.name}.{column}"] = missing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,9 @@ import typer
 
 from llmrec.cli.clock import Clock
 from llmrec.cli.exits import ends_well
+from llmrec.cli.folders import SkipBroken, check_writable, read_data
 from llmrec.cli.options import AsJson, ColumnFile, DataFolder
 from llmrec.cli.output import fields, print_json, screen, waiting
-from llmrec.errors import DataError
 
 if TYPE_CHECKING:
     from llmrec.catalog import Catalog
@@ -61,26 +62,27 @@ def index(
             show_default="learned from the rated reviews",
         ),
     ] = None,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")
-    ] = False,
+    skip_broken: SkipBroken = False,
     as_json: AsJson = False,
 ) -> None:
     """Understand and embed whole items, and save an index that opens without the data."""
+    check_writable(out)
     from llmrec.cli.loading import load_text_encoder
     from llmrec.embedding.fusion import Fusion
     from llmrec.embedding.items import modalities_of
     from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
     from llmrec.retrieval import Index
+    from llmrec.retrieval.storage import refuse_foreign
     from llmrec.understanding.items import check_parts, understand_items
 
     left_out = tuple(without or ())
     check_parts(left_out)
+    refuse_foreign(out)
     clock = Clock()
     trained = Fusion.open(fusion) if fusion else None
     if trained:
         clock.took("opening the fusion")
-    catalog = _read(data, columns, skip_broken=skip_broken)
+    catalog = read_data(data, columns, skip_broken=skip_broken)
     clock.took("reading")
     texts = load_text_encoder(encoder)
     clock.took("loading the text encoder")
@@ -115,20 +117,6 @@ def index(
     )
 
 
-def _read(data: Path, columns: Path | None, *, skip_broken: bool) -> Catalog:
-    from llmrec.catalog import Catalog, ColumnMap
-
-    names = ColumnMap.from_file(columns) if columns else None
-    try:
-        with waiting("Reading the data"):
-            return Catalog.from_folder(
-                data, columns=names, on_problem="skip" if skip_broken else "raise"
-            )
-    except DataError as error:
-        hint = error.hint.replace('on_problem="skip"', "--skip-broken")
-        raise DataError(error.message, hint=hint) from error
-
-
 def _print(
     made: Index,
     catalog: Catalog,
@@ -144,7 +132,8 @@ def _print(
         "interactions": len(made.interactions),
         "reviews": len(made.reviews),
     }
-    gaps = Counter(part for insight in made.insights.values() for part in insight.gaps)
+    unread = {name: insight.gaps for name, insight in made.insights.items() if insight.gaps}
+    gaps = Counter(part for reasons in unread.values() for part in reasons)
     fusion = made.fusion.name if made.fusion else None
     if as_json:
         print_json(
@@ -157,6 +146,7 @@ def _print(
                 "fusion": fusion,
                 "insights": len(made.insights),
                 "gaps": gaps,
+                "gaps_by_item": unread,
                 "fingerprint": made.fingerprint,
                 "left_out": catalog.problems,
                 "seconds": sum(seconds.values()),
@@ -175,6 +165,7 @@ def _print(
                 "Left out": broken if catalog.problems else "",
                 "Modalities": ", ".join(f"{k} {v:.0%}" for k, v in coverage.items()),
                 "Gaps": ", ".join(f"{part} {n:,}" for part, n in gaps.items()),
+                "Such as": _examples(unread, gaps),
                 "Fusion": fusion or "",
                 "Encoders": ", ".join(dict.fromkeys(made.modalities.values())),
                 "Seconds": f"{sum(seconds.values()):.1f}: {spent}",
@@ -182,3 +173,10 @@ def _print(
             }
         )
     )
+
+
+def _examples(unread: Mapping[str, Mapping[str, str]], parts: Iterable[str]) -> str:
+    """The first gap of each part, with its reason, and where the others are told."""
+    first = [next((n, why[part]) for n, why in unread.items() if part in why) for part in parts]
+    told = "; ".join(f"{item_id}: {reason.rstrip('.')}" for item_id, reason in first)
+    return f"{told}. All of them: --json." if told else ""

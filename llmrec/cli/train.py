@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmrec.cli.exits import ends_well
+from llmrec.cli.folders import SkipBroken, check_writable
 from llmrec.cli.options import AsJson, ColumnFile, DataFolder
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.cli.training import Epochs, ModelFolderOut, Seed, Settings, config_of, read_material
@@ -30,6 +31,7 @@ def fusion(
     epochs: Epochs = None,
     seed: Seed = None,
     settings: Settings = None,
+    skip_broken: SkipBroken = False,
     track: Annotated[
         Literal["tensorboard", "wandb"] | None,
         typer.Option(help="Where figures go too; needs the extra `tracking`."),
@@ -41,12 +43,13 @@ def fusion(
     Each user's last interaction is held out: it says when to stop and which epoch is best.
     """
     config = config_of(settings, epochs, seed)
+    check_writable(out)
     with waiting("Loading torch"):
         from llmrec.training import train_fusion
         from llmrec.training.tracking import open_tracker
     tracker = open_tracker(track, out / "runs", asdict(config)) if track else None
     try:
-        material = read_material(data, columns)
+        material = read_material(data, columns, skip_broken=skip_broken)
         trained = train_fusion(
             material.training, material.modalities, material.validation, config,
             out=out, progress=True, tracker=tracker,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrec.cli.folders import read_data
 from llmrec.cli.output import waiting
 from llmrec.errors import OptionError
 
@@ -60,21 +61,20 @@ def config_of(settings: list[str] | None, epochs: int | None, seed: int | None) 
     return FusionConfig().with_texts(given)
 
 
-def read_material(data: Path, columns: Path | None) -> Material:
+def read_material(data: Path, columns: Path | None, *, skip_broken: bool) -> Material:
     """Read a data set, hold out each user's last interaction, and embed what its items have.
 
     Raises:
         DataError: The data set is broken.
         ModelError: An encoder cannot be had.
     """
-    from llmrec.catalog import Catalog, ColumnMap, leave_one_out
+    from llmrec.catalog import leave_one_out
     from llmrec.cli.loading import load_text_encoder
     from llmrec.embedding.items import modalities_of
     from llmrec.evaluation import training_catalog
 
-    with waiting("Reading the data"):
-        names = ColumnMap.from_file(columns) if columns else None
-        catalog = Catalog.from_folder(data, columns=names)
+    catalog = read_data(data, columns, skip_broken=skip_broken)
+    with waiting("Holding out the last interactions"):
         split = leave_one_out(catalog)
         # Nothing is reported here, so the row before the last is one to learn from.
         learned = {*split.train, *split.validation.values()}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llmrec.cli.exits import ends_well
+from llmrec.cli.folders import SkipBroken, check_writable
 from llmrec.cli.options import AsJson, ColumnFile, DataFolder
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.cli.training import Epochs, ModelFolderOut, Seed, Settings, config_of, read_material
@@ -31,6 +32,7 @@ def fusion(
     epochs: Epochs = None,
     seed: Seed = None,
     settings: Settings = None,
+    skip_broken: SkipBroken = False,
     as_json: AsJson = False,
 ) -> None:
     """Try settings of a fusion on each user's last interaction, then train with the best.
@@ -38,14 +40,18 @@ def fusion(
     Trials are kept in MODEL/trials.sqlite3; `--set` fixes what they start from.
     """
     config = config_of(settings, epochs, seed)
+    check_writable(out)
     with waiting("Loading torch"):
         from llmrec.training import train_fusion
         from llmrec.training.tuning import tune_fusion
-    material = read_material(data, columns)
+    material = read_material(data, columns, skip_broken=skip_broken)
     given = (material.training, material.modalities, material.validation)
-    with waiting("Trying settings"):
-        tuned = tune_fusion(*given, config, trials=trials, storage=out / "trials.sqlite3")
-    trained = train_fusion(*given, tuned.config, out=out, progress=True)
+    tuned = tune_fusion(
+        *given, config, trials=trials, storage=out / "trials.sqlite3", progress=True
+    )
+    # No checkpoint: that of an earlier call, with fewer trials, has other settings.
+    trained = train_fusion(*given, tuned.config, progress=True)
+    trained.fusion.save(out)
     best = trained.best
     if as_json:
         print_json(

@@ -186,7 +186,7 @@ def attribute_values(items: Sequence[Item], name: str) -> list[AttributeValue | 
     if items and all(value is None for value in values):
         names = sorted({known for item in items for known in item.attributes})
         raise OptionError(
-            f"No item has an attribute {name!r}. There is: {', '.join(names) or 'none'}.",
+            f"No item has an attribute {name!r}. There are {', '.join(names) or 'none'}.",
             hint=nearest(name, names),
         )
     return values

@@ -205,9 +205,9 @@ class Rules(BaseModel):
             removed[name] += int(np.count_nonzero(allowed & ~mask))
             allowed &= mask
         if not allowed.any():
-            logger.warning("The rules leave none of %d items: %s.", len(rows), dict(removed))
+            logger.warning("The rules leave none of %d items: %s.", len(rows), _listed(removed))
         elif removed:
-            logger.info("Of %d items the rules remove %s.", len(rows), dict(removed))
+            logger.info("Of %d items the rules remove: %s.", len(rows), _listed(removed))
         boosts = np.zeros(len(rows))
         for boost in self.boost:
             boosts += boost.add * filter_mask(rows, [boost.filter])
@@ -253,3 +253,7 @@ def _nearest_key(fault: ErrorDetails) -> str:
     model = Condition if "after" in inside else _MODELS[str(inside[-1])] if inside else Rules
     fields = ", ".join(model.model_fields)
     return nearest(str(key), model.model_fields) or f"Allowed are {fields}."
+
+
+def _listed(removed: Mapping[str, int]) -> str:
+    return ", ".join(f"`{rule}` removes {n:,}" for rule, n in removed.items())

@@ -99,12 +99,7 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes | M
     kept = {entry.name for entry in entries.values()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = [path.name for path in folder.iterdir()]
-        if names and not any(_TABLE.fullmatch(name) for name in names):
-            raise StorageError(
-                f"{folder} is neither empty nor an index: it is not written to.",
-                hint="Name another folder.",
-            )
+        refuse_foreign(folder)
         with FileLock(f"{folder.resolve()}.lock"):
             for name, content in tables.items():
                 _write_table(folder, entries[name], content)
@@ -117,6 +112,20 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes | M
             f"The index cannot be written to {folder}: {error}.",
             hint="Name a folder that can be written, on a disk with room.",
         ) from error
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write an index where something else lies; a folder that is not there is free.
+
+    Raises:
+        StorageError: The folder holds files, and none of an index.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if names and not any(_TABLE.fullmatch(name) for name in names):
+        raise StorageError(
+            f"{folder} is neither empty nor an index: it is not written to.",
+            hint="Name another folder.",
+        )
 
 
 def open_folder(folder: Path, *, kind: str = "index", verify: bool = False) -> Opened:

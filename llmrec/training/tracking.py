@@ -68,13 +68,20 @@ class WandbTracker:
         settings: Of the run.
 
     Raises:
-        LlmrecError: wandb is not installed.
+        LlmrecError: wandb is not installed, or takes no run (no key, no network).
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         wandb = _need("wandb")
         folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(project=PROJECT, dir=str(folder), config=dict(settings))
+        try:
+            self._run = wandb.init(project=PROJECT, dir=str(folder), config=dict(settings))
+        except wandb.Error as error:  # no key, no network
+            why = str(error).splitlines()[0].rstrip(".")
+            raise LlmrecError(
+                f"Weights & Biases cannot be used: {why}.",
+                hint="Run `wandb login`, or set WANDB_MODE=offline, which needs no key.",
+            ) from error
 
     def log(self, figures: Mapping[str, float], *, step: int) -> None:
         """Send the figures of a step."""
@@ -102,7 +109,7 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Tracke
 
     Raises:
         OptionError: There is none of that name.
-        LlmrecError: Its package is not installed.
+        LlmrecError: Its package is not installed, or takes no run.
     """
     if name not in TRACKERS:
         raise OptionError(

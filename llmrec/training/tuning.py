@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from llmrec.catalog import Catalog
+from llmrec.content_cache import content_key
 from llmrec.embedding import ModalityVectors
 from llmrec.embedding.fusion import FusionConfig
-from llmrec.errors import LlmrecError, OptionError
+from llmrec.errors import LlmrecError, OptionError, StorageError
 from llmrec.records import Interaction
 from llmrec.training.fusion import train_fusion
+from llmrec.training.material import gather_material
 
 if TYPE_CHECKING:
-    from optuna import Trial
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ def tune_fusion(
     *,
     trials: int,
     storage: Path | None = None,
+    progress: bool = False,
 ) -> Tuned:
     """Try settings drawn by a tree-structured Parzen estimator (Bergstra et al. 2011).
 
@@ -49,32 +55,33 @@ def tune_fusion(
         validation: At least one target.
         config: What the settings that are not in the space are; None takes the defaults.
         trials: How many settings to try, those that ``storage`` holds included.
-        storage: An SQLite file that keeps the trials: a killed run goes on there.
+        storage: An SQLite file that keeps the trials: a killed run goes on there. Trials on other
+            data or from another ``config`` may stand in it too and are left alone.
+        progress: Show a bar on stderr, where that is a terminal.
 
     Raises:
         OptionError: ``trials`` is below 1, or there is no validation target.
         LlmrecError: Optuna is not installed.
+        StorageError: ``storage`` cannot be used.
     """
     base = config or FusionConfig()
     if trials < 1:
         raise OptionError(f"trials is {trials}; allowed is 1 or more.")
     if not validation:
-        raise OptionError("There is no validation target to tune on.")
+        raise OptionError(
+            "There is no validation target to tune on.",
+            hint="Give users with five interactions or more, whose last one is held out.",
+        )
     try:
         optuna: Any = import_module("optuna")
     except ImportError as error:
         raise LlmrecError(
             "optuna is not installed.", hint="Install it: pip install 'llmrec[tune]'."
         ) from error
-    if storage:
-        storage.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=f"fusion-{base.seed}",
-        storage=f"sqlite:///{storage}" if storage else None,
-        direction="maximize",
-        load_if_exists=True,
-    )
+    digest = gather_material(training, modalities, validation, base).digest()
+    name = f"fusion-{content_key(digest, repr(asdict(base)))[:16]}"
+    study = _study(optuna, name, storage)
 
     def judge(trial: Trial) -> float:
         return train_fusion(training, modalities, validation, drawn(trial, base)).best.figure
@@ -83,12 +90,45 @@ def tune_fusion(
     done = len(study.get_trials(states=complete))
     # A sampler's draws start anew on resuming: another seed, or the same would be tried again.
     study.sampler = optuna.samplers.TPESampler(seed=base.seed + done)
-    study.optimize(judge, n_trials=max(0, trials - done))
+    bar = tqdm(
+        total=max(trials, done),
+        initial=done,
+        desc="Trying settings",
+        unit="trial",
+        disable=None if progress else True,
+    )
+
+    def tell(study: Study, _: FrozenTrial) -> None:
+        bar.set_postfix_str(f"best {study.best_value:.3f}")
+        bar.update()
+
+    with bar:
+        study.optimize(judge, n_trials=max(0, trials - done), callbacks=[tell])
     return Tuned(
         drawn(optuna.trial.FixedTrial(study.best_params), base),
         study.best_value,
         len(study.get_trials(states=complete)),
     )
+
+
+def _study(optuna: Any, name: str, storage: Path | None) -> Any:  # noqa: ANN401 - Optuna's
+    """Open the study of that name, or begin it."""
+    database = import_module("sqlalchemy.exc")  # Optuna requires it
+    try:
+        if storage:
+            storage.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.create_study(
+            study_name=name,
+            storage=f"sqlite:///{storage}" if storage else None,
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except (OSError, database.SQLAlchemyError) as error:
+        why = str(error).splitlines()[0]
+        raise StorageError(
+            f"The trials cannot be kept in {storage}: {why}.",
+            hint="Delete the file where it is damaged, or name a folder that can be written.",
+        ) from error
 
 
 def drawn(trial: Trial, base: FusionConfig) -> FusionConfig:

@@ -11,18 +11,22 @@ from functools import cache
 
 from llmrec.records import Aspect
 from llmrec.understanding.readings import Noun, Reading, ReadSentence, valence
+from llmrec.understanding.verdicts import verdicts
 
 _COMMON = 0.4
 """A word that so large a share of reviews has names what the data set is of ('film', 'card')."""
 _TOGETHER = 0.2
 """Share of a noun's sentences in which the same word stands before it, that makes them one name."""
 _PAIRS = 3
+_UNSURE = 10
+"""As many sentences as count like those of any noun, in how often a noun is judged."""
 _MENTIONS = 2
 _OPINION = 1.5
 """A word of at least so strong a valence (of 4) says what is thought, not what of ('love')."""
 _SUBJECT = re.compile(r"\W*\w+ (?:is|are|was|were|isn't|wasn't|has|had)\b", re.IGNORECASE)
 _MOST = 8
-# Nouns that name no side of anything, in reviews of whatever.
+# Nouns that name no side of anything, in reviews of whatever: the people of a story, or those whom
+# it was bought for, are none either.
 _LIGHT = frozenset(
     [
         "all",
@@ -31,9 +35,15 @@ _LIGHT = frozenset(
         "anyone",
         "anything",
         "bit",
+        "boy",
+        "boyfriend",
+        "brother",
         "case",
+        "child",
         "couple",
         "course",
+        "dad",
+        "daughter",
         "day",
         "dozen",
         "end",
@@ -42,22 +52,38 @@ _LIGHT = frozenset(
         "everything",
         "example",
         "fact",
+        "father",
         "few",
+        "friend",
+        "girl",
+        "girlfriend",
+        "granddaughter",
+        "grandson",
+        "guy",
         "half",
         "hour",
         "hundred",
+        "husband",
         "instance",
+        "job",
+        "kid",
         "kind",
+        "lady",
         "least",
         "length",
         "lot",
+        "man",
         "matter",
         "min",
         "minute",
+        "mom",
         "moment",
         "month",
+        "mother",
         "mr",
         "mrs",
+        "nephew",
+        "niece",
         "night",
         "nobody",
         "none",
@@ -70,6 +96,7 @@ _LIGHT = frozenset(
         "part",
         "people",
         "person",
+        "piece",
         "place",
         "plenty",
         "point",
@@ -81,9 +108,11 @@ _LIGHT = frozenset(
         "self",
         "sense",
         "side",
+        "sister",
         "somebody",
         "someone",
         "something",
+        "son",
         "sort",
         "star",
         "stuff",
@@ -103,6 +132,8 @@ _LIGHT = frozenset(
         "week",
         "while",
         "whole",
+        "wife",
+        "woman",
         "word",
         "world",
         "year",
@@ -123,12 +154,15 @@ class AspectNames:
         common: Nouns that too many reviews have to tell one item from another.
         reviews: How many reviews have each.
         n: Reviews in all.
+        judged: How often each is judged where it is named ("awful script"), 1 being as often as
+            nouns are. What is told of and not judged ("a virus kills millions") is near 0.
     """
 
     names: Mapping[str, str]
     common: frozenset[str]
     reviews: Mapping[str, int]
     n: int
+    judged: Mapping[str, float]
 
     @classmethod
     def of(cls, readings: Sequence[Reading]) -> AspectNames:
@@ -140,19 +174,23 @@ class AspectNames:
         spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
         sentences: Counter[str] = Counter()
         reviews: Counter[str] = Counter()
+        verdict: Counter[str] = Counter()
         for reading in readings:
             nouns = {noun for sentence in reading.sentences for noun in _named(sentence)}
             reviews.update({form for noun in nouns for form in _forms(noun)})
             for sentence in reading.sentences:
+                said = verdicts(sentence)
                 for noun in _named(sentence):
                     for form, spelling in _forms(noun).items():
                         sentences[form] += 1
+                        verdict[form] += noun[1].lower() in said
                         spellings[form][spelling] += 1
         enough = {
             form: " " not in form
             or (reviews[form] >= _PAIRS and sentences[form] >= _TOGETHER * sentences[_last(form)])
             for form in spellings
         }
+        usual = max(verdict.total(), 1) / max(sentences.total(), 1)
         most = max(_COMMON * len(readings), _PAIRS)
         return cls(
             {
@@ -163,6 +201,10 @@ class AspectNames:
             frozenset(form for form, count in reviews.items() if count > most),
             reviews,
             len(readings),
+            {
+                form: (verdict[form] / usual + _UNSURE) / (sentences[form] + _UNSURE)
+                for form in spellings
+            },
         )
 
     def of_sentence(self, sentence: ReadSentence, title: frozenset[str]) -> frozenset[str]:
@@ -189,9 +231,9 @@ def find_aspects(
 
     Counted are sentences with a score of at least ``well`` and of at most 1 - ``well``; at most
     eight aspects that two reviews or more speak of with such a score are told. Those are chosen
-    that stand out (mentions times the log of how rare the name is in all reviews) and are told
-    most spoken of first. Where the reviews have no nouns that could be told (see
-    :mod:`~llmrec.understanding.readings`) there are none.
+    that stand out (mentions times the log of how rare the name is in all reviews, times how much
+    reviewers judge what it names) and are told most judged first. Where the reviews have no nouns
+    that could be told (see :mod:`~llmrec.understanding.readings`) there are none.
     """
     good: Counter[str] = Counter()
     bad: Counter[str] = Counter()
@@ -206,9 +248,12 @@ def find_aspects(
             spoken |= forms
         speakers.update(spoken)
     told = [form for form, count in speakers.items() if count >= _MENTIONS]
-    weight = {form: speakers[form] * math.log((1 + names.n) / names.reviews[form]) for form in told}
+    weight = {
+        form: speakers[form] * math.log((1 + names.n) / names.reviews[form]) * names.judged[form]
+        for form in told
+    }
     chosen = sorted(told, key=lambda form: (-weight[form], form))[:_MOST]
-    chosen.sort(key=lambda form: (-(good[form] + bad[form]), form))
+    chosen.sort(key=lambda form: (-(good[form] + bad[form]) * names.judged[form], form))
     return tuple(Aspect(names.names[form], good[form], bad[form]) for form in chosen)
 
 

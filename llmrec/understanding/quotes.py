@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from llmrec.records import Aspect
 from llmrec.understanding.aspects import AspectNames, Judged
+from llmrec.understanding.verdicts import verdicts
 
 _QUOTES = 2
 _SHORTEST, _LONGEST = 30, 180
@@ -47,9 +48,10 @@ def choose_quotes(
     """Choose the two most telling sentences of a kind, each of another review, about something.
 
     Taken are sentences that a reader understands by themselves. What a review says against its own
-    verdict counts too, where it is said clearly: there are few bad reviews of what people like, and
-    good ones say what is wrong. Preferred are sentences that the rest of their review bears out,
-    that name an aspect of the item, and whose tone is clear.
+    verdict counts too, where it is said clearly and, in English, judges something by name ("the
+    script is awful"): there are few bad reviews of what people like, and good ones say what is
+    wrong. Preferred are sentences that the rest of their review bears out, that name an aspect of
+    the item, that judge one, and whose tone is clear.
 
     Args:
         reviews: The sentences of an item's reviews, each with its score.
@@ -82,8 +84,12 @@ def choose_quotes(
             toned = tone >= (_CLEAR_TONE if good or not agrees else -0.1)
             if not enough or (english and not (forms and toned)) or not _quotable(sentence.text):
                 continue
+            judges = any((said > 0) == good for said in verdicts(sentence).values())
+            # A story's crimes and deaths have the words of a complaint, and complain of nothing.
+            if english and not agrees and not judges:
+                continue
             weight = max((telling[form] for form in forms), default=0.0)
-            weight += 0.2 * agrees + 0.2 * (tone >= _CLEAR_TONE)
+            weight += 0.2 * agrees + 0.2 * (tone >= _CLEAR_TONE) + 0.2 * judges
             found.append(_Quote(sure + weight, sentence.text, number))
     return _best(found)
 

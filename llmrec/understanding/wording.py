@@ -8,10 +8,12 @@ from llmrec.records import Aspect, Opinion
 from llmrec.understanding.taste import Taste, Value
 
 _ASPECTS = 3
+_CLEARLY = 2
+"""So many times as often must be spoken well of what is praised, and ill of what is criticised."""
 
 
 def opinion_line(opinion: Opinion) -> str:
-    """Say what reviewers think.
+    """Say what reviewers think; aspects on which they are divided are left out.
 
     >>> from llmrec.records import SentimentSource
     >>> aspects = (Aspect("plot", 5, 1), Aspect("length", 0, 2))
@@ -19,8 +21,8 @@ def opinion_line(opinion: Opinion) -> str:
     '75 % of 12 reviews positive; praised: plot; criticised: length'
     """
     reviews = "1 review" if opinion.n == 1 else f"{opinion.n} reviews"
-    praised = [each for each in opinion.aspects if each.positive > each.negative]
-    criticised = [each for each in opinion.aspects if each.negative > each.positive]
+    praised = [each for each in opinion.aspects if each.positive >= _CLEARLY * each.negative]
+    criticised = [each for each in opinion.aspects if each.negative >= _CLEARLY * each.positive]
     parts = [f"{100 * opinion.share_positive:.0f} % of {reviews} positive"]
     parts += _aspects("praised", praised) + _aspects("criticised", criticised)
     return "; ".join(parts)

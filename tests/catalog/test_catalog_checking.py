@@ -83,3 +83,11 @@ def test_a_column_that_is_nearly_called_title_is_noted(tmp_path: Path) -> None:
     notes = check_folder(tmp_path).notes
     assert len(notes) == 1
     assert "items has no title. Did you mean 'Title'?" in notes[0]
+
+
+def test_a_broken_value_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\na,\n")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,rating\nu,a,NaN\nv,a,\n")
+    report = check_folder(tmp_path)
+    assert len(report.problems) == 2
+    assert report.gaps == {"items.description": 1, "items.image": 1, "interactions.rating": 1}

@@ -48,6 +48,10 @@ def indexed(
 def test_broken_files_are_gaps_that_are_counted(indexed: tuple[Path, dict[str, Any]]) -> None:
     out, summary = indexed
     assert summary["gaps"] == {"image": 1, "clip": 1}
+    assert {n: list(reasons) for n, reasons in summary["gaps_by_item"].items()} == {
+        "2": ["image"],
+        "4": ["clip"],
+    }
     assert summary["coverage"] == {"text": 1.0, "reviews": 0.25, "image": 0.25}
     opened = Index.open(out)
     assert "torn.png" in opened.insight_of("2").gaps["image"]
@@ -55,6 +59,15 @@ def test_broken_files_are_gaps_that_are_counted(indexed: tuple[Path, dict[str, A
     assert opened.insight_of("3").facts == ("made in: Italy",)
     assert opened.insight_of("1").opinion is not None
     assert list(summary["seconds_by_stage"])[-3:] == ["embedding", "understanding", "saving"]
+
+
+def test_a_gap_is_told_with_its_reason(
+    run: Run, shop: Path, minilm_folder: Path, tmp_path: Path
+) -> None:
+    words = ("--encoder", minilm_folder, "--without", "clip", "--without", "reviews")
+    ended = run("index", shop, "--out", tmp_path / "index", *words, columns=500)
+    assert "torn.png" in ended.stdout
+    assert "cannot be decoded" in ended.stdout
 
 
 def test_parts_can_be_left_out(
@@ -81,6 +94,17 @@ def test_bad_options_are_said_before_a_model_is_loaded(
     assert ended.returncode in {1, 2}
     assert said in ended.stderr
     assert not (tmp_path / "index").exists()
+
+
+def test_a_place_for_no_index_is_said_before_the_work(run: Run, shop: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "notes.txt").touch()
+    for out, said in ((notes, "neither empty nor an index"), (notes / "notes.txt", "is a file")):
+        # The encoder does not exist: what is said first is what was looked at first.
+        ended = run("index", shop, "--out", out, "--encoder", "no-such/encoder")
+        assert ended.returncode == 1
+        assert said in " ".join(ended.stderr.split())
 
 
 def test_rules_shape_a_recommendation(

@@ -35,6 +35,36 @@ def test_a_fusion_is_tuned_on_the_sample(run: Run, minilm_folder: Path, tmp_path
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["trials"] == 2
     assert Fusion.open(tmp_path).name == json.loads(ran.stdout)["name"]
+    # More trials find other settings: no checkpoint of the first ones stands in the way.
+    more = run(*call[:-1], "4", *SHORT)
+    assert more.returncode == 0, more.stderr
+    assert json.loads(more.stdout)["config"] != json.loads(ran.stdout)["config"]
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_loaded(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "file").touch()
+    ran = run(command, "fusion", "nowhere", "--out", tmp_path / "file" / "model")
+    assert ran.returncode == 1
+    assert "is a file, not a folder" in " ".join(ran.stderr.split())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_broken_rows_are_left_out_where_that_is_asked_for(
+    run: Run, minilm_folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "items.csv").write_text("item_id,title\na,A\nb,B\nb,B\n")
+    (data / "interactions.csv").write_text("user_id,item_id\nu,a\nu,b\n")
+    call = ("train", "fusion", data, "--out", tmp_path / "model", *SHORT)
+    refused = run(*call)
+    assert refused.returncode == 1
+    assert "--skip-broken" in refused.stderr
+    ran = run(*call, "--skip-broken")
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,20 @@ def test_wandb_offline_keeps_the_run_in_the_folder(
     assert list(tmp_path.rglob("*.wandb"))
 
 
+def test_wandb_without_a_key_says_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="the extra `tracking` is not installed")
+
+    def refuse(**_: object) -> None:
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(LlmrecError, match="No API key configured") as caught:
+        open_tracker("wandb", tmp_path, {})
+    assert "WANDB_MODE=offline" in caught.value.hint
+
+
 def test_a_missing_package_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

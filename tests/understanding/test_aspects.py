@@ -66,3 +66,19 @@ def test_words_of_the_title_and_those_of_most_reviews_are_none() -> None:
 def test_no_nouns_no_aspects() -> None:
     read = sentence("很好看。")
     assert find_aspects([[(read, 0.9)]] * 2, names_of(read, read), NOTHING, well=0.6) == ()
+
+
+def test_what_reviewers_judge_goes_before_what_a_story_is_of() -> None:
+    virus = [sentence(f"A virus comes in part {n}.", "virus") for n in range(30)]
+    acting = [sentence(f"The acting was superb in part {n}.", "acting") for n in range(30)]
+    names = names_of(*virus, *acting, *[sentence("It has a box.", "box")] * 60)
+    assert names.judged["acting"] > 1 > names.judged["virus"]
+    reviews = [[(v, 0.9), (a, 0.9)] for v, a in zip(virus, acting, strict=True)]
+    reviews += [[(each, 0.1)] for each in virus]
+    aspects = find_aspects(reviews, names, NOTHING, well=0.6)
+    assert [each.name for each in aspects] == ["acting", "virus"]
+
+
+def test_whom_a_thing_is_for_is_no_side_of_it() -> None:
+    read = sentence("I bought it for my sons and my nephew.", "sons", "nephew")
+    assert names_of(read).of_sentence(read, NOTHING) == frozenset()

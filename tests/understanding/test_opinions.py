@@ -50,6 +50,13 @@ def test_a_good_review_may_hold_the_complaint(cache: ContentCache) -> None:
     assert found["one"].complaints == (BAD,)
 
 
+def test_a_story_s_deaths_are_no_complaint_of_a_good_review(cache: ContentCache) -> None:
+    story = "In the beginning a virus murders and kills nearly all of mankind."
+    reviews = [Review("one", f"{story} {GOOD}", 5), Review("one", BAD, 1)]
+    found, _ = opinions_by(LexiconSentiment(cache), reviews, ITEMS, cache)
+    assert found["one"].complaints == (BAD,)
+
+
 @pytest.mark.parametrize("scale", [(1, 3, 5), (2, 5, 9)])
 def test_a_clear_rating_goes_before_the_text(
     scale: tuple[float, float, float], cache: ContentCache

@@ -8,8 +8,11 @@ def opinion(n: int, share: float, *aspects: Aspect) -> Opinion:
     return Opinion(n, share, (), (), aspects, SentimentSource.LEXICON)
 
 
-def test_an_even_aspect_is_neither_praised_nor_criticised() -> None:
-    assert opinion_line(opinion(2, 0.5, Aspect("plot", 2, 2))) == "50 % of 2 reviews positive"
+def test_an_aspect_that_divides_reviewers_is_neither_praised_nor_criticised() -> None:
+    divided = (Aspect("plot", 2, 2), Aspect("cast", 9, 7), Aspect("book", 2, 3))
+    assert opinion_line(opinion(9, 0.5, *divided)) == "50 % of 9 reviews positive"
+    clear = opinion_line(opinion(9, 0.5, Aspect("cast", 4, 2), Aspect("book", 1, 2)))
+    assert clear == "50 % of 9 reviews positive; praised: cast; criticised: book"
 
 
 def test_one_review_is_no_plural() -> None:
