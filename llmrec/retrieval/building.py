@@ -132,6 +132,15 @@ def _fused(
     if len(known) < len(modalities):
         ignored = ", ".join(given.name for given in modalities if given not in known)
         logger.warning("%s was not trained with %s: not fused.", fusion.name, ignored)
+    here = len(set(fusion.item_ids) & set(item_ids))
+    if 2 * here < len(fusion.item_ids):
+        logger.warning(
+            "Of the %d items that %s was trained on %d are here: was it trained on other data? An "
+            "item that shares its id with one of them is taken for it.",
+            len(fusion.item_ids),
+            fusion.name,
+            here,
+        )
     return fusion.item_vectors(known, item_ids)
 
 

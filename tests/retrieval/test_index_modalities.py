@@ -167,3 +167,21 @@ def test_a_damaged_fusion_is_named(whole: Index, tmp_path: Path) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(StorageError, match=path.name):
         Index.open(tmp_path / "index")
+
+
+def test_a_fusion_of_other_items_is_noticed(
+    catalog: Catalog,
+    modalities: tuple[ModalityVectors, ...],
+    fusion: Fusion,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    few = Catalog.from_datasets([{"item_id": str(n), "title": "ab"} for n in (3, 100)])
+    rows = [
+        ModalityVectors(one.name, one.encoder, one.vectors[:2], one.present[:2])
+        for one in modalities
+    ]
+    Index.build(few, Counts(), modalities=rows, fusion=fusion)
+    assert f"Of the {N} items that {fusion.name} was trained on 1 are here" in caplog.text
+    caplog.clear()
+    Index.build(catalog, Counts(), modalities=modalities, fusion=fusion)
+    assert "trained on other data" not in caplog.text
