@@ -14,7 +14,7 @@ PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
     "errors", "records", "models", "content_cache", "catalog", "understanding", "embedding",
     "retrieval", "prompting", "language_models", "reranking", "explaining", "evaluation",
-    "training", "cli",
+    "training", "benchmarking", "cli",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 

@@ -9,7 +9,7 @@ import typer
 from rich.logging import RichHandler
 
 import llmrec
-from llmrec.cli import data, doctor, models, prompts, train, tune
+from llmrec.cli import bench, data, doctor, models, prompts, train, tune
 from llmrec.cli.demo import demo
 from llmrec.cli.explain import explain
 from llmrec.cli.fit import fit
@@ -36,6 +36,7 @@ for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 for _name, _group in (
+    ("bench", bench.app),
     ("data", data.app),
     ("prompts", prompts.app),
     ("models", models.app),

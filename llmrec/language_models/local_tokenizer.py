@@ -41,6 +41,11 @@ class LocalTokenizer:
             ) from error
         return cls(cast("PreTrainedTokenizerBase", tokenizer), source.name)
 
+    @property
+    def max_length(self) -> int:
+        """No limit is known without the model."""
+        return 1 << 30
+
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
         """Texts that the tokenizer reads as control tokens."""
@@ -73,7 +78,7 @@ class LocalTokenizer:
         tokens = ([bos] if starts_with_bos else []) + self.encode(text)
         return tokens or [bos if bos is not None else self.tokenizer.eos_token_id or 0]
 
-    def count(self, prompt: Prompt) -> int:
+    def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt up to where the answer begins."""
         return len(self.encode_prompt(prompt))
 

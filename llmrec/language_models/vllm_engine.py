@@ -125,7 +125,7 @@ class VllmModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt up to where the answer begins."""
-        return self.tokens.count(prompt)
+        return self.tokens.count_tokens(prompt)
 
     def session(self) -> VllmModel:
         """The same model: the engine keeps what prompts begin with by itself."""

@@ -21,9 +21,9 @@ from llmrec.reranking.strategy import (
     Ask,
     Conversation,
     Judgement,
-    LabelAsk,
     Question,
     Strategy,
+    request_of,
 )
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ def _run(conversation: Conversation[T], model: LanguageModel, spent: _Spent) -> 
 
 def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[Answer]:
     """One call of the model for each kind of what is asked."""
-    requests = [ask.request if isinstance(ask, LabelAsk) else ask for ask in asks]
+    requests = [request_of(ask) for ask in asks]
     answers: list[Answer] = [Answer()] * len(requests)
     kinds: tuple[tuple[type, Callable[..., list[Answer]]], ...] = (
         (LabelRequest, _labels),

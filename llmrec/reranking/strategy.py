@@ -82,6 +82,7 @@ class Answer:
 
 
 Ask: TypeAlias = LabelAsk | LabelRequest | ContinuationRequest | GenerationRequest
+Request: TypeAlias = LabelRequest | ContinuationRequest | GenerationRequest
 T = TypeVar("T")
 Conversation: TypeAlias = Generator[Sequence[Ask], Sequence[Answer], T]
 
@@ -107,6 +108,11 @@ class Strategy(Protocol):
             PromptTooLongError: A prompt does not fit the model even without history.
             ModelError: The model has no labels that are one token each.
         """
+
+
+def request_of(ask: Ask) -> Request:
+    """What the model is asked."""
+    return ask.request if isinstance(ask, LabelAsk) else ask
 
 
 def writer_of(

@@ -50,7 +50,7 @@ def test_a_name_cannot_leave_the_folder() -> None:
 
 
 def test_an_unknown_strategy_gets_the_nearest() -> None:
-    with pytest.raises(PromptError, match="explain, likelihood, pointwise") as caught:
+    with pytest.raises(PromptError, match="explain, graded, likelihood, listwise") as caught:
         list_templates("pointwize")
     assert "'pointwise'" in caught.value.hint
 

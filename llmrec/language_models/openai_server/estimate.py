@@ -42,7 +42,7 @@ class Estimate:
                 return text[: piece.start()]
         return text
 
-    def count(self, prompt: Prompt) -> int:
+    def count_tokens(self, prompt: Prompt) -> int:
         """Pieces of a prompt, and what a chat template puts around it."""
         if prompt.text is not None:
             return len(self.encode(prompt.text)) + 1

@@ -137,7 +137,7 @@ class OpenAIServerModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt up to where the answer begins; nothing is asked of the server."""
-        return self.reader.count(prompt)
+        return self.reader.count_tokens(prompt)
 
     def session(self) -> OpenAIServerModel:
         """The same model: servers keep what prompts begin with by themselves."""

@@ -1,0 +1,1 @@
+"""Which prompt is better, and is it really: runs, records, statistics and their report."""

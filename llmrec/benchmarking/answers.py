@@ -1,0 +1,115 @@
+"""The results of a run put in order: by cell, by place, in the order of the users."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.benchmarking.ranking import Scores
+from llmrec.benchmarking.records import Result, UserList
+from llmrec.benchmarking.sensitivity import Settings
+from llmrec.errors import OptionError
+
+CellSettings = Mapping[str, object]
+"""A cell of run.json: ``key`` and what it was run with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a cell answered, [n_users] in the order of the users, None where it was not asked.
+
+    ``planted`` holds the same for each place at which the target was planted.
+    """
+
+    proper: tuple[Result | None, ...]
+    planted: Mapping[int, tuple[Result | None, ...]]
+
+    @property
+    def asked(self) -> list[Result]:
+        """The results of the run proper, faults among them."""
+        return [result for result in self.proper if result is not None]
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How many users failed, by the error's type."""
+        return dict(Counter(result.fault.type for result in self.asked if result.fault))
+
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """What did not go as asked, by name."""
+        counts: Counter[str] = Counter()
+        for result in self.asked:
+            counts.update(result.fallbacks)
+        return dict(counts)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Means a user that was asked, and percentiles of the seconds."""
+        results = self.asked
+        if not results:
+            return {}
+        seconds = [result.seconds for result in results]
+        return {
+            "tokens given": float(np.mean([result.tokens_given for result in results])),
+            "tokens forwarded": float(np.mean([result.tokens_forwarded for result in results])),
+            "tokens generated": float(np.mean([result.tokens_generated for result in results])),
+            "prompts": float(np.mean([result.prompts for result in results])),
+            "forwards": float(np.mean([result.forwards for result in results])),
+            "seconds p50": float(np.percentile(seconds, 50)),
+            "seconds p95": float(np.percentile(seconds, 95)),
+        }
+
+
+def scores_of(results: Sequence[Result | None]) -> list[Scores | None]:
+    """The scores; None for who was not asked, and for who failed: an error is never a score."""
+    return [None if result is None or result.fault else result.scores for result in results]
+
+
+def by_cell(
+    cells: Sequence[CellSettings], lists: Sequence[UserList], results: Sequence[Result]
+) -> dict[str, Answers]:
+    """Sort results by cell key; of two of one cell, user and place the later one counts.
+
+    Raises:
+        OptionError: A result is of no cell or no user of the run, or a key or user comes twice.
+    """
+    keys = [str(cell.get("key")) for cell in cells]
+    rows = {entry.user_id: row for row, entry in enumerate(lists)}
+    if len(rows) != len(lists) or len(set(keys)) != len(keys):
+        raise OptionError("a cell or a user comes twice in the run; allowed is once.")
+    table: dict[str, dict[int | None, dict[int, Result]]] = {key: {} for key in keys}
+    for result in results:
+        if result.cell not in table or result.user_id not in rows:
+            raise OptionError(
+                f"a result is of cell {result.cell!r} and user {result.user_id!r}; "
+                f"the run has {len(keys)} cells and {len(lists)} users, and not these.",
+                hint="Take the lists and the results of one run.",
+            )
+        table[result.cell].setdefault(result.place, {})[rows[result.user_id]] = result
+    ordered = {
+        key: {
+            place: tuple(of_place.get(row) for row in range(len(lists)))
+            for place, of_place in places.items()
+        }
+        for key, places in table.items()
+    }
+    nobody = (None,) * len(lists)
+    return {
+        key: Answers(
+            places.get(None, nobody),
+            {place: places[place] for place in sorted(p for p in places if p is not None)},
+        )
+        for key, places in ordered.items()
+    }
+
+
+def settings_of(cell: CellSettings) -> Settings:
+    """What the cell was run with: without its key, what does not apply, and what has parts."""
+    return {
+        name: value
+        for name, value in cell.items()
+        if name != "key" and isinstance(value, str | int | bool) and value != ""
+    }

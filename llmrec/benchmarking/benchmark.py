@@ -1,0 +1,213 @@
+"""A benchmark from its plan to its summary: whom to ask, asking, racing, summing up."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.benchmarking.answers import by_cell, scores_of
+from llmrec.benchmarking.beyond import ItemFacts
+from llmrec.benchmarking.cells import Cell, cells_of, row_names
+from llmrec.benchmarking.entries import ndcg_10
+from llmrec.benchmarking.listing import Asked, lists_of
+from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.racing import Drop, race
+from llmrec.benchmarking.ranking import rank_lists
+from llmrec.benchmarking.records import UserList
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.running import BLOCK, Load, Task, place_tasks, run_tasks, tasks_of
+from llmrec.benchmarking.summarising import summarise
+from llmrec.benchmarking.summary import Summary
+from llmrec.retrieval import Index
+
+logger = logging.getLogger(__name__)
+
+RevisionOf = Callable[[str, str], str]
+"""What identifies the weights of a model in a quantization, without loading them."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A plan with all that follows from it: made, and so checked, before a model is loaded.
+
+    ``names`` are those of the cells' rows, by key.
+    """
+
+    plan: BenchmarkPlan
+    index: Index
+    asked: Asked
+    cells: tuple[Cell, ...]
+    names: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, plan: BenchmarkPlan, revision_of: RevisionOf, *, progress: bool = False
+    ) -> Benchmark:
+        """Open the index, draw the users, make their lists and the cells.
+
+        Raises:
+            StorageError: The index cannot be opened.
+            OptionError: The plan asks for more users than there are, or for what cannot be.
+            PromptError: A template cannot be used.
+            ModelError: A model cannot be had.
+        """
+        revisions: dict[tuple[str, str], str] = {
+            (model, quantization): revision_of(model, quantization)
+            for model in plan.models
+            for quantization in plan.quantizations
+        }
+        cells = cells_of(plan, revisions)
+        index = Index.open(plan.index)
+        return cls(plan, index, lists_of(index, plan, progress=progress), cells, row_names(cells))
+
+    def about(self, command: str) -> dict[str, object]:
+        """What run.json says."""
+        index = self.asked.known
+        return {
+            "benchmark": self.plan.model_dump(mode="json"),
+            "dataset": {
+                "name": self.plan.index.name,
+                "users": self.asked.qualifying,
+                "items": len(index.items),
+                "interactions": len(index.interactions),
+            },
+            "fingerprint": self.index.fingerprint,
+            "protocol": self.plan.protocol,
+            "candidates": self.plan.candidates,
+            "seed": self.plan.seed,
+            "command": command,
+            "versions": {
+                name: version(name) for name in ("llmrec", "torch", "transformers", "numpy")
+            },
+            "machine": f"{platform.machine()}, {platform.system()}",
+            "cells": self.described(),
+        }
+
+    def described(self) -> list[dict[str, object]]:
+        """The cells as run.json has them."""
+        return [
+            {"key": cell.key, "name": self.names[cell.key], **asdict(cell)} for cell in self.cells
+        ]
+
+
+def run_benchmark(
+    benchmark: Benchmark, folder: RunFolder, load: Load, *, command: str, progress: bool = False
+) -> Summary:
+    """Ask what is not answered yet, keep it, and sum everything up.
+
+    Args:
+        benchmark: What is compared on whom.
+        folder: Where results are kept; a run that was killed goes on, a finished one is read.
+        load: Loads models; called again where several models take turns in a race.
+        command: How to run it again.
+        progress: Show bars on stderr, where that is a terminal.
+
+    Raises:
+        StorageError: The folder is another benchmark's or cannot be written.
+        ModelError: A model cannot be loaded, or memory or hardware failed.
+    """
+    plan, lists, known = benchmark.plan, benchmark.asked.lists, benchmark.asked.known
+    about = benchmark.about(command)
+    with folder.locked():
+        folder.begin(about, lists)
+        if plan.race:
+            dropped = _race(benchmark, folder, load, progress=progress)
+        else:
+            dropped = {}
+            tasks = [
+                task for cells in _by_model(benchmark.cells) for task in tasks_of(cells, lists)
+            ]
+            run_tasks(folder, tasks, known, load, progress=progress)
+        racing = [cell for cell in benchmark.cells if cell.key not in dropped]
+        planted = [
+            task
+            for cells in _by_model(racing)
+            for task in place_tasks(cells, lists, plan.places, plan.place_users)
+        ]
+        run_tasks(folder, planted, known, load, progress=progress)
+        keys = {cell.key for cell in benchmark.cells}
+        results = [result for result in folder.results() if result.cell in keys]
+    return summarise(
+        plan.protocol,
+        benchmark.described(),
+        lists,
+        results,
+        names=benchmark.names,
+        seed=plan.seed,
+        about=flat(about),
+        facts=_facts(known, lists),
+        dropped={key: str(drop) for key, drop in dropped.items()},
+    )
+
+
+def _by_model(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells of one model and quantization together, so that each is loaded once."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.model, cell.quantization), []).append(cell)
+    return list(groups.values())
+
+
+def _race(
+    benchmark: Benchmark, folder: RunFolder, load: Load, *, progress: bool
+) -> dict[str, Drop]:
+    """Ask block by block, and leave behind what will not win; the same decisions every time."""
+    lists, seed = benchmark.asked.lists, benchmark.plan.seed
+    blocks = [lists[start : start + BLOCK] for start in range(0, len(lists), BLOCK)]
+    racing, dropped = list(benchmark.cells), dict[str, Drop]()
+    for look, block in enumerate(blocks, start=1):
+        tasks: list[Task] = list(tasks_of(racing, block))
+        run_tasks(folder, tasks, benchmark.asked.known, load, progress=progress)
+        seen = lists[: (look - 1) * BLOCK + len(block)]
+        values = _values(racing, seen, folder, seed)
+        found = race(values, len(blocks), look, started=len(benchmark.cells))
+        for key, drop in found.items():
+            named = Drop(benchmark.names[drop.against], drop.users, drop.p_value, drop.p_corrected)
+            dropped[key] = named
+            logger.info("%s is dropped %s", benchmark.names[key], named)
+        racing = [cell for cell in racing if cell.key not in dropped]
+        if len(racing) == 1:
+            rest = [task for later in blocks[look:] for task in tasks_of(racing, later)]
+            run_tasks(folder, rest, benchmark.asked.known, load, progress=progress)
+            break
+    return dropped
+
+
+def _values(
+    cells: Sequence[Cell], lists: Sequence[UserList], folder: RunFolder, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """nDCG@10 a user of each cell."""
+    keys, users = {cell.key for cell in cells}, {one.user_id for one in lists}
+    results = [r for r in folder.results() if r.cell in keys and r.user_id in users]
+    answers = by_cell([{"key": cell.key} for cell in cells], lists, results)
+    return {
+        key: ndcg_10(rank_lists(lists, scores_of(some.proper), seed=seed).ranks)
+        for key, some in answers.items()
+    }
+
+
+def flat(about: Mapping[str, object]) -> dict[str, str | int | float]:
+    """What run.json says, as lines of a table."""
+    lines: dict[str, str | int | float] = {}
+    for name, value in about.items():
+        if isinstance(value, str | int | float):
+            lines[name] = value
+        elif isinstance(value, Mapping) and name in {"dataset", "versions"}:
+            lines |= {f"{name} {key}": some for key, some in value.items()}
+    lines["dataset"] = lines.pop("dataset name", "")
+    return lines
+
+
+def _facts(index: Index, lists: Sequence[UserList]) -> ItemFacts:
+    shown = sorted({item_id for one in lists for item_id in one.candidates})
+    return ItemFacts(
+        titles={item_id: index.items[item_id].name for item_id in shown},
+        vectors={item_id: index.store[index.row(item_id)] for item_id in shown},
+        training_users=len({row.user_id for row in index.interactions}),
+    )

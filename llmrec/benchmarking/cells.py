@@ -1,0 +1,156 @@
+"""The cells of a benchmark: one way to ask one model, and what its answers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+
+from llmrec.benchmarking.plan import BenchmarkPlan, Quantization, strategies_for
+from llmrec.errors import OptionError, nearest
+from llmrec.prompting import Budget, load_template
+from llmrec.reranking import Strategy, make_strategy
+
+SCORING_VERSION = 1
+"""Raised whenever the same question would get another score: older results are then asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One row of a benchmark.
+
+    ``budget`` has the tokens a field, the number of history items among them. ``revision`` tells
+    the model's weights from any other. ``variant_of`` names the template that this one rewords.
+    """
+
+    template: str
+    template_sha256: str
+    strategy: str
+    model: str
+    revision: str
+    quantization: Quantization
+    fields: str
+    budget: Mapping[str, int]
+    calibrate: bool = False
+    shuffles: int = 0
+    seed: int = 0
+    variant_of: str = ""
+
+    @property
+    def key(self) -> str:
+        """What answers of this cell are stored under; whatever could change them changes it."""
+        about = {**asdict(self), "scoring": SCORING_VERSION}
+        for name in ("template", "fields", "variant_of"):  # what it is called changes no answer
+            del about[name]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+    def make(self) -> tuple[Strategy, Budget]:
+        """The strategy and budget to ask with.
+
+        Raises:
+            PromptError: The template cannot be used.
+            OptionError: A setting is out of range.
+        """
+        strategy = make_strategy(
+            self.strategy,
+            self.template,
+            calibrate=self.calibrate,
+            shuffles=self.shuffles,
+            seed=self.seed,
+        )
+        return strategy, Budget(**self.budget)
+
+
+def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> tuple[Cell, ...]:
+    """All cells of a plan, those of one model one after the other.
+
+    Args:
+        plan: What is compared.
+        revisions: Of each model and quantization.
+
+    Raises:
+        PromptError: A template cannot be used.
+        OptionError: A template is for no strategy, a field is unknown, or two cells are the same.
+    """
+    budgets = {name: _budget(name, fields) for name, fields in plan.fields.items()}
+    cells: dict[str, Cell] = {}
+    for (model, quantization), (name, variant_of) in product(
+        product(plan.models, plan.quantizations), list(_wordings(plan))
+    ):
+        template = load_template(name)
+        for strategy, history, fields, calibrate, shuffles in product(
+            strategies_for(template.strategy, tournaments=plan.tournaments),
+            plan.history_items,
+            budgets,
+            plan.calibrate,
+            plan.shuffles,
+        ):
+            cell = Cell(
+                template=name,
+                template_sha256=template.sha256,
+                strategy=strategy,
+                model=model,
+                revision=revisions[model, quantization],
+                quantization=quantization,
+                fields=fields,
+                budget={**budgets[fields], "history_items": history},
+                calibrate=calibrate,
+                shuffles=shuffles,
+                seed=plan.seed,
+                variant_of=variant_of,
+            )
+            cell.make()  # what is out of range is said before anything is asked
+            cells.setdefault(cell.key, cell)
+    return tuple(cells.values())
+
+
+def _wordings(plan: BenchmarkPlan) -> Iterator[tuple[str, str]]:
+    """Templates, and after each the other wordings of it."""
+    names = plan.named_templates()
+    unknown = plan.variants.keys() - set(names)
+    if unknown:
+        raise OptionError(
+            f"variants: {', '.join(sorted(unknown))} is not among the templates.",
+            hint=nearest(min(unknown), names),
+        )
+    for name in names:
+        yield name, ""
+        yield from ((variant, name) for variant in plan.variants.get(name, ()))
+
+
+def _budget(name: str, fields: Mapping[str, int]) -> dict[str, int]:
+    every = asdict(Budget())
+    unknown = fields.keys() - every.keys() | ({"history_items"} & fields.keys())
+    if unknown:
+        raise OptionError(
+            f"fields: {name}: unknown field {min(unknown)!r}.",
+            hint=nearest(min(unknown), every)
+            or f"Allowed are {', '.join(key for key in every if key != 'history_items')}.",
+        )
+    return {**every, **fields}
+
+
+def row_names(cells: tuple[Cell, ...]) -> dict[str, str]:
+    """What each cell is called in tables, by its key: what tells it from the others.
+
+    The template always, and of the other settings those that are not the same everywhere.
+    """
+    varied = {
+        name
+        for name in ("model", "quantization", "fields")
+        if len({getattr(cell, name) for cell in cells}) > 1
+    }
+    histories = len({cell.budget["history_items"] for cell in cells}) > 1
+    names = {}
+    for cell in cells:
+        parts = [cell.template]
+        if cell.strategy != cell.template.rpartition("/")[0]:
+            parts.append(cell.strategy)
+        parts += [getattr(cell, name) for name in sorted(varied)]
+        parts += [f"history {cell.budget['history_items']}"] if histories else []
+        parts += ["calibrated"] if cell.calibrate else []
+        parts += [f"{cell.shuffles} shuffles"] if cell.shuffles else []
+        names[cell.key] = ", ".join(parts)
+    return names

@@ -1,0 +1,96 @@
+"""Two runs, row by row: did what was changed make anything worse?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.benchmarking.answers import by_cell, scores_of
+from llmrec.benchmarking.entries import ndcg_10
+from llmrec.benchmarking.ranking import rank_lists
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.errors import OptionError, StorageError
+from llmrec.evaluation import compare, holm
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A row that both runs have, over the users that both have: nDCG@10 before and after."""
+
+    name: str
+    users: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_corrected: float
+
+
+def compare_runs(before: RunFolder, after: RunFolder) -> tuple[RowChange, ...]:
+    """Compare rows of the same name, paired by user; p corrected by Holm over them.
+
+    Raises:
+        StorageError: A folder holds no run.
+        OptionError: The runs are of other data, protocols or lists, or share no row or too few
+            users.
+    """
+    one, other = (_values(folder) for folder in (before, after))
+    for name in ("fingerprint", "protocol", "candidates", "seed"):
+        a, b = before.about()[name], after.about()[name]
+        if a != b:
+            raise OptionError(
+                f"{before.path} has {name} {a!r} and {after.path} {b!r}: they cannot be compared.",
+                hint="Compare runs of the same data, protocol, candidates and seed.",
+            )
+    shared = [name for name in one if name in other]
+    if not shared:
+        raise OptionError(
+            f"{before.path} and {after.path} share no row.",
+            hint=f"One has {', '.join(one)}; the other {', '.join(other)}.",
+        )
+    found = []
+    for name in shared:
+        users = [user for user in one[name] if user in other[name]]
+        if len(users) < 2:
+            raise OptionError(f"The row {name} has {len(users)} users in both runs.")
+        a, b = (np.array([some[name][user] for user in users]) for some in (other, one))
+        found.append((name, len(users), b.mean(), a.mean(), compare(a, b, seed=0)))
+    corrected = holm([entry[4].p_value for entry in found])
+    return tuple(
+        RowChange(
+            name,
+            users,
+            float(mean_before),
+            float(mean_after),
+            result.difference,
+            result.low,
+            result.high,
+            result.p_value,
+            float(p),
+        )
+        for (name, users, mean_before, mean_after, result), p in zip(found, corrected, strict=True)
+    )
+
+
+def _values(folder: RunFolder) -> dict[str, dict[str, float]]:
+    """nDCG@10 by row and user; who failed is left out."""
+    about, lists = folder.about(), folder.lists()
+    if not about:
+        raise StorageError(f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`.")
+    keys = {cell["key"] for cell in about["cells"]}
+    results = [result for result in folder.results() if result.cell in keys]
+    answers = by_cell(about["cells"], lists, results)
+    values: dict[str, dict[str, float]] = {}
+    for cell in about["cells"]:
+        ranked = rank_lists(lists, scores_of(answers[cell["key"]].proper), seed=about["seed"])
+        row: NDArray[np.float64] = ndcg_10(ranked.ranks)
+        values[cell["name"]] = {
+            one.user_id: float(value)
+            for one, value in zip(lists, row, strict=True)
+            if not np.isnan(value)
+        }
+    return values

@@ -1,0 +1,138 @@
+"""The leaderboard for a terminal and as markdown: the numbers and words of the report."""
+
+from __future__ import annotations
+
+import math
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from llmrec.benchmarking.report.formats import NOTHING, amount, bounds, interval, seconds, share
+from llmrec.benchmarking.report.formats import signed as signed_share
+from llmrec.benchmarking.report.sentences import finding, question
+from llmrec.benchmarking.report.standings import (
+    METRIC_NAME,
+    Call,
+    Standing,
+    best_row,
+    standings,
+)
+from llmrec.benchmarking.report.views import MEDIAN, SLOW, TOKENS
+from llmrec.benchmarking.summary import Summary, SummaryRow
+
+_STYLES = {"better": "green", "worse": "red", "no difference shown": "dim"}
+_MARKUP = "\\|<>*_`[]"
+_KEY = (
+    "Brackets are 95 % intervals. ▲ better, ▼ worse, ≈ no difference shown: Holm-corrected "
+    "p ≤ .05, paired by user; the numbers beside them are differences."
+)
+
+
+def leaderboard_table(summary: Summary) -> Table:
+    """The rows for a terminal, best first, with what was shown about each; the key stands below."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        caption=_KEY,
+        caption_justify="left",
+    )
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("row", overflow="fold", ratio=1)
+    for name in (METRIC_NAME, "95 %", "vs best", "vs retriever", "faults", "tokens", "p50", "p95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    best = best_row(summary.rows)
+    for line in standings(summary):
+        own = best is not None and line.row.name == best.name
+        known = math.isfinite(line.score.mean)
+        table.add_row(
+            line.mark,
+            _name(line, "bold" if own else "" if line.row.kind == "cell" else "dim"),
+            Text(share(line.score.mean) if known else NOTHING, "bold" if own else ""),
+            Text(bounds(line.score) if known else "", "dim"),
+            _call(line.best),
+            _call(line.retriever),
+            *_cost(line.row),
+        )
+    return table
+
+
+def leaderboard_markdown(summary: Summary) -> str:
+    """``leaderboard.md``: what was found and asked, and the rows, best first."""
+    lines = standings(summary)
+    heads = ("#", "row", METRIC_NAME, "vs best", "vs retriever", "faults", "tokens", "p50", "p95")
+    table = [heads, ("---:", "---", *["---:"] * (len(heads) - 2))]
+    table += [
+        (
+            line.mark,
+            _marked(line),
+            interval(line.score) if math.isfinite(line.score.mean) else NOTHING,
+            _said(line.best),
+            _said(line.retriever),
+            *_cost(line.row),
+        )
+        for line in lines
+    ]
+    parts = [
+        f"# {_plain(finding(summary, lines))}",
+        _plain(question(summary)),
+        "\n".join(f"| {' | '.join(cells)} |" for cells in table),
+        f"{_KEY} Tokens and seconds are a user's.",
+    ]
+    command = summary.about.get("command")
+    if command:
+        parts.append(f"```\n{_one_line(str(command)).replace('```', '')}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cost(row: SummaryRow) -> tuple[str, str, str, str]:
+    """Faults, tokens and seconds; dashes where no model was asked."""
+    if row.kind != "cell":
+        return (NOTHING, NOTHING, NOTHING, NOTHING)
+    cost = row.cost
+    return (
+        str(sum(row.faults.values())),
+        amount(cost.get(TOKENS, math.nan)),
+        seconds(cost.get(MEDIAN, math.nan)),
+        seconds(cost.get(SLOW, math.nan)),
+    )
+
+
+def _name(line: Standing, style: str) -> Text:
+    """The name without what a terminal would obey, and why the row was stopped."""
+    name = Text(_one_line(line.row.name), style)
+    if line.missing:
+        name.append(f"\n{line.missing}", "dim")
+    if line.row.dropped:
+        name.append(f"\nstopped {_one_line(line.row.dropped)}", "red")
+    return name
+
+
+def _call(call: Call | None) -> Text:
+    if call is None:
+        return Text(NOTHING, "dim")
+    return Text(_said(call), _STYLES[call.word])
+
+
+def _said(call: Call | None) -> str:
+    if call is None:
+        return NOTHING
+    return f"{call.mark} {signed_share(call.comparison.difference)}"
+
+
+def _marked(line: Standing) -> str:
+    kind = "" if line.row.kind in ("cell", line.row.name) else f" ({line.row.kind})"
+    missing = f" ({line.missing})" if line.missing else ""
+    dropped = f" (stopped {_plain(line.row.dropped)})" if line.row.dropped else ""
+    return f"{_plain(line.row.name)}{kind}{missing}{dropped}"
+
+
+def _plain(text: str) -> str:
+    """Text that is only text in markdown: no table's bar, no HTML, no link, no emphasis."""
+    return "".join(f"\\{c}" if c in _MARKUP else c for c in _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    """Foreign text on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

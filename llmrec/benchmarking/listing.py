@@ -1,0 +1,85 @@
+"""Whom a benchmark asks about, and which items they order: never with the target in sight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.records import UserList, stored_scores
+from llmrec.catalog import Catalog, leave_one_out
+from llmrec.errors import OptionError
+from llmrec.evaluation import discrimination_lists
+from llmrec.retrieval import Index, Retriever, hold_out
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An index that knows none of the targets, and the lists.
+
+    ``qualifying`` users have a target; ``lists`` are of those that were drawn.
+    """
+
+    known: Index
+    lists: tuple[UserList, ...]
+    qualifying: int
+
+
+def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> Asked:
+    """Hold each user's last interaction out and make the lists of the users that are drawn.
+
+    Fewer users are the first of more, so that a run can be extended.
+
+    Raises:
+        OptionError: Fewer users qualify than are asked for.
+    """
+    known, targets = hold_out(index)
+    if plan.protocol == "discrimination":
+        catalog = Catalog(index.items, index.interactions)
+        split = leave_one_out(catalog, min_train=2)
+        found = discrimination_lists(catalog, split, negatives=plan.candidates - 1, seed=plan.seed)
+        sampled = {one.user.user_id: one.item_ids for one in found}
+        qualifying = sorted(sampled)
+    else:
+        sampled, qualifying = {}, sorted(targets)
+    if len(qualifying) < plan.users:
+        raise OptionError(
+            f"users is {plan.users}; {len(qualifying)} have an interaction that can be held out.",
+            hint=f"Ask for {len(qualifying)} or fewer.",
+        )
+    order = np.random.default_rng(plan.seed).permutation(len(qualifying))[: plan.users]
+    popularity = Counter(row.item_id for row in known.interactions)
+    retriever = Retriever(known)
+    lists = []
+    bar = tqdm(order, desc="Making lists", unit="user", disable=None if progress else True)
+    for user_id in (qualifying[place] for place in bar):
+        user = known.user(user_id)
+        if user_id in sampled:
+            scored = {c.item_id: c for c in retriever.candidates(user, sampled[user_id])}
+            candidates = [scored[item_id] for item_id in sampled[user_id]]
+        else:
+            candidates = list(retriever.retrieve(user, plan.candidates))
+        ids = tuple(candidate.item_id for candidate in candidates)
+        lists.append(
+            UserList(
+                user_id,
+                targets[user_id],
+                ids,
+                stored_scores([candidate.score for candidate in candidates]),
+                tuple(float(popularity[item_id]) for item_id in ids),
+                len(user.history),
+                popularity[targets[user_id]],
+                targets[user_id] in ids,
+            )
+        )
+    return Asked(known, tuple(lists), len(qualifying))
+
+
+def planted(one: UserList, place: int) -> tuple[str, ...]:
+    """The candidates with the target at a place, counted from 1."""
+    rest = [item_id for item_id in one.candidates if item_id != one.target]
+    rest.insert(place - 1, one.target)
+    return tuple(rest)

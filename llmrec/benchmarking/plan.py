@@ -1,0 +1,175 @@
+"""The benchmark file: what is compared on whom.
+
+    index: INDEX                      # a folder that `llmrec index` made
+    protocol: discrimination          # or end-to-end
+    users: 300
+    candidates: 20
+    templates: ["pointwise/*", "likelihood/*", "my/own.jinja"]
+    models: [SmolLM2-135M-Instruct]
+
+Every other key has a default (see `BenchmarkPlan`). The cells of the benchmark are the product of
+its lists: templates, models, quantizations, histories' lengths, item fields, calibration, shuffles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from llmrec.errors import OptionError, nearest
+from llmrec.models import DEFAULT_LANGUAGE_MODEL
+from llmrec.prompting import DEFAULT_TEMPLATES
+from llmrec.prompting.templates import template_names
+from llmrec.reranking import STRATEGIES
+
+Quantization = Literal["none", "nf4", "int8"]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class BenchmarkPlan(BaseModel):
+    """What a benchmark file says.
+
+    Args:
+        index: A folder that ``llmrec index`` made; each user's last interaction is held out.
+        protocol: Order the target among random unseen items, or the retriever's top candidates,
+            which may lack it. One run has one: their figures answer different questions.
+        users: How many, drawn by ``seed``.
+        candidates: How many items a list.
+        seed: Of users, lists, shuffles and ties.
+        templates: Names, patterns (``pointwise/*``) and paths of ``.jinja`` files.
+        tournaments: Ask each listwise template as a tournament too.
+        models: References, as ``--model`` takes them.
+        quantizations: Of each model.
+        history_items: How many items of the history prompts show.
+        fields: By a name of yours, tokens a field of prompts (`Budget`), where not its default.
+        calibrate: Without and with calibration.
+        shuffles: How many orders are asked; 0 asks the one given.
+        variants: By the name of a template, paths of other wordings of it, for its sensitivity.
+        places: Where the target is planted to measure what order does; none leaves that out.
+        place_users: For how many of the users.
+        race: Drop rows that are significantly worse while the benchmark runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: Path
+    protocol: Literal["discrimination", "end-to-end"] = "discrimination"
+    users: Annotated[int, Field(ge=1)] = 50
+    candidates: Annotated[int, Field(ge=2)] = 20
+    seed: int = 0
+    templates: Names = ("likelihood/*", "pointwise/*")
+    tournaments: bool = False
+    models: Names = (DEFAULT_LANGUAGE_MODEL,)
+    quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
+    history_items: Annotated[tuple[Count, ...], Field(min_length=1)] = (20,)
+    fields: Annotated[Mapping[str, Mapping[str, Count]], Field(min_length=1)] = {"all": {}}
+    calibrate: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
+    shuffles: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    variants: Mapping[str, tuple[str, ...]] = {}
+    places: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    place_users: Annotated[int, Field(ge=1)] = 20
+    race: bool = False
+
+    @model_validator(mode="after")
+    def _places_in_the_list(self) -> Self:
+        beyond = [place for place in self.places if place > self.candidates]
+        if beyond:
+            raise ValueError(f"places {beyond}: a list has {self.candidates} candidates")
+        return self
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> BenchmarkPlan:
+        """Read a benchmark file; paths in it count from its folder.
+
+        Raises:
+            OptionError: It cannot be read, or a key or value in it is not allowed.
+        """
+        path = Path(path)
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise OptionError(f"The benchmark file {path} cannot be read: {error}") from error
+        if not isinstance(document, dict):
+            raise OptionError(
+                f"The benchmark file {path} holds no keys.", hint="It begins like index: INDEX."
+            )
+        plan = cls.of(document, f"The benchmark file {path}")
+        return plan.model_copy(update={"index": path.parent / plan.index})
+
+    @classmethod
+    def of(cls, document: Mapping[str, object], where: str) -> BenchmarkPlan:
+        """Check what a file or options say.
+
+        Raises:
+            OptionError: A key or value is not allowed.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            faults = error.errors()
+            hints = [
+                nearest(str(fault["loc"][-1]), cls.model_fields)
+                for fault in faults
+                if fault["type"] == "extra_forbidden"
+            ]
+            raise OptionError(
+                f"{where}: {'; '.join(map(_fault, faults))}.",
+                hint=" ".join(filter(None, hints)) or f"Allowed are {', '.join(cls.model_fields)}.",
+            ) from error
+
+    def named_templates(self) -> tuple[str, ...]:
+        """The templates, patterns filled in, each once, without those of explanations.
+
+        Raises:
+            OptionError: A pattern fits no template.
+        """
+        ranking = [name for name in template_names() if name.partition("/")[0] in STRATEGIES]
+        found: dict[str, None] = {}
+        for pattern in self.templates:
+            if pattern.endswith(".jinja"):
+                found[pattern] = None
+                continue
+            fitting = [name for name in ranking if fnmatch(name, pattern)]
+            if not fitting:
+                raise OptionError(
+                    f"No template fits {pattern!r}; there are {', '.join(ranking)}.",
+                    hint=nearest(pattern, ranking),
+                )
+            found.update(dict.fromkeys(fitting))
+        return tuple(found)
+
+
+def strategies_for(folder: str, *, tournaments: bool) -> tuple[str, ...]:
+    """The strategies that a template's folder is asked as.
+
+    Raises:
+        OptionError: It is the folder of none.
+    """
+    if folder not in STRATEGIES:
+        raise OptionError(
+            f"A template in a folder {folder!r} is for no strategy; there are "
+            f"{', '.join(STRATEGIES)}.",
+            hint="Put it into a folder named after its strategy.",
+        )
+    shares = DEFAULT_TEMPLATES["tournament"].partition("/")[0] == folder
+    return (folder, "tournament") if tournaments and shares else (folder,)
+
+
+def plan_schema() -> str:
+    """The JSON schema of benchmark files, for editors."""
+    return json.dumps(BenchmarkPlan.model_json_schema(), indent=1) + "\n"
+
+
+def _fault(fault: ErrorDetails) -> str:
+    where = ".".join(map(str, fault["loc"])) or "the file"
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {where!r}"
+    return f"{where}: {fault['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,257 @@
+"""What the charts draw, in percent of their area: templates turn it into SVG of any width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from llmrec.benchmarking.report.formats import amount, interval, share, signed
+from llmrec.benchmarking.report.scales import Scale, Tick, linear, logarithmic
+from llmrec.benchmarking.summary import ReliabilityBin
+from llmrec.evaluation.significance import Estimate
+
+Values: TypeAlias = Sequence[float | None]
+
+BINS = 20
+"""Bins of the histogram of differences, from -1 to 1; an even number, so that 0 is an edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An estimate on a shared axis: the interval's ends and the mean; ``off``: beyond its end."""
+
+    low: float
+    middle: float
+    high: float
+    off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A row of the frontier; ``efficient``: no cheaper row is as good."""
+
+    x: float
+    y: float
+    mark: str
+    kind: str
+    tip: str
+    efficient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Quality against one cost, with the line that no row is above and left of.
+
+    ``free`` is the height of the best row that costs nothing, ``free_name`` its name.
+    """
+
+    title: str
+    free: float | None
+    free_name: str
+    points: tuple[Point, ...]
+    line: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One estimate of a curve, and what is said when it is pointed at."""
+
+    x: float
+    y: float
+    tip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One row's curve: its line, the band of its intervals, and how far it moves."""
+
+    name: str
+    spread: str
+    dots: tuple[Dot, ...]
+    line: str
+    band: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Curves of the same axes."""
+
+    curves: tuple[Curve, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    ideal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wins:
+    """Two rows user by user; ``bins`` hold the users that differ, from second to first."""
+
+    first: str
+    second: str
+    wins: int
+    ties: int
+    losses: int
+    bins: tuple[int, ...]
+
+
+def bar(scale: Scale, value: Estimate) -> Bar:
+    """Place an estimate on the axis."""
+    off = value.mean > scale.high
+    return Bar(scale.at(value.low), scale.at(value.mean), scale.at(value.high), off)
+
+
+def frontier(
+    title: str,
+    rows: Sequence[tuple[str, str, str, float, float]],
+    metric: str,
+    unit: str,
+) -> Frontier | None:
+    """Quality against a cost on a logarithmic axis; None where fewer than two rows cost anything.
+
+    A row that costs nothing is a line across: what does not reach it is worth no cost.
+
+    Args:
+        title: What the cost is.
+        rows: (mark, kind, name, cost, quality), lower cost and higher quality are better.
+        metric: What the quality is.
+        unit: What the cost is counted in.
+    """
+    paid = sorted((row for row in rows if row[3] > 0), key=lambda row: (row[3], -row[4]))
+    if len(paid) < 2:
+        return None
+    free = max((row for row in rows if not row[3]), key=lambda row: row[4], default=None)
+    across = logarithmic([row[3] for row in paid], amount)
+    heights = [row[4] for row in (*paid, *([free] if free else []))]
+    upwards = linear(heights, lambda value: share(value, 2))
+    points: list[Point] = []
+    corners: list[tuple[float, float]] = [(0.0, upwards.up(free[4]))] if free else []
+    best = free[4] if free else -math.inf
+    for mark, kind, name, cost, quality in paid:
+        x, y = across.at(cost), upwards.up(quality)
+        efficient = quality > best
+        if efficient:
+            corners += [(x, corners[-1][1])] if corners else []
+            corners.append((x, y))
+            best = quality
+        tip = f"{mark} · {name}: {metric} {share(quality)}, {amount(cost)} {unit}"
+        points.append(Point(x, y, mark, kind, tip, efficient))
+    corners.append((100.0, corners[-1][1]))
+    points.sort(key=lambda point: point.efficient)  # drawn last: what matters lies on top
+    return Frontier(
+        title=title,
+        free=upwards.up(free[4]) if free else None,
+        free_name=free[2] if free else "",
+        points=tuple(points),
+        line=_path(corners),
+        x_ticks=across.ticks,
+        y_ticks=upwards.ticks,
+    )
+
+
+def curves(
+    position: Mapping[str, Mapping[int, Estimate]], spread: Mapping[str, float]
+) -> Curves | None:
+    """One curve a row over the places where the target was planted; None where there is none."""
+    known = {name: dict(sorted(places.items())) for name, places in position.items() if places}
+    if not known:
+        return None
+    places = sorted({place for row in known.values() for place in row})
+    ends = [
+        end for row in known.values() for value in row.values() for end in (value.low, value.high)
+    ]
+    across = Scale(min(places) - 0.5, max(places) + 0.5)
+    upwards = linear(
+        [min(1.0, max(0.0, end)) for end in ends], lambda value: share(value, 1), most=4
+    )
+    made = []
+    for name, row in known.items():
+        dots = tuple(
+            Dot(across.at(place), upwards.up(v.mean), f"target at place {place}: {interval(v)}")
+            for place, v in row.items()
+        )
+        above = [(across.at(place), upwards.up(value.high)) for place, value in row.items()]
+        below = [(across.at(place), upwards.up(value.low)) for place, value in row.items()]
+        made.append(
+            Curve(
+                name,
+                share(spread[name]),
+                dots,
+                _path([(dot.x, dot.y) for dot in dots]),
+                _path([*above, *below[::-1]]),
+            )
+        )
+    shown = places if len(places) <= 6 else [places[0], places[len(places) // 2], places[-1]]
+    ticks = tuple(Tick(across.at(place), str(place)) for place in shown)
+    return Curves(tuple(made), ticks, upwards.ticks)
+
+
+def spread_of(places: Mapping[int, Estimate]) -> float:
+    """The best place's mean minus the worst's."""
+    means = [value.mean for value in places.values()]
+    return max(means) - min(means)
+
+
+def wins(first: str, second: str, a: Values, b: Values) -> Wins:
+    """Count the users for whom the first row is better, equal, worse; script.js does the same.
+
+    A user without a value in one of the rows, None, is not counted.
+    """
+    bins = [0] * BINS
+    won = tied = lost = 0
+    for one, other in zip(a, b, strict=True):
+        if one is None or other is None:
+            continue
+        apart = one - other
+        if abs(apart) < 1e-9:
+            tied += 1
+            continue
+        won, lost = won + (apart > 0), lost + (apart < 0)
+        bins[min(BINS - 1, max(0, math.floor((apart + 1) * BINS / 2)))] += 1
+    return Wins(first, second, won, tied, lost, tuple(bins))
+
+
+def bin_labels() -> list[str]:
+    """The range of differences that each bin holds."""
+    lows = [at * 2 / BINS - 1 for at in range(BINS)]
+    return [f"{signed(low, 1)} to {signed(low + 2 / BINS, 1)}" for low in lows]
+
+
+def reliability(rows: Mapping[str, Sequence[ReliabilityBin]]) -> Curves | None:
+    """The share of targets by the probability that each row gave; None where none gave any."""
+    known = {name: bins for name, bins in rows.items() if bins}
+    if not known:
+        return None
+    every = [entry for bins in known.values() for entry in bins]
+    across = linear([0.0, *(entry.predicted for entry in every)], share_of_one)
+    upwards = linear([0.0, *(entry.observed for entry in every)], share_of_one, most=4)
+    made = []
+    for name, bins in known.items():
+        dots = tuple(
+            Dot(
+                across.at(entry.predicted),
+                upwards.up(entry.observed),
+                f"said {share(entry.predicted)}, true of {share(entry.observed)} "
+                f"of {entry.candidates:,} candidates",
+            )
+            for entry in bins
+        )
+        total = sum(entry.candidates for entry in bins)
+        error = sum(abs(e.predicted - e.observed) * e.candidates for e in bins) / total
+        line = _path([(dot.x, dot.y) for dot in dots])
+        made.append(Curve(name, share(error), dots, line, ""))
+    end = min(across.high, upwards.high)
+    ideal = _path([(0.0, 100.0), (across.at(end), upwards.up(end))])
+    return Curves(tuple(made), across.ticks, upwards.ticks, ideal)
+
+
+def share_of_one(value: float) -> str:
+    """A tick between 0 and 1, as short as can be."""
+    return "0" if abs(value) < 1e-9 else share(value, 2).rstrip("0").rstrip(".") or "0"
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)

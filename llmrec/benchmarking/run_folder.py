@@ -1,0 +1,197 @@
+"""The folder of a run: written as results come, opened again after anything.
+
+``run.json`` says what was asked, ``lists.jsonl`` about whom, ``results.jsonl`` what was answered,
+one line a cell and user (see ``records``). A result is on the disk before the next is asked for. A
+run that was killed leaves at most one half-written line, which is dropped and said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from llmrec.benchmarking.records import Result, UserList
+from llmrec.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
+_SAME = ("fingerprint", "protocol", "candidates", "seed")
+"""What a run may not change half-way: its lists would be others."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder of results.
+
+    Args:
+        path: Where it is, or is to be made.
+    """
+
+    path: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from writing here.
+
+        Raises:
+            StorageError: Another process does, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise StorageError(
+                f"Another process is writing {self.path}.", hint="Wait, or name another folder."
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def about(self) -> Mapping[str, Any]:
+        """What run.json says; empty where there is no run yet.
+
+        Raises:
+            StorageError: It is damaged, of a later format, or not of a benchmark.
+        """
+        path = self.path / _ABOUT
+        if not path.exists():
+            if any((self.path / name).exists() for name in (_LISTS, _RESULTS)):
+                raise StorageError(
+                    f"{self.path} holds results but no {_ABOUT}.", hint="Name another folder."
+                )
+            return {}
+        try:
+            about = json.loads(path.read_text())
+            found = about["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(
+                f"{path} is not the description of a benchmark run.", hint="Name another folder."
+            ) from error
+        if found != FORMAT:
+            raise StorageError(
+                f"{path} has format {found}; this llmrec reads {FORMAT}.",
+                hint="Run the benchmark again into another folder.",
+            )
+        return dict(about)
+
+    def begin(self, about: Mapping[str, object], lists: Sequence[UserList]) -> None:
+        """Say what is asked about whom, or check that it is what this folder was begun with.
+
+        More users and other cells may be asked for later; another data set, protocol, number of
+        candidates or seed may not.
+
+        Raises:
+            StorageError: The folder is another benchmark's, or cannot be written.
+        """
+        before = self.about()
+        for name in _SAME:
+            if before and before[name] != about[name]:
+                raise StorageError(
+                    f"{self.path} holds a run with {name} {before[name]!r}, not {about[name]!r}: "
+                    "their results cannot stand in one table.",
+                    hint="Name another folder for --out.",
+                )
+        known = {one.user_id: one for one in self.lists()}
+        changed = [one.user_id for one in lists if known.get(one.user_id, one) != one]
+        if changed:
+            raise StorageError(
+                f"{self.path} was begun with other candidates for user {changed[0]!r}: the index "
+                "or its weights have changed since.",
+                hint="Name another folder for --out.",
+            )
+        self._write(_LISTS, "".join(f"{one.to_json()}\n" for one in lists))
+        self._write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+
+    def lists(self) -> tuple[UserList, ...]:
+        """Whom the run asks about.
+
+        Raises:
+            StorageError: The file is damaged.
+        """
+        path = self.path / _LISTS
+        if not path.exists():
+            return ()
+        return tuple(UserList.from_json(line) for line in path.read_bytes().splitlines())
+
+    def results(self) -> tuple[Result, ...]:
+        """Everything that was answered; a half-written last line is dropped, and said.
+
+        Raises:
+            StorageError: Another line is damaged.
+        """
+        path = self.path / _RESULTS
+        if not path.exists():
+            return ()
+        whole, _, half = path.read_bytes().rpartition(b"\n")
+        if half:
+            logger.warning("The last line of %s was half-written and is asked again.", path)
+        found = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                found.append(Result.from_json(line))
+            except StorageError as error:
+                raise StorageError(
+                    f"{path}, line {number}: {error.message}",
+                    hint="Take the line out: its user is asked again.",
+                ) from error
+        return tuple(found)
+
+    @contextmanager
+    def appending(self) -> Iterator[BinaryIO]:
+        """The results, to be added to by `add`; a half-written last line is taken off first."""
+        path = self.path / _RESULTS
+        try:
+            if path.exists():
+                whole = path.read_bytes().rpartition(b"\n")[0]
+                os.truncate(path, len(whole) + 1 if whole else 0)
+            file = path.open("ab")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with file:
+            yield file
+
+    def add(self, file: BinaryIO, results: Sequence[Result]) -> None:
+        """Put results on the disk.
+
+        Raises:
+            StorageError: There is no room, or no leave to write.
+        """
+        try:
+            file.write(b"".join(result.to_json().encode() + b"\n" for result in results))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _write(self, name: str, text: str) -> None:
+        """Replace a file at one stroke."""
+        beside = self.path / f"{name}.new"
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path / name)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"The run {self.path} cannot be written: {error.strerror}.",
+            hint="What was answered is kept: with room and leave to write, the same command goes "
+            "on.",
+        )

@@ -1,0 +1,218 @@
+"""``llmrec bench``: which prompt is better, and is it really."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llmrec.cli.exits import FAILED, ends_well
+from llmrec.cli.options import AsJson, Device
+from llmrec.cli.output import fields, print_json, screen, table, waiting
+from llmrec.errors import OptionError
+
+if TYPE_CHECKING:
+    from llmrec.benchmarking.benchmark import Benchmark
+    from llmrec.benchmarking.estimating import CellEstimate
+    from llmrec.benchmarking.plan import BenchmarkPlan
+
+
+class _RunByDefault(TyperGroup):
+    """``llmrec bench FILE`` is ``llmrec bench run FILE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
+        """Put ``run`` before what names no command."""
+        if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+app = typer.Typer(
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    help="Benchmark prompt templates, strategies and models against each other.",
+)
+
+RunFolderOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="RUN",
+        help="Where results go as they come. Killed at any moment, the same command goes on.",
+    ),
+]
+
+
+@app.command()
+@ends_well
+def run(
+    what: Annotated[
+        Path, typer.Argument(metavar="FILE|INDEX", help="A benchmark file (YAML), or an index.")
+    ],
+    *,
+    out: RunFolderOption,
+    templates: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Names, patterns and .jinja files, with commas."),
+    ] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="How many users.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="REF", help="A model; may be given repeatedly.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="discrimination or end-to-end.")
+    ] = None,
+    candidates: Annotated[int | None, typer.Option(min=2, help="How many items a list.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of users, lists, orders and ties.")] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Drop rows that are significantly worse on the way.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print cells, tokens and expected time; ask nothing.")
+    ] = False,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask every cell about every user, then write leaderboard.md and report.html into RUN."""
+    from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
+    from llmrec.benchmarking.disagreeing import disagreements
+    from llmrec.benchmarking.leaderboard import leaderboard_markdown, leaderboard_table
+    from llmrec.benchmarking.report import write_report
+    from llmrec.benchmarking.run_folder import RunFolder
+    from llmrec.cli.bench_models import Loader, reader_of, revision_of
+
+    plan = _plan(
+        what,
+        templates=templates.split(",") if templates else None,
+        users=users,
+        models=model,
+        protocol=protocol,
+        candidates=candidates,
+        seed=seed,
+        race=race or None,
+    )
+    with waiting("Making the lists"):
+        benchmark = Benchmark.of(plan, revision_of, progress=True)
+    folder = RunFolder(out)
+    if dry_run:
+        _print_estimate(benchmark, folder, as_json=as_json)
+        return
+    command = " ".join(["llmrec", *sys.argv[1:]])
+    summary = run_benchmark(benchmark, folder, Loader(device), command=command, progress=True)
+    with waiting("Writing the report"):
+        cases = disagreements(benchmark, summary, folder.results(), reader_of)
+        (out / "leaderboard.md").write_text(leaderboard_markdown(summary), encoding="utf-8")
+        write_report(summary, cases, out / "report.html")
+    if as_json:
+        print_json({"out": out, "summary": summary})
+        return
+    screen().print(leaderboard_table(summary), "")
+    screen().print(fields({"Report": out / "report.html", "Results": out / "results.jsonl"}))
+
+
+@app.command()
+@ends_well
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run that was.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that is.")],
+    *,
+    fail_if_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            help="End with 1 where a row lost more nDCG@10 than X, on the users both runs have.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs row by row, paired by user."""
+    from llmrec.benchmarking.comparing import compare_runs
+    from llmrec.benchmarking.run_folder import RunFolder
+
+    found = compare_runs(RunFolder(run_a), RunFolder(run_b))
+    lost = [row for row in found if fail_if_drop is not None and -row.difference > fail_if_drop]
+    if as_json:
+        print_json({"rows": found, "dropped": [row.name for row in lost]})
+    else:
+        shown = table("Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)")
+        for row in found:
+            shown.add_row(
+                row.name,
+                str(row.users),
+                f"{row.before:.3f}",
+                f"{row.after:.3f}",
+                f"{row.difference:+.3f}",
+                f"[{row.low:+.3f}, {row.high:+.3f}]",
+                f"{row.p_corrected:.2g}",
+            )
+        screen().print(shown)
+        for row in lost:
+            screen().print(f"{row.name} lost {-row.difference:.3f}, more than {fail_if_drop}.")
+    if lost:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@ends_well
+def schema() -> None:
+    """Print the JSON schema of benchmark files, for editors."""
+    from llmrec.benchmarking.plan import plan_schema
+
+    typer.echo(plan_schema(), nl=False)
+
+
+def _plan(what: Path, **given: object) -> BenchmarkPlan:
+    """A benchmark file with options over it, or an index with options alone."""
+    from llmrec.benchmarking.plan import BenchmarkPlan
+
+    options = {name: value for name, value in given.items() if value is not None}
+    if what.is_dir():
+        return BenchmarkPlan.of({"index": what, **options}, "The options")
+    if not what.exists():
+        raise OptionError(
+            f"There is no {what}.", hint="Name a benchmark file, or an index that was made."
+        )
+    plan = BenchmarkPlan.from_file(what)
+    return BenchmarkPlan.of({**plan.model_dump(), **options}, "The options") if options else plan
+
+
+def _print_estimate(benchmark: Benchmark, folder: Any, *, as_json: bool) -> None:  # noqa: ANN401
+    """What would be asked, how long the prompts are and how long it would take."""
+    from llmrec.benchmarking.estimating import estimate_cells, smallest_shown
+    from llmrec.cli.bench_models import reader_of
+
+    cells = estimate_cells(benchmark, folder.results(), reader_of)
+    shown = smallest_shown(len(benchmark.asked.lists))
+    if as_json:
+        print_json({"users": len(benchmark.asked.lists), "detectable": shown, "cells": cells})
+        return
+    rows = table("Cell", ">prompts a user", ">tokens of them", ">users left", ">expected")
+    for cell in cells:
+        more = "+" if cell.at_least else ""
+        rows.add_row(
+            cell.name,
+            cell.fault or f"{cell.prompts:.0f}{more}",
+            "" if cell.fault else f"{cell.tokens:,.0f}{more}",
+            str(cell.left),
+            _minutes(cell),
+        )
+    screen().print(rows, "")
+    known = [cell.seconds for cell in cells if cell.seconds is not None]
+    total = f"{sum(known) / 60:.0f} min" if len(known) == len(cells) else "not timed yet"
+    screen().print(
+        fields(
+            {
+                "Users": f"{len(benchmark.asked.lists)} of {benchmark.asked.qualifying}",
+                "Shows": f"differences in nDCG@10 from about {shown:.3f} on",
+                "Expected": f"{total}; the first answers of a run time the rest",
+            }
+        )
+    )
+
+
+def _minutes(cell: CellEstimate) -> str:
+    return "?" if cell.seconds is None else f"{cell.seconds / 60:.1f} min"

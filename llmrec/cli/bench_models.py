@@ -1,0 +1,67 @@
+"""Models of a benchmark: what identifies them, what reads prompts as they do, loaded in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from llmrec.cli.loading import ModelChoice
+
+if TYPE_CHECKING:
+    from llmrec.language_models import LanguageModel
+
+
+def revision_of(ref: str, quantization: str) -> str:
+    """What tells a model's weights from any other, without loading them.
+
+    A server is asked: what it serves decides. Scores of quantized weights are not those of the
+    weights they were made from.
+    """
+    from llmrec.language_models.references import WeightsReference, parse_reference
+    from llmrec.models import resolve_model
+
+    what = parse_reference(ref)
+    if not isinstance(what, WeightsReference):
+        return _server(ref).revision
+    revision = resolve_model(what.ref, progress=True).revision
+    return revision if quantization == "none" else f"{revision}+{quantization}"
+
+
+@cache
+def reader_of(ref: str) -> LanguageModel:
+    """What counts and cuts tokens as the model does; it is never asked to answer."""
+    from typing import cast
+
+    from llmrec.language_models.local_tokenizer import LocalTokenizer
+    from llmrec.language_models.references import WeightsReference, parse_reference
+
+    what = parse_reference(ref)
+    if not isinstance(what, WeightsReference):
+        return _server(ref)
+    return cast("LanguageModel", LocalTokenizer.from_pretrained(what.ref, progress=True))
+
+
+@cache
+def _server(ref: str) -> LanguageModel:
+    return ModelChoice(ref).load()
+
+
+@dataclass
+class Loader:
+    """Loads a model of a benchmark; the one loaded last is kept, others make room for it."""
+
+    device: str | None = None
+    _kept: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
+
+    def __call__(self, ref: str, quantization: str) -> LanguageModel:
+        """Load it, or give it again."""
+        from llmrec.language_models.references import WeightsReference, parse_reference
+
+        key = (ref, quantization)
+        if key not in self._kept:
+            self._kept.clear()
+            weights = isinstance(parse_reference(ref), WeightsReference)
+            choice = ModelChoice(ref, self.device, quantization) if weights else ModelChoice(ref)
+            self._kept[key] = choice.load() if weights else _server(ref)
+        return self._kept[key]

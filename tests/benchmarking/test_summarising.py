@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmrec.benchmarking.beyond import ItemFacts
+from llmrec.benchmarking.records import Fault, Result, UserList
+from llmrec.benchmarking.summarising import disagreeing_users, summarise
+from llmrec.benchmarking.summary import PairContrast, Summary
+from llmrec.errors import OptionError
+from llmrec.evaluation import compare, holm, ndcg_at, target_ranks
+
+N, USERS = 12, 40
+CELLS: list[dict[str, object]] = [
+    {"key": "k1", "template": "pointwise/a", "strategy": "pointwise", "model": "m", "budget": {}},
+    {"key": "k2", "template": "likelihood/b", "strategy": "likelihood", "variant_of": ""},
+]
+NAMES = {"k1": "A", "k2": "B"}
+
+
+def world(*, reached: bool = True) -> tuple[list[UserList], dict[str, list[list[float]]]]:
+    rng = np.random.default_rng(5)
+    lists: list[UserList] = []
+    scores: dict[str, list[list[float]]] = {"k1": [], "k2": []}
+    for user in range(USERS):
+        items = tuple(f"i{n}" for n in rng.permutation(40)[:N])
+        there = reached or user % 4 > 0
+        target = int(rng.integers(N))
+        lists.append(
+            UserList(
+                user_id=f"u{user}",
+                target=items[target] if there else "missed",
+                candidates=items,
+                retrieval=tuple(-float(n) for n in range(N)),
+                popularity=tuple(float(item[1:]) for item in items),
+                activity=user,
+                target_popularity=user // 10,
+                reached=there,
+            )
+        )
+        lift = np.arange(N) == target
+        scores["k1"].append((rng.normal(size=N) + 2 * lift).tolist())
+        scores["k2"].append(rng.normal(size=N).tolist())
+    return lists, scores
+
+
+def results_of(scores: dict[str, list[list[float]]]) -> list[Result]:
+    return [
+        Result(key, f"u{n}", tuple(own), tokens_given=10, seconds=n / 10, prompts=1)
+        for key, table in scores.items()
+        for n, own in enumerate(table)
+    ]
+
+
+def summary_of(
+    lists: list[UserList], results: list[Result], protocol: str = "discrimination"
+) -> Summary:
+    return summarise(protocol, CELLS, lists, results, names=NAMES, seed=1, resamples=400)
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    lists, scores = world()
+    return summary_of(lists, results_of(scores))
+
+
+def contrast(summary: Summary, row: str, against: str) -> PairContrast:
+    (found,) = [c for c in summary.contrasts if (c.row, c.against) == (row, against)]
+    return found
+
+
+def test_rows_baselines_and_oracle(summary: Summary) -> None:
+    assert [(row.name, row.kind) for row in summary.rows] == [
+        ("random", "baseline"), ("popularity", "baseline"), ("retriever", "baseline"),
+        ("A", "cell"), ("B", "cell"), ("oracle", "oracle"),
+    ]  # fmt: skip
+    assert all(row.users == USERS for row in summary.rows)
+    oracle = summary.rows[-1]
+    assert {estimate.mean for estimate in oracle.metrics.values()} == {1.0}
+    assert summary.rows[3].settings == {
+        "template": "pointwise/a", "strategy": "pointwise", "model": "m",
+    }  # fmt: skip
+    assert summary.about["protocol"] == "discrimination"
+    assert "ndcg@10 reached" not in oracle.metrics
+
+
+def test_a_cells_figures_are_those_of_its_ranks(summary: Summary) -> None:
+    lists, scores = world()
+    columns = [entry.candidates.index(entry.target) for entry in lists]
+    ranks = target_ranks(scores["k1"], columns, seed=1)
+    row = summary.rows[3]
+    np.testing.assert_allclose(summary.per_user["A"], ndcg_at(ranks, 10))
+    assert row.metrics["ndcg@10"].mean == pytest.approx(ndcg_at(ranks, 10).mean())
+    assert row.metrics["recall@5"] == row.metrics["hit@5"]
+    assert row.metrics["recall@5"].mean == pytest.approx((ranks <= 5).mean())
+    assert row.metrics["mrr"].mean == pytest.approx((1 / ranks).mean())
+    assert row.metrics["map@10"].mean == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean())
+    assert row.cost["tokens given"] == 10
+    assert row.cost["seconds p50"] == pytest.approx(1.95)
+    assert row.cost["seconds p95"] == pytest.approx(3.705)
+
+
+def test_contrasts_are_one_family_and_say_what_was_shown(summary: Summary) -> None:
+    assert {(c.row, c.against) for c in summary.contrasts} == {
+        ("A", "B"),
+        *((cell, base) for cell in "AB" for base in ("random", "popularity", "retriever")),
+    }  # fmt: skip
+    raw = [c.comparison.p_value for c in summary.contrasts]
+    assert [c.p_corrected for c in summary.contrasts] == holm(raw).tolist()
+    a, b = (np.array(summary.per_user[name]) for name in "AB")
+    found = contrast(summary, "A", "B")
+    assert found.comparison == compare(a, b, seed=1, resamples=400)
+    assert found.verdict == "better"
+    assert contrast(summary, "B", "random").verdict == "no difference shown"
+    turned = replace(found, comparison=replace(found.comparison, difference=-0.1))
+    assert turned.verdict == "worse"
+
+
+def test_a_fault_is_counted_and_in_no_figure() -> None:
+    lists, scores = world()
+    results = results_of(scores)
+    results[0] = Result("k1", "u0", fault=Fault("PromptError", "no"), fallbacks={"short": 2})
+    del results[1]  # not asked yet
+    summary = summary_of(lists, results)
+    row = summary.rows[3]
+    assert (row.users, row.faults, row.fallbacks) == (USERS - 2, {"PromptError": 1}, {"short": 2})
+    assert np.isnan(summary.per_user["A"][:2]).all()
+    assert not np.isnan(summary.per_user["B"]).any()
+    found = contrast(summary, "A", "B").comparison
+    assert found.users == USERS - 2
+    whole = summary_of(*(lists, results_of(scores)))
+    assert summary.per_user["A"][2:] == whole.per_user["A"][2:]
+    assert summary.per_user["B"] == whole.per_user["B"]
+
+
+def test_the_order_of_results_is_nothing_and_the_later_of_two_counts(summary: Summary) -> None:
+    lists, scores = world()
+    results = results_of(scores)
+    again = [Result("k1", "u3", (0.0,) * N), *results]
+    shuffled = [again[n] for n in np.random.default_rng(0).permutation(len(again))]
+    latest = sorted(shuffled, key=lambda result: result.scores != (0.0,) * N)
+    assert summary_of(lists, latest) == summary
+
+
+def test_end_to_end_counts_what_the_retriever_missed() -> None:
+    lists, scores = world(reached=False)
+    summary = summary_of(lists, results_of(scores), "end-to-end")
+    oracle, row = summary.rows[-1], summary.rows[3]
+    assert summary.about["retrieval recall"] == 0.75
+    assert oracle.metrics["ndcg@10"].mean == 0.75
+    assert oracle.metrics["ndcg@10 reached"].mean == 1
+    assert set(np.array(summary.per_user["A"])[::4]) == {0.0}
+    own, base = (np.array(summary.per_user[name]) for name in ("A", "retriever"))
+    there = np.array([entry.reached for entry in lists])
+    assert row.beyond["gain on reached"] == pytest.approx((own - base)[there].mean())
+    assert row.metrics["ndcg@10 reached"].mean == pytest.approx(own[there].mean())
+
+
+def test_the_two_protocols_are_never_mixed() -> None:
+    lists, scores = world(reached=False)
+    with pytest.raises(OptionError, match="never share a table"):
+        summary_of(lists, results_of(scores))
+    with pytest.raises(OptionError, match="Did you mean 'end-to-end'"):
+        summary_of(lists, results_of(scores), "end to end")
+
+
+def test_planted_places_make_the_curve_and_nothing_else(summary: Summary) -> None:
+    lists, scores = world()
+    planted = []
+    for place, shift in ((1, 5.0), (6, 0.0), (12, -5.0)):
+        for entry, own in zip(lists, scores["k2"], strict=True):
+            column = entry.candidates.index(entry.target)
+            moved = [score + shift * (n == column) for n, score in enumerate(own)]
+            planted.append(Result("k2", entry.user_id, tuple(moved), place))
+    found = summary_of(lists, [*results_of(scores), *planted])
+    assert list(found.position) == ["B"]
+    assert list(found.position["B"]) == [1, 6, 12]
+    means = [estimate.mean for estimate in found.position["B"].values()]
+    assert means == sorted(means, reverse=True)
+    assert found.order["B"] == pytest.approx(means[0] - means[-1])
+    assert found.rows[4].beyond["order sensitivity"] >= found.order["B"]
+    assert found.per_user == summary.per_user
+    assert found.contrasts == summary.contrasts
+    assert summary.position == {}
+
+
+def test_wordings_of_one_template_have_a_spread() -> None:
+    lists, scores = world()
+    cells: list[dict[str, object]] = [
+        {"key": "k1", "template": "p/a", "model": "m", "variant_of": None},
+        {"key": "k2", "template": "p/b", "model": "m", "variant_of": "p/a"},
+    ]
+    found = summarise(
+        "discrimination", cells, lists, results_of(scores), names=NAMES, seed=1, resamples=50
+    )
+    means = [row.metrics["ndcg@10"].mean for row in found.rows[3:5]]
+    assert found.paraphrase == {"p/a": pytest.approx(abs(means[0] - means[1]))}
+    assert found.rows[3].beyond["paraphrase sensitivity"] > found.paraphrase["p/a"]
+
+
+def test_splits_hold_every_row_and_average_to_the_whole(summary: Summary) -> None:
+    assert set(summary.splits) == {"activity", "target popularity"}
+    groups = summary.splits["activity"]
+    assert list(groups) == ["low (0 to 13)", "middle (14 to 26)", "high (27 to 39)"]
+    mean = (14 * groups["low (0 to 13)"]["A"].mean + 13 * sum(
+        groups[name]["A"].mean for name in list(groups)[1:]
+    )) / 40  # fmt: skip
+    assert mean == pytest.approx(summary.rows[3].metrics["ndcg@10"].mean)
+
+
+def test_pointwise_scores_are_checked_as_probabilities(summary: Summary) -> None:
+    assert list(summary.reliability) == ["A"]
+    assert 0 < summary.rows[3].beyond["calibration error"] < 1
+    assert "calibration error" not in summary.rows[4].beyond
+
+
+def test_costs_facts_and_drops_find_their_row() -> None:
+    lists, scores = world()
+    found = summarise(
+        "discrimination", CELLS, lists, results_of(scores), names=NAMES, seed=1, resamples=50,
+        facts=ItemFacts(titles={f"i{n}": "x" * n for n in range(40)}, training_users=100),
+        costs={"k1": {"peak MiB": 300.0}}, dropped={"k2": "after 20 users"},
+        about={"command": "llmrec bench"},
+    )  # fmt: skip
+    assert found.rows[3].cost["peak MiB"] == 300
+    assert found.rows[4].dropped == "after 20 users"
+    assert found.about["command"] == "llmrec bench"
+    assert {"novelty", "length bias", "coverage", "gini"} <= set(found.rows[3].beyond)
+
+
+def test_no_retriever_no_row() -> None:
+    lists, scores = world()
+    blind = [replace(entry, retrieval=(None,) * N) for entry in lists]
+    names = [row.name for row in summary_of(blind, results_of(scores)).rows]
+    assert names == ["random", "popularity", "A", "B", "oracle"]
+
+
+def test_a_row_of_which_everything_failed_is_still_there() -> None:
+    lists, scores = world()
+    failed = [Result("k1", f"u{n}", fault=Fault("ModelError", "no")) for n in range(USERS)]
+    found = summary_of(lists, [*failed, *results_of({"k2": scores["k2"]})])
+    row = found.rows[3]
+    assert (row.users, row.faults, row.beyond) == (0, {"ModelError": USERS}, {})
+    assert np.isnan(row.metrics["ndcg@10"].mean)
+    assert not [c for c in found.contrasts if "A" in (c.row, c.against)]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (Result("k9", "u0", (0.0,) * N), "cell 'k9'"),
+        (Result("k1", "nobody", (0.0,) * N), "user 'nobody'"),
+        (Result("k1", "u0", (0.0,)), "1 scores for 12 candidates"),
+    ],
+)
+def test_results_of_another_run_are_refused(result: Result, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        summary_of(world()[0], [result])
+
+
+def test_what_has_no_users_or_two_of_a_name_is_refused() -> None:
+    lists, _ = world()
+    with pytest.raises(OptionError, match="without users"):
+        summary_of([], [])
+    with pytest.raises(OptionError, match="comes twice"):
+        summary_of([*lists, lists[0]], [])
+    with pytest.raises(OptionError, match="two rows have one name"):
+        summarise("discrimination", CELLS, lists, [], names={"k1": "A", "k2": "random"}, seed=0)
+
+
+def test_users_about_whom_two_cells_disagree_most() -> None:
+    lists, _ = world()
+    up = tuple(float(n) for n in range(N))
+    first = [Result("k1", entry.user_id, up) for entry in lists]
+    second = [replace(result, cell="k2") for result in first]
+    second[7] = Result("k2", "u7", up[::-1])
+    second[9] = Result("k2", "u9", (*up[1:], 0.0))
+    second[11] = Result("k2", "u11", fault=Fault("X", ""))
+    second[12] = Result("k2", "u12", (1.0,) * N)
+    found = disagreeing_users(lists, first, second, n=3)
+    assert found == ("u7", "u9", "u0")
+    every = disagreeing_users(lists, first, second, n=99)
+    assert len(every) == USERS - 2

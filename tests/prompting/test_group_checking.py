@@ -1,0 +1,62 @@
+"""What is wrong with a template for several candidates, or for grades."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmrec.prompting import check_template
+
+Write = Callable[..., Path]
+HEAD = "{# For a test. #}\n{% block system %}From 0 to 4.{% endblock %}\n{% block user %}\n"
+HISTORY = "{% for past in history %}{{ past.title }};{% endfor %}"
+SHOWN = "{% for item in items %}{{ item.label }} {{ item.title }}{% endfor %}"
+
+
+def found(write: Write, strategy: str, body: str) -> list[tuple[str, str]]:
+    path = write("", strategy=strategy, source=f"{HEAD}{body}\n{{% endblock %}}\n")
+    return [(finding.level, finding.message) for finding in check_template(path)]
+
+
+@pytest.mark.parametrize("strategy", ["listwise", "listwise-generated", "pairwise", "setwise"])
+def test_several_candidates_are_shown_with_their_labels(
+    strategy: str, write_template: Write
+) -> None:
+    assert found(write_template, strategy, HISTORY + SHOWN) == []
+    ((level, message),) = found(write_template, strategy, HISTORY)
+    assert (level, message) == ("error", f"a {strategy} template must read 'items'")
+    findings = found(write_template, strategy, HISTORY + SHOWN + "{{ item.title }}")
+    assert any("must not read 'item': it is rendered once for" in text for _, text in findings)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% for item in items %}{{ item.title }}{% endfor %}",
+        "{{ (items | first).label }}{% for item in items %}{{ item.title }}{% endfor %}",
+    ],
+)
+def test_a_candidate_without_its_label_is_an_error(body: str, write_template: Write) -> None:
+    ((level, message),) = found(write_template, "listwise", HISTORY + body)
+    assert level == "error"
+    assert "{{ item.label }}" in message
+
+
+def test_candidates_before_the_history_are_a_warning(write_template: Write) -> None:
+    ((level, message),) = found(write_template, "setwise", SHOWN + HISTORY)
+    assert level == "warning"
+    assert "shows the candidates before the end of the history" in message
+
+
+def test_a_grade_needs_its_ends(write_template: Write) -> None:
+    body = HISTORY + "{{ item.title }}"
+    assert found(write_template, "graded", body) == []
+    path = write_template(
+        "",
+        strategy="graded",
+        source=f"{HEAD}{body}{{% endblock %}}\n".replace("From 0 to 4.", "From 1 to 5."),
+    )
+    (finding,) = check_template(path)
+    assert (finding.level, finding.message) == ("warning", "does not say what 0 and 4 mean")
