@@ -31,7 +31,7 @@ def test_prompts_are_read_as_the_model_reads_them(
 ) -> None:
     tokenizer, model = both
     assert tokenizer.encode_prompt(prompt) == model.encode_prompt(prompt)
-    assert tokenizer.count(prompt) == model.count_tokens(prompt)
+    assert tokenizer.count_tokens(prompt) == model.count_tokens(prompt)
 
 
 @pytest.mark.parametrize("text", ["", "Blue Velvet", "七人の侍", "<|im_end|>", "a  b\n"])
