@@ -14,7 +14,7 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
-from llmrec.language_models.prefix_scoring import out_of_memory
+from llmrec.language_models.prefix_scoring import input_device, out_of_memory
 from llmrec.prompting import TextTokenizer
 
 OPEN, BETWEEN, CLOSE = "[", "] > [", "]"
@@ -133,7 +133,7 @@ def _batch(
     fill = fill if fill is not None else (ends[0] if ends else 0)
     rows = [[fill] * (longest - len(p)) + list(p) for p in prompts]
     seen = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
-    ids, mask = (torch.tensor(table, device=model.device) for table in (rows, seen))
+    ids, mask = (torch.tensor(table, device=input_device(model)) for table in (rows, seen))
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         pad_token_id=fill,

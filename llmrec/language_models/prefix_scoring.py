@@ -152,6 +152,12 @@ def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
     )
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model takes its token ids: weights that wait on the disk say they are nowhere."""
+    hook = getattr(model, "_hf_hook", None)  # accelerate's, where layers stand on several devices
+    return model.device if hook is None else torch.device(hook.execution_device)
+
+
 def _pass_over(
     model: PreTrainedModel, tree: PrefixTree, max_rows: int, kept: KeptPrefix | None
 ) -> tuple[Tensor, int, int]:
@@ -200,7 +206,7 @@ def _forward(model: PreTrainedModel, tree: PrefixTree, chunk: Chunk, cache: Cach
     """The chunk's logits at its scored rows, ``[scored, vocabulary]``, in fp32."""
     rows = slice(chunk.start, chunk.end)
     attention = TreeAttention.of(tree, chunk)
-    device = model.device
+    device = input_device(model)
     output = model(
         input_ids=torch.from_numpy(tree.tokens[rows])[None].to(device),
         position_ids=torch.from_numpy(tree.depths[rows])[None].to(device),
@@ -249,7 +255,7 @@ def check_prefix_sharing(model: PreTrainedModel) -> None:
         )
         apart = []
         for branch, shared in zip(branches, passed.log_probs, strict=True):
-            ids = torch.tensor([branch], device=model.device)
+            ids = torch.tensor([branch], device=input_device(model))
             whole = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
             alone = whole[list(range(7, len(branch) - 1)), list(branch[8:])]
             apart.append((alone - shared).abs().mean())

@@ -67,6 +67,9 @@ class TransformersModel:
         device: str | None = None,
         dtype: str | None = None,
         quantization: str = "none",
+        tp_plan: str | None = None,
+        skip_last_layers: int = 0,
+        compile: bool = False,  # noqa: A002
         max_rows: int | None = None,
         progress: bool = False,
     ) -> TransformersModel:
@@ -74,15 +77,19 @@ class TransformersModel:
 
         Args:
             ref: What to load; see `llmrec.models.resolve_model`.
-            device: ``cpu``, ``cuda``, ``mps``..., or None to choose.
+            device: ``cpu``, ``cuda``, ``mps``..., None to choose, or ``auto`` to spread the layers
+                over all GPUs.
             dtype: ``float32``, ``bfloat16``, ``float16``, or None to choose for the device.
             quantization: ``none``, ``nf4`` or ``int8``.
+            tp_plan: ``auto`` cuts every layer over the processes of ``torchrun``.
+            skip_last_layers: How many of the last decoder layers are left out.
+            compile: Refused, with the reason.
             max_rows: Tokens forwarded at once, or None to choose for the device.
             progress: Show bars on stderr while fetching and loading.
 
         Raises:
             ModelNotFoundError: The reference names nothing that can be had.
-            HardwareError: The device is not there.
+            HardwareError: The device is not there, or there is no ``torchrun`` for ``tp_plan``.
             ModelError: The model cannot share prefixes, or what was found is no whole model.
             OptionError: An argument has a value that is not allowed.
         """
@@ -93,6 +100,9 @@ class TransformersModel:
             device=device,
             dtype=dtype,
             quantization=quantization,
+            tp_plan=tp_plan,
+            skip_last_layers=skip_last_layers,
+            compile=compile,
             attn_implementation=tree_attention.NAME,
             progress=progress,
         )
@@ -102,8 +112,7 @@ class TransformersModel:
             loaded.model,
             loaded.tokenizer,
             loaded.name,
-            # Scores of a quantized model are not those of the weights it was made from.
-            loaded.revision if quantization == "none" else f"{loaded.revision}+{quantization}",
+            loaded.revision,
             loaded.placement,
             max_rows or (ROWS_ON_CPU if on_cpu else ROWS_ON_ACCELERATOR),
         )

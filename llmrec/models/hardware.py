@@ -76,7 +76,7 @@ class Placement:
     """Where a model runs, how precisely, and why.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is all GPUs, then main memory.
         dtype: What is computed in: ``float32``, ``bfloat16`` or ``float16``.
         quantization: How the weights are held: ``none`` (as computed), ``nf4`` or ``int8``.
         reasons: Sentences for a reader.
@@ -108,14 +108,17 @@ def choose_placement(
     dtype: str | None = None,
     quantization: str = "none",
     *,
+    spread: bool = False,
     on: Machine | None = None,
 ) -> Placement:
     """Choose where and how precisely to run a model, or check what was asked for.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None takes the fastest there is.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None or ``auto`` takes the fastest there
+            is.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None takes what suits the device.
         quantization: ``none``, ``nf4`` or ``int8``.
+        spread: Whether ``auto`` may put layers on several devices; then it is all CUDA GPUs.
         on: The machine; None looks at this one.
 
     Raises:
@@ -124,7 +127,7 @@ def choose_placement(
     """
     here = on or machine()
     held = _one_of("quantization", quantization, QUANTIZATIONS)
-    chosen, device_reason = _device(device, here)
+    chosen, device_reason = _device(device, here, spread=spread)
     precision, dtype_reason = _dtype(dtype, chosen, held, here)
     reasons = [device_reason, dtype_reason]
     if held == "nf4":
@@ -148,9 +151,12 @@ def _one_of(kind: str, asked: str, allowed: tuple[_Name, ...]) -> _Name:
     )
 
 
-def _device(asked: str | None, here: Machine) -> tuple[str, str]:
+def _device(asked: str | None, here: Machine, *, spread: bool) -> tuple[str, str]:
     best = here.devices[0]
-    if asked is None:
+    if asked == "auto" and spread and here.gpus:
+        cards = ", ".join(card.name for card in here.gpus)
+        return asked, f"The model is spread over all GPUs ({cards}), then main memory."
+    if asked in {None, "auto"}:
         why = {
             "cuda": "it is the fastest device here",
             "mps": "it is the fastest device here",
@@ -159,8 +165,8 @@ def _device(asked: str | None, here: Machine) -> tuple[str, str]:
         return best, f"The model runs on {best}: {why}."
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", asked):
         raise OptionError(
-            f"The device {asked!r} is not one of cpu, cuda, cuda:N, mps.",
-            hint=nearest(asked, ("cpu", "cuda", "mps")),
+            f"The device {asked!r} is not one of auto, cpu, cuda, cuda:N, mps.",
+            hint=nearest(asked, ("auto", "cpu", "cuda", "mps")),
         )
     if asked not in here.devices:
         build = " (this torch is built without CUDA)" if "+cpu" in here.torch else ""
@@ -185,10 +191,11 @@ def _dtype(asked: str | None, device: str, held: Quantization, here: Machine) ->
         return "float16", "It computes in float16: half the memory, and an Apple GPU is fast in it."
     if held == "int8":
         return "float16", "It computes in float16: int8 products on CUDA are rounded to it anyway."
-    card = here.gpus[int(device.partition(":")[2] or 0)]
-    if card.bfloat16:
-        return "bfloat16", f"It computes in bfloat16: {card.name} has instructions for it."
-    return "float16", f"It computes in float16: {card.name} has no bfloat16 instructions."
+    cards = here.gpus if device == "auto" else here.gpus[int(device.partition(":")[2] or 0) :][:1]
+    for card in cards:
+        if not card.bfloat16:
+            return "float16", f"It computes in float16: {card.name} has no bfloat16 instructions."
+    return "bfloat16", f"It computes in bfloat16: {cards[0].name} has instructions for it."
 
 
 def _why_float32(here: Machine) -> str:

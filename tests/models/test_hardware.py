@@ -49,6 +49,15 @@ def test_the_card_that_was_asked_for_decides_the_dtype() -> None:
     assert choose_placement("cuda:1", on=TWO_GPUS).dtype == "float16"
 
 
+def test_auto_takes_all_cards_where_layers_may_be_spread_and_else_the_fastest() -> None:
+    placement = choose_placement("auto", spread=True, on=TWO_GPUS)
+    assert (placement.device, placement.dtype) == ("auto", "float16")
+    assert "New, Old" in placement.reasons[0]
+    assert choose_placement("auto", spread=True, on=NEW_GPU).dtype == "bfloat16"
+    assert choose_placement("auto", on=TWO_GPUS).device == "cuda"
+    assert choose_placement("auto", spread=True, on=PLAIN).device == "cpu"
+
+
 def test_quantization_computes_in_what_the_device_is_good_at() -> None:
     assert choose_placement(quantization="nf4", on=PLAIN).dtype == "float32"
     assert choose_placement(quantization="nf4", on=NEW_GPU).dtype == "bfloat16"
@@ -81,7 +90,7 @@ def test_a_torch_without_cuda_is_named_as_the_cause() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "CUDA"])
 def test_an_unknown_device_is_refused(device: str) -> None:
-    with pytest.raises(OptionError, match="not one of cpu, cuda, cuda:N, mps"):
+    with pytest.raises(OptionError, match="not one of auto, cpu, cuda, cuda:N, mps"):
         choose_placement(device, on=TWO_GPUS)
 
 
