@@ -25,6 +25,7 @@ from joint import (
     Ranks,
     Scores,
     load_case,
+    quality,
     rank_metrics,
     subsets,
     trained,
@@ -39,6 +40,11 @@ from llmrec.embedding.fusion import FusionConfig
 from llmrec.models import cache_folder
 
 SHARE = 0.1
+# What a fusion could rely on less, so that it serves items that nobody has met.
+VARIANTS = {
+    "fusion, all, half of the identities": FusionConfig(identity_dropout=0.5),
+    "fusion, all, no identities": FusionConfig(identities=False),
+}
 
 
 def main() -> None:
@@ -73,6 +79,10 @@ def main() -> None:
             )
             for seed in range(options.seeds if whole else options.seeds_of_parts)
         ]
+    for name, config in VARIANTS.items():
+        split = f"cold start {SHARE} {SEED}"
+        names = tuple(case.modalities)
+        fused[name] = [trained(case, names, kept, rank_all, config=config, split=split)]
     for among, out in (("new", "joint_cold_start"), ("all", "joint_cold_start_all")):
 
         def ranked(scores: Scores, which: str, among: str = among) -> Ranks:
@@ -81,7 +91,8 @@ def main() -> None:
         rows, about = simple_rows(case, ranked)
         for name, found in reversed(fused.items()):
             rows[name] = [ranks[f"test {among}"] for ranks in found]
-            about[name] = {"seeds": len(found)}
+            quality_new = float(np.mean([quality(ranks["validation new"]) for ranks in found]))
+            about[name] = {"seeds": len(found), "validation new": round(quality_new, 4)}
         command = f"python eval/joint_cold_start.py DATA --seeds {options.seeds}"
         write(case, rows, about, out, among, int(new["test"].sum()), command)
 
@@ -111,6 +122,7 @@ def write(
     text, fused, together = "untrained, text", "fusion, all", "concatenation, all"
     pairs = [(name, text) for name in rows if name.startswith("untrained, ") and name != text]
     pairs += [(together, text), (fused, together), (fused, "fusion, text"), ("fusion, text", text)]
+    pairs += [pair for name in VARIANTS for pair in ((name, together), (name, fused))]
     write_results(
         out,
         f"Items that nobody is known to have met, ranked among {among} items",

@@ -245,14 +245,11 @@ def main() -> None:
         for way in WAYS
         if way.biased
     }
+    # What is asked first is known first, whenever the run is stopped.
+    bias = order_bias(kept, biased, retriever, thinned(lists, options.bias_users))
     parts = (
         quality(data, remembering, kept, lists, options.few, "Discrimination"),
-        order_bias(
-            kept,
-            biased,
-            retriever,
-            thinned(lists, options.bias_users),
-        ),
+        bias,
         quality(
             data, remembering, kept, reached, options.few, "End to end, users the retriever reached"
         ),
