@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -56,7 +57,7 @@ class UserList:
         Raises:
             StorageError: It is cut short, its checksum does not fit, or a field is not as it must.
         """
-        record = _read(line, TypeAdapter(cls))
+        record = _read(line, _adapter(cls))
         lengths = {len(record.candidates), len(record.retrieval), len(record.popularity)}
         if len(lengths) > 1 or len(set(record.candidates)) != len(record.candidates):
             raise StorageError(
@@ -119,7 +120,7 @@ class Result:
         Raises:
             StorageError: It is cut short, its checksum does not fit, or a field is not as it must.
         """
-        return _read(line, TypeAdapter(cls))
+        return _read(line, _adapter(cls))
 
 
 def stored_scores(scores: ArrayLike) -> tuple[float | None, ...]:
@@ -137,6 +138,11 @@ def checksum(fields: Mapping[str, object]) -> str:
 
 def _line(fields: Mapping[str, object]) -> str:
     return json.dumps({**fields, "checksum": checksum(fields)}, allow_nan=False)
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 def _read(line: str | bytes, adapter: TypeAdapter[T]) -> T:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.benchmarking.records import UserList
-from llmrec.evaluation import Estimate, estimate
 
 Values = NDArray[np.float64]
 """One value a user, float64 [n_users], NaN where there is none."""
@@ -28,19 +27,6 @@ class Spread:
     of_means: float
     within_user: float
     users: int
-
-
-def estimated(values: Values, *, seed: int, resamples: int) -> Estimate:
-    """Estimate the mean over the users with a value, each in [0, 1].
-
-    Of one user alone the interval is all there can be, 0 to 1; of none everything is NaN.
-    """
-    known = values[~np.isnan(values)]
-    if known.size == 0:
-        return Estimate(np.nan, np.nan, np.nan)
-    if known.size == 1:
-        return Estimate(float(known[0]), 0.0, 1.0)
-    return estimate(known, seed=seed, resamples=resamples)
 
 
 def spread(members: Sequence[Values]) -> Spread:

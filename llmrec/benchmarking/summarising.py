@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +24,19 @@ from llmrec.benchmarking.entries import (
 )
 from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.reliability import calibration_error, reliability
-from llmrec.benchmarking.sensitivity import Values, estimated, split_users, spread, wordings
+from llmrec.benchmarking.resampling import Resampler
+from llmrec.benchmarking.sensitivity import Values, split_users, spread, wordings
 from llmrec.benchmarking.summary import PairContrast, Summary, SummaryRow
 from llmrec.errors import OptionError, nearest
-from llmrec.evaluation import Estimate, compare, holm
+from llmrec.evaluation import Estimate, holm
 
+K = TypeVar("K")
 PROTOCOLS = ("discrimination", "end-to-end")
 
 _NOTHING: Mapping[str, str | int | float] = MappingProxyType({})
 _NO_FACTS = ItemFacts()
 _NO_COSTS: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 _NONE_DROPPED: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class _Draws:
-    """How intervals and tests are drawn."""
-
-    seed: int
-    resamples: int
-
-    def estimate(self, values: Values) -> Estimate:
-        return estimated(values, seed=self.seed, resamples=self.resamples)
 
 
 def summarise(
@@ -83,7 +74,8 @@ def summarise(
         facts: Titles, genres, vectors and users of the data set, for what is beyond accuracy.
         costs: More of a cell's cost, by its key (``peak MiB``, ``price``).
         dropped: Why a race left a cell behind, by its key.
-        resamples: Draws of each interval and test.
+        resamples: Draws of each interval, and the fewest of each test: where many rows are compared
+            there are more, so that a corrected p-value can come below .05.
 
     Raises:
         OptionError: The protocol is unknown, there are no users, a discrimination list lacks its
@@ -91,7 +83,7 @@ def summarise(
             scores as candidates.
     """
     _check(protocol, lists)
-    draws = _Draws(seed, resamples)
+    draws = Resampler(seed, resamples)
     answers = by_cell(cells, lists, tuple(results))
     entries = [
         *baseline_entries(lists, seed),
@@ -155,13 +147,11 @@ def summarise(
         rows=tuple(rows),
         contrasts=_contrasts(entries, draws),
         position={
-            entry.name: {place: draws.estimate(own) for place, own in entry.planted.items()}
-            for entry in entries
-            if entry.planted
+            entry.name: _estimates(entry.planted, draws) for entry in entries if entry.planted
         },
         splits={
             split: {
-                group: {name: draws.estimate(own[mask]) for name, own in values.items()}
+                group: _estimates({name: own[mask] for name, own in values.items()}, draws)
                 for group, mask in groups.items()
             }
             for split, groups in split_users(lists).items()
@@ -223,13 +213,8 @@ def _check(protocol: str, lists: Sequence[UserList]) -> None:
         )
 
 
-def _estimates(metrics: Mapping[str, Values], draws: _Draws) -> dict[str, Estimate]:
-    """Estimate each metric; of those with the same values (recall and hit rate) once."""
-    known: dict[bytes, Estimate] = {}
-    for values in metrics.values():
-        if values.tobytes() not in known:
-            known[values.tobytes()] = draws.estimate(values)
-    return {name: known[values.tobytes()] for name, values in metrics.items()}
+def _estimates(values: Mapping[K, Values], draws: Resampler) -> dict[K, Estimate]:
+    return dict(zip(values, draws.estimates(list(values.values())), strict=True))
 
 
 def _gain(
@@ -243,24 +228,21 @@ def _gain(
     return {"gain on reached": float(known.mean())} if known.size else {}
 
 
-def _contrasts(entries: Sequence[Entry], draws: _Draws) -> tuple[PairContrast, ...]:
+def _contrasts(entries: Sequence[Entry], draws: Resampler) -> tuple[PairContrast, ...]:
     """Compare each cell with those after it and with the baselines."""
-    cells = [entry for entry in entries if entry.kind == "cell"]
-    baselines = [entry for entry in entries if entry.kind == "baseline"]
-    pairs = [*combinations(cells, 2), *((cell, base) for cell in cells for base in baselines)]
-    compared = []
-    for row, against in pairs:
-        both = ~np.isnan(row.ranks) & ~np.isnan(against.ranks)
-        if both.sum() > 1:
-            found = compare(
-                row.values[both],
-                against.values[both],
-                seed=draws.seed,
-                resamples=draws.resamples,
-            )
-            compared.append((row.name, against.name, found))
-    corrected = holm([found.p_value for *_, found in compared])
+    cells = [(entry.name, entry.values) for entry in entries if entry.kind == "cell"]
+    baselines = [(entry.name, entry.values) for entry in entries if entry.kind == "baseline"]
+    pairs = [
+        (row, against, values - others)
+        for (row, values), (against, others) in (
+            *combinations(cells, 2),
+            *product(cells, baselines),
+        )
+        if (~np.isnan(values - others)).sum() > 1
+    ]
+    compared = draws.comparisons([difference for *_, difference in pairs])
+    corrected = holm([found.p_value for found in compared])
     return tuple(
         PairContrast(row, against, METRIC, found, float(p))
-        for (row, against, found), p in zip(compared, corrected, strict=True)
+        for (row, against, _), found, p in zip(pairs, compared, corrected, strict=True)
     )

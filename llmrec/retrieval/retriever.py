@@ -64,7 +64,7 @@ class Retriever:
         index: Where to search. All signals are computed from what it holds.
         weights: Weight by signal; only those named are computed, one with weight 0 is reported and
             does not count. None takes those that the index holds (`learn_weights`, ``llmrec fit
-            --retriever``), else `DEFAULT_WEIGHTS`.
+            --retriever``) and are not 0, else `DEFAULT_WEIGHTS`.
         fusion: How signals become a score.
         half_life: Interactions after which a history item weighs half for ``content``;
             ``math.inf``: all the same.
@@ -92,7 +92,8 @@ class Retriever:
     ) -> None:
         signals = {**_trained(index), **signals}
         if weights is None:
-            weights = {**dict.fromkeys(signals, 1.0), **_kept(index)}
+            every = {**dict.fromkeys(signals, 1.0), **_kept(index)}
+            weights = {name: weight for name, weight in every.items() if weight > 0} or every
         if not half_life > 0:
             raise OptionError(f"half_life is {half_life}.", hint="Give a positive number of items.")
         if fusion not in ("weighted", "reciprocal_rank"):

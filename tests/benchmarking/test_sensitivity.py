@@ -4,23 +4,9 @@ import numpy as np
 import pytest
 
 from llmrec.benchmarking.records import UserList
-from llmrec.benchmarking.sensitivity import estimated, split_users, spread, wordings
+from llmrec.benchmarking.sensitivity import split_users, spread, wordings
 
 NAN = np.nan
-
-
-def test_an_estimate_is_over_whom_there_is_a_value_for() -> None:
-    values = np.array([0.2, NAN, 0.4, 0.9, NAN])
-    result = estimated(values, seed=0, resamples=200)
-    assert result.mean == pytest.approx(0.5)
-    assert 0.2 <= result.low < 0.5 < result.high <= 0.9
-
-
-def test_one_user_says_nothing_and_none_is_not_a_number() -> None:
-    one = estimated(np.array([NAN, 0.3]), seed=0, resamples=10)
-    assert (one.mean, one.low, one.high) == (0.3, 0.0, 1.0)
-    none = estimated(np.array([NAN]), seed=0, resamples=10)
-    assert np.isnan([none.mean, none.low, none.high]).all()
 
 
 def test_a_spread_of_means_can_hide_what_happens_to_users() -> None:
