@@ -173,7 +173,7 @@ def markdown(outcomes: Sequence[Outcome], command: str) -> str:
             "this row still win it? The other rows say what the same race costs where the question "
             "is about all users there could be. Where no row is worse than another there is "
             'nothing to drop, and a race costs nearly what a full run does. "True best won" says '
-            "how often the winner was the best row in truth: with rows so close, a full run misses it too."
+            "how often the winner was the best row in truth: rows so close, full runs miss it too."
         ),
     ]
     return "\n".join(lines) + "\n"

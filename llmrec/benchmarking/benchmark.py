@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +58,12 @@ class Benchmark:
             PromptError: A template cannot be used.
             ModelError: A model cannot be had.
         """
-        revisions: dict[tuple[str, str], str] = {
-            (model, quantization): revision_of(model, quantization)
-            for model in plan.models
-            for quantization in plan.quantizations
-        }
-        cells = cells_of(plan, revisions)
         index = Index.open(plan.index)
-        return cls(plan, index, lists_of(index, plan, progress=progress), cells, row_names(cells))
+        models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
+        cells_of(plan, dict.fromkeys(models, ""))  # refused, if it is, before a model is fetched
+        asked = lists_of(index, plan, progress=progress)
+        cells = cells_of(plan, {of: revision_of(*of) for of in models})
+        return cls(plan, index, asked, cells, row_names(cells))
 
     def about(self, command: str) -> dict[str, object]:
         """What run.json says."""
@@ -131,8 +130,8 @@ def run_benchmark(
             for task in place_tasks(cells, lists, plan.places, plan.place_users)
         ]
         run_tasks(folder, planted, known, load, progress=progress)
-        keys = {cell.key for cell in benchmark.cells}
-        results = [result for result in folder.results() if result.cell in keys]
+        keys, users = {cell.key for cell in benchmark.cells}, {one.user_id for one in lists}
+        results = [r for r in folder.results() if r.cell in keys and r.user_id in users]
     return summarise(
         plan.protocol,
         benchmark.described(),

@@ -7,14 +7,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import PurePath
 
 from llmrec.benchmarking.plan import BenchmarkPlan, Quantization, strategies_for
-from llmrec.errors import OptionError, nearest
+from llmrec.errors import OptionError, StorageError, nearest
 from llmrec.prompting import Budget, load_template
 from llmrec.reranking import Strategy, make_strategy
+from llmrec.reranking.strategies import ONE_AT_A_TIME
 
 SCORING_VERSION = 1
 """Raised whenever the same question would get another score: older results are then asked again."""
+
+_WITHOUT_LABELS = frozenset({"likelihood", "listwise-generated"})
+"""Strategies that calibration takes nothing off: they do not ask for labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,13 @@ class Cell:
         Raises:
             PromptError: The template cannot be used.
             OptionError: A setting is out of range.
+            StorageError: The template is no longer what this cell's results are stored under.
         """
+        if load_template(self.template).sha256 != self.template_sha256:
+            raise StorageError(
+                f"The template {self.template} has been changed while the benchmark ran.",
+                hint="What was answered is kept: the same command asks the new wording.",
+            )
         strategy = make_strategy(
             self.strategy,
             self.template,
@@ -66,13 +77,16 @@ class Cell:
 def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> tuple[Cell, ...]:
     """All cells of a plan, those of one model one after the other.
 
+    Two cells that would ask the same are one: a strategy that shows one candidate at a time knows
+    no shuffles, one that asks for no label no calibration.
+
     Args:
         plan: What is compared.
         revisions: Of each model and quantization.
 
     Raises:
         PromptError: A template cannot be used.
-        OptionError: A template is for no strategy, a field is unknown, or two cells are the same.
+        OptionError: A template is for no strategy, or a field is unknown.
     """
     budgets = {name: _budget(name, fields) for name, fields in plan.fields.items()}
     cells: dict[str, Cell] = {}
@@ -96,8 +110,8 @@ def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> t
                 quantization=quantization,
                 fields=fields,
                 budget={**budgets[fields], "history_items": history},
-                calibrate=calibrate,
-                shuffles=shuffles,
+                calibrate=calibrate and strategy not in _WITHOUT_LABELS,
+                shuffles=0 if strategy in ONE_AT_A_TIME else shuffles,
                 seed=plan.seed,
                 variant_of=variant_of,
             )
@@ -122,12 +136,12 @@ def _wordings(plan: BenchmarkPlan) -> Iterator[tuple[str, str]]:
 
 def _budget(name: str, fields: Mapping[str, int]) -> dict[str, int]:
     every = asdict(Budget())
-    unknown = fields.keys() - every.keys() | ({"history_items"} & fields.keys())
+    allowed = [field for field in every if field != "history_items"]  # a list of its own
+    unknown = fields.keys() - set(allowed)
     if unknown:
         raise OptionError(
             f"fields: {name}: unknown field {min(unknown)!r}.",
-            hint=nearest(min(unknown), every)
-            or f"Allowed are {', '.join(key for key in every if key != 'history_items')}.",
+            hint=nearest(min(unknown), allowed) or f"Allowed are {', '.join(allowed)}.",
         )
     return {**every, **fields}
 
@@ -146,7 +160,7 @@ def row_names(cells: tuple[Cell, ...]) -> dict[str, str]:
     names = {}
     for cell in cells:
         parts = [cell.template]
-        if cell.strategy != cell.template.rpartition("/")[0]:
+        if cell.strategy != PurePath(cell.template).parent.name:
             parts.append(cell.strategy)
         parts += [getattr(cell, name) for name in sorted(varied)]
         parts += [f"history {cell.budget['history_items']}"] if histories else []

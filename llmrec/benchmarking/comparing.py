@@ -81,8 +81,8 @@ def _values(folder: RunFolder) -> dict[str, dict[str, float]]:
     about, lists = folder.about(), folder.lists()
     if not about:
         raise StorageError(f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`.")
-    keys = {cell["key"] for cell in about["cells"]}
-    results = [result for result in folder.results() if result.cell in keys]
+    keys, users = {cell["key"] for cell in about["cells"]}, {one.user_id for one in lists}
+    results = [r for r in folder.results() if r.cell in keys and r.user_id in users]
     answers = by_cell(about["cells"], lists, results)
     values: dict[str, dict[str, float]] = {}
     for cell in about["cells"]:

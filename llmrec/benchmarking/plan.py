@@ -102,7 +102,7 @@ class BenchmarkPlan(BaseModel):
                 f"The benchmark file {path} holds no keys.", hint="It begins like index: INDEX."
             )
         plan = cls.of(document, f"The benchmark file {path}")
-        return plan.model_copy(update={"index": path.parent / plan.index})
+        return plan.model_copy(update=_paths_in(path.parent, plan))
 
     @classmethod
     def of(cls, document: Mapping[str, object], where: str) -> BenchmarkPlan:
@@ -166,6 +166,25 @@ def strategies_for(folder: str, *, tournaments: bool) -> tuple[str, ...]:
 def plan_schema() -> str:
     """The JSON schema of benchmark files, for editors."""
     return json.dumps(BenchmarkPlan.model_json_schema(), indent=1) + "\n"
+
+
+def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
+    """What a plan names by path, counted from a folder; names and references stay as they are."""
+
+    def template(name: str) -> str:
+        return str(folder / name) if name.endswith(".jinja") else name
+
+    def model(ref: str) -> str:
+        return str(folder / ref) if (folder / ref).exists() else ref
+
+    return {
+        "index": folder / plan.index,
+        "templates": tuple(map(template, plan.templates)),
+        "models": tuple(map(model, plan.models)),
+        "variants": {
+            template(name): tuple(map(template, others)) for name, others in plan.variants.items()
+        },
+    }
 
 
 def _fault(fault: ErrorDetails) -> str:

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -57,7 +56,7 @@ class UserList:
         Raises:
             StorageError: It is cut short, its checksum does not fit, or a field is not as it must.
         """
-        record = _read(line, _adapter(cls))
+        record = _read(line, _LISTS)
         lengths = {len(record.candidates), len(record.retrieval), len(record.popularity)}
         if len(lengths) > 1 or len(set(record.candidates)) != len(record.candidates):
             raise StorageError(
@@ -120,7 +119,10 @@ class Result:
         Raises:
             StorageError: It is cut short, its checksum does not fit, or a field is not as it must.
         """
-        return _read(line, _adapter(cls))
+        return _read(line, _RESULTS)
+
+
+_LISTS, _RESULTS = TypeAdapter(UserList), TypeAdapter(Result)
 
 
 def stored_scores(scores: ArrayLike) -> tuple[float | None, ...]:
@@ -138,11 +140,6 @@ def checksum(fields: Mapping[str, object]) -> str:
 
 def _line(fields: Mapping[str, object]) -> str:
     return json.dumps({**fields, "checksum": checksum(fields)}, allow_nan=False)
-
-
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def _read(line: str | bytes, adapter: TypeAdapter[T]) -> T:

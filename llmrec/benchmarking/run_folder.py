@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from llmrec.benchmarking.records import Result, UserList
 from llmrec.errors import StorageError
 
 logger = logging.getLogger(__name__)
+Line = TypeVar("Line")
 
 FORMAT = 1
 _ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
@@ -86,6 +89,11 @@ class RunFolder:
                 f"{path} has format {found}; this llmrec reads {FORMAT}.",
                 hint="Run the benchmark again into another folder.",
             )
+        missing = [name for name in (*_SAME, "cells") if name not in about]
+        if missing:
+            raise StorageError(
+                f"{path} does not say its {', '.join(missing)}.", hint="Name another folder."
+            )
         return dict(about)
 
     def begin(self, about: Mapping[str, object], lists: Sequence[UserList]) -> None:
@@ -106,15 +114,17 @@ class RunFolder:
                     hint="Name another folder for --out.",
                 )
         known = {one.user_id: one for one in self.lists()}
-        changed = [one.user_id for one in lists if known.get(one.user_id, one) != one]
+        changed = [one.user_id for one in lists if not _alike(known.get(one.user_id, one), one)]
         if changed:
             raise StorageError(
                 f"{self.path} was begun with other candidates for user {changed[0]!r}: the index "
                 "or its weights have changed since.",
                 hint="Name another folder for --out.",
             )
-        self._write(_LISTS, "".join(f"{one.to_json()}\n" for one in lists))
+        # The description first: lists without one would be of nobody knows what.
         self._write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+        kept = [known.get(one.user_id, one) for one in lists]
+        self._write(_LISTS, "".join(f"{one.to_json()}\n" for one in kept))
 
     def lists(self) -> tuple[UserList, ...]:
         """Whom the run asks about.
@@ -125,7 +135,7 @@ class RunFolder:
         path = self.path / _LISTS
         if not path.exists():
             return ()
-        return tuple(UserList.from_json(line) for line in path.read_bytes().splitlines())
+        return self._read(path, path.read_bytes(), UserList.from_json, "Name another folder.")
 
     def results(self) -> tuple[Result, ...]:
         """Everything that was answered; a half-written last line is dropped, and said.
@@ -139,43 +149,52 @@ class RunFolder:
         whole, _, half = path.read_bytes().rpartition(b"\n")
         if half:
             logger.warning("The last line of %s was half-written and is asked again.", path)
-        found = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                found.append(Result.from_json(line))
-            except StorageError as error:
-                raise StorageError(
-                    f"{path}, line {number}: {error.message}",
-                    hint="Take the line out: its user is asked again.",
-                ) from error
-        return tuple(found)
+        hint = "Take the line out: its user is asked again."
+        return self._read(path, whole, Result.from_json, hint)
 
     @contextmanager
-    def appending(self) -> Iterator[BinaryIO]:
-        """The results, to be added to by `add`; a half-written last line is taken off first."""
+    def appending(self) -> Iterator[RawIOBase]:
+        """The results, to be added to by `add`; a half-written last line is taken off first.
+
+        Raises:
+            StorageError: There is no leave to write.
+        """
         path = self.path / _RESULTS
         try:
             if path.exists():
                 whole = path.read_bytes().rpartition(b"\n")[0]
                 os.truncate(path, len(whole) + 1 if whole else 0)
-            file = path.open("ab")
+            file = path.open("ab", buffering=0)  # nothing is left to be written at its end
         except OSError as error:
             raise self._unwritable(error) from error
         with file:
             yield file
 
-    def add(self, file: BinaryIO, results: Sequence[Result]) -> None:
+    def add(self, file: RawIOBase, results: Sequence[Result]) -> None:
         """Put results on the disk.
 
         Raises:
             StorageError: There is no room, or no leave to write.
         """
         try:
-            file.write(b"".join(result.to_json().encode() + b"\n" for result in results))
-            file.flush()
+            lines = memoryview(b"".join(result.to_json().encode() + b"\n" for result in results))
+            while lines:  # a disk that is nearly full takes a part
+                lines = lines[file.write(lines) or 0 :]
             os.fsync(file.fileno())
         except OSError as error:
             raise self._unwritable(error) from error
+
+    @staticmethod
+    def _read(
+        path: Path, lines: bytes, read: Callable[[bytes], Line], hint: str
+    ) -> tuple[Line, ...]:
+        found = []
+        for number, line in enumerate(lines.splitlines(), start=1):
+            try:
+                found.append(read(line))
+            except StorageError as error:
+                raise StorageError(f"{path}, line {number}: {error.message}", hint=hint) from error
+        return tuple(found)
 
     def _write(self, name: str, text: str) -> None:
         """Replace a file at one stroke."""
@@ -195,3 +214,11 @@ class RunFolder:
             hint="What was answered is kept: with room and leave to write, the same command goes "
             "on.",
         )
+
+
+def _alike(one: UserList, other: UserList) -> bool:
+    """The same list; sums of float32 in another order, on another machine, are no other scores."""
+    if replace(one, retrieval=other.retrieval) != other:
+        return False
+    a, b = (np.array(some.retrieval, dtype=np.float64) for some in (one, other))
+    return bool(np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True))

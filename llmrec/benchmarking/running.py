@@ -58,8 +58,9 @@ def place_tasks(
 ) -> Iterator[Task]:
     """Every cell and place, of the first users whose candidates hold their target."""
     for one in [one for one in lists if one.reached][:users]:
+        there = [place for place in places if place <= len(one.candidates)]
         for cell in cells:
-            yield from (Task(cell, one, place) for place in places)
+            yield from (Task(cell, one, place) for place in there)
 
 
 def run_tasks(
@@ -110,8 +111,8 @@ def ask(task: Task, index: Index, model: LanguageModel) -> Result:
     """Ask one task; scores come back in the order of the user's list, wherever items stood."""
     one = task.asked
     ids = one.candidates if task.place is None else planted(one, task.place)
+    strategy, budget = task.cell.make()  # it was made before: what fails now is about no user
     try:
-        strategy, budget = task.cell.make()
         question = Question(
             index.user(one.user_id),
             tuple(index.items[item_id] for item_id in ids),

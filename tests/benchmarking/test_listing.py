@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmrec.benchmarking.listing import Asked, lists_of, planted
+from llmrec.errors import OptionError
+from llmrec.retrieval import Index
+from tests.benchmarking.faked import BUSY, USERS, plan_of
+
+
+def asked(index: Path, **settings: object) -> Asked:
+    return lists_of(Index.open(index), plan_of(index, "likelihood/titles", **settings))
+
+
+@pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
+def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> None:
+    index = Index.open(kites)
+    made = asked(kites, users=USERS, protocol=protocol)
+    last = {row.user_id: row for row in index.interactions}  # of the latest time
+    assert len(made.lists) == made.qualifying == USERS
+    left = [row for row in index.interactions if row not in last.values()]
+    popularity = Counter(row.item_id for row in left)
+    for one in made.lists:
+        assert one.target == last[one.user_id].item_id
+        history = [row.item_id for row in made.known.user(one.user_id).history]
+        assert one.target not in history
+        assert one.activity == len(history) == (5 if one.user_id == BUSY else 4)
+        assert not set(one.candidates) & set(history)
+        assert one.popularity == tuple(popularity[item_id] for item_id in one.candidates)
+        assert one.target_popularity == popularity[one.target]
+        assert one.reached == (one.target in one.candidates)
+        assert len(set(one.candidates)) == 6
+        own = [r for r in made.known.reviews if (r.user_id, r.item_id) == (one.user_id, one.target)]
+        assert not own
+    assert Counter(made.known.interactions) == Counter(left)
+
+
+def test_other_targets_give_the_same_negatives(kites: Path, tmp_path: Path) -> None:
+    """Neither the order of the candidates nor a score says which of them is held out."""
+    index = Index.open(kites)
+    first = [row for row in index.interactions if row.user_id == "u00"]
+    # The same user, whose last two interactions change places in time.
+    times = {first[-1]: first[-2].timestamp, first[-2]: first[-1].timestamp}
+    rows = tuple(replace(r, timestamp=times.get(r, r.timestamp)) for r in index.interactions)
+    replace(index, interactions=rows).save(tmp_path / "index")
+    one, other = (
+        {one.user_id: one for one in asked(folder, users=USERS).lists}["u00"]
+        for folder in (kites, tmp_path / "index")
+    )
+    assert one.target != other.target
+    place = one.candidates.index(one.target)
+    assert other.candidates.index(other.target) == place
+
+
+def test_targets_stand_anywhere_in_the_list(kites: Path) -> None:
+    places = Counter(
+        one.candidates.index(one.target)
+        for seed in range(5)
+        for one in asked(kites, users=USERS, seed=seed).lists
+    )
+    assert set(places) == set(range(6))
+    assert max(places.values()) < 2 * 5 * USERS / 6
+
+
+@pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
+def test_fewer_users_are_the_first_of_more(kites: Path, protocol: str) -> None:
+    some = asked(kites, users=7, protocol=protocol).lists
+    assert asked(kites, users=20, protocol=protocol).lists[:7] == some
+    assert [one.user_id for one in some] != sorted(one.user_id for one in some)  # drawn
+
+
+def test_the_seed_draws_users_and_lists(kites: Path) -> None:
+    one, same, other = (asked(kites, seed=seed).lists for seed in (0, 0, 1))
+    assert one == same
+    assert [x.user_id for x in one] != [x.user_id for x in other]
+
+
+@pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
+def test_more_users_than_there_are_names_how_many(kites: Path, protocol: str) -> None:
+    with pytest.raises(OptionError, match=f"users is 41; {USERS} have an interaction") as caught:
+        asked(kites, users=USERS + 1, protocol=protocol)
+    assert f"Ask for {USERS} or fewer" in caught.value.hint
+    assert len(asked(kites, users=USERS, protocol=protocol).lists) == USERS
+
+
+def test_more_candidates_than_there_are_unseen_items(kites: Path) -> None:
+    with pytest.raises(OptionError, match="99 unseen items"):
+        asked(kites, candidates=100)
+
+
+def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
+    made = asked(kites, protocol="end-to-end", users=USERS)
+    for one in made.lists:
+        scores = [score for score in one.retrieval if score is not None]
+        assert scores == sorted(scores, reverse=True)
+    assert 0 < sum(one.reached for one in made.lists) < USERS
+
+
+def test_a_planted_target_moves_and_the_others_keep_their_order(kites: Path) -> None:
+    one = asked(kites).lists[0]
+    others = [item_id for item_id in one.candidates if item_id != one.target]
+    for place in range(1, 7):
+        moved = planted(one, place)
+        assert moved[place - 1] == one.target
+        assert [item_id for item_id in moved if item_id != one.target] == others

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmrec.benchmarking.plan import BenchmarkPlan, plan_schema, strategies_for
+from llmrec.errors import OptionError
+from llmrec.prompting.templates import template_names
+
+
+def refused(**document: object) -> OptionError:
+    with pytest.raises(OptionError) as caught:
+        BenchmarkPlan.of({"index": "index", **document}, "The file")
+    return caught.value
+
+
+def test_every_key_but_the_index_has_a_default() -> None:
+    plan = BenchmarkPlan.of({"index": "index"}, "The file")
+    assert plan.index == Path("index")
+    assert (plan.protocol, plan.users, plan.candidates, plan.seed) == ("discrimination", 50, 20, 0)
+    with pytest.raises(OptionError, match="The file: index: Field required"):
+        BenchmarkPlan.of({}, "The file")
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [("user", "users"), ("templetes", "templates"), ("shufles", "shuffles"), ("place", "places")],
+)
+def test_a_typo_is_an_error_with_the_nearest_key(typo: str, meant: str) -> None:
+    error = refused(**{typo: 1})
+    assert f"unknown key {typo!r}" in error.message
+    assert f"Did you mean '{meant}'" in error.hint
+
+
+def test_a_key_like_no_other_is_told_what_there_is() -> None:
+    error = refused(zzz=1, users=0)
+    assert "unknown key 'zzz'" in error.message
+    assert "users: Input should be greater than or equal to 1" in error.message  # all at once
+    assert "index" in error.hint
+    assert "race" in error.hint
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"protocol": "discriminate"},
+        {"users": 0},
+        {"users": "many"},
+        {"candidates": 1},
+        {"templates": []},
+        {"templates": "pointwise/*"},
+        {"models": []},
+        {"quantizations": ["int4"]},
+        {"history_items": [-1]},
+        {"fields": {}},
+        {"fields": {"short": {"title": -1}}},
+        {"calibrate": []},
+        {"shuffles": [-2]},
+        {"places": [0]},
+        {"place_users": 0},
+    ],
+    ids=str,
+)
+def test_a_value_that_is_not_allowed_is_named_with_its_key(wrong: dict[str, object]) -> None:
+    assert next(iter(wrong)) in refused(**wrong).message
+
+
+def test_a_target_cannot_be_planted_behind_the_list() -> None:
+    assert "places [6]: a list has 5 candidates" in refused(candidates=5, places=[1, 6]).message
+
+
+def test_patterns_are_filled_in_and_each_template_comes_once() -> None:
+    plan = BenchmarkPlan.of(
+        {"index": "i", "templates": ["pointwise/*", "*/details", "my/own.jinja", "pointwise/opinion"]},
+        "The file",
+    )
+    names = plan.named_templates()
+    assert len(set(names)) == len(names)
+    assert set(template_names("pointwise")) < set(names)
+    assert "listwise/details" in names
+    assert "my/own.jinja" in names
+    assert not any(name.startswith("explain/") for name in names)
+    everything = BenchmarkPlan.of({"index": "i", "templates": ["*"]}, "x").named_templates()
+    assert set(everything) == set(template_names()) - set(template_names("explain"))
+
+
+def test_a_pattern_that_fits_nothing_names_the_nearest() -> None:
+    plan = BenchmarkPlan.of({"index": "i", "templates": ["pointwise/plain-lst"]}, "The file")
+    with pytest.raises(OptionError, match="No template fits 'pointwise/plain-lst'") as caught:
+        plan.named_templates()
+    assert "Did you mean 'pointwise/plain-list'" in caught.value.hint
+
+
+def test_a_folder_is_asked_as_its_strategy_and_listwise_as_a_tournament_too() -> None:
+    assert strategies_for("listwise", tournaments=False) == ("listwise",)
+    assert strategies_for("listwise", tournaments=True) == ("listwise", "tournament")
+    assert strategies_for("pointwise", tournaments=True) == ("pointwise",)
+    with pytest.raises(OptionError, match="'explain' is for no strategy"):
+        strategies_for("explain", tournaments=False)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "bench.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_in_a_file_count_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    file = """
+index: index
+templates: [pointwise/plain-list, pointwise/mine.jinja, /elsewhere/pointwise/a.jinja]
+models: [weights, SmolLM2-135M-Instruct, openai:http://localhost:1/v1#m]
+variants: {pointwise/mine.jinja: [pointwise/other.jinja, pointwise/details]}
+"""
+    plan = BenchmarkPlan.from_file(written(tmp_path, file))
+    mine = str(tmp_path / "pointwise/mine.jinja")
+    assert plan.index == tmp_path / "index"
+    assert plan.templates == ("pointwise/plain-list", mine, "/elsewhere/pointwise/a.jinja")
+    assert plan.models == (
+        str(tmp_path / "weights"),
+        "SmolLM2-135M-Instruct",
+        "openai:http://localhost:1/v1#m",
+    )
+    assert plan.variants == {mine: (str(tmp_path / "pointwise/other.jinja"), "pointwise/details")}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "holds no keys"),
+        ("- index\n", "holds no keys"),
+        ("index: [\n", "cannot be read"),
+        ("index: a\nusrs: 3\n", "unknown key 'usrs'"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, part: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(OptionError, match=part) as caught:
+        BenchmarkPlan.from_file(path)
+    assert str(path) in caught.value.message
+
+
+def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cannot be read"):
+        BenchmarkPlan.from_file(tmp_path / "absent.yaml")
+    (tmp_path / "bench.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(OptionError, match="cannot be read"):
+        BenchmarkPlan.from_file(tmp_path / "bench.yaml")
+
+
+def test_what_run_json_keeps_is_a_plan_again(tmp_path: Path) -> None:
+    file = "index: index\nfields: {short: {title: 5}}\nplaces: [1, 20]\ncalibrate: [false, true]\n"
+    plan = BenchmarkPlan.from_file(written(tmp_path, file))
+    kept = json.loads(json.dumps(plan.model_dump(mode="json")))
+    assert BenchmarkPlan.of(kept, "run.json") == plan
+
+
+def test_the_schema_is_one_and_knows_every_key() -> None:
+    schema: dict[str, Any] = json.loads(plan_schema())
+    assert set(schema["properties"]) == set(BenchmarkPlan.model_fields)
+    assert schema["required"] == ["index"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["protocol"]["enum"] == ["discrimination", "end-to-end"]
+    assert schema["properties"]["users"]["minimum"] == 1
+    assert schema["properties"]["templates"]["minItems"] == 1
