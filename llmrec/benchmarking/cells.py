@@ -12,6 +12,7 @@ from pathlib import PurePath
 from llmrec.benchmarking.plan import BenchmarkPlan, Quantization, strategies_for
 from llmrec.errors import OptionError, StorageError, nearest
 from llmrec.prompting import Budget, load_template
+from llmrec.prompting.templates import read_source, template_path
 from llmrec.reranking import Strategy, make_strategy
 from llmrec.reranking.strategies import ONE_AT_A_TIME
 
@@ -59,7 +60,8 @@ class Cell:
             OptionError: A setting is out of range.
             StorageError: The template is no longer what this cell's results are stored under.
         """
-        if load_template(self.template).sha256 != self.template_sha256:
+        source = read_source(template_path(self.template))
+        if hashlib.sha256(source.encode()).hexdigest() != self.template_sha256:
             raise StorageError(
                 f"The template {self.template} has been changed while the benchmark ran.",
                 hint="What was answered is kept: the same command asks the new wording.",

@@ -26,7 +26,7 @@ def disagreements(
 ) -> tuple[Disagreement, ...]:
     """The ten users about whom the two best cells of different templates disagree most.
 
-    Most is: the largest difference in nDCG@10, then in where the target stands.
+    Most is: the largest difference in nDCG@10; of equals, who was asked first.
     """
     pair = _best_two(benchmark, summary)
     if pair is None:

@@ -18,6 +18,8 @@ from llmrec.reranking.strategy import request_of
 LOOKED_AT = 3
 """Users whose prompts are counted."""
 
+_GO_ON = frozenset({"likelihood", "listwise-generated", "pairwise", "setwise", "tournament"})
+"""Strategies that may ask more than one round."""
 
 USUAL_DEVIATION = 0.35
 """Of the difference of two rows' nDCG@10 of a user, as seen between templates of small models."""
@@ -33,7 +35,8 @@ class CellEstimate:
     """A cell before it is asked.
 
     ``prompts`` and ``tokens`` are those of whole prompts of the first round, means a user; a
-    strategy that compares goes on from there, so ``at_least``. ``seconds`` are of all users, None
+    strategy that compares, or asks what titles are worth to nobody, goes on from there, so
+    ``at_least``. ``seconds`` are of all users, None
     where nothing like it was timed yet. ``fault`` says why it cannot be asked.
     """
 
@@ -80,7 +83,7 @@ def estimate_cells(
                 benchmark.names[cell.key],
                 counted["prompts"],
                 counted["tokens"],
-                cell.strategy in {"setwise", "pairwise", "listwise-generated", "tournament"},
+                cell.strategy in _GO_ON,
                 left,
                 None if a_user is None else a_user * left,
             )

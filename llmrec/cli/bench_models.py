@@ -33,13 +33,13 @@ def reader_of(ref: str) -> LanguageModel:
     """What counts and cuts tokens as the model does; it is never asked to answer."""
     from typing import cast
 
-    from llmrec.language_models.local_tokenizer import LocalTokenizer
+    from llmrec.language_models.prompt_tokenizer import PromptTokenizer
     from llmrec.language_models.references import WeightsReference, parse_reference
 
     what = parse_reference(ref)
     if not isinstance(what, WeightsReference):
         return _server(ref)
-    return cast("LanguageModel", LocalTokenizer.from_pretrained(what.ref, progress=True))
+    return cast("LanguageModel", PromptTokenizer.from_pretrained(what.ref, progress=True))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""``llmrec prompts``: the templates, a rendered example, what is wrong with one."""
+"""``llmrec prompts``: the templates, a rendered example, two side by side, what is wrong."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from llmrec.cli.options import AsJson
 from llmrec.cli.output import print_json, safe, screen, table
 
 if TYPE_CHECKING:
-    from llmrec.prompting import Prompt
+    from collections.abc import Iterator
 
-app = typer.Typer(help="The templates: list, show, check.", no_args_is_help=True)
+    from rich.table import Table
+
+    from llmrec.language_models import LanguageModel
+    from llmrec.prompting import Finding, Template
+    from llmrec.prompting.comparing import Side, TemplateDiff
+
+app = typer.Typer(help="The templates: list, show, diff, check.", no_args_is_help=True)
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name such as likelihood/list, or a .jinja file.")
 ]
@@ -70,6 +76,7 @@ def show(
 ) -> None:
     """Render a template for a small made-up user."""
     from llmrec.prompting import example, load_template
+    from llmrec.prompting.comparing import blocks_of
 
     template = load_template(name)
     n_tokens = None
@@ -85,11 +92,11 @@ def show(
         print_json({"template": template.name, "prompt": prompt, "tokens": n_tokens})
         return
     console = screen()
-    for block, text in _blocks(prompt):
+    for block, text in blocks_of(prompt):
         console.rule(f"[bold]{block}", align="left", style="dim")
         console.print(Text(text), soft_wrap=True)
     console.rule(style="dim")
-    characters = sum(len(text) for _, text in _blocks(prompt))
+    characters = sum(len(text) for _, text in blocks_of(prompt))
     console.print(
         f"{characters:,} characters; --model REF counts tokens"
         if n_tokens is None
@@ -100,18 +107,89 @@ def show(
 
 @app.command()
 @ends_well
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A name, or a .jinja file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="Count the tokens of this model, and cut fields by them."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show two templates side by side: what each reads, and what each says of a made-up user."""
+    from llmrec.cli.bench_models import reader_of
+    from llmrec.prompting import load_template
+    from llmrec.prompting.comparing import compare_templates
+
+    templates = load_template(first), load_template(second)
+    found = compare_templates(*templates, None if model is None else reader_of(model))
+    if as_json:
+        print_json({"diff": found, "model": model})
+        return
+    console = screen()
+    sides = (found.first, found.second)
+    about = table("", *(side.name for side in sides))
+    counted = "" if found.counted else "about "
+    about.add_row("tokens", *(f"{counted}{side.tokens:,}" for side in sides))
+    about.add_row("characters", *(f"{side.characters:,}" for side in sides))
+    about.add_row("reads alone", *(", ".join(some) or "-" for some in _alone(found)))
+    console.print(about, "")
+    console.print(Text(f"Both read {', '.join(found.both) or 'nothing'}."), "")
+    console.print(_side_by_side(found, sides, console.width))
+    same = all(not pair.mark for pair in found.lines)
+    note = "The prompts are the same." if same else "| differs, < only the first, > only the second"
+    console.print(note, style="dim")
+
+
+def _alone(found: TemplateDiff) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return found.only_first, found.only_second
+
+
+def _side_by_side(found: TemplateDiff, sides: tuple[Side, Side], width: int) -> Table:
+    """Two columns of lines as wide as the screen, with a mark between them as `diff -y` has it."""
+    from rich.table import Table
+
+    marks = {"": (" ", ""), "changed": ("|", "yellow"), "first": ("<", "red")}
+    marks["second"] = (">", "green")
+    half = (width - 3) // 2
+    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column(safe(sides[0].name), width=half - 1, overflow="fold")
+    grid.add_column("", width=1)
+    grid.add_column(safe(sides[1].name), width=half - 1, overflow="fold")
+    block = ""
+    for pair in found.lines:
+        if pair.block != block:
+            block = pair.block
+            grid.add_row(Text(f"[{block}]", "dim"), "", Text(f"[{block}]", "dim"))
+        mark, style = marks[pair.mark]
+        first, second = (Text(line or "", style) for line in (pair.first, pair.second))
+        grid.add_row(first, Text(mark, style), second)
+    return grid
+
+
+@app.command()
+@ends_well
 def check(
     path: Annotated[
         str,
         typer.Argument(metavar="PATH", help="A .jinja file, or a name such as likelihood/list."),
     ],
     *,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="Count its tokens, and see that labels are one of them."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a template, line by line; ends with 1 where it cannot be used."""
-    from llmrec.prompting import check_template
+    from llmrec.cli.bench_models import reader_of
+    from llmrec.prompting import check_template, load_template
 
-    findings = check_template(path)
+    reader = None if model is None else reader_of(model)
+    findings = check_template(path, reader)
+    if reader is not None and all(finding.level != "error" for finding in findings):
+        findings = (*findings, *_labels(load_template(path), reader))
     usable = all(finding.level != "error" for finding in findings)
     if as_json:
         print_json({"template": path, "usable": usable, "findings": findings})
@@ -131,7 +209,18 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _blocks(prompt: Prompt) -> list[tuple[str, str]]:
-    if prompt.text is not None:
-        return [("text", prompt.text)]
-    return [("system", prompt.system), ("user", prompt.user)]
+def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
+    """Whether what a template is answered with is one token of the model."""
+    from llmrec.errors import ModelError
+    from llmrec.language_models.labels import MOST_LABELS, label_tokens, labels_for
+    from llmrec.prompting import Finding
+    from llmrec.reranking.graded import GRADES
+
+    words = {"pointwise": ("Yes", "No"), "graded": GRADES}.get(template.strategy, ())
+    try:
+        for word in words:
+            label_tokens(reader, word)
+        if "items" in template.variables and template.strategy != "listwise-generated":
+            labels_for(reader, MOST_LABELS)
+    except ModelError as error:
+        yield Finding("error", 1, str(error))

@@ -14,11 +14,9 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
+from llmrec.language_models.order_patterns import BETWEEN, CLOSE, OPEN
 from llmrec.language_models.prefix_scoring import input_device, out_of_memory
 from llmrec.prompting import TextTokenizer
-
-OPEN, BETWEEN, CLOSE = "[", "] > [", "]"
-"""How an order of labels is written."""
 
 
 @dataclass(frozen=True, slots=True)

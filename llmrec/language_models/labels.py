@@ -16,18 +16,23 @@ _ALPHABETS = (
 )
 
 
+def spellings(label: str) -> tuple[str, ...]:
+    """What counts as a label: with and without a space before it; a word also in other cases.
+
+    A letter only as it is written, since "a" is a word of its own.
+    """
+    words = (label, label.lower(), label.upper()) if len(label) > 1 else (label,)
+    return tuple(dict.fromkeys(space + word for word in words for space in ("", " ")))
+
+
 def label_tokens(tokenizer: TextTokenizer, label: str) -> tuple[int, ...]:
     """The spellings of a label that are a single token, without repeats.
-
-    With and without a space before it; a word also in lower and upper case, a letter only as it is
-    written, since "a" is a word of its own.
 
     Raises:
         ModelError: There is none.
     """
-    words = (label, label.lower(), label.upper()) if len(label) > 1 else (label,)
-    spellings = [tokenizer.encode(space + word) for word in words for space in ("", " ")]
-    tokens = dict.fromkeys(tokens[0] for tokens in spellings if len(tokens) == 1)
+    encoded = [tokenizer.encode(spelling) for spelling in spellings(label)]
+    tokens = dict.fromkeys(some[0] for some in encoded if len(some) == 1)
     if not tokens:
         raise ModelError(
             f"The model has no single token for {label!r} in any spelling.",

@@ -16,7 +16,6 @@ from torch.distributed import is_torchelastic_launched
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -25,6 +24,7 @@ from transformers import (
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
+from llmrec.language_models.prompt_tokenizer import load_tokenizer
 from llmrec.models.bars import transformers_bars
 from llmrec.models.hardware import Placement, choose_placement
 from llmrec.models.kept import cache_folder, keep
@@ -113,7 +113,7 @@ def load_causal_lm(
             attn_implementation,
             {**_where(placement, tp_plan), **_without(weights, source.name, skip_last_layers)},
         )
-        tokenizer = _load_tokenizer(source)
+        tokenizer = load_tokenizer(source)
     # Scores of a quantized or shortened model are not those of the weights it was made from.
     changes: list[str] = [placement.quantization] if placement.quantization != "none" else []
     changes += [f"skip-{skip_last_layers}"] if skip_last_layers else []
@@ -251,16 +251,3 @@ def _load(
 def _nothing_unexpected(record: logging.LogRecord) -> bool:
     """Drop the report on weights that no layer takes: those of layers left out."""
     return "UNEXPECTED" not in record.getMessage()
-
-
-def _load_tokenizer(source: ModelFolder) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.path, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"{source.name} has no tokenizer that can be loaded: {error}",
-            hint=f"{source.path} should hold tokenizer.json and tokenizer_config.json.",
-        ) from error
-    return cast("PreTrainedTokenizerBase", tokenizer)

@@ -11,13 +11,14 @@ import re
 from collections.abc import Sequence
 from itertools import permutations
 
+OPEN, BETWEEN, CLOSE = "[", "] > [", "]"
 WHOLE = 4
 """The most labels of which every order is spelled out."""
 
 
 def written(order: Sequence[str]) -> str:
     """An order as it is written."""
-    return " > ".join(f"[{label}]" for label in order)
+    return OPEN + BETWEEN.join(order) + CLOSE
 
 
 def order_regex(labels: Sequence[str]) -> str:

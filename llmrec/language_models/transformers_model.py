@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import jinja2
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +17,7 @@ from llmrec.language_models import tree_attention
 from llmrec.language_models.generation import Order, decode
 from llmrec.language_models.loading import load_causal_lm
 from llmrec.language_models.prefix_scoring import KeptPrefix, check_prefix_sharing, score_sequences
+from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 from llmrec.language_models.protocol import (
     ContinuationRequest,
     Generated,
@@ -130,77 +130,30 @@ class TransformersModel:
         return limit
 
     @cached_property
+    def reader(self) -> PromptTokenizer:
+        """What the model reads prompts through."""
+        return PromptTokenizer(self.tokenizer, self.name)
+
+    @property
     def special_tokens(self) -> tuple[str, ...]:
         """Texts that the tokenizer reads as control tokens."""
-        added = self.tokenizer.added_tokens_decoder.values()
-        return tuple(sorted(token.content for token in added if token.special))
+        return self.reader.special_tokens
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text: nothing added, and no text read as a control token."""
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(encoded["input_ids"])
+        return self.reader.encode(text)
 
     def cut(self, text: str, n_tokens: int) -> str:
         """The longest beginning of ``text`` that is at most ``n_tokens`` tokens long."""
-        # No readable text packs more characters into a token: the rest need not be tokenized.
-        text = text[: 64 * n_tokens]
-        encoded = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
-        )
-        offsets = encoded["offset_mapping"]
-        if len(offsets) <= n_tokens:
-            return text
-        # A character of several byte-level tokens spans them all: cut before it if it is split.
-        end = offsets[n_tokens][0]
-        return text[:end]
+        return self.reader.cut(text, n_tokens)
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt up to where the answer begins.
-
-        A chat prompt goes through the model's chat template; a model without one (a base model)
-        reads system and user text as paragraphs. A plain-text prompt is read as it is, after the
-        tokenizer's beginning-of-text token if it has one.
-        """
-        if prompt.text is None and self.tokenizer.chat_template:
-            return list(self.tokenizer(self._chat(prompt), add_special_tokens=False)["input_ids"])
-        text = prompt.text
-        if text is None:
-            text = "\n\n".join(part for part in (prompt.system, prompt.user) if part) + "\n\n"
-        bos = self.tokenizer.bos_token_id
-        starts_with_bos = bos is not None and self.tokenizer("a")["input_ids"][0] == bos
-        tokens = ([bos] if starts_with_bos else []) + self.encode(text)
-        # Even an empty prompt needs one token from which to score what follows.
-        return tokens or [bos if bos is not None else self.tokenizer.eos_token_id or 0]
+        """Tokens of a prompt up to where the answer begins."""
+        return self.reader.encode_prompt(prompt)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt up to where the answer begins."""
-        return len(self.encode_prompt(prompt))
-
-    def _chat(self, prompt: Prompt) -> str:
-        user = {"role": "user", "content": prompt.user}
-        turns = [{"role": "system", "content": prompt.system}, user] if prompt.system else [user]
-        try:
-            return self._apply_template(turns)
-        except jinja2.TemplateError:
-            # Gemma-style templates refuse a system turn: its text then opens the user's.
-            merged = {"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}
-        try:
-            return self._apply_template([merged])
-        except jinja2.TemplateError as error:
-            raise ModelError(
-                f"The chat template of {self.name} cannot be rendered: {error}",
-                hint="Take another model, or a plain-text template.",
-            ) from error
-
-    def _apply_template(self, turns: list[dict[str, str]]) -> str:
-        text = self.tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            date_string="1 January 2025",  # templates that print today's date would never repeat
-        )
-        return str(text)
+        return self.reader.count_tokens(prompt)
 
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
         """Log-probabilities of the asked positions, through one prefix tree for all sequences.

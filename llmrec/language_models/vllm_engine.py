@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmrec.errors import ModelError, OptionError
-from llmrec.language_models.local_tokenizer import LocalTokenizer
 from llmrec.language_models.order_patterns import order_regex
+from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 from llmrec.language_models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
 from llmrec.language_models.scored_sequence import (
     ScoredSequence,
@@ -47,7 +47,7 @@ class VllmModel:
 
     engine: Engine = field(repr=False)
     vllm: ModuleType = field(repr=False)
-    tokens: LocalTokenizer = field(repr=False)
+    tokens: PromptTokenizer = field(repr=False)
     name: str
     revision: str
     max_length: int
@@ -100,7 +100,7 @@ class VllmModel:
         return cls(
             engine,
             vllm,
-            LocalTokenizer(engine.get_tokenizer(), source.name),
+            PromptTokenizer(engine.get_tokenizer(), source.name),
             f"vllm:{source.name}",
             source.revision if quantization == "none" else f"{source.revision}+{quantization}",
             int(engine.llm_engine.model_config.max_model_len),

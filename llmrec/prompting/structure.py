@@ -127,7 +127,21 @@ def _names(tree: nodes.Template) -> Iterator[Fault]:
             yield Fault(node.lineno, f"uses {node.name}: a block cannot show another")
 
 
-def _fields(tree: nodes.Template) -> Iterator[Fault]:
+def fields_read(tree: nodes.Template) -> frozenset[str]:
+    """What a template reads, each field by its variable: ``history.title``, ``user.profile``.
+
+    A variable of which no field is read stands by itself.
+    """
+    variables = variables_of(tree)
+    owners = {ShownUser: "user", ShownHistoryItem: "history"}
+    owners[ShownItem] = "items" if "items" in variables else "item"
+    read = {f"{owners[shown]}.{name}" for shown, name, _ in _reads(tree, _known(tree))}
+    alone = variables - {field.partition(".")[0] for field in read}
+    return frozenset(read | alone)
+
+
+def _known(tree: nodes.Template) -> dict[str, _Kind | None]:
+    """What each name of a template is, as far as it can be told."""
     known = dict(_KINDS)
     for node in tree.find_all((nodes.For, nodes.Assign)):
         if isinstance(node, nodes.For):
@@ -139,7 +153,11 @@ def _fields(tree: nodes.Template) -> Iterator[Fault]:
         if isinstance(node.target, nodes.Name):
             name = node.target.name
             known[name] = kind if known.get(name, kind) == kind else None
-    for shown, name, line in _reads(tree, known):
+    return known
+
+
+def _fields(tree: nodes.Template) -> Iterator[Fault]:
+    for shown, name, line in _reads(tree, _known(tree)):
         allowed = FIELDS[shown]
         if name in allowed:
             continue

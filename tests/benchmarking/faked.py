@@ -34,16 +34,16 @@ FAILS = "{% if history | length > 4 %}{{ history[9].title }}{% endif %}\n- "
 def world(folder: Path, *, fingerprint: str = "kites") -> Path:
     """An index without a model: family n % 6, and users who met four of one, then the target."""
     items = {f"i{n}": Item(f"i{n}", f"Kite {n}", f"A kite, number {n}.") for n in range(ITEMS)}
-    rows = []
+    rows, draws = [], np.random.default_rng(0)
     for user in range(USERS):
         name = f"u{user:02}"
-        own = [user % FAMILIES + FAMILIES * ((user + step) % 10) for step in range(6)]
-        met = own if name == BUSY else own[:5]
+        own = user % FAMILIES + FAMILIES * draws.permutation(ITEMS // FAMILIES)
+        met = own[: 6 if name == BUSY else 5]
         rows += [Interaction(name, f"i{n}", 4.0, time) for time, n in enumerate(met)]
-    draws = np.random.default_rng(0).normal(size=(ITEMS, 8)).astype(np.float32)
+    vectors = draws.normal(size=(ITEMS, 8)).astype(np.float32)
     index = Index(
         items=items,
-        vectors=draws / np.linalg.norm(draws, axis=1, keepdims=True),
+        vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         interactions=tuple(rows),
         reviews=tuple(Review(row.item_id, "Flies.", 4.0, row.user_id) for row in rows),
         encoder="no-such-encoder@1",

@@ -93,7 +93,7 @@ def test_more_candidates_than_there_are_unseen_items(kites: Path) -> None:
 
 
 def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
-    made = asked(kites, protocol="end-to-end", users=USERS)
+    made = asked(kites, protocol="end-to-end", users=USERS, candidates=3)
     for one in made.lists:
         scores = [score for score in one.retrieval if score is not None]
         assert scores == sorted(scores, reverse=True)

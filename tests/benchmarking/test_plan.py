@@ -74,7 +74,10 @@ def test_a_target_cannot_be_planted_behind_the_list() -> None:
 
 def test_patterns_are_filled_in_and_each_template_comes_once() -> None:
     plan = BenchmarkPlan.of(
-        {"index": "i", "templates": ["pointwise/*", "*/details", "my/own.jinja", "pointwise/opinion"]},
+        {
+            "index": "i",
+            "templates": ["pointwise/*", "*/details", "my/own.jinja", "pointwise/opinion"],
+        },
         "The file",
     )
     names = plan.named_templates()

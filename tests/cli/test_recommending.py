@@ -181,8 +181,8 @@ def test_recommend_reranks_and_explains(
 def test_several_strategies_are_fused_and_their_options_hold(
     run: Run, document: Document, sample_index: Path, smollm2_folder: Path
 ) -> None:
-    words = ("recommend", sample_index, "--user", "u01", "--candidates", 10, "-k", 10)
-    words = (*words, "--model", smollm2_folder, "--json")
+    asked = ("recommend", sample_index, "--user", "u01", "--candidates", 10, "-k", 10)
+    words = (*asked, "--model", smollm2_folder, "--json")
     both = document(
         run(
             *(*words, "--strategy", "listwise", "--strategy", "likelihood"),

@@ -20,7 +20,7 @@ from llmrec.language_models.scored_sequence import without_last_space
 from llmrec.prompting import Prompt
 
 if TYPE_CHECKING:
-    from llmrec.language_models.local_tokenizer import LocalTokenizer
+    from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Asker:
     name: str
     model: str
     able: Capabilities
-    reader: LocalTokenizer | Estimate
+    reader: PromptTokenizer | Estimate
 
     def labels(self, request: LabelRequest) -> Ask:
         """One token of an answer, and what it might have been.

@@ -24,7 +24,7 @@ from llmrec.language_models.protocol import ContinuationRequest, Generated, Labe
 from llmrec.prompting import Prompt
 
 if TYPE_CHECKING:
-    from llmrec.language_models.local_tokenizer import LocalTokenizer
+    from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class OpenAIServerModel:
     revision: str
     max_length: int
     capabilities: Capabilities
-    reader: LocalTokenizer | Estimate = field(repr=False)
+    reader: PromptTokenizer | Estimate = field(repr=False)
     sender: Sender = field(repr=False)
     model: str
 
@@ -97,13 +97,13 @@ class OpenAIServerModel:
         if retries < 0:
             raise OptionError(f"retries={retries}: allowed is 0 or more.")
         sender = Sender.to(base_url, concurrency=concurrency, timeout=timeout, retries=retries)
-        reader: LocalTokenizer | Estimate = Estimate()
+        reader: PromptTokenizer | Estimate = Estimate()
         named: tuple[int, ...] = ()
         try:
             if tokenizer is not None:
-                from llmrec.language_models.local_tokenizer import LocalTokenizer  # noqa: PLC0415
+                from llmrec.language_models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
 
-                reader = LocalTokenizer.from_pretrained(tokenizer)
+                reader = PromptTokenizer.from_pretrained(tokenizer)
                 named = label_tokens(reader, "Yes") + label_tokens(reader, "No")
             served = Probe(sender, model, named).served()
         except ModelError:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmrec.errors import ModelError, ModelNotFoundError
+from llmrec.language_models.labels import spellings
 from llmrec.language_models.openai_server.capabilities import (
     Capabilities,
     Guide,
@@ -21,7 +22,6 @@ from llmrec.language_models.openai_server.replies import (
     Reply,
     WrongReplyError,
     read_echo,
-    spellings,
 )
 from llmrec.language_models.openai_server.sending import (
     CHAT,
@@ -174,7 +174,7 @@ class Probe:
         named = {"logprobs": True, "top_logprobs": 1, "logprob_token_ids": self.label_tokens}
         reply = self._chat(found, 1, named)
         listed = {text for text, _ in reply.first_place()} if reply and _lists(reply) else set()
-        return all(listed & spellings(label) for label in ("Yes", "No"))
+        return all(listed & set(spellings(label)) for label in ("Yes", "No"))
 
     def _holds(self, found: Capabilities, guide: Guide) -> bool:
         """Whether an answer that no model would give comes where it is the only one allowed."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, NonNegativeInt
 from scipy.special import logsumexp
 
+from llmrec.language_models.labels import spellings
+
 LogProb = Annotated[float, Field(le=1e-3, allow_inf_nan=False)]
 """Rounding may leave the logarithm of a certainty a little above 0."""
 _UNKNOWN = -9999.0
@@ -136,12 +138,6 @@ class Reply(BaseModel):
 def _plain(token: str) -> str:
     """The text of a token; some servers write the vocabulary's sign for a space."""
     return f" {token[1:]}" if token.startswith(("\u0120", "\u2581")) else token
-
-
-def spellings(label: str) -> frozenset[str]:
-    """What counts as a label: as `labels.label_tokens` has it."""
-    words = (label, label.lower(), label.upper()) if len(label) > 1 else (label,)
-    return frozenset(space + word for word in words for space in ("", " "))
 
 
 def read_labels(listed: Listed, labels: Sequence[str]) -> tuple[NDArray[np.float64], int]:

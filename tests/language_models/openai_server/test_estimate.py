@@ -33,4 +33,8 @@ def test_every_character_is_counted_and_a_cut_counts_as_many(text: str) -> None:
 def test_a_prompt_counts_its_turns() -> None:
     plain = Prompt("", "", "Blue Velvet")
     chat = Prompt("", "Blue Velvet")
-    assert READER.count_tokens(plain) < READER.count_tokens(chat) < READER.count_tokens(Prompt("Hello", "Blue Velvet"))
+    assert (
+        READER.count_tokens(plain)
+        < READER.count_tokens(chat)
+        < READER.count_tokens(Prompt("Hello", "Blue Velvet"))
+    )

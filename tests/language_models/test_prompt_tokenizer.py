@@ -6,14 +6,16 @@ import pytest
 
 from llmrec.errors import ModelError
 from llmrec.language_models import TransformersModel
-from llmrec.language_models.local_tokenizer import LocalTokenizer
+from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 from llmrec.prompting import Prompt
 
 
 @pytest.fixture(scope="module")
-def both(smollm2_folder: Path) -> tuple[LocalTokenizer, TransformersModel]:
+def both(smollm2_folder: Path) -> tuple[PromptTokenizer, TransformersModel]:
     ref = str(smollm2_folder)
-    return LocalTokenizer.from_pretrained(ref), TransformersModel.from_pretrained(ref, device="cpu")
+    return PromptTokenizer.from_pretrained(ref), TransformersModel.from_pretrained(
+        ref, device="cpu"
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def both(smollm2_folder: Path) -> tuple[LocalTokenizer, TransformersModel]:
     ],
 )
 def test_prompts_are_read_as_the_model_reads_them(
-    both: tuple[LocalTokenizer, TransformersModel], prompt: Prompt
+    both: tuple[PromptTokenizer, TransformersModel], prompt: Prompt
 ) -> None:
     tokenizer, model = both
     assert tokenizer.encode_prompt(prompt) == model.encode_prompt(prompt)
@@ -36,7 +38,7 @@ def test_prompts_are_read_as_the_model_reads_them(
 
 @pytest.mark.parametrize("text", ["", "Blue Velvet", "七人の侍", "<|im_end|>", "a  b\n"])
 def test_texts_are_read_and_cut_as_the_model_does(
-    both: tuple[LocalTokenizer, TransformersModel], text: str
+    both: tuple[PromptTokenizer, TransformersModel], text: str
 ) -> None:
     tokenizer, model = both
     assert tokenizer.encode(text) == model.encode(text)
@@ -45,7 +47,7 @@ def test_texts_are_read_and_cut_as_the_model_does(
 
 
 def test_a_template_without_a_system_turn_opens_the_users(
-    both: tuple[LocalTokenizer, TransformersModel], monkeypatch: pytest.MonkeyPatch
+    both: tuple[PromptTokenizer, TransformersModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer, _ = both
     refusing = (
@@ -63,4 +65,4 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, smollm2_folder: P
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).symlink_to(smollm2_folder / name)
     with pytest.raises(ModelError, match=r"no tokenizer|cannot be had|no model"):
-        LocalTokenizer.from_pretrained(str(tmp_path))
+        PromptTokenizer.from_pretrained(str(tmp_path))

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
+from llmrec.benchmarking.leaderboard import leaderboard_markdown
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.summarising import summarise
+from llmrec.benchmarking.summary import Summary, SummaryRow
+from llmrec.errors import OptionError, OutOfMemoryError, PromptError, StorageError
+from llmrec.prompting import Prompt
+from llmrec.retrieval import Index
+from tests.benchmarking.faked import (
+    BLIND,
+    FAILS,
+    GOOD,
+    WRONG,
+    Loading,
+    benchmark_of,
+    family,
+    family_model,
+    plan_of,
+    revision_of,
+    template,
+    world,
+)
+
+
+@pytest.fixture(autouse=True)
+def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of a few draws: how good they are is tested elsewhere."""
+    quick = partial(summarise, resamples=200)
+    monkeypatch.setattr("llmrec.benchmarking.benchmark.summarise", quick)
+
+
+def run(benchmark: Benchmark, path: Path, load: Loading | None = None) -> Summary:
+    return run_benchmark(benchmark, RunFolder(path), load or Loading(), command="llmrec bench x")
+
+
+def row(summary: Summary, name: str) -> SummaryRow:
+    return {row.name: row for row in summary.rows}[name]
+
+
+def test_a_whole_run(kites: Path, tmp_path: Path) -> None:
+    good, blind = (template(tmp_path, n, t) for n, t in (("good", GOOD), ("blind", BLIND)))
+    benchmark = benchmark_of(kites, good, blind, "pointwise/plain-list", "setwise/plain-list")
+    summary = run(benchmark, tmp_path / "run")
+    kinds = {row.name: row.kind for row in summary.rows}
+    assert kinds == {
+        "random": "baseline",
+        "popularity": "baseline",
+        "retriever": "baseline",
+        good: "cell",
+        blind: "cell",
+        "pointwise/plain-list": "cell",
+        "setwise/plain-list": "cell",
+        "oracle": "oracle",
+    }
+    assert row(summary, good).metrics["ndcg@10"].mean > 0.75
+    assert row(summary, blind).metrics["ndcg@10"].mean < 0.65
+    assert all(row.users == 12 and not row.faults for row in summary.rows)
+    assert summary.about["dataset"] == "index"
+    assert summary.about["dataset items"] == 60
+    assert summary.about["command"] == "llmrec bench x"
+    kept = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [cell["name"] for cell in kept["cells"]] == list(benchmark.names.values())
+    assert [cell["key"] for cell in kept["cells"]] == [cell.key for cell in benchmark.cells]
+    assert kept["fingerprint"] == "kites"
+    assert len(RunFolder(tmp_path / "run").results()) == 4 * 12
+
+
+def test_a_second_run_is_the_same_and_loads_nothing(kites: Path, tmp_path: Path) -> None:
+    benchmark = benchmark_of(kites, "likelihood/titles", "listwise/plain-list", places=[1, 6])
+    first = run(benchmark, tmp_path)
+    load = Loading()
+    assert run(benchmark, tmp_path, load) == first
+    assert not load.loads
+    assert set(first.position["listwise/plain-list"]) == {1, 6}
+
+
+def test_a_stopped_run_comes_to_what_an_undisturbed_one_does(kites: Path, tmp_path: Path) -> None:
+    benchmark = benchmark_of(
+        kites,
+        "likelihood/titles",
+        "listwise/plain-list",
+        models=["a", "b"],
+        users=14,
+        places=[2],
+        place_users=3,
+    )
+    undisturbed = run(benchmark, tmp_path / "whole")
+    asked = 0
+
+    def label(title: str, place: int, prompt: Prompt) -> float:
+        nonlocal asked
+        asked += 1
+        if asked % 151 == 0:
+            raise OutOfMemoryError("full")
+        return family(title, place, prompt)
+
+    load, stops = Loading(family_model(label)), 0
+    while True:
+        try:
+            summary = run(benchmark_of(kites, **_settings(benchmark)), tmp_path / "stopped", load)
+        except OutOfMemoryError:
+            stops += 1
+            continue
+        break
+    assert stops > 2
+    assert summary == undisturbed
+    assert leaderboard_markdown(summary) == leaderboard_markdown(undisturbed)
+    whole, stopped = (RunFolder(tmp_path / name).results() for name in ("whole", "stopped"))
+    assert stopped == whole
+
+
+def _settings(benchmark: Benchmark) -> dict[str, object]:
+    document = benchmark.plan.model_dump(mode="json", exclude={"index", "templates"})
+    return {**document, "templates": list(benchmark.plan.templates)}
+
+
+def test_models_take_turns_once(kites: Path, tmp_path: Path) -> None:
+    load = Loading()
+    run(benchmark_of(kites, "likelihood/titles", models=["a", "b"], users=25), tmp_path, load)
+    assert load.loads == {("a", "none"): 1, ("b", "none"): 1}
+
+
+def test_a_race_drops_what_is_clearly_worse_and_decides_the_same_again(
+    kites: Path, tmp_path: Path
+) -> None:
+    good, near, wrong = (
+        template(tmp_path, name, text)
+        for name, text in (("good", GOOD), ("near", f"Kites:\n{GOOD}"), ("wrong", WRONG))
+    )
+    benchmark = benchmark_of(kites, good, near, wrong, users=40, race=True, places=[1])
+    summary = run(benchmark, tmp_path / "run")
+    dropped = {row.name: row.dropped for row in summary.rows if row.dropped}
+    assert dropped[wrong].startswith("after 10 users: behind ")
+    assert row(summary, wrong).users == 10
+    assert row(summary, good).users == 40
+    assert set(summary.position) == {good, near} - set(dropped)  # of those left alone
+    folder = RunFolder(tmp_path / "run")
+    before = folder.results()
+    load = Loading()
+    assert repr(run(benchmark, tmp_path / "run", load)) == repr(summary)  # NaN and all
+    assert not load.loads
+    assert folder.results() == before
+    # Killed anywhere, it decides the same.
+    path = tmp_path / "run" / "results.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in (3, 30, 31, len(lines) - 1):
+        path.write_bytes(b"".join(lines[:kept]))
+        assert repr(run(benchmark, tmp_path / "run")) == repr(summary)
+        assert path.read_bytes() == b"".join(lines)
+
+
+def test_a_race_that_one_row_is_left_in_asks_it_about_everybody(
+    kites: Path, tmp_path: Path
+) -> None:
+    good, wrong = (template(tmp_path, n, t) for n, t in (("good", GOOD), ("wrong", WRONG)))
+    summary = run(benchmark_of(kites, good, wrong, users=40, race=True), tmp_path / "run")
+    assert row(summary, good).users == 40
+    assert row(summary, wrong).users == 10
+    full = run(benchmark_of(kites, good, wrong, users=40), tmp_path / "run")
+    assert row(full, good) == row(summary, good)
+    assert row(full, wrong).users == 40
+    assert not row(full, wrong).dropped
+
+
+def test_more_users_are_asked_and_fewer_are_a_part(kites: Path, tmp_path: Path) -> None:
+    some = benchmark_of(kites, "likelihood/titles", users=12)
+    first = run(some, tmp_path / "run")
+    more = run(benchmark_of(kites, "likelihood/titles", users=20), tmp_path / "run")
+    assert more.user_ids[:12] == first.user_ids
+    assert more.per_user["likelihood/titles"][:12] == first.per_user["likelihood/titles"]
+    load = Loading()
+    assert run(some, tmp_path / "run", load).rows == first.rows
+    assert not load.loads
+    assert len(RunFolder(tmp_path / "run").results()) == 20  # nothing that was answered is lost
+
+
+def test_a_cell_that_fails_for_everybody_does_not_take_the_others_with_it(
+    kites: Path, tmp_path: Path
+) -> None:
+    fails = template(tmp_path, "fails", FAILS.replace("> 4", "> 3"))
+    summary = run(benchmark_of(kites, fails, "likelihood/titles"), tmp_path / "run")
+    assert row(summary, fails).faults == {"PromptError": 12}
+    assert row(summary, fails).users == 0
+    assert row(summary, "likelihood/titles").users == 12
+    assert leaderboard_markdown(summary)
+
+
+def test_another_data_set_is_refused(kites: Path, tmp_path: Path) -> None:
+    run(benchmark_of(kites, "likelihood/titles"), tmp_path / "run")
+    other = world(tmp_path / "other", fingerprint="others")
+    load = Loading()
+    with pytest.raises(StorageError, match="fingerprint 'kites', not 'others'"):
+        run(benchmark_of(other, "likelihood/titles"), tmp_path / "run", load)
+    assert not load.loads
+
+
+def test_end_to_end_is_summed_up_too(kites: Path, tmp_path: Path) -> None:
+    settings = {"protocol": "end-to-end", "candidates": 3, "users": 40, "places": [1, 3]}
+    summary = run(benchmark_of(kites, "listwise/plain-list", **settings), tmp_path)
+    recall = float(summary.about["retrieval recall"])
+    assert 0 < recall < 1
+    assert row(summary, "oracle").metrics["ndcg@10"].mean == pytest.approx(recall)
+
+
+def test_what_is_wrong_is_said_before_a_model_is_fetched(kites: Path, tmp_path: Path) -> None:
+    def fetched(ref: str, quantization: str) -> str:
+        raise AssertionError("a model was fetched")
+
+    with pytest.raises(StorageError, match="is not an index"):
+        Benchmark.of(plan_of(tmp_path, "likelihood/titles"), fetched)
+    with pytest.raises(PromptError, match="no template file"):
+        Benchmark.of(plan_of(kites, str(tmp_path / "likelihood" / "absent.jinja")), fetched)
+    with pytest.raises(OptionError, match="No template fits"):
+        Benchmark.of(plan_of(kites, "likelyhood/titles"), fetched)
+    with pytest.raises(OptionError, match="users is 41"):
+        Benchmark.of(plan_of(kites, "likelihood/titles", users=41), fetched)
+
+
+def test_one_process_writes_a_run(kites: Path, tmp_path: Path) -> None:
+    benchmark, load = benchmark_of(kites, "likelihood/titles"), Loading()
+    with (
+        RunFolder(tmp_path).locked(),
+        pytest.raises(StorageError, match="Another process is writing"),
+    ):
+        run(benchmark, tmp_path, load)
+    assert not load.loads
+
+
+def test_the_index_itself_is_not_touched(kites: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in kites.rglob("*") if path.is_file()}
+    run(Benchmark.of(plan_of(kites, "likelihood/titles"), revision_of), tmp_path)
+    assert {path: path.read_bytes() for path in kites.rglob("*") if path.is_file()} == before
+    assert len(Index.open(kites).interactions) == 40 * 5 + 1

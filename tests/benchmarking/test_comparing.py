@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmrec.benchmarking.comparing import compare_runs
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.running import run_tasks, tasks_of
+from llmrec.errors import OptionError, StorageError
+from tests.benchmarking.faked import (
+    BUSY,
+    FAILS,
+    GOOD,
+    USERS,
+    WRONG,
+    Loading,
+    benchmark_of,
+    template,
+    world,
+)
+
+
+def made(index: Path, run: Path, *templates: str, **settings: object) -> RunFolder:
+    """A run of what is asked, not summed up."""
+    benchmark, folder = benchmark_of(index, *templates, **settings), RunFolder(run)
+    with folder.locked():
+        folder.begin(benchmark.about("llmrec bench"), benchmark.asked.lists)
+        tasks = list(tasks_of(benchmark.cells, benchmark.asked.lists))
+        run_tasks(folder, tasks, benchmark.asked.known, Loading())
+    return folder
+
+
+def test_a_template_that_became_worse_is_seen(kites: Path, tmp_path: Path) -> None:
+    name = template(tmp_path, "mine", GOOD)
+    before = made(kites, tmp_path / "a", name, "likelihood/titles", users=20)
+    template(tmp_path, "mine", WRONG)
+    after = made(kites, tmp_path / "b", name, "likelihood/titles", users=20)
+    worse, same = compare_runs(before, after)
+    assert (worse.name, same.name) == (name, "likelihood/titles")
+    assert worse.users == same.users == 20
+    assert worse.difference == pytest.approx(worse.after - worse.before)
+    assert worse.low <= worse.difference <= worse.high < -0.2
+    assert worse.p_corrected < 0.01
+    assert (same.difference, same.p_corrected) == (0, 1)
+    back = compare_runs(after, before)[0]
+    assert back.difference == pytest.approx(-worse.difference)
+
+
+def test_only_users_that_both_have_count(kites: Path, tmp_path: Path) -> None:
+    name = template(tmp_path, "mine", FAILS)
+    before = made(kites, tmp_path / "a", name, "likelihood/titles", users=USERS)
+    after = made(kites, tmp_path / "b", name, "likelihood/titles", users=USERS - 5)
+    changes = compare_runs(before, after)
+    assert [change.users for change in changes] == [USERS - 6, USERS - 5]  # one failed
+    users = [one.user_id for one in after.lists()]
+    assert BUSY in users
+    assert [change.difference for change in changes] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({"candidates": 7}, "candidates"), ({"seed": 1}, "seed"), ({}, "fingerprint")],
+)
+def test_runs_of_other_data_or_lists_are_refused(
+    kites: Path, tmp_path: Path, settings: dict[str, object], name: str
+) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=3)
+    index = kites if settings else world(tmp_path / "other", fingerprint="others")
+    after = made(index, tmp_path / "b", "likelihood/titles", users=3, **settings)
+    with pytest.raises(OptionError, match=f"has {name} .*: they cannot be compared"):
+        compare_runs(before, after)
+
+
+def test_protocols_never_meet(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=3)
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=3, protocol="end-to-end")
+    with pytest.raises(OptionError, match="has protocol 'discrimination'"):
+        compare_runs(before, after)
+
+
+def test_runs_without_a_row_in_common_are_told_their_rows(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=3)
+    after = made(kites, tmp_path / "b", "likelihood/list", users=3)
+    with pytest.raises(OptionError, match="share no row") as caught:
+        compare_runs(before, after)
+    assert "likelihood/titles" in caught.value.hint
+    assert "likelihood/list" in caught.value.hint
+
+
+def test_one_user_in_common_is_too_few(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=3)
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=1)
+    with pytest.raises(OptionError, match="has 1 users in both runs"):
+        compare_runs(before, after)
+
+
+def test_a_folder_that_is_no_run(kites: Path, tmp_path: Path) -> None:
+    run = made(kites, tmp_path / "a", "likelihood/titles", users=3)
+    with pytest.raises(StorageError, match="holds no run"):
+        compare_runs(run, RunFolder(tmp_path / "absent"))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(StorageError, match="does not say its"):
+        compare_runs(run, RunFolder(tmp_path / "b"))
+
+
+def test_a_run_with_fewer_users_than_it_had_is_compared(kites: Path, tmp_path: Path) -> None:
+    made(kites, tmp_path / "a", "likelihood/titles", users=8)
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=4)  # asked again with fewer
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=8)
+    assert compare_runs(before, after)[0].users == 4

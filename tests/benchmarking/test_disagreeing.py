@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
+from llmrec.benchmarking.disagreeing import SHOWN, disagreements
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.summarising import summarise
+from llmrec.benchmarking.summary import Disagreement, Summary
+from llmrec.language_models import LanguageModel
+from tests.benchmarking.faked import (
+    BLIND,
+    FAILS,
+    GOOD,
+    WRONG,
+    Loading,
+    benchmark_of,
+    family_model,
+    template,
+)
+
+
+def reader(_: str) -> LanguageModel:
+    return family_model()
+
+
+@pytest.fixture(autouse=True)
+def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = partial(summarise, resamples=50)
+    monkeypatch.setattr("llmrec.benchmarking.benchmark.summarise", quick)
+
+
+def cases_of(benchmark: Benchmark, run: Path) -> tuple[Summary, tuple[Disagreement, ...]]:
+    folder = RunFolder(run)
+    summary = run_benchmark(benchmark, folder, Loading(), command="x")
+    return summary, disagreements(benchmark, summary, folder.results(), reader)
+
+
+def test_the_two_best_templates_where_they_are_furthest_apart(kites: Path, tmp_path: Path) -> None:
+    good, blind, wrong = (
+        template(tmp_path, name, text)
+        for name, text in (("good", GOOD), ("blind", BLIND), ("wrong", WRONG))
+    )
+    benchmark = benchmark_of(kites, wrong, blind, good, users=25)
+    summary, cases = cases_of(benchmark, tmp_path / "run")
+    assert 0 < len(cases) <= SHOWN
+    values = [np.array(summary.per_user[name]) for name in (good, blind)]
+    apart = np.abs(values[0] - values[1])
+    rows = [summary.user_ids.index(case.user_id) for case in cases]
+    assert [apart[row] for row in rows] == sorted(apart, reverse=True)[: len(rows)]
+    lists = {one.user_id: one for one in benchmark.asked.lists}
+    for case in cases:
+        assert case.rows == (good, blind)
+        one = lists[case.user_id]
+        titles = {benchmark.asked.known.items[i].name for i in one.candidates}
+        target = benchmark.asked.known.items[one.target].name
+        assert len(case.history) in {4, 5}
+        assert target not in case.history
+        first, second = case.prompts
+        assert all(title in first for title in case.history)
+        assert second == "Somebody chose:\n- "
+        for ranking in case.rankings:
+            assert {line.title for line in ranking} == titles
+            assert [line.title for line in ranking if line.is_target] == [target]
+            scores = [line.score for line in ranking]
+            assert scores == sorted(scores, key=lambda score: -float(score or 0))
+
+
+def test_settings_of_one_template_are_no_disagreement(kites: Path, tmp_path: Path) -> None:
+    benchmark = benchmark_of(kites, "likelihood/titles", history_items=[0, 20])
+    assert cases_of(benchmark, tmp_path)[1] == ()
+
+
+def test_rows_that_agree_about_everybody_have_no_cases(kites: Path, tmp_path: Path) -> None:
+    one = template(tmp_path, "one", "Kites:\n- ")
+    other = template(tmp_path, "other", "Kites: \n- ")
+    benchmark = benchmark_of(kites, one, other, users=4)
+    summary, cases = cases_of(benchmark, tmp_path / "run")
+    apart = np.array(summary.per_user[one]) - np.array(summary.per_user[other])
+    assert len(cases) == np.count_nonzero(apart)
+
+
+def test_who_failed_in_a_row_is_no_case_and_a_row_of_failures_is_none(
+    kites: Path, tmp_path: Path
+) -> None:
+    fails = template(tmp_path, "fails", FAILS.replace("> 4", "> 3"))
+    benchmark = benchmark_of(kites, fails, "likelihood/titles", "likelihood/list")
+    _, cases = cases_of(benchmark, tmp_path / "run")
+    assert all(fails not in case.rows for case in cases)
+    alone = benchmark_of(kites, fails)
+    assert cases_of(alone, tmp_path / "alone")[1] == ()
+
+
+def test_a_chat_prompt_shows_both_messages(kites: Path, tmp_path: Path) -> None:
+    wrong = template(tmp_path, "wrong", WRONG)
+    benchmark = benchmark_of(kites, "pointwise/plain-list", wrong, users=8)
+    _, cases = cases_of(benchmark, tmp_path / "run")
+    assert cases
+    assert cases[0].rows == ("pointwise/plain-list", wrong)
+    assert cases[0].prompts[0].startswith("You judge whether a person will choose an item.")
+    assert "Yes or No?" in cases[0].prompts[0]

@@ -1,0 +1,49 @@
+"""Killed with SIGKILL again and again, a benchmark comes to what an undisturbed one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """What was answered, in an order of its own, without what a clock says."""
+    lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["seconds"], line["checksum"]
+    return sorted(lines, key=lambda line: json.dumps(line, sort_keys=True))
+
+
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(5, 1), pytest.param(20, 2, marks=pytest.mark.slow)], ids=["5", "20"]
+)
+def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path, kills: int, seed: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarking.killed_run", tmp_path, str(kills), str(seed)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout)
+    assert said["killed"] == kills
+    lines = said["lines"]
+    assert lines == sorted(lines)  # what was answered stays
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    found = records(killed)
+    assert len(set(lines) - {len(found)}) >= kills // 2  # kills fell into the run, not behind it
+    assert len({(r["cell"], r["user_id"], r["place"]) for r in found}) == len(found)
+    assert found == records(whole)
+    assert (killed / "leaderboard.md").read_text() == (whole / "leaderboard.md").read_text()
+    assert (killed / "lists.jsonl").read_bytes() == (whole / "lists.jsonl").read_bytes()
+    assert (killed / "run.json").read_bytes() == (whole / "run.json").read_bytes()
