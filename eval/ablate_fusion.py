@@ -58,6 +58,7 @@ def variants() -> dict[str, FusionConfig]:
         "without identities": {"identities": False},
         "identities from random": {"warm_start": False},
         "without identity dropout": {"identity_dropout": 0.0},
+        "half of the identities dropped": {"identity_dropout": 0.5},
         "without modality dropout": {"modality_dropout": 0.0},
         "without the transformer": {"layers": 0},
         "in-batch negatives, corrected": {"negatives": "batch", "sampled": 512},
