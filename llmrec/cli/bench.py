@@ -86,7 +86,7 @@ def run(
 
     plan = _plan(
         what,
-        templates=templates.split(",") if templates else None,
+        templates=[name.strip() for name in templates.split(",")] if templates else None,
         users=users,
         models=model,
         protocol=protocol,

@@ -16,6 +16,7 @@ from llmrec.cli.options import (
     ModelRef,
     Quantization,
     Shuffles,
+    SkipLayers,
     StopEarly,
     StrategyNames,
     Templates,
@@ -57,6 +58,7 @@ def fit(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    skip_layers: SkipLayers = 0,
     tokenizer: TokenizerRef = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -79,7 +81,9 @@ def fit(
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
     )
-    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout)
+    choice = ModelChoice(
+        model, device, quantization, tokenizer, concurrency, timeout, skip_layers=skip_layers
+    )
     asking = Asking(strategies, choice)
     with waiting("Opening the index"):
         opened = Index.open(index)

@@ -38,6 +38,7 @@ class ModelChoice:
     concurrency: int | None = None
     timeout: float | None = None
     prices: Path | None = None
+    skip_layers: int = 0
 
     def rates(self) -> Prices | None:
         """What its tokens cost, where a table of prices was given.
@@ -84,6 +85,7 @@ class ModelChoice:
                 tokenizer=self.tokenizer,
                 concurrency=self.concurrency,
                 timeout=self.timeout,
+                skip_last_layers=self.skip_layers,
             )
 
 

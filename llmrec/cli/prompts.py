@@ -220,7 +220,7 @@ def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
     try:
         for word in words:
             label_tokens(reader, word)
-        if "items" in template.variables and template.strategy != "listwise-generated":
+        if "items" in template.variables:
             labels_for(reader, MOST_LABELS)
     except ModelError as error:
         yield Finding("error", 1, str(error))

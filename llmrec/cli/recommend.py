@@ -18,6 +18,7 @@ from llmrec.cli.options import (
     PriceTable,
     Quantization,
     Shuffles,
+    SkipLayers,
     StopEarly,
     StrategyNames,
     Templates,
@@ -70,6 +71,7 @@ def recommend(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    skip_layers: SkipLayers = 0,
     tokenizer: TokenizerRef = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -93,7 +95,9 @@ def recommend(
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
     )
-    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout, prices)
+    choice = ModelChoice(
+        model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers
+    )
     asking, rates = Asking(strategies, choice), choice.rates()
     with waiting("Opening the index"):
         opened = Index.open(index)

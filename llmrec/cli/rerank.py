@@ -18,6 +18,7 @@ from llmrec.cli.options import (
     PriceTable,
     Quantization,
     Shuffles,
+    SkipLayers,
     StopEarly,
     StrategyNames,
     Templates,
@@ -62,6 +63,7 @@ def rerank(
     model: ModelRef = None,
     quantization: Quantization = "none",
     device: Device = None,
+    skip_layers: SkipLayers = 0,
     tokenizer: TokenizerRef = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -76,7 +78,9 @@ def rerank(
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
     )
-    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout, prices)
+    choice = ModelChoice(
+        model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers
+    )
     asking = Asking(strategies, choice)
     choice.rates()  # a table that cannot be read is said before anything is loaded
     with waiting("Opening the index"):

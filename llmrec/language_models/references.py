@@ -100,6 +100,7 @@ def load_language_model(
     max_length: int | None = None,
     concurrency: int | None = None,
     timeout: float | None = None,
+    skip_last_layers: int = 0,
 ) -> LanguageModel:
     """Load the model that a reference names, or connect to the server that has it.
 
@@ -115,6 +116,7 @@ def load_language_model(
         max_length: Tokens a sequence may have, of a server or vLLM; None asks them.
         concurrency: Requests that a server is sent at the same time.
         timeout: Seconds until a server's silence counts as a failure.
+        skip_last_layers: Layers that transformers leaves out at the end.
 
     Raises:
         OptionError: The reference is malformed, or an option is not one of this backend.
@@ -129,10 +131,16 @@ def load_language_model(
         "max_length": max_length,
         "concurrency": concurrency,
         "timeout": timeout,
+        "skip_last_layers": skip_last_layers or None,
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if isinstance(found, ServerReference):
-        _refuse(ref, given, ("device", "dtype", "quantization"), "the server decided that")
+        _refuse(
+            ref,
+            given,
+            ("device", "dtype", "quantization", "skip_last_layers"),
+            "the server decided that",
+        )
         from llmrec.language_models.openai_server import OpenAIServerModel  # noqa: PLC0415
 
         options = {name: given[name] for name in ("concurrency", "timeout") if name in given}
@@ -145,7 +153,9 @@ def load_language_model(
         )
     if isinstance(found, EngineReference):
         why = "vLLM in this process takes dtype, quantization='nf4' and max_length"
-        _refuse(ref, given, ("device", "tokenizer", "concurrency", "timeout"), why)
+        _refuse(
+            ref, given, ("device", "tokenizer", "concurrency", "timeout", "skip_last_layers"), why
+        )
         from llmrec.language_models.vllm_engine import VllmModel  # noqa: PLC0415
 
         return VllmModel.load(
@@ -157,7 +167,12 @@ def load_language_model(
     from llmrec.language_models.transformers_model import TransformersModel  # noqa: PLC0415
 
     return TransformersModel.from_pretrained(
-        found.ref, device=device, dtype=dtype, quantization=quantization, progress=progress
+        found.ref,
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        skip_last_layers=skip_last_layers,
+        progress=progress,
     )
 
 

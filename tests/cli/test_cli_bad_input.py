@@ -184,9 +184,13 @@ def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
             "more than once for likelihood",
         ),
         (("--strategy", "listwise", "--shuffles", "-1"), 2, "greater than or equal to 0"),
+        (("--model", "openai:localhost:8000#m"), 2, "has to begin with http"),
+        (("--model", "openai:http://h/v1#m", "--device", "cpu"), 2, "the server decided that"),
+        (("--model", "openai:http://h/v1#m", "--skip-layers", "2"), 2, "the server decided that"),
+        (("--tokenizer", "some/model"), 2, "that is for servers"),
     ],
 )
-def test_strategies_and_templates_that_do_not_go_together(
+def test_options_that_do_not_go_together(
     run: Run, plain_index: Path, words: tuple[str, ...], status: int, part: str
 ) -> None:
     ended = run("recommend", plain_index, "--user", "u01", *words)
