@@ -13,6 +13,7 @@ A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -53,6 +54,7 @@ from llmrec.reranking import make_strategy
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
+MOST = 300
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,17 @@ def measured_cost(
     return cost(way.name, usage, len(asked))
 
 
-def discrimination(data: MovieLens, users: int) -> list[Asked]:
-    """The target among 19 random unseen items, for users drawn evenly."""
+def discrimination(data: MovieLens) -> list[Asked]:
+    """The target among 19 random unseen items, for 300 users drawn evenly."""
     lists = discrimination_lists(data.catalog, data.split, seed=SEED)
     every = [Asked(c.user, c.item_ids, c.item_ids.index(c.target)) for c in lists]
-    return thinned(every, users)
+    return thinned(every, MOST)
+
+
+def drawn(asked: Sequence[Asked], n: int) -> list[int]:
+    """Rows of n of the lists, by chance: whatever others there are, fewer are among more."""
+    chance = [hashlib.sha256(entry.user.user_id.encode()).digest() for entry in asked]
+    return sorted(sorted(range(len(asked)), key=chance.__getitem__)[:n])
 
 
 def end_to_end(data: MovieLens, retriever: Retriever) -> list[Asked]:
@@ -165,10 +173,12 @@ def quality(
         "popularity": target_ranks(simple["popularity"], targets, seed=SEED),
         "retriever": target_ranks(simple["score"], targets, seed=SEED),
     }
+    rows_of: dict[str, list[int]] = {}
     faults, rows = dict[str, dict[str, int]](), list[Row]()
     shared: dict[int, dict[str, NDArray[np.float64]]] = {}
     for way in WAYS:
-        some = thinned(asked, max(few, round(way.share * len(asked))))
+        rows_of[way.name] = drawn(asked, max(few, round(way.share * len(asked))))
+        some = [asked[row] for row in rows_of[way.name]]
         found = judge(
             kept,
             reranker_of(way, cast("LanguageModel", model), data),
@@ -179,7 +189,7 @@ def quality(
         shared.setdefault(found.users, {})[way.name] = found.ranks
         faults[way.name] = dict(found.faults)
     for n, ways in sorted(shared.items(), reverse=True):
-        places = np.linspace(0, len(asked) - 1, n).round().astype(int)
+        places = rows_of[next(iter(ways))]
         everything = {**{name: some[places] for name, some in ranks.items()}, **ways}
         pairs = [(name, "random") for name in ways]
         pairs += [(f"{name}, calibrated", name) for name in ways if f"{name}, calibrated" in ways]
@@ -225,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
-    parser.add_argument("--users", type=int, default=300)
+    parser.add_argument("--users", type=int, default=MOST)
     parser.add_argument("--few", type=int, default=30, help="users of the ways that ask most")
     parser.add_argument("--bias-users", type=int, default=100)
     parser.add_argument("--cost-users", type=int, default=5)
@@ -237,7 +247,8 @@ def main() -> None:
     remembering = Remembering(model)
     out = f"rerank_strategies_{name}_{Path(model.name).name.lower()}"
     kept = KeptScores(options.scores or cache_folder() / "eval" / f"{out}.jsonl")
-    lists = discrimination(data, options.users)
+    most = discrimination(data)
+    lists = [most[row] for row in drawn(most, options.users)]
     retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
     reached = end_to_end(data, retriever)
     biased = {
@@ -246,7 +257,7 @@ def main() -> None:
         if way.biased
     }
     # What is asked first is known first, whenever the run is stopped.
-    bias = order_bias(kept, biased, retriever, thinned(lists, options.bias_users))
+    bias = order_bias(kept, biased, retriever, thinned(most, options.bias_users))
     parts = (
         quality(data, remembering, kept, lists, options.few, "Discrimination"),
         bias,
