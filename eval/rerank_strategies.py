@@ -188,7 +188,7 @@ def quality(
         )
         shared.setdefault(found.users, {})[way.name] = found.ranks
         faults[way.name] = dict(found.faults)
-    for n, ways in sorted(shared.items(), reverse=True):
+    for _, ways in sorted(shared.items(), reverse=True):
         places = rows_of[next(iter(ways))]
         everything = {**{name: some[places] for name, some in ranks.items()}, **ways}
         pairs = [(name, "random") for name in ways]

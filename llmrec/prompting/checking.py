@@ -103,12 +103,11 @@ def check_template(
             for fault in faults
         )
     usable = template if isinstance(template, Template) else load_template(path)
-    found = [
-        *_read(usable),
-        *_unused(tree),
-        *_rendered(usable, tokenizer or FourCharacters()),
-        *_hostile(usable, tokenizer or FourCharacters()),
-    ]
+    tokenizer = tokenizer or FourCharacters()
+    rendered = [*_rendered(usable, tokenizer)]
+    if all(finding.level != "error" for finding in rendered):
+        rendered += _hostile(usable, tokenizer)
+    found = [*_read(usable), *_unused(tree), *rendered]
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.level, finding.message)))
 
 

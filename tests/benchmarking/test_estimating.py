@@ -41,8 +41,7 @@ def test_prompts_and_tokens_are_those_that_a_run_gives(
     estimate = estimate_cells(benchmark, (), reader)[-1]
     assert not estimate.fault
     results = [
-        ask(Task(cell, one), benchmark.asked.known, family_model())
-        for one in benchmark.asked.lists
+        ask(Task(cell, one), benchmark.asked.known, family_model()) for one in benchmark.asked.lists
     ]
     prompts = sum(result.prompts for result in results) / 3
     if estimate.at_least:

@@ -148,6 +148,36 @@ def test_fields_that_overflow_are_counted_in_tokens(
     assert found(path)[0][2].startswith("takes about ")
 
 
+def test_a_name_that_is_set_and_never_read_is_a_warning(write_template: Write) -> None:
+    body = "{% for past in history %}\n- something\n{% endfor %}{{ item.title }}"
+    level, line, message = only(write_template("", source=chat(body)))
+    assert (level, line, message) == ("warning", 4, "sets 'past' and never reads it")
+    assert not found(write_template("", source=chat(GOOD + "{% for _ in history %}.{% endfor %}")))
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        ("{{ item.title | replace('< |', '<|') }}", "chat-template token '<|'"),
+        ("\n{{ item.title | replace(' - ', ': ') }}", "a title opens a chat turn"),
+    ],
+)
+def test_a_filter_that_undoes_what_made_a_text_harmless_is_an_error(
+    write_template: Write, body: str, part: str
+) -> None:
+    path = write_template("", source=chat(GOOD.replace("{{ item.title }}", body)))
+    level, _, message = only(path)
+    assert level == "error"
+    assert message.startswith("makes harmless text harmful again")
+    assert part in message
+
+
+def test_the_same_is_found_in_a_history_that_alone_is_read(write_template: Write) -> None:
+    source = f"{HEAD}{{% block text %}}Next\n{{% for p in history %}}\n{{{{ p.title | replace(' -', ':') }}}}\n{{% endfor %}}\n- {{% endblock %}}"
+    path = write_template("", strategy="likelihood", source=source)
+    assert "a title opens a chat turn" in only(path)[2]
+
+
 def test_a_template_that_is_not_there_is_raised() -> None:
     with pytest.raises(PromptError, match="no template 'pointwise/none'"):
         check_template("pointwise/none")
