@@ -132,7 +132,7 @@ def ask_all(options: argparse.Namespace) -> tuple[list[Asked], dict[str, list[di
     """Every way's answer to every list, kept as they come."""
     data = load(options.data)
     retriever = Retriever(data.index, weights={"content": 1.0})
-    lists = thinned(discrimination(data, 300), options.users)
+    lists = thinned(discrimination(data), options.users)
     model = TransformersModel.from_pretrained(options.model, device="cpu")
     reranker = Reranker(model, data.index, strategy="pointwise")
     folder = resolve_model(options.model).path

@@ -163,7 +163,7 @@ def count(folder: Path, users: int) -> dict[str, Work]:
     for strategy in ("pointwise", "likelihood", "listwise"):
         for n in (20, 100):
             total = np.zeros(4)
-            for asked in thinned(discrimination(data, 300), users):
+            for asked in thinned(discrimination(data), users):
                 model = Counting(**known)
                 candidates = retriever.retrieve(asked.user, n)
                 Reranker(model, data.index, strategy=strategy).judge(asked.user, candidates)

@@ -140,7 +140,7 @@ def ask_all(
     """Every way's scores of the lists."""
     data = load(folder)
     retriever = Retriever(data.index, weights={"content": 1.0})
-    lists = thinned(discrimination(data, 300), MOST)  # of the lists of rerank_strategies.py
+    lists = thinned(discrimination(data), MOST)  # of the lists of rerank_strategies.py
     lists = [lists[place] for place in np.random.default_rng(SEED).permutation(MOST)[:users]]
     kept = Lists(cache_folder() / "eval" / "quantization.jsonl")
     rerankers = [Reranker(way.load(ref), data.index, strategy="likelihood") for way in WAYS]

@@ -74,11 +74,11 @@ def test_the_cells_are_the_product_of_the_lists() -> None:
         quantizations=["none", "nf4"],
         history_items=[5, 10],
         fields={"all": {}, "titles": {"description": 0}},
-        calibrate=[False, True],
-        shuffles=[0, 3],
+        calibrate=[True],
+        shuffles=[3],
         tournaments=True,
     )
-    assert len(made) == len({cell.key for cell in made}) == 2 * 2 * 2 * 2 * 2 * 2 * 2
+    assert len(made) == len({cell.key for cell in made}) == 2 * 2 * 2 * 2 * 2
     models = [(cell.model, cell.quantization) for cell in made]
     assert models == sorted(models, key=models.index)  # one model after the other
     assert {cell.revision for cell in made} == {"a@none", "a@nf4", "b@none", "b@nf4"}
@@ -86,10 +86,9 @@ def test_the_cells_are_the_product_of_the_lists() -> None:
     assert {cell.budget["history_items"] for cell in made} == {5, 10}
     names = row_names(made)
     assert len(set(names.values())) == len(made)
-    assert "listwise/plain-list, tournament, all, a, none, history 5" in names.values()
-    assert "listwise/plain-list, titles, b, nf4, history 10, calibrated, 3 shuffles" in (
-        names.values()
-    )
+    how = "calibrated, 3 shuffles"
+    assert f"listwise/plain-list, tournament, all, a, none, history 5, {how}" in names.values()
+    assert f"listwise/plain-list, titles, b, nf4, history 10, {how}" in names.values()
 
 
 def test_cells_that_would_ask_the_same_are_one() -> None:

@@ -15,6 +15,7 @@ import pytest
 from llmrec.catalog import sample_folder
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
 from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
+from llmrec.prompting.structure import VARIABLES
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]
@@ -84,13 +85,13 @@ def test_prompts_list_marks_the_default_of_each_strategy(run: Run, columns: int)
 def test_prompts_list_document(run: Run, document: Document) -> None:
     templates = document(run("prompts", "list", "--json"))["templates"]
     assert [each["name"] for each in templates] == [each.name for each in list_templates()]
-    assert sum(each["default"] for each in templates) == 3
+    assert sum(each["default"] for each in templates) == len(set(DEFAULT_TEMPLATES.values()))
 
 
 def test_prompts_list_of_no_strategy(run: Run) -> None:
     ended = run("prompts", "list", "pointwse")
     assert ended.returncode == 1
-    assert "Did you mean 'pointwise'?" in ended.stderr
+    assert "Did you mean 'pointwise'" in ended.stderr
 
 
 def test_prompts_show_prints_the_prompt_as_it_is(run: Run, document: Document) -> None:
@@ -238,8 +239,7 @@ def test_prompts_diff_knows_what_every_template_reads(run: Run, document: Docume
     for name, reads in wanted.items():
         found = document(run("prompts", "diff", name, name, "--json"))["diff"]["both"]
         assert set(found) >= reads - {"history"}
-        assert all(read.partition(".")[0] in {"user", "history", "item", "items", "evidence", "fault"}
-                   for read in found)  # fmt: skip
+        assert {read.partition(".")[0] for read in found} <= set(VARIABLES)
 
 
 def test_prompts_diff_of_what_is_not_there(run: Run, document: Document, tmp_path: Path) -> None:

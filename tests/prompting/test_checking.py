@@ -159,7 +159,7 @@ def test_a_name_that_is_set_and_never_read_is_a_warning(write_template: Write) -
     ("body", "part"),
     [
         ("{{ item.title | replace('< |', '<|') }}", "chat-template token '<|'"),
-        ("\n{{ item.title | replace(' - ', ': ') }}", "a title opens a chat turn"),
+        ("\n\n{{ item.title | replace(' - ', ': ') }}", "a title opens a chat turn"),
     ],
 )
 def test_a_filter_that_undoes_what_made_a_text_harmless_is_an_error(
@@ -173,7 +173,8 @@ def test_a_filter_that_undoes_what_made_a_text_harmless_is_an_error(
 
 
 def test_the_same_is_found_in_a_history_that_alone_is_read(write_template: Write) -> None:
-    source = f"{HEAD}{{% block text %}}Next\n{{% for p in history %}}\n{{{{ p.title | replace(' -', ':') }}}}\n{{% endfor %}}\n- {{% endblock %}}"
+    body = "Next\n{% for p in history %}\n{{ p.title | replace(' -', ':') }}\n{% endfor %}\n- "
+    source = f"{HEAD}{{% block text %}}\n{body}\n{{% endblock %}}\n"
     path = write_template("", strategy="likelihood", source=source)
     assert "a title opens a chat turn" in only(path)[2]
 
