@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -37,6 +37,7 @@ def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> As
         OptionError: Fewer users qualify than are asked for.
     """
     known, targets = hold_out(index)
+    known = replace(known, weights={})  # those were fitted on these very targets
     if plan.protocol == "discrimination":
         catalog = Catalog(index.items, index.interactions)
         split = leave_one_out(catalog, min_train=2)

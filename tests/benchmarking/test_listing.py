@@ -39,6 +39,14 @@ def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> Non
     assert Counter(made.known.interactions) == Counter(left)
 
 
+def test_weights_that_were_fitted_on_the_targets_are_not_used(kites: Path, tmp_path: Path) -> None:
+    fitted = Index.open(kites).with_weights("retriever", {"popularity": 9.0})
+    fitted.save(tmp_path / "index")
+    made = asked(tmp_path / "index", users=USERS)
+    assert made.known.weights == {}
+    assert made.lists == asked(kites, users=USERS).lists
+
+
 def test_other_targets_give_the_same_negatives(kites: Path, tmp_path: Path) -> None:
     """Neither the order of the candidates nor a score says which of them is held out."""
     index = Index.open(kites)
