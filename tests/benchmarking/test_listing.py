@@ -8,7 +8,7 @@ import pytest
 
 from llmrec.benchmarking.listing import Asked, lists_of, planted
 from llmrec.errors import OptionError
-from llmrec.retrieval import Index
+from llmrec.retrieval import WEIGHTS_KEY, Index
 from tests.benchmarking.faked import BUSY, USERS, plan_of
 
 
@@ -40,7 +40,7 @@ def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> Non
 
 
 def test_weights_that_were_fitted_on_the_targets_are_not_used(kites: Path, tmp_path: Path) -> None:
-    fitted = Index.open(kites).with_weights("retriever", {"popularity": 9.0})
+    fitted = Index.open(kites).with_weights(WEIGHTS_KEY, {"popularity": 9.0})
     fitted.save(tmp_path / "index")
     made = asked(tmp_path / "index", users=USERS)
     assert made.known.weights == {}
