@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from llmrec.reranking import Judgement, Question, Reranker, fit_weights
 from llmrec.reranking.fitting import hold_out_last, signal_lists
 from llmrec.reranking.strategy import Conversation
 from llmrec.retrieval import Index
+from tests.reranking.conftest import ByteModel
 
 N_ITEMS = 12
 
@@ -144,8 +144,7 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     held = hold_out_last(index, candidates=N_ITEMS)
     targets = {each.user.user_id: each.candidates[each.target].item_id for each in held.lists}
     told = Told(targets, right)
-    # The strategy above asks no model.
-    reranker = Reranker(cast("LanguageModel", None), held.index, strategy=told)
+    reranker = Reranker(ByteModel(), held.index, strategy=told)
     lists = signal_lists(reranker, held.lists)
 
     assert [tuple(each.signals) for each in lists] == [("retrieval", "told")] * 40
