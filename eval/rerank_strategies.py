@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=MOST)
     parser.add_argument("--few", type=int, default=30, help="users of the ways that ask most")
     parser.add_argument("--bias-users", type=int, default=100)
+    parser.add_argument("--without-reached", action="store_true", help="no end-to-end table")
     parser.add_argument("--cost-users", type=int, default=5)
     parser.add_argument("--scores", type=Path, help="where scores are kept as they come")
     options = parser.parse_args()
@@ -258,29 +259,28 @@ def main() -> None:
     }
     # What is asked first is known first, whenever the run is stopped.
     bias = order_bias(kept, biased, retriever, thinned(most, options.bias_users))
-    parts = (
-        quality(data, remembering, kept, lists, options.few, "Discrimination"),
-        bias,
-        quality(
-            data, remembering, kept, reached, options.few, "End to end, users the retriever reached"
-        ),
-    )
+    parts = {
+        "quality": quality(data, remembering, kept, lists, options.few, "Discrimination"),
+        "bias": bias,
+    }
+    if not options.without_reached:
+        title = "End to end, users the retriever reached"
+        parts["reached"] = quality(data, remembering, kept, reached, options.few, title)
     costs = [measured_cost(data, model, way, thinned(lists, options.cost_users)) for way in WAYS]
     command = (
-        f"python eval/rerank_strategies.py {name} --model {model.name} --users {options.users}"
+        f"python eval/rerank_strategies.py {name} --model {model.name} --users {options.users} "
+        f"--few {options.few}{' --without-reached' if options.without_reached else ''}"
     )
     heading = (
         f"# Strategies on {name} with {model.name}\n\n`{command}`, revision {model.revision[:12]}, "
         f"{model.placement.dtype}, seed {SEED}. Intervals are 95 %, paired by user; p as found and "
         "corrected by Holm over a table.\n\n"
     )
-    text = heading + "\n".join([*(part for part, _ in parts), cost_table(costs)])
+    text = heading + "\n".join([*(part for part, _ in parts.values()), cost_table(costs)])
     document = {
         "about": {"command": command, "fingerprint": data.catalog.fingerprint},
-        **{
-            key: found
-            for key, (_, found) in zip(("quality", "bias", "reached"), parts, strict=True)
-        },
+        "costs": costs,
+        **{key: found for key, (_, found) in parts.items()},
     }
     (RESULTS / f"{out}.md").write_text(text)
     (RESULTS / f"{out}.json").write_text(json.dumps(document, indent=1) + "\n")
