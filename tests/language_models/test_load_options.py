@@ -36,7 +36,7 @@ from llmrec.language_models import loading, tree_attention
 from llmrec.language_models.prefix_scoring import KeptPrefix, score_sequences
 from tests.language_models.test_prefix_scoring import batch
 
-loading._load_tokenizer = lambda source: None
+loading.load_tokenizer = lambda source: None
 loaded = loading.load_causal_lm(
     sys.argv[1], tp_plan="auto", attn_implementation=tree_attention.NAME
 )
