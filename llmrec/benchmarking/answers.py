@@ -68,6 +68,14 @@ def scores_of(results: Sequence[Result | None]) -> list[Scores | None]:
     return [None if result is None or result.fault else result.scores for result in results]
 
 
+def results_of(
+    cells: Sequence[CellSettings], lists: Sequence[UserList], results: Sequence[Result]
+) -> list[Result]:
+    """The results of these cells and users: a folder also keeps those of earlier plans."""
+    keys, users = {cell["key"] for cell in cells}, {one.user_id for one in lists}
+    return [result for result in results if result.cell in keys and result.user_id in users]
+
+
 def by_cell(
     cells: Sequence[CellSettings], lists: Sequence[UserList], results: Sequence[Result]
 ) -> dict[str, Answers]:

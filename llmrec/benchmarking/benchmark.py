@@ -9,17 +9,13 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
 
-import numpy as np
-from numpy.typing import NDArray
-
-from llmrec.benchmarking.answers import by_cell, scores_of
+from llmrec.benchmarking.answers import results_of
 from llmrec.benchmarking.beyond import ItemFacts
 from llmrec.benchmarking.cells import Cell, cells_of, row_names
-from llmrec.benchmarking.entries import ndcg_10
+from llmrec.benchmarking.entries import cell_values
 from llmrec.benchmarking.listing import Asked, lists_of
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.benchmarking.racing import Drop, race
-from llmrec.benchmarking.ranking import rank_lists
 from llmrec.benchmarking.records import UserList
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.running import BLOCK, Load, Task, place_tasks, run_tasks, tasks_of
@@ -130,8 +126,7 @@ def run_benchmark(
             for task in place_tasks(cells, lists, plan.places, plan.place_users)
         ]
         run_tasks(folder, planted, known, load, progress=progress)
-        keys, users = {cell.key for cell in benchmark.cells}, {one.user_id for one in lists}
-        results = [r for r in folder.results() if r.cell in keys and r.user_id in users]
+        results = results_of(benchmark.described(), lists, folder.results())
     return summarise(
         plan.protocol,
         benchmark.described(),
@@ -164,7 +159,8 @@ def _race(
         tasks: list[Task] = list(tasks_of(racing, block))
         run_tasks(folder, tasks, benchmark.asked.known, load, progress=progress)
         seen = lists[: (look - 1) * BLOCK + len(block)]
-        values = _values(racing, seen, folder, seed)
+        keys = [{"key": cell.key} for cell in racing]
+        values = cell_values(keys, seen, folder.results(), seed)
         found = race(values, len(blocks), look, started=len(benchmark.cells))
         for key, drop in found.items():
             named = Drop(benchmark.names[drop.against], drop.users, drop.p_value, drop.p_corrected)
@@ -176,19 +172,6 @@ def _race(
             run_tasks(folder, rest, benchmark.asked.known, load, progress=progress)
             break
     return dropped
-
-
-def _values(
-    cells: Sequence[Cell], lists: Sequence[UserList], folder: RunFolder, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """nDCG@10 a user of each cell."""
-    keys, users = {cell.key for cell in cells}, {one.user_id for one in lists}
-    results = [r for r in folder.results() if r.cell in keys and r.user_id in users]
-    answers = by_cell([{"key": cell.key} for cell in cells], lists, results)
-    return {
-        key: ndcg_10(rank_lists(lists, scores_of(some.proper), seed=seed).ranks)
-        for key, some in answers.items()
-    }
 
 
 def flat(about: Mapping[str, object]) -> dict[str, str | int | float]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from llmrec.benchmarking.answers import by_cell, scores_of
-from llmrec.benchmarking.entries import ndcg_10
-from llmrec.benchmarking.ranking import rank_lists
+from llmrec.benchmarking.entries import cell_values
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.errors import OptionError, StorageError
 from llmrec.evaluation import compare, holm
@@ -81,16 +78,12 @@ def _values(folder: RunFolder) -> dict[str, dict[str, float]]:
     about, lists = folder.about(), folder.lists()
     if not about:
         raise StorageError(f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`.")
-    keys, users = {cell["key"] for cell in about["cells"]}, {one.user_id for one in lists}
-    results = [r for r in folder.results() if r.cell in keys and r.user_id in users]
-    answers = by_cell(about["cells"], lists, results)
-    values: dict[str, dict[str, float]] = {}
-    for cell in about["cells"]:
-        ranked = rank_lists(lists, scores_of(answers[cell["key"]].proper), seed=about["seed"])
-        row: NDArray[np.float64] = ndcg_10(ranked.ranks)
-        values[cell["name"]] = {
+    found = cell_values(about["cells"], lists, folder.results(), about["seed"])
+    return {
+        cell["name"]: {
             one.user_id: float(value)
-            for one, value in zip(lists, row, strict=True)
+            for one, value in zip(lists, found[cell["key"]], strict=True)
             if not np.isnan(value)
         }
-    return values
+        for cell in about["cells"]
+    }

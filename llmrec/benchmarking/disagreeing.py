@@ -12,9 +12,8 @@ from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.summary import Disagreement, RankedTitle, Summary
 from llmrec.errors import LlmrecError
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import Prompt, background_of
-from llmrec.reranking import Question
-from llmrec.reranking.strategy import request_of
+from llmrec.prompting import Prompt
+from llmrec.reranking.strategy import question_about, request_of
 
 SHOWN = 10
 ReaderOf = Callable[[str], LanguageModel]
@@ -83,10 +82,7 @@ def _asked(benchmark: Benchmark, cell: Cell, one: UserList, reader_of: ReaderOf)
     known = benchmark.asked.known
     try:
         strategy, budget = cell.make()
-        items = tuple(known.items[item_id] for item_id in one.candidates)
-        question = Question(
-            known.user(one.user_id), items, known.items, budget, background_of(known)
-        )
+        question = question_about(known, known.user(one.user_id), one.candidates, budget)
         asks = next(strategy.ask(question, reader_of(cell.model)))
     except LlmrecError as error:
         return f"({error})"

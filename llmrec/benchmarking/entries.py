@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmrec.benchmarking.answers import Answers, scores_of
+from llmrec.benchmarking.answers import (
+    Answers,
+    CellSettings,
+    by_cell,
+    results_of,
+    scores_of,
+)
 from llmrec.benchmarking.ranking import RankedLists, Scores, oracle_ranks, rank_lists
-from llmrec.benchmarking.records import UserList
+from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.sensitivity import Settings, Values
 from llmrec.benchmarking.summary import Kind
 from llmrec.evaluation import ndcg_at, recall_at, reciprocal_rank
@@ -42,6 +48,20 @@ class Entry:
     def values(self) -> Values:
         """nDCG@10 a user, NaN where there is no value."""
         return ndcg_10(self.ranks)
+
+
+def cell_values(
+    cells: Sequence[CellSettings],
+    lists: Sequence[UserList],
+    results: Sequence[Result],
+    seed: int,
+) -> dict[str, Values]:
+    """nDCG@10 a user by the cells' keys; results of other cells and users do not count."""
+    answers = by_cell(cells, lists, results_of(cells, lists, results))
+    return {
+        key: ndcg_10(rank_lists(lists, scores_of(some.proper), seed=seed).ranks)
+        for key, some in answers.items()
+    }
 
 
 def baseline_entries(lists: Sequence[UserList], seed: int) -> list[Entry]:

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmrec.benchmarking.benchmark import Benchmark
+from llmrec.benchmarking.cells import Cell
 from llmrec.benchmarking.disagreeing import ReaderOf
 from llmrec.benchmarking.records import Result
 from llmrec.errors import LlmrecError
 from llmrec.evaluation import smallest_difference
 from llmrec.language_models import ContinuationRequest
-from llmrec.prompting import background_of
-from llmrec.reranking import Question
-from llmrec.reranking.strategy import request_of
+from llmrec.reranking.strategy import question_about, request_of
 
 LOOKED_AT = 3
 """Users whose prompts are counted."""
@@ -36,8 +35,8 @@ class CellEstimate:
 
     ``prompts`` and ``tokens`` are those of whole prompts of the first round, means a user; a
     strategy that compares, or asks what titles are worth to nobody, goes on from there, so
-    ``at_least``. ``seconds`` are of all users, None
-    where nothing like it was timed yet. ``fault`` says why it cannot be asked.
+    ``at_least``. ``seconds`` are of all users, None where nothing like it was timed yet. ``fault``
+    says why it cannot be asked.
     """
 
     name: str
@@ -71,7 +70,7 @@ def estimate_cells(
     for cell in benchmark.cells:
         left = sum((cell.key, one.user_id) not in asked for one in benchmark.asked.lists)
         own = seconds.get(cell.key)
-        counted = _count(benchmark, cell.key, reader_of)
+        counted = _count(benchmark, cell, reader_of)
         if isinstance(counted, str):
             found.append(CellEstimate(benchmark.names[cell.key], 0, 0, False, left, None, counted))
             continue
@@ -91,9 +90,8 @@ def estimate_cells(
     return tuple(found)
 
 
-def _count(benchmark: Benchmark, key: str, reader_of: ReaderOf) -> Mapping[str, float] | str:
+def _count(benchmark: Benchmark, cell: Cell, reader_of: ReaderOf) -> Mapping[str, float] | str:
     """Prompts and tokens a user of the first round, or why they cannot be written."""
-    (cell,) = (cell for cell in benchmark.cells if cell.key == key)
     known = benchmark.asked.known
     lists = benchmark.asked.lists[:LOOKED_AT]
     prompts = tokens = 0
@@ -101,10 +99,7 @@ def _count(benchmark: Benchmark, key: str, reader_of: ReaderOf) -> Mapping[str, 
         strategy, budget = cell.make()
         reader = reader_of(cell.model)
         for one in lists:
-            items = tuple(known.items[item_id] for item_id in one.candidates)
-            question = Question(
-                known.user(one.user_id), items, known.items, budget, background_of(known)
-            )
+            question = question_about(known, known.user(one.user_id), one.candidates, budget)
             for ask in next(strategy.ask(question, reader)):
                 request = request_of(ask)
                 prompts += 1

@@ -16,8 +16,8 @@ from llmrec.benchmarking.records import Fault, Result, UserList, stored_scores
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.errors import HardwareError, LlmrecError, OutOfMemoryError, StorageError
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import background_of
-from llmrec.reranking import Question, judge
+from llmrec.reranking import judge
+from llmrec.reranking.strategy import question_about
 from llmrec.retrieval import Index
 
 logger = logging.getLogger(__name__)
@@ -113,13 +113,7 @@ def ask(task: Task, index: Index, model: LanguageModel) -> Result:
     ids = one.candidates if task.place is None else planted(one, task.place)
     strategy, budget = task.cell.make()  # it was made before: what fails now is about no user
     try:
-        question = Question(
-            index.user(one.user_id),
-            tuple(index.items[item_id] for item_id in ids),
-            index.items,
-            budget,
-            background_of(index),
-        )
+        question = question_about(index, index.user(one.user_id), ids, budget)
         (judged,) = judge(model, strategy, [question])
     except _PASSING:
         raise

@@ -61,7 +61,7 @@ class Loader:
         key = (ref, quantization)
         if key not in self._kept:
             self._kept.clear()
-            weights = isinstance(parse_reference(ref), WeightsReference)
-            choice = ModelChoice(ref, self.device, quantization) if weights else ModelChoice(ref)
-            self._kept[key] = choice.load() if weights else _server(ref)
+            here = isinstance(parse_reference(ref), WeightsReference)
+            choice = ModelChoice(ref, self.device, quantization)
+            self._kept[key] = choice.load() if here else _server(ref)
         return self._kept[key]

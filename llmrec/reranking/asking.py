@@ -23,6 +23,7 @@ from llmrec.reranking.strategy import (
     Judgement,
     Question,
     Strategy,
+    relay,
     request_of,
 )
 
@@ -38,6 +39,14 @@ class _Meter:
     prompts: int = 0
     tokens: int = 0
     floored: int = 0
+
+    def ask(self, asks: Sequence[Ask]) -> Conversation[Sequence[Answer]]:
+        """Pass on what is asked, and count what is answered."""
+        answers = yield asks
+        self.prompts += len(asks)
+        self.tokens += sum(answer.tokens for answer in answers)
+        self.floored += sum(answer.floored for answer in answers)
+        return answers
 
 
 @dataclass
@@ -65,7 +74,7 @@ def judge(
     model = model.session()
     meters = [_Meter() for _ in questions]
     asked = [
-        _metered(strategy.ask(question, model), meter)
+        relay(strategy.ask(question, model), meter.ask)
         for question, meter in zip(questions, meters, strict=True)
     ]
     spent = _Spent()
@@ -103,21 +112,6 @@ def together(conversations: Sequence[Conversation[T]]) -> Conversation[list[T]]:
             advance(place, answers[start : start + len(some)])
             start += len(some)
     return [results[place] for place in range(len(conversations))]
-
-
-def _metered(conversation: Conversation[T], meter: _Meter) -> Conversation[T]:
-    """Count what a conversation is answered."""
-    answers: Sequence[Answer] | None = None
-    while True:
-        try:
-            asks = next(conversation) if answers is None else conversation.send(answers)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        answers = yield asks
-        meter.prompts += len(asks)
-        meter.tokens += sum(answer.tokens for answer in answers)
-        meter.floored += sum(answer.floored for answer in answers)
 
 
 def _run(conversation: Conversation[T], model: LanguageModel, spent: _Spent) -> T:

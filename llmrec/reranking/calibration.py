@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from llmrec.reranking.strategy import (
     LabelAsk,
     Question,
     Strategy,
+    relay,
 )
 
 _Known = dict[tuple[str, LabelRequest], NDArray[np.float64]]
@@ -63,15 +65,8 @@ class Calibrated:
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
         """Hold the strategy's conversation, with the neutral prompts beside its own."""
-        conversation = self.strategy.ask(question, model)
-        answers: Sequence[Answer] | None = None
-        while True:
-            try:
-                asks = next(conversation) if answers is None else conversation.send(answers)
-            except StopIteration as stop:
-                judgement: Judgement = stop.value
-                return judgement
-            answers = yield from self._answered(asks, f"{model.name}@{model.revision}")
+        told = partial(self._answered, model=f"{model.name}@{model.revision}")
+        return (yield from relay(self.strategy.ask(question, model), told))
 
     def _answered(self, asks: Sequence[Ask], model: str) -> Conversation[list[Answer]]:
         neutral = {

@@ -53,6 +53,16 @@ class LabelledGroups:
         self.unanswered += sum(bool(np.isnan(answer.log_probs).all()) for answer in answers)
         return list(answers)
 
+    def orders(self, groups: Sequence[Sequence[int]]) -> Conversation[list[list[int]]]:
+        """Ask for the order of each group: its places by the probability of their labels."""
+        answers = yield from self.ask(groups)
+        return [order_of(answer) for answer in answers]
+
+    def best(self, groups: Sequence[Sequence[int]]) -> Conversation[list[int]]:
+        """Ask for the best of each group."""
+        answers = yield from self.ask(groups)
+        return [best_of(*pair) for pair in zip(answers, groups, strict=True)]
+
     def prompts(self, groups: Sequence[Sequence[int]]) -> tuple[Prompt, ...]:
         """Write a prompt a group."""
         candidates = self.question.candidates

@@ -8,9 +8,9 @@ import numpy as np
 
 from llmrec.language_models import MOST_LABELS, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes, order_of
+from llmrec.reranking.labelled import LabelledGroups, check_sizes
 from llmrec.reranking.ordering import sliding_windows
-from llmrec.reranking.strategy import Conversation, Judgement, Question
+from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 
 
 def _default_template() -> Template:
@@ -61,13 +61,7 @@ class Listwise:
             (answer,) = yield from groups.ask([range(n)])
             return groups.judgement(answer.log_probs)
         windows = sliding_windows(n, self.window, self.step)
-        asked = next(windows)
-        while True:
-            answers = yield from groups.ask(asked)
-            try:
-                asked = windows.send([order_of(answer) for answer in answers])
-            except StopIteration as stop:
-                return groups.judgement(by_place(stop.value, n))
+        return groups.judgement(by_place((yield from relay(windows, groups.orders)), n))
 
 
 def by_place(order: list[int], n: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
 from llmrec.reranking.labelled import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import Group, top_by_best
-from llmrec.reranking.strategy import Conversation, Judgement, Question
+from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 
 
 def _default_template() -> Template:
@@ -68,13 +68,8 @@ class Pairwise:
             np.divide(wins, asked, out=scores, where=asked > 0)
             return pairs.judgement(scores if n > 1 else wins)
         heap = top_by_best(n, self.top, 3)
-        best: list[int] | None = None
-        while True:
-            try:
-                families = next(heap) if best is None else heap.send(best)
-            except StopIteration as stop:
-                return pairs.judgement(by_place(stop.value, n))
-            best = yield from _best(families, pairs)
+        order = yield from relay(heap, lambda families: _best(families, pairs))
+        return pairs.judgement(by_place(order, n))
 
 
 @dataclass

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
 from llmrec.language_models import LanguageModel
-from llmrec.prompting import Budget, background_of
+from llmrec.prompting import Budget
 from llmrec.records import Candidate, RankedItem, Ranking, Status, Usage, User
 from llmrec.reranking.asking import judge
 from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS, fuse
 from llmrec.reranking.strategies import make_strategy
-from llmrec.reranking.strategy import Judgement, Question, Strategy
+from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
 from llmrec.retrieval import Index
 
 Asked: TypeAlias = tuple[User, Sequence[Candidate]]
@@ -119,18 +119,16 @@ class Reranker:
         ]
 
     def _question(self, user: User, candidates: Sequence[Candidate]) -> Question:
-        items = [self.index.items[self._known(candidate)] for candidate in candidates]
-        repeated = [name for name, n in Counter(item.item_id for item in items).items() if n > 1]
-        if not items or repeated:
+        item_ids = [self._known(candidate) for candidate in candidates]
+        repeated = [name for name, n in Counter(item_ids).items() if n > 1]
+        if not item_ids or repeated:
             raise OptionError(
                 f"Candidates given more than once: {', '.join(repeated)}."
                 if repeated
                 else "There are no candidates to rerank.",
                 hint="Give each item id once, and at least one.",
             )
-        return Question(
-            user, tuple(items), self.index.items, self.budget, background_of(self.index)
-        )
+        return question_about(self.index, user, item_ids, self.budget)
 
     def _ranking(
         self, user: User, candidates: Sequence[Candidate], judgements: Mapping[str, Judgement]

@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from llmrec.reranking.strategies import STRATEGIES
 from llmrec.retrieval import FittedWeights, SignalList, fit_weights, fuse
 
 __all__ = ["ZERO_SHOT_WEIGHTS", "FittedWeights", "SignalList", "fit_weights", "fuse"]
 
 ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {
-        "retrieval": 1.0,
-        "graded": 0.2,
-        "likelihood": 0.2,
-        "listwise": 0.2,
-        "listwise-generated": 0.2,
-        "pairwise": 0.2,
-        "pointwise": 0.2,
-        "setwise": 0.2,
-        "tournament": 0.2,
-    }
+    {"retrieval": 1.0, **dict.fromkeys(STRATEGIES, 0.2)}
 )
 """Weights where nothing was fitted: one for the retriever, a fifth for each strategy.
 

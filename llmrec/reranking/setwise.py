@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from llmrec.language_models import MOST_LABELS, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, best_of, check_sizes
+from llmrec.reranking.labelled import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import top_by_best
-from llmrec.reranking.strategy import Conversation, Judgement, Question
+from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 
 
 def _default_template() -> Template:
@@ -51,11 +51,4 @@ class Setwise:
         n = len(question.candidates)
         groups = LabelledGroups(self.template, question, model)
         heap = top_by_best(n, self.top, self.ways)
-        answered: list[int] | None = None
-        while True:
-            try:
-                asked = next(heap) if answered is None else heap.send(answered)
-            except StopIteration as stop:
-                return groups.judgement(by_place(stop.value, n))
-            answers = yield from groups.ask(asked)
-            answered = [best_of(*pair) for pair in zip(answers, asked, strict=True)]
+        return groups.judgement(by_place((yield from relay(heap, groups.best)), n))

@@ -20,8 +20,16 @@ from llmrec.language_models import (
     LabelRequest,
     LanguageModel,
 )
-from llmrec.prompting import Background, Budget, Prompt, PromptWriter, Template
+from llmrec.prompting import (
+    Background,
+    Budget,
+    Prompt,
+    PromptWriter,
+    Template,
+    background_of,
+)
 from llmrec.records import Item, Usage, User
+from llmrec.retrieval import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,8 @@ class Answer:
 Ask: TypeAlias = LabelAsk | LabelRequest | ContinuationRequest | GenerationRequest
 Request: TypeAlias = LabelRequest | ContinuationRequest | GenerationRequest
 T = TypeVar("T")
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
 Conversation: TypeAlias = Generator[Sequence[Ask], Sequence[Answer], T]
 
 
@@ -110,6 +120,20 @@ class Strategy(Protocol):
         """
 
 
+def relay(
+    inner: Generator[Asked, Told, T], answer: Callable[[Asked], Conversation[Told]]
+) -> Conversation[T]:
+    """Run a generator each of whose questions is answered by a conversation of its own."""
+    told: Told | None = None
+    while True:
+        try:
+            asked = next(inner) if told is None else inner.send(told)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        told = yield from answer(asked)
+
+
 def request_of(ask: Ask) -> Request:
     """What the model is asked."""
     return ask.request if isinstance(ask, LabelAsk) else ask
@@ -128,6 +152,16 @@ def writer_of(
         background=question.background,
         fits=lambda prompt: model.count_tokens(prompt) + room <= model.max_length,
     )
+
+
+def question_about(index: Index, user: User, item_ids: Sequence[str], budget: Budget) -> Question:
+    """A user's candidates with all that an index knows of both.
+
+    Raises:
+        KeyError: The index does not hold a candidate.
+    """
+    items = tuple(index.items[item_id] for item_id in item_ids)
+    return Question(user, items, index.items, budget, background_of(index))
 
 
 def nobody(question: Question) -> Question:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from llmrec.language_models import MOST_LABELS, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes, order_of
+from llmrec.reranking.labelled import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import top_down
-from llmrec.reranking.strategy import Conversation, Judgement, Question
+from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 
 
 def _default_template() -> Template:
@@ -54,11 +54,4 @@ class Tournament:
         n = len(question.candidates)
         groups = LabelledGroups(self.template, question, model)
         rounds = top_down(n, self.top, self.window)
-        orders: list[list[int]] | None = None
-        while True:
-            try:
-                asked = next(rounds) if orders is None else rounds.send(orders)
-            except StopIteration as stop:
-                return groups.judgement(by_place(stop.value, n))
-            answers = yield from groups.ask(asked)
-            orders = [order_of(answer) for answer in answers]
+        return groups.judgement(by_place((yield from relay(rounds, groups.orders)), n))
