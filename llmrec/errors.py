@@ -10,6 +10,7 @@
     ├── ModelError             a language model or encoder cannot be found, loaded or run
     │   ├── ModelNotFoundError     the reference names nothing that can be had
     │   ├── HardwareError          a device or precision was asked for that is not there
+    │   ├── ServerError            a server that runs a model does not answer
     │   └── OutOfMemoryError       not even the smallest batch fits
     └── OptionError            an argument has a value that is not allowed
 
@@ -71,6 +72,10 @@ class ModelNotFoundError(ModelError):
 
 class HardwareError(ModelError):
     """A device or precision was asked for that this machine does not have."""
+
+
+class ServerError(ModelError):
+    """A server that runs a model does not answer; later it may."""
 
 
 class OutOfMemoryError(ModelError):

@@ -13,6 +13,7 @@ from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.sensitivity import Settings
 from llmrec.errors import OptionError
 
+PEAK, PRICE = "peak MiB", "price"
 CellSettings = Mapping[str, object]
 """A cell of run.json: ``key`` and what it was run with."""
 
@@ -47,11 +48,12 @@ class Answers:
 
     @property
     def cost(self) -> dict[str, float]:
-        """Means a user that was asked, and percentiles of the seconds."""
+        """Means a user that was asked, percentiles of the seconds, the highest peak of memory."""
         results = self.asked
         if not results:
             return {}
         seconds = [result.seconds for result in results]
+        peaks = [result.peak_mib for result in results if result.peak_mib is not None]
         return {
             "tokens given": float(np.mean([result.tokens_given for result in results])),
             "tokens forwarded": float(np.mean([result.tokens_forwarded for result in results])),
@@ -60,6 +62,7 @@ class Answers:
             "forwards": float(np.mean([result.forwards for result in results])),
             "seconds p50": float(np.percentile(seconds, 50)),
             "seconds p95": float(np.percentile(seconds, 95)),
+            **({PEAK: max(peaks)} if peaks else {}),
         }
 
 

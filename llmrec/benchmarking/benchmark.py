@@ -9,18 +9,21 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
 
-from llmrec.benchmarking.answers import results_of
+from llmrec.benchmarking.answers import PRICE, results_of
 from llmrec.benchmarking.beyond import ItemFacts
 from llmrec.benchmarking.cells import Cell, cells_of, row_names
 from llmrec.benchmarking.entries import cell_values
 from llmrec.benchmarking.listing import Asked, lists_of
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.benchmarking.racing import Drop, race
-from llmrec.benchmarking.records import UserList
+from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.running import BLOCK, Load, Task, place_tasks, run_tasks, tasks_of
 from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import Summary
+from llmrec.language_models.openai_server import Prices
+from llmrec.language_models.references import WeightsReference, parse_reference
+from llmrec.records import Usage
 from llmrec.retrieval import Index
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,8 @@ RevisionOf = Callable[[str, str], str]
 class Benchmark:
     """A plan with all that follows from it: made, and so checked, before a model is loaded.
 
-    ``names`` are those of the cells' rows, by key.
+    ``names`` are those of the cells' rows, by key; ``rates`` what tokens of a model cost, by its
+    reference.
     """
 
     plan: BenchmarkPlan
@@ -41,6 +45,7 @@ class Benchmark:
     asked: Asked
     cells: tuple[Cell, ...]
     names: Mapping[str, str]
+    rates: Mapping[str, Prices]
 
     @classmethod
     def of(
@@ -50,16 +55,18 @@ class Benchmark:
 
         Raises:
             StorageError: The index cannot be opened.
-            OptionError: The plan asks for more users than there are, or for what cannot be.
+            OptionError: The plan asks for more users than there are, or for what cannot be, or its
+                table of prices does not name a server's model.
             PromptError: A template cannot be used.
             ModelError: A model cannot be had.
         """
+        rates = _rates(plan)
         index = Index.open(plan.index)
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
         cells_of(plan, dict.fromkeys(models, ""))  # refused, if it is, before a model is fetched
         asked = lists_of(index, plan, progress=progress)
         cells = cells_of(plan, {of: revision_of(*of) for of in models})
-        return cls(plan, index, asked, cells, row_names(cells))
+        return cls(plan, index, asked, cells, row_names(cells), rates)
 
     def about(self, command: str) -> dict[str, object]:
         """What run.json says."""
@@ -136,6 +143,7 @@ def run_benchmark(
         seed=plan.seed,
         about=flat(about),
         facts=_facts(known, lists),
+        costs=_prices(benchmark, results),
         dropped={key: str(drop) for key, drop in dropped.items()},
     )
 
@@ -193,3 +201,26 @@ def _facts(index: Index, lists: Sequence[UserList]) -> ItemFacts:
         vectors={item_id: index.store[index.row(item_id)] for item_id in shown},
         training_users=len({row.user_id for row in index.interactions}),
     )
+
+
+def _rates(plan: BenchmarkPlan) -> dict[str, Prices]:
+    """What tokens of the servers' models cost; weights that run here have no price a token."""
+    if plan.prices is None:
+        return {}
+    served = {ref: parse_reference(ref) for ref in plan.models}
+    return {
+        ref: Prices.load(plan.prices, what.model)
+        for ref, what in served.items()
+        if not isinstance(what, WeightsReference)
+    }
+
+
+def _prices(benchmark: Benchmark, results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """What a user cost, by cell."""
+    paid: dict[str, list[float]] = {}
+    models = {cell.key: cell.model for cell in benchmark.cells if cell.model in benchmark.rates}
+    for one in results:
+        if one.cell in models and one.place is None:
+            usage = Usage(one.tokens_given, one.tokens_forwarded, one.tokens_generated)
+            paid.setdefault(one.cell, []).append(benchmark.rates[models[one.cell]].cost(usage))
+    return {cell: {PRICE: sum(costs) / len(costs)} for cell, costs in paid.items()}

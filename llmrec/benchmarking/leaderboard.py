@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from llmrec.benchmarking.answers import PEAK, PRICE
 from llmrec.benchmarking.report.formats import NOTHING, amount, bounds, interval, seconds, share
 from llmrec.benchmarking.report.formats import signed as signed_share
 from llmrec.benchmarking.report.sentences import finding, question
@@ -61,8 +62,9 @@ def leaderboard_table(summary: Summary) -> Table:
 def leaderboard_markdown(summary: Summary) -> str:
     """``leaderboard.md``: what was found and asked, and the rows, best first."""
     lines = standings(summary)
+    more = [name for name in (PEAK, PRICE) if any(name in line.row.cost for line in lines)]
     heads = ("#", "row", METRIC_NAME, "vs best", "vs retriever", "faults", "tokens", "p50", "p95")
-    table = [heads, ("---:", "---", *["---:"] * (len(heads) - 2))]
+    table = [(*heads, *more), ("---:", "---", *["---:"] * (len(heads) + len(more) - 2))]
     table += [
         (
             line.mark,
@@ -71,6 +73,7 @@ def leaderboard_markdown(summary: Summary) -> str:
             _said(line.best),
             _said(line.retriever),
             *_cost(line.row),
+            *(_more(line.row.cost.get(name)) for name in more),
         )
         for line in lines
     ]
@@ -78,7 +81,7 @@ def leaderboard_markdown(summary: Summary) -> str:
         f"# {_plain(finding(summary, lines))}",
         _plain(question(summary)),
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
-        f"{_KEY} Tokens and seconds are a user's.",
+        f"{_KEY} Tokens, seconds and prices are a user's.",
     ]
     command = summary.about.get("command")
     if command:
@@ -97,6 +100,11 @@ def _cost(row: SummaryRow) -> tuple[str, str, str, str]:
         seconds(cost.get(MEDIAN, math.nan)),
         seconds(cost.get(SLOW, math.nan)),
     )
+
+
+def _more(value: float | None) -> str:
+    """Memory or money, a dash where it is not known."""
+    return NOTHING if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _name(line: Standing, style: str) -> Text:

@@ -56,6 +56,7 @@ class BenchmarkPlan(BaseModel):
         places: Where the target is planted to measure what order does; none leaves that out.
         place_users: For how many of the users.
         race: Drop rows that are significantly worse while the benchmark runs.
+        prices: A table of what tokens of servers' models cost (`Prices`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +78,7 @@ class BenchmarkPlan(BaseModel):
     places: tuple[Annotated[int, Field(ge=1)], ...] = ()
     place_users: Annotated[int, Field(ge=1)] = 20
     race: bool = False
+    prices: Path | None = None
 
     @model_validator(mode="after")
     def _places_in_the_list(self) -> Self:
@@ -179,6 +181,7 @@ def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
 
     return {
         "index": folder / plan.index,
+        "prices": plan.prices and folder / plan.prices,
         "templates": tuple(map(template, plan.templates)),
         "models": tuple(map(model, plan.models)),
         "variants": {

@@ -88,7 +88,8 @@ class Result:
     list to measure what order does, which no table of results ever counts. ``scores`` are in the
     order of the list's candidates wherever they stood in the prompt, higher is better, None: not
     judged; empty beside a ``fault``. ``tokens_given`` counts tokens of the prompts, of which
-    ``tokens_forwarded`` went through the model.
+    ``tokens_forwarded`` went through the model. ``peak_mib`` is the most memory while asking, of
+    the GPUs or else of the process with all it holds; None where that is not known.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -105,6 +106,7 @@ class Result:
     tokens_generated: int = 0
     forwards: int = 0
     seconds: float = 0.0
+    peak_mib: float | None = None
 
     def to_json(self) -> str:
         """Write the line, without its end."""

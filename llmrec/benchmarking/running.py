@@ -14,8 +14,16 @@ from llmrec.benchmarking.cells import Cell
 from llmrec.benchmarking.listing import planted
 from llmrec.benchmarking.records import Fault, Result, UserList, stored_scores
 from llmrec.benchmarking.run_folder import RunFolder
-from llmrec.errors import HardwareError, LlmrecError, OutOfMemoryError, StorageError
+from llmrec.errors import (
+    HardwareError,
+    LlmrecError,
+    OutOfMemoryError,
+    ServerError,
+    StorageError,
+)
 from llmrec.language_models import LanguageModel
+from llmrec.language_models.protocol import REQUEST_FAILED
+from llmrec.models.peak_memory import forget_peak, peak_mib
 from llmrec.reranking import judge
 from llmrec.reranking.strategy import question_about
 from llmrec.retrieval import Index
@@ -24,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 10
 """Users that every cell is asked about before the next ones are."""
-_PASSING = (OutOfMemoryError, HardwareError, StorageError)
+_PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
 """What another run may not meet: kept as faults, these would never be tried again."""
 
 Load = Callable[[str, str], LanguageModel]
@@ -75,7 +83,8 @@ def run_tasks(
 
     A model is loaded only where something is to be asked of it. An error about one user is that
     result's fault and the run goes on; what another run may not meet (memory, hardware, a full
-    disk) stops it, and what was answered stays.
+    disk, a server that is down) stops it, and what was answered stays. An answer that lacks some
+    requests because a server failed them is not kept: the next run asks it again.
 
     Args:
         folder: Where results are, and are added.
@@ -86,13 +95,13 @@ def run_tasks(
 
     Raises:
         StorageError: The results cannot be written.
-        ModelError: A model cannot be loaded, or memory or hardware failed.
+        ModelError: A model cannot be loaded, or memory, hardware or a server failed.
     """
     done = {(r.cell, r.user_id, r.place) for r in folder.results()}
     left = [task for task in tasks if task.name not in done]
     if not left:
         return 0
-    answered = 0
+    answered = unkept = 0
     bar = tqdm(total=len(left), desc="Asking", unit="answer", disable=None if progress else True)
     with bar, folder.appending() as file:
         for (ref, quantization), of_model in groupby(
@@ -102,8 +111,18 @@ def run_tasks(
             for task in of_model:
                 bar.update()
                 model = model or load(ref, quantization)
-                folder.add(file, [ask(task, index, model)])
+                result = ask(task, index, model)
+                if REQUEST_FAILED in result.fallbacks:
+                    unkept += 1
+                    continue
+                folder.add(file, [result])
                 answered += 1
+    if unkept:
+        logger.warning(
+            "%d answers lack requests that a server failed and are not kept: the same command asks "
+            "them again.",
+            unkept,
+        )
     return answered
 
 
@@ -112,6 +131,7 @@ def ask(task: Task, index: Index, model: LanguageModel) -> Result:
     one = task.asked
     ids = one.candidates if task.place is None else planted(one, task.place)
     strategy, budget = task.cell.make()  # it was made before: what fails now is about no user
+    forget_peak()
     try:
         question = question_about(index, index.user(one.user_id), ids, budget)
         (judged,) = judge(model, strategy, [question])
@@ -134,4 +154,5 @@ def ask(task: Task, index: Index, model: LanguageModel) -> Result:
         tokens_generated=usage.tokens_generated,
         forwards=usage.forwards,
         seconds=round(usage.seconds, 4),
+        peak_mib=peak_mib() if hasattr(model, "placement") else None,  # a server has its own
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmrec.cli.exits import FAILED, ends_well
-from llmrec.cli.options import AsJson, Device
+from llmrec.cli.options import AsJson, Device, PriceTable
 from llmrec.cli.output import fields, print_json, screen, table, waiting
 from llmrec.errors import OptionError
 
@@ -74,6 +75,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print cells, tokens and expected time; ask nothing.")
     ] = False,
     device: Device = None,
+    prices: PriceTable = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask every cell about every user, then write leaderboard.md and report.html into RUN."""
@@ -93,9 +95,10 @@ def run(
         candidates=candidates,
         seed=seed,
         race=race or None,
+        prices=prices,
     )
     with waiting("Making the lists"):
-        benchmark = Benchmark.of(plan, revision_of, progress=True)
+        benchmark = Benchmark.of(plan, partial(revision_of, device=device), progress=True)
     folder = RunFolder(out)
     if dry_run:
         _print_estimate(benchmark, folder, as_json=as_json)

@@ -7,16 +7,20 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from llmrec.cli.loading import ModelChoice
+from llmrec.cli.output import waiting
 
 if TYPE_CHECKING:
     from llmrec.language_models import LanguageModel
 
 
-def revision_of(ref: str, quantization: str) -> str:
+def revision_of(ref: str, quantization: str, device: str | None = None) -> str:
     """What tells a model's weights from any other, without loading them.
 
     A server is asked: what it serves decides. Scores of quantized weights are not those of the
-    weights they were made from.
+    weights they were made from, nor those in bfloat16 those in float32.
+
+    Raises:
+        ModelError: The model or the device cannot be had.
     """
     from llmrec.language_models.references import WeightsReference, parse_reference
     from llmrec.models import resolve_model
@@ -24,7 +28,10 @@ def revision_of(ref: str, quantization: str) -> str:
     what = parse_reference(ref)
     if not isinstance(what, WeightsReference):
         return _server(ref).revision
-    revision = resolve_model(what.ref, progress=True).revision
+    with waiting("Loading torch"):
+        from llmrec.models.hardware import choose_placement
+    placement = choose_placement(device, None, quantization, spread=True)
+    revision = f"{resolve_model(what.ref, progress=True).revision}+{placement.dtype}"
     return revision if quantization == "none" else f"{revision}+{quantization}"
 
 

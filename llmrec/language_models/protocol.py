@@ -13,6 +13,9 @@ from llmrec.errors import OptionError
 from llmrec.prompting import Prompt, TextTokenizer
 from llmrec.records import Usage
 
+REQUEST_FAILED = "request_failed"
+"""The fallback of a request that got no answer: another time it may get one."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:

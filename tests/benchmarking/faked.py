@@ -90,9 +90,9 @@ class Loading:
         return self.model
 
 
-def revision_of(ref: str, quantization: str) -> str:
+def revision_of(ref: str, quantization: str, device: str | None = None) -> str:
     """A revision that needs no model."""
-    return f"{ref}@{quantization}"
+    return f"{ref}@{quantization}{device or ''}"
 
 
 def plan_of(index: Path, *templates: str, **settings: object) -> BenchmarkPlan:

@@ -239,3 +239,35 @@ def test_the_index_itself_is_not_touched(kites: Path, tmp_path: Path) -> None:
     run(Benchmark.of(plan_of(kites, "likelihood/titles"), revision_of), tmp_path)
     assert {path: path.read_bytes() for path in kites.rglob("*") if path.is_file()} == before
     assert len(Index.open(kites).interactions) == 40 * 5 + 1
+
+
+SERVED = "openai:http://127.0.0.1:9/v1#small"
+
+
+def test_what_a_user_cost_by_the_table_of_prices(kites: Path, tmp_path: Path) -> None:
+    table = tmp_path / "prices.toml"
+    table.write_text("[small]\ninput = 2.0\ncached_input = 0.5\noutput = 8.0\n")
+    benchmark = benchmark_of(
+        kites, "pointwise/plain-list", models=["kites", SERVED], prices=str(table)
+    )
+    summary = run(benchmark, tmp_path / "run")
+    here, served = (row for row in summary.rows if row.kind == "cell")
+    assert "price" not in here.cost
+    given, forwarded = served.cost["tokens given"], served.cost["tokens forwarded"]
+    expected = (2.0 * forwarded + 0.5 * (given - forwarded)) / 1e6
+    assert served.cost["price"] == pytest.approx(expected)
+    heads, *rows = [
+        line.split(" | ")
+        for line in leaderboard_markdown(summary).splitlines()
+        if line.startswith("| ")
+    ]
+    prices = {row[1].partition(",")[2].strip(): row[-1] for row in rows if "pointwise" in row[1]}
+    assert heads[-1] == "price |"
+    assert set(prices.values()) == {"\N{EN DASH} |", f"{expected:.2g} |"}
+
+
+def test_a_server_without_a_price_is_refused_before_anything(kites: Path, tmp_path: Path) -> None:
+    table = tmp_path / "prices.toml"
+    table.write_text("[smal]\ninput = 2.0\noutput = 8.0\n")
+    with pytest.raises(OptionError, match="no prices of 'small'"):
+        benchmark_of(kites, "likelihood/titles", models=[SERVED], prices=str(table))

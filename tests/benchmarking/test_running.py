@@ -8,9 +8,17 @@ import pytest
 
 from llmrec.benchmarking.benchmark import Benchmark
 from llmrec.benchmarking.listing import planted
+from llmrec.benchmarking.records import Result
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.running import BLOCK, Task, ask, place_tasks, run_tasks, tasks_of
-from llmrec.errors import HardwareError, LlmrecError, OutOfMemoryError, StorageError
+from llmrec.errors import (
+    HardwareError,
+    LlmrecError,
+    OutOfMemoryError,
+    ServerError,
+    StorageError,
+)
+from llmrec.models.peak_memory import peak_mib
 from llmrec.prompting import Prompt
 from tests.benchmarking.faked import (
     BLIND,
@@ -79,7 +87,7 @@ def test_a_template_that_fails_for_one_user_is_that_users_fault(
     assert run(benchmark, folder, Loading()) == 0  # the same again would be the same fault
 
 
-@pytest.mark.parametrize("error", [OutOfMemoryError, HardwareError, StorageError])
+@pytest.mark.parametrize("error", [OutOfMemoryError, HardwareError, ServerError, StorageError])
 def test_what_another_run_may_not_meet_stops_it_and_what_was_answered_stays(
     kites: Path, tmp_path: Path, error: type[LlmrecError]
 ) -> None:
@@ -198,12 +206,44 @@ def test_what_was_not_judged_is_stored_as_null(kites: Path, tmp_path: Path) -> N
     def label(title: str, place: int, prompt: Prompt) -> float | None:
         return None if f"i{title[5:]}" in unknown else family(title, place, prompt)
 
-    folder = begun(benchmark, tmp_path)
-    run(benchmark, folder, Loading(family_model(label)))
+    folder, model = begun(benchmark, tmp_path), family_model(label)
+    model.failure = "request_refused"
+    run(benchmark, folder, Loading(model))
     for one, result in zip(benchmark.asked.lists, folder.results(), strict=True):
         nulls = [i for i, s in zip(one.candidates, result.scores, strict=True) if s is None]
         assert set(nulls) == set(one.candidates) & unknown
-        assert result.fallbacks["request_failed"] == len(nulls)
+        assert result.fallbacks["request_refused"] == len(nulls)
+
+
+def test_an_answer_that_a_server_failed_in_part_is_not_kept_and_asked_again(
+    kites: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    benchmark = benchmark_of(kites, "pointwise/plain-list")
+    lost = benchmark.asked.lists[3].candidates[2]
+    hit = {one.user_id for one in benchmark.asked.lists if lost in one.candidates}
+
+    def label(title: str, place: int, prompt: Prompt) -> float | None:
+        return None if f"i{title[5:]}" == lost else family(title, place, prompt)
+
+    folder = begun(benchmark, tmp_path)
+    assert run(benchmark, folder, Loading(family_model(label))) == 12 - len(hit)
+    assert not hit & {result.user_id for result in folder.results()}
+    assert f"{len(hit)} answers lack requests that a server failed" in caplog.text
+    assert run(benchmark, folder, Loading()) == len(hit)
+    assert len(folder.results()) == 12
+
+
+def test_the_peak_of_memory_is_this_process_where_the_weights_are_in_it(
+    kites: Path, tmp_path: Path
+) -> None:
+    benchmark = benchmark_of(kites, "likelihood/titles")
+    there, elsewhere = family_model(), family_model()
+    there.placement = "cpu"  # type: ignore[attr-defined]
+    measured = ask(Task(benchmark.cells[0], benchmark.asked.lists[0]), benchmark.index, there)
+    assert measured.peak_mib == peak_mib()
+    assert Result.from_json(measured.to_json()) == measured
+    served = ask(Task(benchmark.cells[0], benchmark.asked.lists[0]), benchmark.index, elsewhere)
+    assert served.peak_mib is None
 
 
 def test_no_task_needs_no_model(kites: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def words_of(prompt: Prompt) -> int:
 class Oracle:
     """A model of words. ``label`` answers for a title at a place; ``write`` writes an order.
 
-    ``label`` gives None where the whole request fails.
+    ``label`` gives None where the whole request fails, which is counted as ``failure``.
     """
 
     label: Callable[[str, int, Prompt], float | None]
@@ -45,6 +45,7 @@ class Oracle:
     spent: Usage = field(default_factory=Usage)
     vectors: int = 0
     failed: int = 0
+    failure: str = "request_failed"
 
     def session(self) -> Oracle:
         return self
@@ -111,6 +112,4 @@ class Oracle:
         self.vectors += len(found)
         self.failed += failures
         self.spent += usage
-        return LogProbs(
-            tuple(found), usage, {"request_failed": failures} if failures else {}, tokens
-        )
+        return LogProbs(tuple(found), usage, {self.failure: failures} if failures else {}, tokens)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llmrec.benchmarking.answers import PEAK, PRICE
 from llmrec.benchmarking.entries import RETRIEVER
 from llmrec.benchmarking.report.charts import Bar, Frontier, bar, frontier
 from llmrec.benchmarking.report.formats import amount, share
@@ -59,6 +60,7 @@ class Line:
     token_detail: str
     median: float | None
     slow: float | None
+    spent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,15 @@ def _line(line: Standing, scale: Scale, best: str, common: Settings) -> Line:
         token_detail=", ".join(tokens),
         median=cost.get(MEDIAN),
         slow=cost.get(SLOW),
+        spent=spent(cost),
     )
+
+
+def spent(cost: Mapping[str, float]) -> str:
+    """Memory and money, where they are known."""
+    parts = [f"{cost[PEAK]:,.0f} MiB at the peak"] if PEAK in cost else []
+    parts += [f"price {cost[PRICE]:.2g}"] if PRICE in cost else []
+    return ", ".join(parts)
 
 
 def _split(

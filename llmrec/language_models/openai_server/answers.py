@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, ServerError
 from llmrec.language_models.openai_server.replies import Reply, WrongReplyError
-from llmrec.language_models.openai_server.sending import Ask, Sender
+from llmrec.language_models.openai_server.sending import Ask, RefusedError, Sender
+from llmrec.language_models.protocol import REQUEST_FAILED
 from llmrec.records import Usage
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,8 @@ class Answers(Generic[T]):
     """What a server answered, one a request.
 
     ``prompts`` and ``written`` count tokens of each prompt and answer as the server does.
-    ``failed`` counts requests without an answer, whose value is what was to stand for none.
+    ``failed`` counts requests without an answer, also when tried again, ``refused`` those that the
+    server does not take; the value of either is what was to stand for none.
     """
 
     values: tuple[T, ...]
@@ -30,11 +32,13 @@ class Answers(Generic[T]):
     written: tuple[int, ...]
     usage: Usage
     failed: int
+    refused: int
 
     @property
     def fallbacks(self) -> dict[str, int]:
-        """The failures, where there are any."""
-        return {"request_failed": self.failed} if self.failed else {}
+        """The requests without an answer, where there are any."""
+        counts = {REQUEST_FAILED: self.failed, "request_refused": self.refused}
+        return {name: count for name, count in counts.items() if count}
 
 
 def gather(
@@ -55,7 +59,8 @@ def gather(
         count: Tokens of the i-th prompt, where the server does not count them.
 
     Raises:
-        ModelError: Every request failed.
+        ServerError: Every request failed; another time they may not.
+        ModelError: Every request failed, and the server takes none of them.
     """
     started = time.perf_counter()
     outcomes = sender.send_all(asks)
@@ -80,14 +85,17 @@ def gather(
         values.append(value)
         prompts.append((reply and reply.usage.prompt_tokens) or count(place))
         written.append((reply and reply.usage.completion_tokens) or 0)
+    refused = sum(isinstance(failure, RefusedError) for failure in failures)
     if failures:
         logger.warning("%d of %d requests failed: %s", len(failures), len(asks), failures[-1])
     if failures and len(failures) == len(asks):
-        raise ModelError(
+        kind = ModelError if refused == len(failures) else ServerError
+        raise kind(
             f"All {len(asks)} requests to {sender.client.base_url} failed, the last one because "
             f"{failures[-1]}.",
             hint="Check that the server runs and is not overloaded; "
             "fewer requests at a time (concurrency) or a longer timeout may help.",
         ) from failures[-1]
     usage = Usage(given, given - cached, sum(written), len(asks), seconds)
-    return Answers(tuple(values), tuple(prompts), tuple(written), usage, len(failures))
+    failed = len(failures) - refused
+    return Answers(tuple(values), tuple(prompts), tuple(written), usage, failed, refused)

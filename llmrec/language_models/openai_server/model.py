@@ -40,8 +40,8 @@ class OpenAIServerModel:
 
     Make one with `connect`. Labels are read from the likely tokens that the server lists; a label
     it does not list stands at an upper bound, counted in ``floored``. A request that fails, also
-    when tried again, is NaN and counted as ``request_failed``; where the answer begins with none of
-    the labels, as ``no_label_returned``.
+    when tried again, is NaN and counted as ``request_failed``, one that the server does not take as
+    ``request_refused``; where the answer begins with none of the labels, as ``no_label_returned``.
 
     Args:
         name: The reference it was made from.
@@ -171,7 +171,8 @@ class OpenAIServerModel:
             count=lambda place: self.count_tokens(requests[place].prompt),
         )
         fallbacks = found.fallbacks
-        silent = sum(bool(np.isnan(value).all()) for value in found.values) - found.failed
+        unknown = sum(bool(np.isnan(value).all()) for value in found.values)
+        silent = unknown - found.failed - found.refused
         if silent:
             fallbacks["no_label_returned"] = silent
         return LogProbs(found.values, found.usage, fallbacks, found.prompts, tuple(floored))

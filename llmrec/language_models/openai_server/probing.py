@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llmrec.errors import ModelError, ModelNotFoundError
+from llmrec.errors import ModelError, ModelNotFoundError, ServerError
 from llmrec.language_models.labels import spellings
 from llmrec.language_models.openai_server.capabilities import (
     Capabilities,
@@ -79,7 +79,8 @@ class Probe:
 
         Raises:
             ModelNotFoundError: It does not have the model.
-            ModelError: It cannot be reached, or refuses the key.
+            ServerError: It cannot be reached.
+            ModelError: It refuses the key.
         """
         address = self.sender.client.base_url
         try:
@@ -99,7 +100,7 @@ class Probe:
                     f"The server {address} refuses the key: {error}",
                     hint=f"Put the server's key into the environment variable {KEY}.",
                 ) from error
-            raise ModelError(
+            raise ServerError(
                 f"The server {address} cannot be asked: {error}",
                 hint="Check that it runs and that the address, which usually ends in /v1, is its.",
             ) from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, ServerError
 from llmrec.language_models import LabelRequest
 from llmrec.language_models.openai_server import OpenAIServerModel
 from llmrec.language_models.openai_server.sending import api_key
@@ -74,7 +74,6 @@ def malformed(**changes: object) -> Fault:
 @pytest.mark.parametrize(
     "fault",
     [
-        status(400),
         raw(b'{"choices": [{"ind'),
         raw(b"<html>busy</html>", kind="text/html"),
         raw(b""),
@@ -91,7 +90,7 @@ def malformed(**changes: object) -> Fault:
         replied(chat({"Yes": float("-inf"), "No": -1.5})),
     ],
     ids=[
-        "400", "truncated", "html", "empty", "nothing", "no choice", "wrong type", "no logprobs",
+        "truncated", "html", "empty", "nothing", "no choice", "wrong type", "no logprobs",
         "empty logprobs", "no place", "no list", "no number", "above 1", "nan", "infinite",
     ],
 )  # fmt: skip
@@ -116,10 +115,22 @@ def test_other_tokens_than_labels_are_no_score() -> None:
     assert found.fallbacks == {"no_label_returned": 1}
 
 
+def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
+    with ScriptedServer() as server, connected(server) as model:
+        server.faults.append(status(400))
+        found = model.label_log_probs([REQUEST, REQUEST])
+        assert [bool(np.isnan(value).all()) for value in found.values] == [True, False]
+        assert found.fallbacks == {"request_refused": 1}
+        server.always = status(400)
+        with pytest.raises(ModelError, match="All 2 requests") as refused:
+            model.label_log_probs([REQUEST, REQUEST])
+    assert not isinstance(refused.value, ServerError)
+
+
 def test_where_all_fail_the_last_cause_is_raised() -> None:
     with ScriptedServer() as server, connected(server, retries=0) as model:
         server.always = status(500)
-        with pytest.raises(ModelError, match=r"All 2 requests .* it answered 500"):
+        with pytest.raises(ServerError, match=r"All 2 requests .* it answered 500"):
             model.label_log_probs([REQUEST, REQUEST])
 
 

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from llmrec.models.peak_memory import forget_peak, peak_mib
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone forgets a peak")
+
+
+def test_a_peak_is_seen_and_forgotten() -> None:
+    forget_peak()
+    before = peak_mib()
+    assert before is not None
+    taken = np.ones(64 * 2**17)  # 64 MiB, touched
+    assert taken.sum() > 0
+    del taken
+    high = peak_mib()
+    assert high is not None
+    assert high > before + 50
+    forget_peak()
+    after = peak_mib()
+    assert after is not None
+    assert after < high - 50
