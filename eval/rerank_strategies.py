@@ -65,7 +65,7 @@ class Way:
     strategy: str
     calibrate: bool = False
     shuffles: int = 0
-    share: float = 1.0
+    share: float = 1.0  # 0: of ``--few`` users
     biased: bool = False
 
 
@@ -80,8 +80,8 @@ WAYS = (
     Way("listwise, 4 shuffles", "listwise", shuffles=4, share=0.34),
     Way("setwise", "setwise", share=0.2),
     Way("setwise, calibrated", "setwise", calibrate=True, share=0.2),
-    Way("pairwise", "pairwise", share=0.1),
-    Way("listwise-generated", "listwise-generated", share=0.1),
+    Way("pairwise", "pairwise", share=0),
+    Way("listwise-generated", "listwise-generated", share=0),
 )
 
 
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=MOST)
     parser.add_argument("--few", type=int, default=30, help="users of the ways that ask most")
     parser.add_argument("--bias-users", type=int, default=100)
-    parser.add_argument("--without-reached", action="store_true", help="no end-to-end table")
+    parser.add_argument("--reached", type=int, default=MOST, help="users end to end, at most")
     parser.add_argument("--cost-users", type=int, default=5)
     parser.add_argument("--scores", type=Path, help="where scores are kept as they come")
     options = parser.parse_args()
@@ -251,7 +251,9 @@ def main() -> None:
     most = discrimination(data)
     lists = [most[row] for row in drawn(most, options.users)]
     retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
-    reached = end_to_end(data, retriever)
+    reached = end_to_end(data, retriever) if options.reached else []
+    found = len(reached)
+    reached = [reached[row] for row in drawn(reached, options.reached)]
     biased = {
         way.name: reranker_of(way, cast("LanguageModel", remembering), data)
         for way in WAYS
@@ -263,13 +265,14 @@ def main() -> None:
         "quality": quality(data, remembering, kept, lists, options.few, "Discrimination"),
         "bias": bias,
     }
-    if not options.without_reached:
-        title = "End to end, users the retriever reached"
+    if reached:
+        some = "" if len(reached) == found else f", {len(reached)} of {found} by chance"
+        title = f"End to end, users the retriever reached{some}"
         parts["reached"] = quality(data, remembering, kept, reached, options.few, title)
     costs = [measured_cost(data, model, way, thinned(lists, options.cost_users)) for way in WAYS]
     command = (
         f"python eval/rerank_strategies.py {name} --model {model.name} --users {options.users} "
-        f"--few {options.few}{' --without-reached' if options.without_reached else ''}"
+        f"--few {options.few} --reached {options.reached}"
     )
     heading = (
         f"# Strategies on {name} with {model.name}\n\n`{command}`, revision {model.revision[:12]}, "

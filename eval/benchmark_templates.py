@@ -1,0 +1,121 @@
+"""The shipped benchmark: every template that ships, on films or on gift cards.
+
+    python eval/benchmark_templates.py DATA      # DATA: movielens_mm, amazon_gift_cards
+
+`llmrec bench` through its Python functions, discrimination protocol, two runs: ways that ask once a
+list or a candidate, raced over ``--users``; ways that ask and ask again, of ``--few`` users. What
+prompts say of reviewers is learned from training rows alone. The committed reports show no user's
+prompts: those hold the data sets' own sentences, and a run of one's own shows them. Writes
+results/benchmark_DATA_PART.md, .html and .json; a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from joint_other_sets import SETS
+from movielens import COLUMNS
+
+from llmrec import Catalog, Index, TextEncoder
+from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
+from llmrec.benchmarking.leaderboard import leaderboard_markdown
+from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.report import write_report
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.summary import Summary
+from llmrec.catalog import leave_one_out
+from llmrec.cli.bench_models import Loader, revision_of
+from llmrec.evaluation import training_catalog
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
+from llmrec.understanding.items import understand_items
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = {
+    "asked_once": ("likelihood/*", "pointwise/*", "graded/*", "listwise/*"),
+    "asked_again": ("setwise/*", "pairwise/*", "listwise-generated/*"),
+}
+METRICS = ("ndcg@10", "mrr")
+
+
+def make_index(data: Path, folder: Path) -> Path:
+    """An index with all interactions, whose insights know the training rows' reviews alone."""
+    if folder.exists():
+        return folder
+    columns = SETS[data.name].columns if data.name in SETS else COLUMNS
+    catalog = Catalog.from_folder(data, columns=columns)
+    known = training_catalog(catalog, leave_one_out(catalog, min_train=2))
+    encoder = TextEncoder.from_pretrained()
+    insights = understand_items(known, encoder, progress=True)
+    index = Index.build(known, encoder, insights=insights, progress=True)
+    # The benchmark holds the last interactions out itself.
+    replace(index, interactions=catalog.interactions, reviews=catalog.reviews).save(folder)
+    return folder
+
+
+def lines_of(summary: Summary) -> list[dict[str, object]]:
+    """The rows as the README's table reads them."""
+    return [
+        {
+            "name": row.name,
+            "kind": row.kind,
+            "users": row.users,
+            **{
+                name: [row.metrics[name].mean, row.metrics[name].low, row.metrics[name].high]
+                for name in METRICS
+                if name in row.metrics
+            },
+            "cost": dict(row.cost),
+            "faults": dict(row.faults),
+            "fallbacks": dict(row.fallbacks),
+            "dropped": row.dropped,
+        }
+        for row in summary.rows
+    ]
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--part", choices=tuple(PARTS), help="one of the two runs alone")
+    parser.add_argument("--users", type=int, default=300)
+    parser.add_argument(
+        "--few", type=int, default=30, help="users of what is asked again and again"
+    )
+    parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
+    parser.add_argument("--kept", type=Path, help="where the index and the runs are kept")
+    options = parser.parse_args()
+    name = options.data.name
+    kept = options.kept or cache_folder() / "eval" / f"benchmark_{name}"
+    kept.mkdir(parents=True, exist_ok=True)
+    index = make_index(options.data, kept / name)
+    for part in [options.part] if options.part else PARTS:
+        once = part == "asked_once"
+        plan = BenchmarkPlan(
+            index=index,
+            templates=PARTS[part],
+            users=options.users if once else options.few,
+            models=(options.model,),
+            race=once,
+        )
+        benchmark = Benchmark.of(plan, revision_of, progress=True)
+        command = f"python eval/benchmark_templates.py {name} --part {part} " + (
+            f"--users {options.users}" if once else f"--few {options.few}"
+        )
+        summary = run_benchmark(
+            benchmark, RunFolder(kept / part), Loader(), command=command, progress=True
+        )
+        out = RESULTS / f"benchmark_{name}_{part}"
+        out.with_suffix(".md").write_text(leaderboard_markdown(summary), encoding="utf-8")
+        write_report(summary, (), out.with_suffix(".html"))
+        document = {"command": command, "rows": lines_of(summary)}
+        out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+        sys.stdout.write(leaderboard_markdown(summary))
+
+
+if __name__ == "__main__":
+    main()
