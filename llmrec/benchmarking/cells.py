@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -14,13 +15,12 @@ from llmrec.errors import OptionError, StorageError, nearest
 from llmrec.prompting import Budget, load_template
 from llmrec.prompting.templates import read_source, template_path
 from llmrec.reranking import Strategy, make_strategy
-from llmrec.reranking.strategies import ONE_AT_A_TIME
+from llmrec.reranking.strategies import ONE_AT_A_TIME, WITHOUT_LABELS
+
+logger = logging.getLogger(__name__)
 
 SCORING_VERSION = 1
 """Raised whenever the same question would get another score: older results are then asked again."""
-
-_WITHOUT_LABELS = frozenset({"likelihood", "listwise-generated"})
-"""Strategies that calibration takes nothing off: they do not ask for labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,15 @@ def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> t
                 quantization=quantization,
                 fields=fields,
                 budget={**budgets[fields], "history_items": history},
-                calibrate=calibrate and strategy not in _WITHOUT_LABELS,
+                calibrate=calibrate and strategy not in WITHOUT_LABELS,
                 shuffles=0 if strategy in ONE_AT_A_TIME else shuffles,
                 seed=plan.seed,
                 variant_of=variant_of,
             )
             cell.make()  # what is out of range is said before anything is asked
-            cells.setdefault(cell.key, cell)
+            first = cells.setdefault(cell.key, cell)
+            if first.template != name:
+                logger.warning("%s asks what %s asks: they are one row.", name, first.template)
     return tuple(cells.values())
 
 

@@ -27,7 +27,16 @@ class RowChange:
     p_corrected: float
 
 
-def compare_runs(before: RunFolder, after: RunFolder) -> tuple[RowChange, ...]:
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """The rows of two runs; ``gone`` are in the first alone, ``new`` in the second."""
+
+    rows: tuple[RowChange, ...]
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
     """Compare rows of the same name, paired by user; p corrected by Holm over them.
 
     Raises:
@@ -57,7 +66,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> tuple[RowChange, ...]:
         a, b = (np.array([some[name][user] for user in users]) for some in (other, one))
         found.append((name, len(users), b.mean(), a.mean(), compare(a, b, seed=0)))
     corrected = holm([entry[4].p_value for entry in found])
-    return tuple(
+    rows = tuple(
         RowChange(
             name,
             users,
@@ -70,6 +79,11 @@ def compare_runs(before: RunFolder, after: RunFolder) -> tuple[RowChange, ...]:
             float(p),
         )
         for (name, users, mean_before, mean_after, result), p in zip(found, corrected, strict=True)
+    )
+    return RunChange(
+        rows,
+        tuple(name for name in one if name not in other),
+        tuple(name for name in other if name not in one),
     )
 
 

@@ -30,31 +30,41 @@ _KEY = (
 )
 
 
-def leaderboard_table(summary: Summary) -> Table:
-    """The rows for a terminal, best first, with what was shown about each; the key stands below."""
+_WIDE, _NARROW = 110, 76
+"""Terminals from which everything fits beside the names, and below which costs do not."""
+
+
+def leaderboard_table(summary: Summary, width: int = _WIDE) -> Table:
+    """The rows for a terminal, best first, with what was shown about each; the key stands below.
+
+    The names of the rows come first: where ``width`` characters are too few for them and all else,
+    intervals go below their means and what it cost is left to the markdown and the report.
+    """
+    wide = width >= _WIDE
+    costs = 4 if wide else 3 if width >= _NARROW else 0
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
-        caption=_KEY,
+        caption=_KEY if wide else f"{_KEY} All figures stand in leaderboard.md.",
         caption_justify="left",
     )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("row", overflow="fold", ratio=1)
-    for name in (METRIC_NAME, "95 %", "vs best", "vs retriever", "faults", "tokens", "p50", "p95"):
+    heads = ["vs best", "vs retriever"] if wide else ["vs\nbest", "vs re-\ntriever"]
+    heads = [METRIC_NAME, *(["95 %"] if wide else []), *heads]
+    for name in (*heads, *("faults", "tokens", "p50", "p95")[:costs]):
         table.add_column(name, justify="right", no_wrap=True)
     best = best_row(summary.rows)
     for line in standings(summary):
         own = best is not None and line.row.name == best.name
-        known = math.isfinite(line.score.mean)
         table.add_row(
             line.mark,
             _name(line, "bold" if own else "" if line.row.kind == "cell" else "dim"),
-            Text(share(line.score.mean) if known else NOTHING, "bold" if own else ""),
-            Text(bounds(line.score) if known else "", "dim"),
+            *_score(line, "bold" if own else "", wide=wide),
             _call(line.best),
             _call(line.retriever),
-            *_cost(line.row),
+            *_cost(line.row)[:costs],
         )
     return table
 
@@ -100,6 +110,14 @@ def _cost(row: SummaryRow) -> tuple[str, str, str, str]:
         seconds(cost.get(MEDIAN, math.nan)),
         seconds(cost.get(SLOW, math.nan)),
     )
+
+
+def _score(line: Standing, style: str, *, wide: bool) -> tuple[Text, ...]:
+    """The mean and its interval, side by side or one below the other."""
+    known = math.isfinite(line.score.mean)
+    mean = Text(share(line.score.mean) if known else NOTHING, style)
+    around = Text(bounds(line.score) if known else "", "dim")
+    return (mean, around) if wide else (Text("\n").join((mean, around)) if known else mean,)
 
 
 def _more(value: float | None) -> str:

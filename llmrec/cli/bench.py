@@ -11,14 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from llmrec.cli.exits import FAILED, ends_well
-from llmrec.cli.options import AsJson, Device, PriceTable
-from llmrec.cli.output import fields, print_json, screen, table, waiting
-from llmrec.errors import OptionError
+from llmrec.cli.loading import ModelChoice
+from llmrec.cli.options import AsJson, Concurrency, Device, PriceTable, Timeout, TokenizerRef
+from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
+from llmrec.errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from llmrec.benchmarking.benchmark import Benchmark
+    from llmrec.benchmarking.disagreeing import ReaderOf
     from llmrec.benchmarking.estimating import CellEstimate
     from llmrec.benchmarking.plan import BenchmarkPlan
+    from llmrec.benchmarking.run_folder import RunFolder
 
 
 class _RunByDefault(TyperGroup):
@@ -27,6 +30,9 @@ class _RunByDefault(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
         """Put ``run`` before what names no command."""
         if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
+            near = "" if Path(args[0]).exists() else nearest(args[0], self.commands)
+            if near:
+                ctx.fail(f"There is no command or file {args[0]!r}. {near}")
             args = ["run", *args]
         return list(super().parse_args(ctx, args))
 
@@ -75,6 +81,9 @@ def run(
         bool, typer.Option("--dry-run", help="Print cells, tokens and expected time; ask nothing.")
     ] = False,
     device: Device = None,
+    tokenizer: TokenizerRef = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
     prices: PriceTable = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,22 +106,24 @@ def run(
         race=race or None,
         prices=prices,
     )
+    how = ModelChoice(device=device, tokenizer=tokenizer, concurrency=concurrency, timeout=timeout)
+    read = partial(reader_of, how=how)
     with waiting("Making the lists"):
-        benchmark = Benchmark.of(plan, partial(revision_of, device=device), progress=True)
+        benchmark = Benchmark.of(plan, partial(revision_of, how=how), progress=True)
     folder = RunFolder(out)
     if dry_run:
-        _print_estimate(benchmark, folder, as_json=as_json)
+        _print_estimate(benchmark, folder, read, as_json=as_json)
         return
     command = " ".join(["llmrec", *sys.argv[1:]])
-    summary = run_benchmark(benchmark, folder, Loader(device), command=command, progress=True)
+    summary = run_benchmark(benchmark, folder, Loader(how), command=command, progress=True)
     with waiting("Writing the report"):
-        cases = disagreements(benchmark, summary, folder.results(), reader_of)
+        cases = disagreements(benchmark, summary, folder.results(), read)
         (out / "leaderboard.md").write_text(leaderboard_markdown(summary), encoding="utf-8")
         write_report(summary, cases, out / "report.html")
     if as_json:
         print_json({"out": out, "summary": summary})
         return
-    screen().print(leaderboard_table(summary), "")
+    screen().print(leaderboard_table(summary, screen().width), "")
     screen().print(fields({"Report": out / "report.html", "Results": out / "results.jsonl"}))
 
 
@@ -127,7 +138,8 @@ def compare(
         typer.Option(
             metavar="X",
             min=0,
-            help="End with 1 where a row lost more nDCG@10 than X, on the users both runs have.",
+            help="End with 1 where a row lost more nDCG@10 than X, on the users both runs have, "
+            "or is gone.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -137,12 +149,21 @@ def compare(
     from llmrec.benchmarking.run_folder import RunFolder
 
     found = compare_runs(RunFolder(run_a), RunFolder(run_b))
-    lost = [row for row in found if fail_if_drop is not None and -row.difference > fail_if_drop]
+    lost = [
+        row for row in found.rows if fail_if_drop is not None and -row.difference > fail_if_drop
+    ]
     if as_json:
-        print_json({"rows": found, "dropped": [row.name for row in lost]})
+        print_json(
+            {
+                "rows": found.rows,
+                "gone": found.gone,
+                "new": found.new,
+                "dropped": [row.name for row in lost],
+            }
+        )
     else:
         shown = table("Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)")
-        for row in found:
+        for row in found.rows:
             shown.add_row(
                 row.name,
                 str(row.users),
@@ -155,7 +176,10 @@ def compare(
         screen().print(shown)
         for row in lost:
             screen().print(f"{row.name} lost {-row.difference:.3f}, more than {fail_if_drop}.")
-    if lost:
+        for word, names in (("gone", found.gone), ("new", found.new)):
+            if names:
+                screen().print(safe(f"Rows that are {word}: {', '.join(names)}."))
+    if lost or (found.gone and fail_if_drop is not None):
         raise typer.Exit(FAILED)
 
 
@@ -183,10 +207,11 @@ def _plan(what: Path, **given: object) -> BenchmarkPlan:
     return BenchmarkPlan.of({**plan.model_dump(), **options}, "The options") if options else plan
 
 
-def _print_estimate(benchmark: Benchmark, folder: Any, *, as_json: bool) -> None:  # noqa: ANN401
+def _print_estimate(
+    benchmark: Benchmark, folder: RunFolder, reader_of: ReaderOf, *, as_json: bool
+) -> None:
     """What would be asked, how long the prompts are and how long it would take."""
     from llmrec.benchmarking.estimating import estimate_cells, smallest_shown
-    from llmrec.cli.bench_models import reader_of
 
     cells = estimate_cells(benchmark, folder.results(), reader_of)
     shown = smallest_shown(len(benchmark.asked.lists))

@@ -12,9 +12,16 @@ from llmrec.cli.output import waiting
 if TYPE_CHECKING:
     from llmrec.language_models import LanguageModel
 
+_AS_USUAL = ModelChoice()
 
-def revision_of(ref: str, quantization: str, device: str | None = None) -> str:
+
+def revision_of(ref: str, quantization: str, how: ModelChoice = _AS_USUAL) -> str:
     """What tells a model's weights from any other, without loading them.
+
+    Args:
+        ref: The model.
+        quantization: Of its weights.
+        how: Where it runs or how it is reached, whatever model it names.
 
     A server is asked: what it serves decides. Scores of quantized weights are not those of the
     weights they were made from, nor those in bfloat16 those in float32.
@@ -27,16 +34,16 @@ def revision_of(ref: str, quantization: str, device: str | None = None) -> str:
 
     what = parse_reference(ref)
     if not isinstance(what, WeightsReference):
-        return _server(ref).revision
+        return _server(ref, how).revision
     with waiting("Loading torch"):
         from llmrec.models.hardware import choose_placement
-    placement = choose_placement(device, None, quantization, spread=True)
+    placement = choose_placement(how.device, None, quantization, spread=True)
     revision = f"{resolve_model(what.ref, progress=True).revision}+{placement.dtype}"
     return revision if quantization == "none" else f"{revision}+{quantization}"
 
 
 @cache
-def reader_of(ref: str) -> LanguageModel:
+def reader_of(ref: str, how: ModelChoice = _AS_USUAL) -> LanguageModel:
     """What counts and cuts tokens as the model does; it is never asked to answer."""
     from typing import cast
 
@@ -45,20 +52,21 @@ def reader_of(ref: str) -> LanguageModel:
 
     what = parse_reference(ref)
     if not isinstance(what, WeightsReference):
-        return _server(ref)
+        return _server(ref, how)
     return cast("LanguageModel", PromptTokenizer.from_pretrained(what.ref, progress=True))
 
 
 @cache
-def _server(ref: str) -> LanguageModel:
-    return ModelChoice(ref).load()
+def _server(ref: str, how: ModelChoice) -> LanguageModel:
+    options = (how.tokenizer, how.concurrency, how.timeout)
+    return ModelChoice(ref, None, "none", *options).load()
 
 
 @dataclass
 class Loader:
     """Loads a model of a benchmark; the one loaded last is kept, others make room for it."""
 
-    device: str | None = None
+    how: ModelChoice = _AS_USUAL
     _kept: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
 
     def __call__(self, ref: str, quantization: str) -> LanguageModel:
@@ -69,6 +77,6 @@ class Loader:
         if key not in self._kept:
             self._kept.clear()
             here = isinstance(parse_reference(ref), WeightsReference)
-            choice = ModelChoice(ref, self.device, quantization)
-            self._kept[key] = choice.load() if here else _server(ref)
+            choice = ModelChoice(ref, self.how.device, quantization)
+            self._kept[key] = choice.load() if here else _server(ref, self.how)
         return self._kept[key]

@@ -51,7 +51,7 @@ def print_answer(answer: Answer, k: int, *, as_json: bool) -> None:
         print_json(answer_document(answer, k))
         return
     console = screen()
-    console.print(ranking_table(answer.ranking, answer.items, k), "")
+    console.print(ranking_table(answer.ranking, answer.items, k, console.width), "")
     if answer.explanations:
         console.print(explanation_view(answer.explanations, answer.items), "")
     console.print(fields(dict(footer(answer))))
@@ -78,14 +78,25 @@ def ranked_document(ranked: RankedItem, items: Mapping[str, Item]) -> dict[str, 
     return {"item_id": ranked.item_id, "title": items[ranked.item_id].title, **document}
 
 
-def ranking_table(ranking: Ranking, items: Mapping[str, Item], k: int) -> Table:
-    """The first k rows: rank, how far it moved, title, every signal, the fused score."""
+_BESIDE_SIGNALS = 40
+"""Characters that a line has for the rank, the move, the title and the score."""
+
+
+def ranking_table(ranking: Ranking, items: Mapping[str, Item], k: int, width: int) -> Table:
+    """The first k rows: rank, how far it moved, title, every signal, the fused score.
+
+    Of more signals than leave the titles room, the last are shown: what the model was asked.
+    """
     rows = ranking.items[:k]
     asked = any(row.status is not Status.NOT_ASKED for row in rows)
     signals = signal_names(rows)
+    while len(signals) > 1 and sum(len(name) + 1 for name in signals) > width - _BESIDE_SIGNALS:
+        signals = signals[1:]
     heads = [f">{name}" for name in signals]
     shown = table(">#", *([">moved"] if asked else []), "item", *heads, ">score")
     shorten(shown, "item")
+    if len(signals) < len(signal_names(rows)):
+        shown.caption, shown.caption_justify = "More signals than fit; --json has them all.", "left"
     for row in rows:
         shown.add_row(
             str(row.rank),

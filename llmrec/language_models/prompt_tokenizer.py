@@ -33,6 +33,11 @@ class PromptTokenizer:
         return cls(load_tokenizer(source), source.name)
 
     @property
+    def revision(self) -> str:
+        """There are no weights that could be of any."""
+        return ""
+
+    @property
     def max_length(self) -> int:
         """No limit is known without the model."""
         return 1 << 30

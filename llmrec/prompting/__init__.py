@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmrec.prompting.background import Background, background_of
 from llmrec.prompting.budget import Budget, TextTokenizer, field_text
-from llmrec.prompting.checking import Finding, check_template
+from llmrec.prompting.checking import Finding, check_template, refuse_meaningless
 from llmrec.prompting.examples import example
 from llmrec.prompting.neutralise import neutralise
 from llmrec.prompting.prompt import Prompt, Rendered
@@ -35,4 +35,5 @@ __all__ = [
     "load_template",
     "neutralise",
     "prompts_folder",
+    "refuse_meaningless",
 ]

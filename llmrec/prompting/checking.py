@@ -111,6 +111,29 @@ def check_template(
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.level, finding.message)))
 
 
+def refuse_meaningless(template: Template) -> None:
+    """Refuse a template that renders, and whose answers say nothing of the candidates.
+
+    It shows no candidate, gives away what is to be predicted, or lacks a label that is answered
+    with: rankings would come of it all the same.
+
+    Raises:
+        PromptError: It is such a one.
+    """
+    found = [finding for finding in _read(template) if finding.level == "error"]
+    if not found and "items" in template.variables and template.strategy in _RULES:
+        try:
+            found = [*_labels(template, FourCharacters())]
+        except PromptError:  # what does not render for an example may for real items
+            return
+    if found:
+        faults = "; ".join(f"line {fault.line}: {fault.message}" for fault in found)
+        raise PromptError(
+            f"Template {template.name} cannot be used: {faults}.",
+            hint=f"`llmrec prompts check {template.name}` says all that is wrong with it.",
+        )
+
+
 def _read(template: Template) -> Iterator[Finding]:
     if not template.summary:
         yield Finding("warning", 1, "no {# comment #} at the beginning says what it is for")

@@ -32,13 +32,14 @@ from llmrec.errors import (
     LlmrecError,
     OptionError,
     OutOfMemoryError,
+    ServerError,
     StorageError,
 )
 from llmrec.records import RankedItem, Ranking, Usage
 
 logger = logging.getLogger(__name__)
 
-_PASSING = (OutOfMemoryError, HardwareError, StorageError)
+_PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
 """What another run may not meet: kept as results, these would never be tried again."""
 
 

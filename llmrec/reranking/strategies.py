@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from llmrec.errors import OptionError, PromptError, nearest
-from llmrec.prompting import DEFAULT_TEMPLATES, load_template
+from llmrec.prompting import DEFAULT_TEMPLATES, load_template, refuse_meaningless
 from llmrec.reranking.calibration import Calibrated
 from llmrec.reranking.generated import ListwiseGenerated
 from llmrec.reranking.graded import Graded
@@ -18,6 +19,8 @@ from llmrec.reranking.setwise import Setwise
 from llmrec.reranking.shuffling import Shuffled
 from llmrec.reranking.strategy import Strategy
 from llmrec.reranking.tournament import Tournament
+
+logger = logging.getLogger(__name__)
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
     {
@@ -35,6 +38,9 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
 
 ONE_AT_A_TIME = frozenset({"graded", "likelihood", "pointwise"})
 """Strategies whose prompts show one candidate or none: no order of candidates reaches the model."""
+
+WITHOUT_LABELS = frozenset({"likelihood", "listwise-generated"})
+"""Strategies that calibration takes nothing off: they do not ask for labels."""
 
 WATCHED_TOP = 10
 """How many of the best have to keep their order where shuffles stop early."""
@@ -54,9 +60,11 @@ def make_strategy(
     Args:
         name: One of `STRATEGIES`.
         template: Of that strategy; a tournament takes those of listwise.
-        calibrate: Take off what the model would answer anyway (`Calibrated`).
+        calibrate: Take off what the model would answer anyway (`Calibrated`). Of a strategy that
+            asks for no labels there is nothing to take off, which is said.
         shuffles: Ask about so many orders of the candidates (`Shuffled`); 0 asks the one given.
-            A strategy that is shown one candidate at a time knows no order and is asked once.
+            A strategy that shows one candidate at a time knows no order and is asked once, which
+            is said.
         stop_early: Ask for no more orders once the best ten keep theirs.
         seed: Of the orders.
 
@@ -75,9 +83,13 @@ def make_strategy(
             hint="Give --shuffles 4 or more beside it.",
         )
     made = STRATEGIES[name]() if template is None else _with_template(name, template)
-    if calibrate:
+    if calibrate and name in WITHOUT_LABELS:
+        logger.warning("Calibration takes nothing off %s, which asks for no labels.", name)
+    elif calibrate:
         made = Calibrated(made)
-    if shuffles and name not in ONE_AT_A_TIME:
+    if shuffles and name in ONE_AT_A_TIME:
+        logger.warning("Shuffles change nothing: %s shows one candidate at a time.", name)
+    elif shuffles:
         made = Shuffled(made, shuffles, seed, WATCHED_TOP if stop_early else 0)
     return made
 
@@ -95,4 +107,5 @@ def _with_template(name: str, template: str) -> Strategy:
             f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
             hint=f"Take a template under {folder}/.",
         )
+    refuse_meaningless(loaded)
     return STRATEGIES[name](template=loaded)

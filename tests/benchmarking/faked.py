@@ -90,9 +90,9 @@ class Loading:
         return self.model
 
 
-def revision_of(ref: str, quantization: str, device: str | None = None) -> str:
+def revision_of(ref: str, quantization: str, how: object = None) -> str:
     """A revision that needs no model."""
-    return f"{ref}@{quantization}{device or ''}"
+    return f"{ref}@{quantization}"
 
 
 def plan_of(index: Path, *templates: str, **settings: object) -> BenchmarkPlan:

@@ -37,14 +37,14 @@ def test_a_template_that_became_worse_is_seen(kites: Path, tmp_path: Path) -> No
     before = made(kites, tmp_path / "a", name, "likelihood/titles", users=20)
     template(tmp_path, "mine", WRONG)
     after = made(kites, tmp_path / "b", name, "likelihood/titles", users=20)
-    worse, same = compare_runs(before, after)
+    worse, same = compare_runs(before, after).rows
     assert (worse.name, same.name) == (name, "likelihood/titles")
     assert worse.users == same.users == 20
     assert worse.difference == pytest.approx(worse.after - worse.before)
     assert worse.low <= worse.difference <= worse.high < -0.2
     assert worse.p_corrected < 0.01
     assert (same.difference, same.p_corrected) == (0, 1)
-    back = compare_runs(after, before)[0]
+    back = compare_runs(after, before).rows[0]
     assert back.difference == pytest.approx(-worse.difference)
 
 
@@ -52,7 +52,7 @@ def test_only_users_that_both_have_count(kites: Path, tmp_path: Path) -> None:
     name = template(tmp_path, "mine", FAILS)
     before = made(kites, tmp_path / "a", name, "likelihood/titles", users=USERS)
     after = made(kites, tmp_path / "b", name, "likelihood/titles", users=USERS - 5)
-    changes = compare_runs(before, after)
+    changes = compare_runs(before, after).rows
     assert [change.users for change in changes] == [USERS - 6, USERS - 5]  # one failed
     users = [one.user_id for one in after.lists()]
     assert BUSY in users
@@ -110,4 +110,13 @@ def test_a_run_with_fewer_users_than_it_had_is_compared(kites: Path, tmp_path: P
     made(kites, tmp_path / "a", "likelihood/titles", users=8)
     before = made(kites, tmp_path / "a", "likelihood/titles", users=4)  # asked again with fewer
     after = made(kites, tmp_path / "b", "likelihood/titles", users=8)
-    assert compare_runs(before, after)[0].users == 4
+    assert compare_runs(before, after).rows[0].users == 4
+
+
+def test_rows_that_one_run_lacks_are_named(kites: Path, tmp_path: Path) -> None:
+    both = ("likelihood/titles", "likelihood/list")
+    before = made(kites, tmp_path / "a", *both, users=4)
+    after = made(kites, tmp_path / "b", both[0], "pointwise/plain-list", users=4)
+    found = compare_runs(before, after)
+    assert [row.name for row in found.rows] == ["likelihood/titles"]
+    assert (found.gone, found.new) == (("likelihood/list",), ("pointwise/plain-list",))

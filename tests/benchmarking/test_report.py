@@ -247,6 +247,17 @@ def test_the_terminal_shows_it_in_120_columns_and_obeys_nothing() -> None:
     assert max(map(len, shown.splitlines())) <= 120
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_keeps_the_names_of_the_rows(width: int) -> None:
+    console = Console(width=width, record=True, highlight=False)
+    with console.capture() as captured:
+        console.print(leaderboard_table(SUMMARY, width))
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(BEST[:16] in line and ".722" in line for line in lines)
+    assert any("▲ +.152" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.5124, ".512"), (1.0, "1.000"), (-0.031, "−.031"), (0.0, ".000"), (-0.0001, ".000")],

@@ -38,14 +38,14 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     loads: list[str] = []
 
     class Loader:
-        def __init__(self, device: str | None = None) -> None:
-            self.device = device
+        def __init__(self, how: object = None) -> None:
+            self.how = how
 
         def __call__(self, ref: str, quantization: str) -> LanguageModel:
             loads.append(ref)
             return Oracle(_worth)
 
-    def read(_: str) -> LanguageModel:
+    def read(_: str, how: object = None) -> LanguageModel:
         return Oracle(_worth)
 
     monkeypatch.setattr("llmrec.cli.bench_models.Loader", Loader)
@@ -169,6 +169,21 @@ def test_compare_ends_with_1_where_a_row_lost_more_than_allowed(
     found = document(run("bench", "compare", *worse, "--fail-if-drop", "0.01", "--json"))
     assert found["dropped"] == [own]
     assert run("bench", "compare", *worse, "--fail-if-drop", "-1").returncode == 2
+    fewer = tmp_path / "fewer"
+    words = (*words[:3], TEMPLATES.split(",", maxsplit=1)[0], *words[4:])
+    assert run(*words, "--out", fewer).returncode == 0
+    both = tmp_path / "both"
+    assert run(*words[:3], TEMPLATES, *words[4:], "--out", both).returncode == 0
+    gone = run("bench", "compare", both, fewer, "--fail-if-drop", "1")
+    assert gone.returncode == 1
+    assert "Rows that are gone: likelihood/list." in gone.stdout
+    assert run("bench", "compare", fewer, both, "--fail-if-drop", "1").returncode == 0
+
+
+def test_a_command_that_is_misspelt_is_not_taken_for_a_file(run: Run) -> None:
+    ended = run("bench", "cmpare", "a", "b")
+    assert ended.returncode == 2
+    assert "Did you mean 'compare'?" in _said(ended)
 
 
 def test_compare_of_what_cannot_be(

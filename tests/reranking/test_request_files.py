@@ -19,6 +19,7 @@ from llmrec.errors import (
     LlmrecError,
     OptionError,
     OutOfMemoryError,
+    ServerError,
     StorageError,
     UnknownItemError,
 )
@@ -213,7 +214,7 @@ def test_ctrl_c_leaves_whole_lines(tmp_path: Path) -> None:
     assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, Usage(20, 10, 0, 2, 1.0))
 
 
-@pytest.mark.parametrize("passing", [OutOfMemoryError, HardwareError, StorageError])
+@pytest.mark.parametrize("passing", [OutOfMemoryError, HardwareError, ServerError, StorageError])
 def test_what_another_run_may_not_meet_stops_and_is_tried_again(
     tmp_path: Path, passing: type[LlmrecError]
 ) -> None:

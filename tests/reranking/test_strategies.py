@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from llmrec.errors import ModelError, OptionError, PromptTooLongError
+from llmrec.errors import ModelError, OptionError, PromptError, PromptTooLongError
 from llmrec.language_models import LanguageModel, TransformersModel
 from llmrec.language_models.labels import label_tokens
+from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 from llmrec.prompting import Budget, load_template
 from llmrec.records import Interaction, Item, User
-from llmrec.reranking import Judgement, Likelihood, Pointwise, Question, Strategy, judge
+from llmrec.reranking import (
+    STRATEGIES,
+    Judgement,
+    Likelihood,
+    Pointwise,
+    Question,
+    Strategy,
+    judge,
+    make_strategy,
+)
 from llmrec.retrieval import Index
 from tests.prompting.writing import written
 from tests.reranking.conftest import ByteModel
@@ -170,3 +183,46 @@ def test_labels_that_are_one_token_are_refused(user: User, index: Index) -> None
 
     with pytest.raises(ModelError, match="one token for Yes and No"):
         judged_by(Pointwise(), Illiterate(), Question(user, (index.items["i2"],), index.items))
+
+
+@pytest.mark.parametrize("options", [{}, {"calibrate": True}, {"shuffles": 2}], ids=str)
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_a_tokenizer_is_enough_to_write_the_first_prompts(
+    name: str, options: dict[str, bool], smollm2: TransformersModel
+) -> None:
+    reader = PromptTokenizer(smollm2.tokenizer, smollm2.name)
+    asked = question(["Close Encounters", BIKE, DAY], FILMS)
+    first = next(make_strategy(name, **options).ask(asked, reader))  # type: ignore[arg-type]
+    assert first
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text", "fault"),
+    [
+        ("pointwise", "Would they like it? Yes or No?", "must read 'item'"),
+        ("likelihood", "{{ item.title }} after {{ history | length }}:", "must not read 'item'"),
+        ("listwise", "{% for item in items %}{{ item.title }}{% endfor %}", "label of every item"),
+        (
+            "setwise",
+            "{% for item in items[:1] %}{{ item.label }} {{ item.title }}{% endfor %}",
+            "label of every item",
+        ),
+    ],
+)
+def test_a_template_whose_answers_say_nothing_is_refused(
+    tmp_path: Path, strategy: str, text: str, fault: str
+) -> None:
+    path = tmp_path / strategy / "mine.jinja"
+    path.parent.mkdir()
+    path.write_text(f"{{# Mine. #}}\n{{% block text %}}\n{text}\n{{% endblock %}}\n")
+    with pytest.raises(PromptError, match=fault):
+        make_strategy(strategy, str(path))
+
+
+def test_what_changes_nothing_is_said_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert make_strategy("likelihood", calibrate=True).key == Likelihood().key
+        assert make_strategy("pointwise", shuffles=3).key == Pointwise().key
+    first, second = caplog.messages
+    assert "takes nothing off likelihood" in first
+    assert "pointwise shows one candidate at a time" in second
