@@ -34,8 +34,14 @@ def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> As
     Fewer users are the first of more, so that a run can be extended.
 
     Raises:
-        OptionError: Fewer users qualify than are asked for.
+        OptionError: Fewer users qualify than are asked for, or there are fewer items than
+            candidates.
     """
+    if plan.candidates > len(index.items):
+        raise OptionError(
+            f"candidates is {plan.candidates}; the index has {len(index.items)} items.",
+            hint="Ask for fewer candidates.",
+        )
     known, targets = hold_out(index)
     known = replace(known, weights={})  # those were fitted on these very targets
     if plan.protocol == "discrimination":

@@ -90,6 +90,12 @@ def recommend(
         raise OptionError(
             "--explain asks the language model, which --no-llm leaves out.", hint="Give one."
         )
+    if no_llm and (strategy or template or calibrate or shuffles or model):
+        raise OptionError(
+            "--no-llm asks no model: --strategy, --template, --calibrate, --shuffles and --model "
+            "say how one is asked.",
+            hint="Leave out the one or the others.",
+        )
     conditions = [parse_filter(text) for text in filters or ()]
     house_rules = Rules.from_file(rules) if rules else None
     strategies = strategies_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -64,7 +64,8 @@ def judge(
 
     Prompts of all questions go to the model in one call a round, so that they share what they
     begin with. Usage is shared out by the tokens that each question gave; it adds up to what was
-    spent. What went wrong in a shared call is counted with the first question.
+    spent. What went wrong in a shared call is counted with the first question. A score that is not
+    finite is none, which is counted.
 
     Raises:
         PromptError: The template cannot be rendered.
@@ -84,9 +85,12 @@ def judge(
     for place, (judgement, share, meter) in enumerate(zip(judgements, shares, meters, strict=True)):
         fallbacks = Counter(judgement.fallbacks)
         fallbacks["labels_floored"] += meter.floored
+        scores = judgement.scores
+        fallbacks["infinite"] += int(np.isinf(scores).sum())
+        scores = np.where(np.isinf(scores), np.nan, scores)  # it would drown every other signal
         if place == 0:
             fallbacks += spent.fallbacks
-        judged.append(replace(judgement, usage=share, fallbacks=dict(+fallbacks)))
+        judged.append(Judgement(scores, share, dict(+fallbacks)))
     return tuple(judged)
 
 

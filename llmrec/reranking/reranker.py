@@ -20,6 +20,9 @@ from llmrec.reranking.strategies import make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
 from llmrec.retrieval import Index
 
+RETRIEVAL = "retrieval"
+"""What the retriever's own score is called among the signals."""
+
 Asked: TypeAlias = tuple[User, Sequence[Candidate]]
 """A user, and the candidates in retrieval order."""
 
@@ -38,8 +41,8 @@ class Reranker:
             this model that the index holds, else `ZERO_SHOT_WEIGHTS`.
 
     Raises:
-        OptionError: There is no such strategy, two have one name, or a template is given beside
-            anything but one name.
+        OptionError: There is no such strategy, two have one name or one is called as the
+            retriever's signal is, or a template is given beside anything but one name.
         PromptError: The template cannot be used.
     """
 
@@ -68,6 +71,11 @@ class Reranker:
                 f"The strategies are {', '.join(names) or 'none'}: one or more are needed, each "
                 "under a name of its own.",
                 hint="Give one of them another name=.",
+            )
+        if RETRIEVAL in names:
+            raise OptionError(
+                f"A strategy is called {RETRIEVAL!r}, as the retriever's own signal is.",
+                hint="Give it another name.",
             )
         object.__setattr__(self, "strategies", strategies)
 
@@ -177,7 +185,7 @@ def signal_table(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float6
 
     What it is made of was weighed by the retriever; the language model is weighed beside the whole.
     """
-    return {"retrieval": np.array([candidate.score for candidate in candidates])}
+    return {RETRIEVAL: np.array([candidate.score for candidate in candidates])}
 
 
 def _ranking(

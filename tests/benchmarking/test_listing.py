@@ -9,7 +9,7 @@ import pytest
 from llmrec.benchmarking.listing import Asked, lists_of, planted
 from llmrec.errors import OptionError
 from llmrec.retrieval import WEIGHTS_KEY, Index
-from tests.benchmarking.faked import BUSY, USERS, plan_of
+from tests.benchmarking.faked import BUSY, ITEMS, USERS, plan_of
 
 
 def asked(index: Path, **settings: object) -> Asked:
@@ -96,8 +96,8 @@ def test_more_users_than_there_are_names_how_many(kites: Path, protocol: str) ->
 
 
 def test_more_candidates_than_there_are_unseen_items(kites: Path) -> None:
-    with pytest.raises(OptionError, match="99 unseen items"):
-        asked(kites, candidates=100)
+    with pytest.raises(OptionError, match=f"{ITEMS - 1} unseen items"):
+        asked(kites, candidates=ITEMS)
 
 
 def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
@@ -115,3 +115,8 @@ def test_a_planted_target_moves_and_the_others_keep_their_order(kites: Path) -> 
         moved = planted(one, place)
         assert moved[place - 1] == one.target
         assert [item_id for item_id in moved if item_id != one.target] == others
+
+
+def test_more_candidates_than_items_are_refused(kites: Path) -> None:
+    with pytest.raises(OptionError, match=f"candidates is 61; the index has {ITEMS} items"):
+        asked(kites, candidates=61)

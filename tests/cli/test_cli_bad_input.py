@@ -229,6 +229,10 @@ def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--no-llm", "--explain")
     assert ended.returncode == 2
     assert "--no-llm" in _said(ended)
+    for words in (("--strategy", "pointwise"), ("--calibrate",), ("--model", "x")):
+        ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
+        assert ended.returncode == 2
+        assert "--no-llm asks no model" in _said(ended)
 
 
 def test_an_index_whose_users_have_nothing_to_hold_out(

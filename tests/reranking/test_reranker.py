@@ -196,3 +196,10 @@ def test_the_same_input_gives_the_same_ranking(
     second = Reranker(smollm2, index).rerank(user, retrieved)
     assert first.items == second.items
     assert first.usage.tokens_forwarded < first.usage.tokens_given
+
+
+def test_a_strategy_cannot_take_the_name_of_the_retrievers_signal(index: Index) -> None:
+    taken = Scripted([1, 2])
+    taken.name = "retrieval"
+    with pytest.raises(OptionError, match="as the retriever's own signal"):
+        Reranker(ByteModel(), index, strategy=taken)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from llmrec.reranking import (
     judge,
     make_strategy,
 )
+from llmrec.reranking.strategy import Conversation
 from llmrec.retrieval import Index
 from tests.prompting.writing import written
 from tests.reranking.conftest import ByteModel
@@ -226,3 +228,23 @@ def test_what_changes_nothing_is_said_and_left_out(caplog: pytest.LogCaptureFixt
     first, second = caplog.messages
     assert "takes nothing off likelihood" in first
     assert "pointwise shows one candidate at a time" in second
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A strategy that asks nothing."""
+
+    scores: tuple[float, ...]
+    name: str = "told"
+    key: str = "told"
+
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        yield from ()
+        return Judgement(np.array(self.scores))
+
+
+def test_a_score_without_bounds_is_none_and_counted(smollm2: TransformersModel) -> None:
+    asked = question(["Close Encounters", BIKE, DAY], FILMS)
+    judged = judged_by(_Told((np.inf, 1.0, -np.inf)), smollm2, asked)
+    np.testing.assert_array_equal(judged.scores, [np.nan, 1.0, np.nan])
+    assert judged.fallbacks == {"infinite": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from llmrec.benchmarking.entries import METRIC
+from llmrec.benchmarking.entries import METRIC, RETRIEVER
 from llmrec.benchmarking.report.charts import Frontier
 from llmrec.benchmarking.report.formats import interval, share
 from llmrec.benchmarking.report.standings import METRIC_NAME, Standing, best_row
@@ -28,11 +28,15 @@ def finding(summary: Summary, lines: Sequence[Standing]) -> str:
     elif call is not None and call.word == "better":
         head = f"{head} and beats the retriever"
     elif call is not None:
-        head = f"{head}, no difference shown from the retriever"
+        head = f"{head}, no difference shown from the retriever's {_retriever(lines)}"
     rivals = len(_rivals(lines))
     if rivals:
         head += f"; {rivals} other prompt{'s' * (rivals > 1)} cannot be told from it"
     return head + "."
+
+
+def _retriever(lines: Sequence[Standing]) -> str:
+    return share(next(line.score.mean for line in lines if line.row.name == RETRIEVER))
 
 
 def question(summary: Summary) -> str:

@@ -42,7 +42,7 @@ class Call:
     @property
     def detail(self) -> str:
         """The difference with its interval, and the corrected p-value."""
-        return f"{difference(self.comparison)}, {probability(self.p_corrected)}"
+        return f"{difference(self.comparison)}, {probability(self.p_corrected)} (Holm)"
 
 
 @dataclass(frozen=True, slots=True)
