@@ -86,6 +86,12 @@ class Probe:
         try:
             listing = self._listing()
             found = self._basics()
+            if not (found.chat or found.completions) and self.model in listing:
+                raise ModelError(
+                    f"The server {address} names {self.model!r} and answers no prompt to it, by "
+                    "chat or as a completion, with anything that can be read.",
+                    hint="Look at what the server logs; it has to speak OpenAI's protocol.",
+                )
             if not (found.chat or found.completions):
                 raise ModelNotFoundError(
                     f"The server {address} does not serve {self.model!r}; it names "

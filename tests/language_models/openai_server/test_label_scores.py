@@ -132,6 +132,14 @@ def test_a_chat_server_refuses_plain_text() -> None:
         model.close()
 
 
+def test_a_model_that_is_named_and_answers_nothing() -> None:
+    with (
+        ScriptedServer(serves_chat=False, serves_text=False) as server,
+        pytest.raises(ModelError, match="names 'm' and answers no prompt to it"),
+    ):
+        OpenAIServerModel.connect(server.url, "m")
+
+
 def test_a_model_that_is_not_there() -> None:
     with (
         ScriptedServer() as server,
