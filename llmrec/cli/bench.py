@@ -11,7 +11,6 @@ import typer
 from typer.core import TyperGroup
 
 from llmrec.cli.exits import FAILED, ends_well
-from llmrec.cli.loading import ModelChoice
 from llmrec.cli.options import AsJson, Concurrency, Device, PriceTable, Timeout, TokenizerRef
 from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
 from llmrec.errors import OptionError, nearest
@@ -94,6 +93,7 @@ def run(
     from llmrec.benchmarking.report import write_report
     from llmrec.benchmarking.run_folder import RunFolder
     from llmrec.cli.bench_models import Loader, reader_of, revision_of
+    from llmrec.cli.loading import ModelChoice
 
     plan = _plan(
         what,

@@ -220,7 +220,7 @@ def test_the_schema_is_printed_as_it_is(run: Run) -> None:
     [
         (("--users", "50000"), 2, "users is 50000; "),
         (("--users", "0"), 2, "--users"),
-        (("--candidates", "5000"), 2, "4999 unseen items"),
+        (("--candidates", "5000"), 2, "candidates is 5000; the index has 80 items"),
         (("--templates", "likelyhood/titles"), 2, "Did you mean 'likelihood/titles'"),
         (("--templates", "own.jinja"), 1, "no template file 'own.jinja'"),
         (("--templates", "explain/plain"), 2, "No template fits 'explain/plain'"),
