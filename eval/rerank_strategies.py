@@ -163,6 +163,7 @@ def quality(
     asked: Sequence[Asked],
     few: int,
     title: str,
+    without: Sequence[str],
 ) -> tuple[str, dict[str, object]]:
     """Every way on the same lists, beside random, popularity and the retriever."""
     retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
@@ -176,7 +177,7 @@ def quality(
     rows_of: dict[str, list[int]] = {}
     faults, rows = dict[str, dict[str, int]](), list[Row]()
     shared: dict[int, dict[str, NDArray[np.float64]]] = {}
-    for way in WAYS:
+    for way in (way for way in WAYS if way.name not in without):
         rows_of[way.name] = drawn(asked, max(few, round(way.share * len(asked))))
         some = [asked[row] for row in rows_of[way.name]]
         found = judge(
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
     parser.add_argument("--users", type=int, default=MOST)
     parser.add_argument("--few", type=int, default=30, help="users of the ways that ask most")
+    parser.add_argument("--without", action="append", default=[], help="ways that are left out")
     parser.add_argument("--bias-users", type=int, default=100)
     parser.add_argument("--reached", type=int, default=MOST, help="users end to end, at most")
     parser.add_argument("--cost-users", type=int, default=5)
@@ -262,17 +264,26 @@ def main() -> None:
     # What is asked first is known first, whenever the run is stopped.
     bias = order_bias(kept, biased, retriever, thinned(most, options.bias_users))
     parts = {
-        "quality": quality(data, remembering, kept, lists, options.few, "Discrimination"),
+        "quality": quality(
+            data, remembering, kept, lists, options.few, "Discrimination", options.without
+        ),
         "bias": bias,
     }
     if reached:
         some = "" if len(reached) == found else f", {len(reached)} of {found} by chance"
         title = f"End to end, users the retriever reached{some}"
-        parts["reached"] = quality(data, remembering, kept, reached, options.few, title)
-    costs = [measured_cost(data, model, way, thinned(lists, options.cost_users)) for way in WAYS]
+        parts["reached"] = quality(
+            data, remembering, kept, reached, options.few, title, options.without
+        )
+    costs = [
+        measured_cost(data, model, way, thinned(lists, options.cost_users))
+        for way in WAYS
+        if way.name not in options.without
+    ]
     command = (
         f"python eval/rerank_strategies.py {name} --model {model.name} --users {options.users} "
-        f"--few {options.few} --reached {options.reached}"
+        f"--few {options.few} --reached {options.reached} --bias-users {options.bias_users}"
+        + "".join(f" --without '{name}'" for name in options.without)
     )
     heading = (
         f"# Strategies on {name} with {model.name}\n\n`{command}`, revision {model.revision[:12]}, "
