@@ -6,6 +6,7 @@ import os.path
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -111,6 +112,7 @@ def check_template(
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.level, finding.message)))
 
 
+@cache  # a benchmark makes its strategy anew for each user
 def refuse_meaningless(template: Template) -> None:
     """Refuse a template that renders, and whose answers say nothing of the candidates.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,3 +25,11 @@ def test_a_peak_is_seen_and_forgotten() -> None:
     after = peak_mib()
     assert after is not None
     assert after < high - 50
+
+
+def test_a_peak_that_cannot_be_forgotten_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmrec.models.peak_memory._MARK", tmp_path / "absent")
+    forget_peak()
+    assert peak_mib() is None
