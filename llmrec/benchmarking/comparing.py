@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec.benchmarking.answers import by_cell, results_of
 from llmrec.benchmarking.entries import cell_values
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.errors import OptionError, StorageError
@@ -14,7 +15,11 @@ from llmrec.evaluation import compare, holm
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """A row that both runs have, over the users that both have: nDCG@10 before and after."""
+    """A row that both runs have, over the users that both have: nDCG@10 before and after.
+
+    ``now_failing`` counts users whom the row answered before and failed after: they are in no other
+    figure here, so a row may have become worse without losing any nDCG@10.
+    """
 
     name: str
     users: int
@@ -25,15 +30,35 @@ class RowChange:
     high: float
     p_value: float
     p_corrected: float
+    now_failing: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """The rows of two runs; ``gone`` are in the first alone, ``new`` in the second."""
+    """The rows of two runs; ``gone`` are in the first alone, ``new`` in the second.
+
+    ``unpaired`` are in both, without two users whom both answered: nothing can be said of them.
+    """
 
     rows: tuple[RowChange, ...]
     gone: tuple[str, ...]
     new: tuple[str, ...]
+    unpaired: tuple[str, ...]
+
+    def worse(self, drop: float) -> dict[str, str]:
+        """The rows of which a check should not be content, and why, by name.
+
+        Args:
+            drop: How much nDCG@10 a row may lose.
+        """
+        found = dict.fromkeys(self.gone, "is gone")
+        found |= dict.fromkeys(self.unpaired, "has no two users whom both runs answered")
+        for row in self.rows:
+            if -row.difference > drop:
+                found[row.name] = f"lost {-row.difference:.3f}, more than {drop}"
+            elif row.now_failing:
+                found[row.name] = f"fails for {row.now_failing} users whom it answered before"
+        return found
 
 
 def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
@@ -41,10 +66,10 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
 
     Raises:
         StorageError: A folder holds no run.
-        OptionError: The runs are of other data, protocols or lists, or share no row or too few
-            users.
+        OptionError: The runs are of other data, protocols or lists, or share no row, or no row
+            with two users whom both answered.
     """
-    one, other = (_values(folder) for folder in (before, after))
+    (one, _), (other, failed) = (_answered(folder) for folder in (before, after))
     for name in ("fingerprint", "protocol", "candidates", "seed"):
         a, b = before.about()[name], after.about()[name]
         if a != b:
@@ -58,11 +83,18 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
             f"{before.path} and {after.path} share no row.",
             hint=f"One has {', '.join(one)}; the other {', '.join(other)}.",
         )
+    common = {name: [user for user in one[name] if user in other[name]] for name in shared}
+    unpaired = tuple(name for name, users in common.items() if len(users) < 2)
+    if len(unpaired) == len(shared):
+        raise OptionError(
+            f"{before.path} and {after.path} have no row with two users whom both answered: "
+            f"{', '.join(f'{name} has {len(common[name])}' for name in unpaired)}.",
+            hint="leaderboard.md of each tells its users and faults.",
+        )
     found = []
-    for name in shared:
-        users = [user for user in one[name] if user in other[name]]
-        if len(users) < 2:
-            raise OptionError(f"The row {name} has {len(users)} users in both runs.")
+    for name, users in common.items():
+        if name in unpaired:
+            continue
         a, b = (np.array([some[name][user] for user in users]) for some in (other, one))
         found.append((name, len(users), b.mean(), a.mean(), compare(a, b, seed=0)))
     corrected = holm([entry[4].p_value for entry in found])
@@ -77,6 +109,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
             result.high,
             result.p_value,
             float(p),
+            len(failed[name] & one[name].keys()),
         )
         for (name, users, mean_before, mean_after, result), p in zip(found, corrected, strict=True)
     )
@@ -84,16 +117,18 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
         rows,
         tuple(name for name in one if name not in other),
         tuple(name for name in other if name not in one),
+        unpaired,
     )
 
 
-def _values(folder: RunFolder) -> dict[str, dict[str, float]]:
-    """nDCG@10 by row and user; who failed is left out."""
+def _answered(folder: RunFolder) -> tuple[dict[str, dict[str, float]], dict[str, set[str]]]:
+    """By row: nDCG@10 of each user who was answered, and who failed."""
     about, lists = folder.about(), folder.lists()
     if not about:
         raise StorageError(f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`.")
-    found = cell_values(about["cells"], lists, folder.results(), about["seed"])
-    return {
+    results = folder.results()
+    found = cell_values(about["cells"], lists, results, about["seed"])
+    values = {
         cell["name"]: {
             one.user_id: float(value)
             for one, value in zip(lists, found[cell["key"]], strict=True)
@@ -101,3 +136,9 @@ def _values(folder: RunFolder) -> dict[str, dict[str, float]]:
         }
         for cell in about["cells"]
     }
+    answers = by_cell(about["cells"], lists, results_of(about["cells"], lists, results))
+    failed = {
+        cell["name"]: {one.user_id for one in answers[cell["key"]].asked if one.fault}
+        for cell in about["cells"]
+    }
+    return values, failed

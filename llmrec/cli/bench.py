@@ -139,7 +139,7 @@ def compare(
             metavar="X",
             min=0,
             help="End with 1 where a row lost more nDCG@10 than X, on the users both runs have, "
-            "or is gone.",
+            "fails for users whom it answered, or is gone.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -149,20 +149,21 @@ def compare(
     from llmrec.benchmarking.run_folder import RunFolder
 
     found = compare_runs(RunFolder(run_a), RunFolder(run_b))
-    lost = [
-        row for row in found.rows if fail_if_drop is not None and -row.difference > fail_if_drop
-    ]
+    worse = {} if fail_if_drop is None else found.worse(fail_if_drop)
     if as_json:
         print_json(
             {
                 "rows": found.rows,
                 "gone": found.gone,
                 "new": found.new,
-                "dropped": [row.name for row in lost],
+                "unpaired": found.unpaired,
+                "worse": worse,
             }
         )
     else:
-        shown = table("Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)")
+        shown = table(
+            "Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)", ">now fail"
+        )
         for row in found.rows:
             shown.add_row(
                 row.name,
@@ -172,14 +173,16 @@ def compare(
                 f"{row.difference:+.3f}",
                 f"[{row.low:+.3f}, {row.high:+.3f}]",
                 f"{row.p_corrected:.2g}",
+                str(row.now_failing),
             )
         screen().print(shown)
-        for row in lost:
-            screen().print(f"{row.name} lost {-row.difference:.3f}, more than {fail_if_drop}.")
-        for word, names in (("gone", found.gone), ("new", found.new)):
+        told = {"gone": found.gone, "new": found.new, "without users in common": found.unpaired}
+        for word, names in told.items():
             if names:
                 screen().print(safe(f"Rows that are {word}: {', '.join(names)}."))
-    if lost or (found.gone and fail_if_drop is not None):
+        for name, reason in worse.items():
+            screen().print(safe(f"{name} {reason}."))
+    if worse:
         raise typer.Exit(FAILED)
 
 

@@ -92,7 +92,9 @@ def test_runs_without_a_row_in_common_are_told_their_rows(kites: Path, tmp_path:
 def test_one_user_in_common_is_too_few(kites: Path, tmp_path: Path) -> None:
     before = made(kites, tmp_path / "a", "likelihood/titles", users=3)
     after = made(kites, tmp_path / "b", "likelihood/titles", users=1)
-    with pytest.raises(OptionError, match="has 1 users in both runs"):
+    with pytest.raises(
+        OptionError, match="no row with two users whom both answered: likelihood/titles has 1"
+    ):
         compare_runs(before, after)
 
 
@@ -120,3 +122,30 @@ def test_rows_that_one_run_lacks_are_named(kites: Path, tmp_path: Path) -> None:
     found = compare_runs(before, after)
     assert [row.name for row in found.rows] == ["likelihood/titles"]
     assert (found.gone, found.new) == (("likelihood/list",), ("pointwise/plain-list",))
+
+
+def test_a_row_that_fails_for_more_users_is_worse_though_it_lost_nothing(
+    kites: Path, tmp_path: Path
+) -> None:
+    name = template(tmp_path, "mine", GOOD)
+    before = made(kites, tmp_path / "a", name, users=USERS)
+    template(tmp_path, "mine", f"{FAILS.split('- ')[0]}{GOOD}")
+    after = made(kites, tmp_path / "b", name, users=USERS)
+    found = compare_runs(before, after)
+    assert [row.now_failing for row in found.rows] == [1]
+    assert found.worse(1.0) == {name: "fails for 1 users whom it answered before"}
+    assert compare_runs(after, before).worse(1.0) == {}  # it may fail less
+    assert compare_runs(after, after).worse(1.0) == {}  # nor is what failed before new
+
+
+def test_a_row_without_users_in_common_does_not_hide_the_others(
+    kites: Path, tmp_path: Path
+) -> None:
+    name = template(tmp_path, "mine", GOOD)
+    before = made(kites, tmp_path / "a", name, "likelihood/titles", users=6)
+    template(tmp_path, "mine", f"{{{{ history[99].title }}}}{GOOD}")
+    after = made(kites, tmp_path / "b", name, "likelihood/titles", users=6)
+    found = compare_runs(before, after)
+    assert [row.name for row in found.rows] == ["likelihood/titles"]
+    assert found.unpaired == (name,)
+    assert found.worse(1.0) == {name: "has no two users whom both runs answered"}
