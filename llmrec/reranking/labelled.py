@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,7 +31,8 @@ class LabelledGroups:
     """Asks for labels of groups of one question's candidates.
 
     ``shortened`` is the most history items that had to be left out of a prompt, ``asked`` counts
-    groups, ``unanswered`` those to which the model gave no label.
+    groups, ``unanswered`` those to which the model gave no label. ``judged`` are the places of
+    candidates that stood in a group with an answer.
     """
 
     template: Template
@@ -41,6 +42,7 @@ class LabelledGroups:
     shortened: int = 0
     asked: int = 0
     unanswered: int = 0
+    judged: set[int] = field(default_factory=set)
 
     def ask(self, groups: Sequence[Sequence[int]]) -> Conversation[list[Answer]]:
         """Ask for the label of the best of each group of places, all in one round."""
@@ -50,7 +52,11 @@ class LabelledGroups:
             for prompt, group in zip(prompts, groups, strict=True)
         ]
         self.asked += len(answers)
-        self.unanswered += sum(bool(np.isnan(answer.log_probs).all()) for answer in answers)
+        for answer, group in zip(answers, groups, strict=True):
+            if np.isnan(answer.log_probs).all():
+                self.unanswered += 1
+            else:
+                self.judged.update(group)
         return list(answers)
 
     def orders(self, groups: Sequence[Sequence[int]]) -> Conversation[list[list[int]]]:
@@ -76,9 +82,9 @@ class LabelledGroups:
         return labels_for(self.model, n)
 
     def judgement(self, scores: NDArray[np.float64]) -> Judgement:
-        """What the answers come to; where none was had, the order given is no judgement."""
-        if self.asked and self.unanswered == self.asked:
-            scores = np.full(len(scores), np.nan)
+        """What the answers come to; the place of who stood in no answered group is no judgement."""
+        if self.unanswered:
+            scores = only(self.judged, scores)
         return Judgement(scores, fallbacks=self.fallbacks)
 
     @property
@@ -125,6 +131,11 @@ def best_of(answer: Answer, group: Sequence[int]) -> int:
     """Which of a group has the most probable label; of equals, the one that was given first."""
     values = np.nan_to_num(answer.log_probs, nan=-np.inf)
     return max(range(len(group)), key=lambda place: (values[place], -group[place]))
+
+
+def only(places: Collection[int], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scores of these places, NaN for the others."""
+    return np.where(np.isin(np.arange(len(scores)), list(places)), scores, np.nan)
 
 
 def check_sizes(strategy: str, **sizes: tuple[int, int, int]) -> None:

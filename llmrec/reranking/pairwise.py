@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes
+from llmrec.reranking.labelled import LabelledGroups, check_sizes, only
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import Group, top_by_best
 from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
@@ -27,9 +27,9 @@ class Pairwise:
 
     Where the two orders are answered differently the pair is a tie, and counted
     (``order_conflict``). With ``top`` the best are found by heapsort, a tie keeps the order that
-    was given, and a score is the place counted from the end. With ``top=None`` all pairs are asked
-    and a score is the share won of the pairs that were answered, a tie half a win: n (n - 1)
-    prompts.
+    was given, and a score is the place counted from the end; where every pair is a tie, all scores
+    are equal: the order that was given is no judgement. With ``top=None`` all pairs are asked and a
+    score is the share won of the pairs that were answered, a tie half a win: n (n - 1) prompts.
 
     Args:
         template: A pairwise template.
@@ -69,15 +69,17 @@ class Pairwise:
             return pairs.judgement(scores if n > 1 else wins)
         heap = top_by_best(n, self.top, 3)
         order = yield from relay(heap, lambda families: _best(families, pairs))
-        return pairs.judgement(by_place(order, n))
+        return pairs.judgement(by_place(order, n) if pairs.decided else np.zeros(n))
 
 
 @dataclass
 class _Pairs:
-    """Asks for pairs in both orders."""
+    """Asks for pairs in both orders; ``decided`` counts those that are no tie."""
 
     groups: LabelledGroups
     conflicts: int = 0
+    decided: int = 0
+    judged: set[int] = field(default_factory=set)
 
     def ask(self, pairs: Sequence[tuple[int, int]]) -> Conversation[list[float]]:
         """Say what the first of each pair won: 1, 0, a half for a tie, NaN without an answer."""
@@ -90,11 +92,15 @@ class _Pairs:
         first, second = leads[::2], -leads[1::2]
         unsure = np.isnan(first) | np.isnan(second)
         self.conflicts += int(((first != second) & ~unsure).sum())
+        self.judged.update(*(pair for pair, no in zip(pairs, unsure, strict=True) if not no))
         won = np.where(unsure, np.nan, np.where(first == second, (first + 1) / 2, 0.5))
+        self.decided += int(np.isin(won, (0.0, 1.0)).sum())
         return [float(value) for value in won]
 
     def judgement(self, scores: NDArray[np.float64]) -> Judgement:
         """What the answers come to."""
+        if self.groups.unanswered:
+            scores = only(self.judged, scores)
         judged = self.groups.judgement(scores)
         conflicts = {"order_conflict": self.conflicts} if self.conflicts else {}
         return replace(judged, fallbacks={**judged.fallbacks, **conflicts})

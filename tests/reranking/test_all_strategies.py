@@ -110,7 +110,7 @@ def test_a_model_that_likes_places_alone_keeps_the_order_once_calibrated(name: s
     judged = judged_by(Calibrated(strategy), place_lover, question(n))
     assert ranking(judged.scores) == list(range(n))
     assert "order_conflict" not in judged.fallbacks
-    if name == "all pairs" or (name == "listwise" and n <= 20):
+    if name in {"all pairs", "pairwise"} or (name == "listwise" and n <= 20):
         assert np.ptp(judged.scores) == 0
 
 
@@ -123,6 +123,30 @@ def test_a_model_that_likes_places_alone_comes_out_flat_once_shuffled(name: str)
     every = np.ptp(judged_by(Shuffled(strategy, 12), place_lover, asked).scores)
     assert every == pytest.approx(0, abs=1e-9)
     assert some <= plain / 2
+
+
+@pytest.mark.parametrize("top", [10, None])
+def test_the_order_given_is_no_judgement_where_all_pairs_are_ties(top: int | None) -> None:
+    place_lover = Oracle(lambda _title, place, _prompt: -1.5 * place)
+    judged = judged_by(Pairwise(top=top), place_lover, question(9))
+    assert np.ptp(judged.scores) == 0
+    assert judged.fallbacks["order_conflict"] > 0
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "calibrated"])
+@pytest.mark.parametrize("name", ["setwise", "pairwise", "tournament", "listwise in windows of 5"])
+def test_who_stood_in_no_answered_group_is_not_judged(name: str, wrapped: str) -> None:
+    """Three of 24 candidates spoil every prompt they stand in; some groups never hold them."""
+    spoilt = {"Kite 21", "Kite 22", "Kite 23"}
+
+    def label(title: str, _place: int, prompt: Prompt) -> float | None:
+        shown = prompt.text or prompt.user
+        return None if any(f"{one}\n" in f"{shown}\n" for one in spoilt) else worth_of(title)
+
+    judged = judged_by(WRAPPED[wrapped](EXACT[name][0]()), Oracle(label), question(24))
+    assert np.isnan(judged.scores[21:]).all()
+    assert np.isfinite(judged.scores[:10]).all()
+    assert judged.fallbacks["no_answer"] > 0
 
 
 def whims(seed: int) -> Callable[[str, int, Prompt], float | None]:

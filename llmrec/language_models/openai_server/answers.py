@@ -48,6 +48,7 @@ def gather(
     *,
     otherwise: Callable[[int], T],
     count: Callable[[int], int],
+    tolerant: bool,
 ) -> Answers[T]:
     """Ask everything, and read each reply.
 
@@ -57,10 +58,12 @@ def gather(
         read: Reads the reply to the i-th request; a `WrongReplyError` of it is a failure.
         otherwise: What stands where the i-th request failed.
         count: Tokens of the i-th prompt, where the server does not count them.
+        tolerant: Whether it is known to take such requests: then one that it does not take is that
+            request's own fault, also where there is no other.
 
     Raises:
         ServerError: Every request failed; another time they may not.
-        ModelError: Every request failed, and the server takes none of them.
+        ModelError: The server takes none of the requests, and is not known to take any.
     """
     started = time.perf_counter()
     outcomes = sender.send_all(asks)
@@ -88,8 +91,9 @@ def gather(
     refused = sum(isinstance(failure, RefusedError) for failure in failures)
     if failures:
         logger.warning("%d of %d requests failed: %s", len(failures), len(asks), failures[-1])
-    if failures and len(failures) == len(asks):
-        kind = ModelError if refused == len(failures) else ServerError
+    all_refused = refused == len(failures)
+    if failures and len(failures) == len(asks) and not (tolerant and all_refused):
+        kind = ModelError if all_refused else ServerError
         raise kind(
             f"All {len(asks)} requests to {sender.client.base_url} failed, the last one because "
             f"{failures[-1]}.",

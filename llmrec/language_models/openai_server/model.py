@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import ModelError, OptionError
 from llmrec.language_models.labels import label_tokens
-from llmrec.language_models.openai_server.answers import gather
+from llmrec.language_models.openai_server.answers import Answers, gather
 from llmrec.language_models.openai_server.asks import Asker
 from llmrec.language_models.openai_server.capabilities import Capabilities, guided, unwrapped
 from llmrec.language_models.openai_server.estimate import Estimate
 from llmrec.language_models.openai_server.probing import Probe
 from llmrec.language_models.openai_server.replies import Reply, WrongReplyError, read_labels
-from llmrec.language_models.openai_server.sending import Sender
+from llmrec.language_models.openai_server.sending import Ask, Sender
 from llmrec.language_models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
 from llmrec.prompting import Prompt
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmrec.language_models.prompt_tokenizer import PromptTokenizer
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LONGEST = 8192
 """Tokens a sequence may have where the server does not say."""
@@ -42,6 +43,7 @@ class OpenAIServerModel:
     it does not list stands at an upper bound, counted in ``floored``. A request that fails, also
     when tried again, is NaN and counted as ``request_failed``, one that the server does not take as
     ``request_refused``; where the answer begins with none of the labels, as ``no_label_returned``.
+    Where nothing at all was taken since the session began, that is an error.
 
     Args:
         name: The reference it was made from.
@@ -58,6 +60,8 @@ class OpenAIServerModel:
     reader: PromptTokenizer | Estimate = field(repr=False)
     sender: Sender = field(repr=False)
     model: str
+    taken: list[bool] = field(default_factory=list, repr=False, compare=False)
+    """Not empty once the server took a request of this session."""
 
     @classmethod
     def connect(
@@ -140,8 +144,8 @@ class OpenAIServerModel:
         return self.reader.count_tokens(prompt)
 
     def session(self) -> OpenAIServerModel:
-        """The same model: servers keep what prompts begin with by themselves."""
-        return self
+        """The same connections; servers keep what prompts begin with by themselves."""
+        return replace(self, taken=[])
 
     def close(self) -> None:
         """Give the connections back."""
@@ -163,8 +167,7 @@ class OpenAIServerModel:
             floored[place] = missing
             return values
 
-        found = gather(
-            self.sender,
+        found = self._gather(
             asks,
             read,
             otherwise=lambda place: np.full(len(requests[place].labels), np.nan),
@@ -184,8 +187,7 @@ class OpenAIServerModel:
             ModelError: The server does not give them, a prompt is a chat, or every request failed.
         """
         echoes = [self._asker.continuation(request) for request in requests]
-        found = gather(
-            self.sender,
+        found = self._gather(
             [echo.ask for echo in echoes],
             lambda reply, place: echoes[place].read(reply),
             otherwise=lambda place: np.full(
@@ -230,8 +232,7 @@ class OpenAIServerModel:
             text, finished = reply.written()
             return (unwrapped(text) if orders[place] and wrapping else text), finished
 
-        found = gather(
-            self.sender,
+        found = self._gather(
             asks,
             read,
             otherwise=lambda _: ("", False),
@@ -244,6 +245,22 @@ class OpenAIServerModel:
             tuple(finished for _, finished in found.values),
             tuple(map(sum, zip(found.prompts, found.written, strict=True))),
         )
+
+    def _gather(
+        self,
+        asks: Sequence[Ask],
+        read: Callable[[Reply, int], T],
+        otherwise: Callable[[int], T],
+        count: Callable[[int], int],
+    ) -> Answers[T]:
+        """Ask everything; from the first request that was taken on, one that is not is no error."""
+        tolerant = bool(self.taken)
+        found = gather(
+            self.sender, asks, read, otherwise=otherwise, count=count, tolerant=tolerant
+        )
+        if found.failed + found.refused < len(asks):
+            self.taken.append(True)
+        return found
 
     @property
     def _asker(self) -> Asker:

@@ -122,8 +122,11 @@ def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
         assert [bool(np.isnan(value).all()) for value in found.values] == [True, False]
         assert found.fallbacks == {"request_refused": 1}
         server.always = status(400)
+        found = model.label_log_probs([REQUEST])  # such requests are taken: it is this one's fault
+        assert np.isnan(found.values[0]).all()
+        assert found.fallbacks == {"request_refused": 1}
         with pytest.raises(ModelError, match="All 2 requests") as refused:
-            model.label_log_probs([REQUEST, REQUEST])
+            model.session().label_log_probs([REQUEST, REQUEST])
     assert not isinstance(refused.value, ServerError)
 
 
