@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from llmrec.benchmarking.answers import PEAK, PRICE
-from llmrec.benchmarking.report.formats import NOTHING, amount, bounds, interval, seconds, share
+from llmrec.benchmarking.report.formats import (
+    NOTHING,
+    amount,
+    bounds,
+    counted,
+    interval,
+    seconds,
+    share,
+)
 from llmrec.benchmarking.report.formats import signed as signed_share
 from llmrec.benchmarking.report.sentences import finding, question
 from llmrec.benchmarking.report.standings import (
@@ -92,11 +101,22 @@ def leaderboard_markdown(summary: Summary) -> str:
         _plain(question(summary)),
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
         f"{_KEY} Tokens, seconds and prices are a user's.",
+        *_not_as_asked(lines),
     ]
     command = summary.about.get("command")
     if command:
         parts.append(f"```\n{_one_line(str(command)).replace('```', '')}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _not_as_asked(lines: Sequence[Standing]) -> list[str]:
+    """What failed and what fell back, row by row: never behind a number alone."""
+    told = [
+        f"- {_plain(line.row.name)}: {_plain(said)}"
+        for line in lines
+        if (said := counted({**line.row.faults, **line.row.fallbacks}))
+    ]
+    return ["\n".join(["Faults and fallbacks, over all users:", "", *told])] if told else []
 
 
 def _cost(row: SummaryRow) -> tuple[str, str, str, str]:
@@ -130,6 +150,8 @@ def _name(line: Standing, style: str) -> Text:
     name = Text(_one_line(line.row.name), style)
     if line.missing:
         name.append(f"\n{line.missing}", "dim")
+    if said := counted({**line.row.faults, **line.row.fallbacks}):
+        name.append(f"\n{_one_line(said)}", "yellow")
     if line.row.dropped:
         name.append(f"\nstopped {_one_line(line.row.dropped)}", "red")
     return name

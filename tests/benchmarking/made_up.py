@@ -209,6 +209,7 @@ def _row(name: str, values: NDArray[np.float64]) -> SummaryRow:
         if asked
         else {},
         faults={"AnswerError": 3} if name == "pairwise/a-or-b" else {},
+        fallbacks={"order_conflict": 1234} if name == "pairwise/a-or-b" else {},
         dropped="after 60 users: worse than likelihood/chat-next, p .003"
         if name == "listwise/next-letter"
         else "",

@@ -225,6 +225,16 @@ def test_markdown_holds_the_same_rows() -> None:
     assert "| – | oracle | 1.000 [1.000, 1.000] |" in text
 
 
+def test_what_did_not_go_as_asked_is_told_wherever_the_rows_are(html: str) -> None:
+    text = leaderboard_markdown(SUMMARY)
+    assert "- pairwise/a-or-b: AnswerError 3, order\\_conflict 1,234" in text.splitlines()
+    console = Console(width=120, highlight=False)
+    with console.capture() as captured:
+        console.print(leaderboard_table(SUMMARY))
+    assert "AnswerError 3, order_conflict 1,234" in " ".join(captured.get().split())
+    assert "not as asked: order_conflict 1,234" in html
+
+
 def test_a_name_cannot_break_the_markdown() -> None:
     rows = tuple(replace(row, name=f"a|b\n<b>{row.name}") for row in SUMMARY.rows)
     text = leaderboard_markdown(replace(SUMMARY, rows=rows))

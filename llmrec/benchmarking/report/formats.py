@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
@@ -52,6 +53,11 @@ def whole(value: float) -> str:
 def probability(value: float) -> str:
     """A p-value: ``p .004``, ``p < .001``."""
     return "p < .001" if value < 0.001 else f"p {share(value)}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """What was counted, by name: ``order_conflict 34, no_answer 2``."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
 
 
 def amount(value: float) -> str:

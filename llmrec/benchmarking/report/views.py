@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llmrec.benchmarking.answers import PEAK, PRICE
 from llmrec.benchmarking.entries import RETRIEVER
 from llmrec.benchmarking.report.charts import Bar, Frontier, bar, frontier
-from llmrec.benchmarking.report.formats import amount, share
+from llmrec.benchmarking.report.formats import amount, counted, share
 from llmrec.benchmarking.report.scales import Scale, Tick, linear
 from llmrec.benchmarking.report.standings import (
     METRIC_NAME,
@@ -56,6 +56,7 @@ class Line:
     about: str
     faults: int
     fault_detail: str
+    fallbacks: str
     tokens: float | None
     token_detail: str
     median: float | None
@@ -223,7 +224,6 @@ def figure(value: float | None) -> str | None:
 
 def _line(line: Standing, scale: Scale, best: str, common: Settings) -> Line:
     row, cost = line.row, line.row.cost
-    details = [f"{name} {count}" for name, count in row.faults.items() if count]
     tokens = [
         f"{amount(cost[key])} {key.removeprefix('tokens ')}"
         for key in (GIVEN, TOKENS, GENERATED)
@@ -237,7 +237,8 @@ def _line(line: Standing, scale: Scale, best: str, common: Settings) -> Line:
         asked=row.kind == "cell",
         about=", ".join(filter(None, (line.missing, settings_text(own_settings(row, common))))),
         faults=sum(row.faults.values()),
-        fault_detail=", ".join(details),
+        fault_detail=counted(row.faults),
+        fallbacks=counted(row.fallbacks),
         tokens=cost.get(TOKENS),
         token_detail=", ".join(tokens),
         median=cost.get(MEDIAN),

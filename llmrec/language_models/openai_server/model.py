@@ -255,9 +255,7 @@ class OpenAIServerModel:
     ) -> Answers[T]:
         """Ask everything; from the first request that was taken on, one that is not is no error."""
         tolerant = bool(self.taken)
-        found = gather(
-            self.sender, asks, read, otherwise=otherwise, count=count, tolerant=tolerant
-        )
+        found = gather(self.sender, asks, read, otherwise=otherwise, count=count, tolerant=tolerant)
         if found.failed + found.refused < len(asks):
             self.taken.append(True)
         return found
