@@ -60,6 +60,9 @@ def rerank_requests(
             "Results": out,
             "Requests": f"{outcome.reranked:,} answered now, {outcome.resumed:,} by earlier runs",
             "Failed": f"{outcome.failed:,}: their lines hold an error" if outcome.failed else "",
+            "Incomplete": f"{outcome.incomplete:,}: a server failed some of their requests"
+            if outcome.incomplete
+            else "",
             "Model": model_line(model),
             "Tokens": tokens_line(outcome.usage),
             "Cost": f"{rates.cost(outcome.usage):.6f} by the table of prices" if rates else "",

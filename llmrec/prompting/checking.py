@@ -116,16 +116,17 @@ def check_template(
 def refuse_meaningless(template: Template) -> None:
     """Refuse a template that renders, and whose answers say nothing of the candidates.
 
-    It shows no candidate, gives away what is to be predicted, or lacks a label that is answered
-    with: rankings would come of it all the same.
+    It renders nothing, shows no candidate, gives away what is to be predicted, or lacks a label
+    that is answered with: rankings would come of it all the same.
 
     Raises:
         PromptError: It is such a one.
     """
     found = [finding for finding in _read(template) if finding.level == "error"]
-    if not found and "items" in template.variables and template.strategy in _RULES:
+    if not found and template.strategy in _RULES:
         try:
-            found = [*_labels(template, FourCharacters())]
+            found = [*_nothing(template, FourCharacters())]
+            found += _labels(template, FourCharacters()) if "items" in template.variables else ()
         except PromptError:  # what does not render for an example may for real items
             return
     if found:
@@ -198,7 +199,7 @@ def _rendered(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]
     """What shows only in rendered prompts: of a user, of one without history, of long fields."""
     try:
         prompts = examples(template, tokenizer)
-        (newcomer, *_) = examples(template, tokenizer, user=NEWCOMER, fault=FAULT)
+        nothing = [*_nothing(template, tokenizer)]
         (longest, *_) = examples(
             template, tokenizer, user=LONG_USER, candidates=(LONG_ITEM,), fault=FAULT
         )
@@ -207,8 +208,7 @@ def _rendered(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]
         line = sandbox.line_of(code, error.__cause__) if error.__cause__ else 1
         yield Finding("error", line, str(error))
         return
-    if not _text(newcomer).strip():
-        yield Finding("error", 1, "renders nothing for a user without history")
+    yield from nothing
     if "items" in template.variables:
         yield from _labels(template, tokenizer)
         prompts += examples(template, tokenizer, candidates=CANDIDATES[::-1])
@@ -239,6 +239,12 @@ def _rendered(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]
             f"takes {about}{n_tokens:,} tokens where every field fills its budget; from "
             f"{_LONG_PROMPT:,} on the oldest history may have to go, and every answer is slow",
         )
+
+
+def _nothing(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
+    (newcomer, *_) = examples(template, tokenizer, user=NEWCOMER, fault=FAULT)
+    if not _text(newcomer).strip():
+        yield Finding("error", 1, "renders nothing for a user without history")
 
 
 def _labels(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:

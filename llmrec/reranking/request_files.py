@@ -16,11 +16,12 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,6 +36,7 @@ from llmrec.errors import (
     ServerError,
     StorageError,
 )
+from llmrec.language_models.protocol import REQUEST_FAILED
 from llmrec.records import RankedItem, Ranking, Usage
 
 logger = logging.getLogger(__name__)
@@ -66,12 +68,15 @@ class FileOutcome:
     """What became of a requests file.
 
     ``reranked`` requests were answered by this run and ``resumed`` by earlier ones. ``failed``
-    counts the results that are errors, of this run and of earlier ones. ``usage`` is this run's.
+    counts the results that are errors, ``incomplete`` those of which a server failed some requests,
+    so that not every candidate is judged; both of this run and of earlier ones. ``usage`` is this
+    run's.
     """
 
     reranked: int
     resumed: int
     failed: int
+    incomplete: int = 0
     usage: Usage = field(default_factory=Usage)
 
 
@@ -116,7 +121,8 @@ def rerank_file(
     keys = [_key(line, settings) for line in lines]
     usage = Usage()
     with _locked(out):
-        resumed, failed = _finished(out, keys)
+        kept = _finished(out, keys)
+        resumed, found = kept.total(), Counter(kept)
         with _opened(out) as file:
             rows = range(resumed, len(lines))
             for row in tqdm(
@@ -128,10 +134,10 @@ def rerank_file(
                 disable=None if progress else True,
             ):
                 result, spent = _answer(lines[row], rerank)
-                failed += "error" in result
+                found[_kind(result)] += 1
                 usage += spent
                 _append(file, {"position": row + 1, "fingerprint": keys[row], **result}, out)
-    return FileOutcome(len(rows), resumed, failed, usage)
+    return FileOutcome(len(rows), resumed, found["failed"], found["incomplete"], usage)
 
 
 def read_requests(requests: Path) -> list[bytes]:
@@ -174,9 +180,9 @@ def _locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _finished(out: Path, keys: Sequence[str]) -> tuple[int, int]:
-    """Count the results that are there, and the errors among them; drop a half-written last one."""
-    whole = count = failed = 0
+def _finished(out: Path, keys: Sequence[str]) -> Counter[str]:
+    """Count the results that are there, by kind; drop a half-written last one."""
+    whole, found = 0, Counter[str]()
     try:
         with out.open("rb") as file:
             for line in file:
@@ -185,22 +191,21 @@ def _finished(out: Path, keys: Sequence[str]) -> tuple[int, int]:
                         "The last line of %s was half-written: its request is answered again.", out
                     )
                     break
-                failed += _check(line, count, keys, out)
+                found[_check(line, found.total(), keys, out)] += 1
                 whole += len(line)
-                count += 1
         os.truncate(out, whole)
     except FileNotFoundError:
-        return 0, 0
+        return found
     except OSError as error:
         raise _unwritable(out, error) from error
-    return count, failed
+    return found
 
 
-def _check(line: bytes, row: int, keys: Sequence[str], out: Path) -> bool:
-    """Say whether a result is an error, after making sure that it belongs where it stands."""
+def _check(line: bytes, row: int, keys: Sequence[str], out: Path) -> str:
+    """Say of what kind a result is, after making sure that it belongs where it stands."""
     try:
         result = json.loads(line)
-        position, key, is_error = result["position"], result["fingerprint"], "error" in result
+        position, key, kind = result["position"], result["fingerprint"], _kind(result)
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"Line {row + 1} of {out} is not a result: it is damaged, or another kind of file.",
@@ -212,7 +217,13 @@ def _check(line: bytes, row: int, keys: Sequence[str], out: Path) -> bool:
             "model, index or setting.",
             hint="Name another file, or give the requests and settings that it was begun with.",
         )
-    return is_error
+    return kind
+
+
+def _kind(result: Mapping[str, Any]) -> str:
+    if "error" in result:
+        return "failed"
+    return "incomplete" if REQUEST_FAILED in result["fallbacks"] else "whole"
 
 
 @contextmanager

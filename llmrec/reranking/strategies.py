@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from llmrec.errors import OptionError, PromptError, nearest
@@ -107,5 +108,7 @@ def _with_template(name: str, template: str) -> Strategy:
             f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
             hint=f"Take a template under {folder}/.",
         )
-    refuse_meaningless(loaded)
+    # In a folder of no strategy it is what it is taken for, and has to read what that reads.
+    known = loaded.strategy in DEFAULT_TEMPLATES
+    refuse_meaningless(loaded if known else replace(loaded, strategy=folder))
     return STRATEGIES[name](template=loaded)

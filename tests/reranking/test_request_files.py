@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def _results(out: Path) -> list[dict[str, object]]:
 def test_every_request_gets_one_line_in_order(tmp_path: Path) -> None:
     outcome = rerank_file(_requests(tmp_path, 4), tmp_path / "new" / "out.jsonl", _rerank)
 
-    assert outcome == FileOutcome(4, 0, 1, Usage(30, 15, 0, 3, 1.5))
+    assert outcome == FileOutcome(4, 0, 1, 0, Usage(30, 15, 0, 3, 1.5))
     first, second, *_ = results = _results(tmp_path / "new" / "out.jsonl")
     assert [result["position"] for result in results] == [1, 2, 3, 4]
     assert first["user_id"] == "u0"
@@ -148,6 +149,18 @@ def test_a_finished_file_is_left_as_it_is(tmp_path: Path) -> None:
     assert out.read_bytes() == content
 
 
+def test_a_result_of_which_a_server_failed_some_requests_is_counted_for_good(
+    tmp_path: Path,
+) -> None:
+    requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
+
+    def partly(request: Request) -> Ranking:
+        return replace(_rerank(request), fallbacks={"request_failed": 2, "unscored": 2})
+
+    assert rerank_file(requests, out, partly).incomplete == 2
+    assert rerank_file(requests, out, _rerank).incomplete == 2
+
+
 def test_requests_may_be_added(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     rerank_file(_requests(tmp_path, 3), out, _rerank)
@@ -211,7 +224,7 @@ def test_ctrl_c_leaves_whole_lines(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         rerank_file(requests, out, interrupted)
     assert [result["position"] for result in _results(out)] == [1, 2]
-    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, Usage(20, 10, 0, 2, 1.0))
+    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, 0, Usage(20, 10, 0, 2, 1.0))
 
 
 @pytest.mark.parametrize("passing", [OutOfMemoryError, HardwareError, ServerError, StorageError])
@@ -228,7 +241,7 @@ def test_what_another_run_may_not_meet_stops_and_is_tried_again(
     with pytest.raises(passing, match="Not now"):
         rerank_file(requests, out, failing)
     assert [result["position"] for result in _results(out)] == [1, 2]
-    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, Usage(20, 10, 0, 2, 1.0))
+    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, 0, Usage(20, 10, 0, 2, 1.0))
 
 
 def test_results_of_other_requests_are_refused_and_kept(tmp_path: Path) -> None:

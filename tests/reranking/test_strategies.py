@@ -209,12 +209,14 @@ def test_a_tokenizer_is_enough_to_write_the_first_prompts(
             "{% for item in items[:1] %}{{ item.label }} {{ item.title }}{% endfor %}",
             "label of every item",
         ),
+        ("likelihood", " ", "renders nothing"),
     ],
 )
+@pytest.mark.parametrize("folder", ["", "any"])
 def test_a_template_whose_answers_say_nothing_is_refused(
-    tmp_path: Path, strategy: str, text: str, fault: str
+    tmp_path: Path, folder: str, strategy: str, text: str, fault: str
 ) -> None:
-    path = tmp_path / strategy / "mine.jinja"
+    path = tmp_path / (folder or strategy) / "mine.jinja"
     path.parent.mkdir()
     path.write_text(f"{{# Mine. #}}\n{{% block text %}}\n{text}\n{{% endblock %}}\n")
     with pytest.raises(PromptError, match=fault):
