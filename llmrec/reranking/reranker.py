@@ -15,10 +15,11 @@ from llmrec.language_models import LanguageModel
 from llmrec.prompting import Budget
 from llmrec.records import Candidate, RankedItem, Ranking, Status, Usage, User
 from llmrec.reranking.asking import judge
-from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS, fuse
+from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS
 from llmrec.reranking.strategies import make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
-from llmrec.retrieval import Index
+from llmrec.retrieval import Index, fuse
+from llmrec.retrieval.score_fusion import check_weights
 
 RETRIEVAL = "retrieval"
 """What the retriever's own score is called among the signals."""
@@ -111,7 +112,8 @@ class Reranker:
             candidates: In retrieval order, best first; they are not changed.
 
         Raises:
-            OptionError: There are no candidates, one stands twice, or a signal has no weight.
+            OptionError: There are no candidates, one stands twice or has an infinite score, or a
+                signal has no weight.
             UnknownItemError: The index does not hold a candidate or an item of the history.
             PromptError: The template cannot be rendered.
             ModelError: The model cannot score.
@@ -120,10 +122,12 @@ class Reranker:
 
     def rerank_many(self, asked: Sequence[Asked]) -> list[Ranking]:
         """The same for several users, whose prompts go to the model in one call a round."""
+        weights, fallbacks = self._weights()  # what cannot be fused is said before it is asked
+        tables = [signal_table(candidates) for _, candidates in asked]
         judged = self.judge_many(asked)
         return [
-            self._ranking(user, candidates, judgements)
-            for (user, candidates), judgements in zip(asked, judged, strict=True)
+            _ranking(user, candidates, _fused(user, known, judgements, weights, fallbacks))
+            for (user, candidates), known, judgements in zip(asked, tables, judged, strict=True)
         ]
 
     def _question(self, user: User, candidates: Sequence[Candidate]) -> Question:
@@ -138,33 +142,16 @@ class Reranker:
             )
         return question_about(self.index, user, item_ids, self.budget)
 
-    def _ranking(
-        self, user: User, candidates: Sequence[Candidate], judgements: Mapping[str, Judgement]
-    ) -> Ranking:
-        known = signal_table(candidates)
-        asked = {name: judgement.scores for name, judgement in judgements.items()}
-        signals = {**known, **asked}
-        usage, fallbacks = Usage(), Counter[str]()
-        for judgement in judgements.values():
-            usage += judgement.usage
-            fallbacks.update(judgement.fallbacks)
-        weights = self.weights
-        if weights is None:
-            weights = self.index.weights.get(self.weights_key, ZERO_SHOT_WEIGHTS)
-            if not signals.keys() <= weights.keys():  # fitted for other signals
-                weights, fallbacks["weights_not_fitted"] = ZERO_SHOT_WEIGHTS, 1
-        fused = fuse(signals, weights)
-        judged = ~np.all([np.isnan(scores) for scores in asked.values()], axis=0)
-        fallbacks["signal_missing"] += sum(int(np.isnan(v).sum()) for v in known.values())
-        fallbacks["unscored"] += int((~judged).sum())
-        fallbacks["cold_start"] += not user.history
-        return _ranking(
-            user,
-            candidates,
-            Judgement(np.where(judged, fused, np.nan), usage, +fallbacks),
-            signals,
-            {name: weights[name] for name in signals},
-        )
+    def _weights(self) -> tuple[Mapping[str, float], Counter[str]]:
+        """The weights that serve, and whether they are others than those that were fitted."""
+        names = (RETRIEVAL, *(strategy.name for strategy in self.strategies))
+        fitted = self.index.weights.get(self.weights_key, ZERO_SHOT_WEIGHTS)
+        serving = fitted if self.weights is None else self.weights
+        fallbacks = Counter[str]()
+        if self.weights is None and not set(names) <= fitted.keys():  # fitted for other signals
+            serving, fallbacks["weights_not_fitted"] = ZERO_SHOT_WEIGHTS, 1
+        check_weights(names, serving)
+        return {name: serving[name] for name in names}, fallbacks
 
     def _known(self, candidate: Candidate) -> str:
         self.index.row(candidate.item_id)  # raises with the nearest ids
@@ -184,23 +171,60 @@ def signal_table(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float6
     """The retriever's own score over a list, as the one signal ``retrieval``.
 
     What it is made of was weighed by the retriever; the language model is weighed beside the whole.
+
+    Raises:
+        OptionError: A score is infinite: beside it, all others would be the same.
     """
-    return {RETRIEVAL: np.array([candidate.score for candidate in candidates])}
+    scores = np.array([candidate.score for candidate in candidates], dtype=np.float64)
+    infinite = np.flatnonzero(np.isinf(scores))
+    if infinite.size:
+        candidate = candidates[int(infinite[0])]
+        raise OptionError(
+            f"Candidate {candidate.item_id!r} has the score {candidate.score}.",
+            hint="Give a finite score, or nan where there is none.",
+        )
+    return {RETRIEVAL: scores}
 
 
-def _ranking(
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """A list's fused scores, NaN where the model could not judge, and what they are made of."""
+
+    scores: NDArray[np.float64]
+    signals: Mapping[str, NDArray[np.float64]]
+    weights: Mapping[str, float]
+    usage: Usage
+    fallbacks: Mapping[str, int]
+
+
+def _fused(
     user: User,
-    candidates: Sequence[Candidate],
-    fused: Judgement,
-    signals: Mapping[str, NDArray[np.float64]],
+    known: Mapping[str, NDArray[np.float64]],
+    judgements: Mapping[str, Judgement],
     weights: Mapping[str, float],
-) -> Ranking:
+    before: Counter[str],
+) -> _Fused:
+    asked = {name: judgement.scores for name, judgement in judgements.items()}
+    signals = {**known, **asked}
+    usage, fallbacks = Usage(), Counter(before)
+    for judgement in judgements.values():
+        usage += judgement.usage
+        fallbacks.update(judgement.fallbacks)
+    judged = ~np.all([np.isnan(scores) for scores in asked.values()], axis=0)
+    fallbacks["signal_missing"] += sum(int(np.isnan(v).sum()) for v in known.values())
+    fallbacks["unscored"] += int((~judged).sum())
+    fallbacks["cold_start"] += not user.history
+    scores = np.where(judged, fuse(signals, weights), np.nan)
+    return _Fused(scores, signals, weights, usage, dict(+fallbacks))
+
+
+def _ranking(user: User, candidates: Sequence[Candidate], fused: _Fused) -> Ranking:
     # Stable, so equal scores keep retrieval order; NaN sorts last and keeps it too.
     order = np.argsort(-fused.scores, kind="stable")
     items = []
     for rank, i in enumerate(order, start=1):
         scored = not np.isnan(fused.scores[i])
-        values = {name: float(column[i]) for name, column in signals.items()}
+        values = {name: float(column[i]) for name, column in fused.signals.items()}
         items.append(
             RankedItem(
                 item_id=candidates[i].item_id,
@@ -214,4 +238,4 @@ def _ranking(
                 },
             )
         )
-    return Ranking(user.user_id, tuple(items), fused.usage, fused.fallbacks, weights)
+    return Ranking(user.user_id, tuple(items), fused.usage, fused.fallbacks, fused.weights)

@@ -7,7 +7,7 @@ The problem is convex, so the fit has one answer and needs no seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,21 +57,30 @@ def fuse(
     Raises:
         OptionError: A signal has no weight, or a weight is negative or not finite.
     """
-    missing = sorted(signals.keys() - weights.keys())
+    check_weights(signals, weights)
+    total = np.zeros(len(next(iter(signals.values()))))
+    for name, values in signals.items():
+        if weights[name]:
+            total += weights[name] * np.nan_to_num(standardise(values))
+    return total
+
+
+def check_weights(names: Collection[str], weights: Mapping[str, float]) -> None:
+    """Check that each of these signals has a weight that can be used.
+
+    Raises:
+        OptionError: A signal has no weight, or a weight is negative or not finite.
+    """
+    missing = sorted(set(names) - weights.keys())
     if missing:
         raise OptionError(
             f"There is no weight for {', '.join(missing)}; there are weights for "
             f"{', '.join(sorted(weights))}.",
             hint="Name a weight for every signal; 0 switches one off.",
         )
-    bad = {name: weights[name] for name in signals if not 0 <= weights[name] < np.inf}
+    bad = {name: weights[name] for name in names if not 0 <= weights[name] < np.inf}
     if bad:
         raise OptionError(f"Weights must be 0 or more and finite, these are not: {bad}.")
-    total = np.zeros(len(next(iter(signals.values()))))
-    for name, values in signals.items():
-        if weights[name]:
-            total += weights[name] * np.nan_to_num(standardise(values))
-    return total
 
 
 def fit_weights(

@@ -165,6 +165,27 @@ def test_a_candidate_without_a_score_is_still_judged(index: Index, user: User) -
     assert ranking.fallbacks == {"signal_missing": 1}
 
 
+@pytest.mark.parametrize("score", [float("inf"), -float("inf")])
+def test_an_infinite_score_does_not_drown_the_others(
+    index: Index, user: User, score: float
+) -> None:
+    given_candidates = [*candidates("i1", "i2"), Candidate("i4", score)]
+    model = ByteModel()
+    with pytest.raises(OptionError, match="'i4' has the score"):
+        Reranker(model, index).rerank(user, given_candidates)
+    assert not model.asked
+
+
+def test_a_strategy_of_its_own_name_needs_a_weight_before_it_is_asked(
+    index: Index, user: User
+) -> None:
+    model = ByteModel()
+    mine = Reranker(model, index, strategy=Likelihood(name="mine"))
+    with pytest.raises(OptionError, match="no weight for mine"):
+        mine.rerank(user, candidates("i1", "i2"))
+    assert not model.asked
+
+
 def test_a_missing_weight_is_named(index: Index, user: User) -> None:
     reranker = Reranker(ByteModel(), index, weights={"retrieval": 1.0})
     with pytest.raises(OptionError, match="no weight for likelihood"):
