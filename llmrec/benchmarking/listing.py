@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.plan import USUAL_USERS, BenchmarkPlan
 from llmrec.benchmarking.records import UserList, stored_scores
 from llmrec.catalog import Catalog, leave_one_out
 from llmrec.errors import OptionError
@@ -52,12 +52,14 @@ def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> As
         qualifying = sorted(sampled)
     else:
         sampled, qualifying = {}, sorted(targets)
-    if len(qualifying) < plan.users:
+    if len(qualifying) < (plan.users or 1):
         raise OptionError(
-            f"users is {plan.users}; {len(qualifying)} have an interaction that can be held out.",
-            hint=f"Ask for {len(qualifying)} or fewer.",
+            f"users is {plan.users or 'not given'}; {len(qualifying)} have an interaction that can "
+            "be held out.",
+            hint=f"Ask for {len(qualifying)} or fewer." if qualifying else "Take another index.",
         )
-    order = np.random.default_rng(plan.seed).permutation(len(qualifying))[: plan.users]
+    drawn = plan.users or USUAL_USERS
+    order = np.random.default_rng(plan.seed).permutation(len(qualifying))[:drawn]
     popularity = Counter(row.item_id for row in known.interactions)
     retriever = Retriever(known)
     lists = []

@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,56 +29,69 @@ from llmrec.prompting import DEFAULT_TEMPLATES
 from llmrec.prompting.templates import template_names
 from llmrec.reranking import STRATEGIES
 
+USUAL_USERS = 50
 Quantization = Literal["none", "nf4", "int8"]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a mapping, each of whose keys stands once."""
+        found: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in found:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            found.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 class BenchmarkPlan(BaseModel):
-    """What a benchmark file says.
+    """What a benchmark file says."""
 
-    Args:
-        index: A folder that ``llmrec index`` made; each user's last interaction is held out.
-        protocol: Order the target among random unseen items, or the retriever's top candidates,
-            which may lack it. One run has one: their figures answer different questions.
-        users: How many, drawn by ``seed``.
-        candidates: How many items a list.
-        seed: Of users, lists, shuffles and ties.
-        templates: Names, patterns (``pointwise/*``) and paths of ``.jinja`` files.
-        tournaments: Ask each listwise template as a tournament too.
-        models: References, as ``--model`` takes them.
-        quantizations: Of each model.
-        history_items: How many items of the history prompts show.
-        fields: By a name of yours, tokens a field of prompts (`Budget`), where not its default.
-        calibrate: Without and with calibration.
-        shuffles: How many orders are asked; 0 asks the one given.
-        variants: By the name of a template, paths of other wordings of it, for its sensitivity.
-        places: Where the target is planted to measure what order does; none leaves that out.
-        place_users: For how many of the users.
-        race: Drop rows that are significantly worse while the benchmark runs.
-        prices: A table of what tokens of servers' models cost (`Prices`).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     index: Path
+    """A folder that ``llmrec index`` made; each user's last interaction is held out."""
     protocol: Literal["discrimination", "end-to-end"] = "discrimination"
-    users: Annotated[int, Field(ge=1)] = 50
+    """Order the target among random unseen items, or the retriever's top candidates, which may lack
+    it. One run has one: their figures answer different questions."""
+    users: Annotated[int, Field(ge=1)] | None = None
+    """How many, drawn by ``seed``; by default 50, or all where there are fewer."""
     candidates: Annotated[int, Field(ge=2)] = 20
+    """How many items a list."""
     seed: int = 0
+    """Of users, lists, shuffles and ties."""
     templates: Names = ("likelihood/*", "pointwise/*")
+    """Names, patterns (``pointwise/*``) and paths of ``.jinja`` files."""
     tournaments: bool = False
+    """Ask each listwise template as a tournament too."""
     models: Names = (DEFAULT_LANGUAGE_MODEL,)
+    """References, as ``--model`` takes them."""
     quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
+    """Of each model."""
     history_items: Annotated[tuple[Count, ...], Field(min_length=1)] = (20,)
+    """How many items of the history prompts show."""
     fields: Annotated[Mapping[str, Mapping[str, Count]], Field(min_length=1)] = {"all": {}}
+    """By a name of yours, tokens a field of prompts (`Budget`), where not its default."""
     calibrate: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
+    """Without and with calibration."""
     shuffles: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    """How many orders are asked; 0 asks the one given."""
     variants: Mapping[str, tuple[str, ...]] = {}
+    """By the name of a template, paths of other wordings of it, for its sensitivity."""
     places: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Where the target is planted to measure what order does; none leaves that out."""
     place_users: Annotated[int, Field(ge=1)] = 20
+    """For how many of the users."""
     race: bool = False
+    """Drop rows that are significantly worse while the benchmark runs."""
     prices: Path | None = None
+    """A table of what tokens of servers' models cost (`Prices`)."""
 
     @model_validator(mode="after")
     def _places_in_the_list(self) -> Self:
@@ -96,7 +109,7 @@ class BenchmarkPlan(BaseModel):
         """
         path = Path(path)
         try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            document = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)  # noqa: S506
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise OptionError(f"The benchmark file {path} cannot be read: {error}") from error
         if not isinstance(document, dict):
@@ -194,4 +207,7 @@ def _fault(fault: ErrorDetails) -> str:
     where = ".".join(map(str, fault["loc"])) or "the file"
     if fault["type"] == "extra_forbidden":
         return f"unknown key {where!r}"
-    return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in {"missing", "value_error"}:
+        return f"{where}: {message}"
+    return f"{where} is {fault['input']!r}: {message[:1].lower()}{message[1:]}"

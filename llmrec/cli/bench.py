@@ -64,7 +64,7 @@ def run(
         str | None,
         typer.Option(metavar="A,B", help="Names, patterns and .jinja files, with commas."),
     ] = None,
-    users: Annotated[int | None, typer.Option(min=1, help="How many users.")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="How many users; by default 50.")] = None,
     model: Annotated[
         list[str] | None, typer.Option(metavar="REF", help="A model; may be given repeatedly.")
     ] = None,

@@ -20,7 +20,8 @@ def refused(**document: object) -> OptionError:
 def test_every_key_but_the_index_has_a_default() -> None:
     plan = BenchmarkPlan.of({"index": "index"}, "The file")
     assert plan.index == Path("index")
-    assert (plan.protocol, plan.users, plan.candidates, plan.seed) == ("discrimination", 50, 20, 0)
+    assert (plan.protocol, plan.candidates, plan.seed) == ("discrimination", 20, 0)
+    assert plan.users is None
     with pytest.raises(OptionError, match="The file: index: Field required"):
         BenchmarkPlan.of({}, "The file")
 
@@ -38,7 +39,7 @@ def test_a_typo_is_an_error_with_the_nearest_key(typo: str, meant: str) -> None:
 def test_a_key_like_no_other_is_told_what_there_is() -> None:
     error = refused(zzz=1, users=0)
     assert "unknown key 'zzz'" in error.message
-    assert "users: Input should be greater than or equal to 1" in error.message  # all at once
+    assert "users is 0: input should be greater than or equal to 1" in error.message  # all at once
     assert "index" in error.hint
     assert "race" in error.hint
 
@@ -168,5 +169,26 @@ def test_the_schema_is_one_and_knows_every_key() -> None:
     assert schema["required"] == ["index"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["protocol"]["enum"] == ["discrimination", "end-to-end"]
-    assert schema["properties"]["users"]["minimum"] == 1
+    assert schema["properties"]["users"]["anyOf"][0]["minimum"] == 1
     assert schema["properties"]["templates"]["minItems"] == 1
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text("index: a\nusers: 3\nusers: 4\n")
+    with pytest.raises(OptionError, match=r"'users' stands twice[\s\S]*line 3"):
+        BenchmarkPlan.from_file(path)
+    path.write_text("index: a\nfields: {x: {review: 3}, x: {}}\n")
+    with pytest.raises(OptionError, match="'x' stands twice"):
+        BenchmarkPlan.from_file(path)
+
+
+def test_editors_are_told_what_each_key_means() -> None:
+    properties = json.loads(plan_schema())["properties"]
+    assert len(properties) > 15
+    assert all(len(about["description"]) > 10 for about in properties.values())
+
+
+def test_the_value_that_is_not_allowed_is_named() -> None:
+    with pytest.raises(OptionError, match="users is 0: input should be greater than"):
+        BenchmarkPlan.of({"index": "a", "users": 0}, "The file")
