@@ -23,12 +23,12 @@ from movielens import COLUMNS
 from llmrec import Catalog, Index, TextEncoder
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
+from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.benchmarking.report import write_report
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summary import Summary
 from llmrec.catalog import leave_one_out
-from llmrec.cli.bench_models import Loader, revision_of
 from llmrec.evaluation import training_catalog
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 from llmrec.understanding.items import understand_items
@@ -93,6 +93,7 @@ def main() -> None:
     kept = options.kept or cache_folder() / "eval" / f"benchmark_{name}"
     kept.mkdir(parents=True, exist_ok=True)
     index = make_index(options.data, kept / name)
+    models = BenchmarkModels(progress=True)
     for part in [options.part] if options.part else PARTS:
         once = part == "asked_once"
         plan = BenchmarkPlan(
@@ -102,12 +103,12 @@ def main() -> None:
             models=(options.model,),
             race=once,
         )
-        benchmark = Benchmark.of(plan, revision_of, progress=True)
+        benchmark = Benchmark.of(plan, models.revision, progress=True)
         command = f"python eval/benchmark_templates.py {name} --part {part} " + (
             f"--users {options.users}" if once else f"--few {options.few}"
         )
         summary = run_benchmark(
-            benchmark, RunFolder(kept / part), Loader(), command=command, progress=True
+            benchmark, RunFolder(kept / part), models.load, command=command, progress=True
         )
         out = RESULTS / f"benchmark_{name}_{part}"
         out.with_suffix(".md").write_text(leaderboard_markdown(summary), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,13 +86,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Ask every cell about every user, then write leaderboard.md and report.html into RUN."""
-    from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
-    from llmrec.benchmarking.disagreeing import disagreements
-    from llmrec.benchmarking.leaderboard import leaderboard_markdown, leaderboard_table
-    from llmrec.benchmarking.report import write_report
-    from llmrec.benchmarking.run_folder import RunFolder
-    from llmrec.cli.bench_models import Loader, reader_of, revision_of
-    from llmrec.cli.loading import ModelChoice
+    from llmrec.benchmarking import BenchmarkModels, RunFolder, bench
+    from llmrec.benchmarking.benchmark import Benchmark
+    from llmrec.benchmarking.leaderboard import leaderboard_table
 
     plan = _plan(
         what,
@@ -106,20 +101,14 @@ def run(
         race=race or None,
         prices=prices,
     )
-    how = ModelChoice(device=device, tokenizer=tokenizer, concurrency=concurrency, timeout=timeout)
-    read = partial(reader_of, how=how)
-    with waiting("Making the lists"):
-        benchmark = Benchmark.of(plan, partial(revision_of, how=how), progress=True)
-    folder = RunFolder(out)
+    models = BenchmarkModels(device, tokenizer, concurrency, timeout, progress=True)
     if dry_run:
-        _print_estimate(benchmark, folder, read, as_json=as_json)
+        with waiting("Making the lists"):
+            benchmark = Benchmark.of(plan, models.revision, progress=True)
+        _print_estimate(benchmark, RunFolder(out), models.reader, as_json=as_json)
         return
     command = " ".join(["llmrec", *sys.argv[1:]])
-    summary = run_benchmark(benchmark, folder, Loader(how), command=command, progress=True)
-    with waiting("Writing the report"):
-        cases = disagreements(benchmark, summary, folder.results(), read)
-        (out / "leaderboard.md").write_text(leaderboard_markdown(summary), encoding="utf-8")
-        write_report(summary, cases, out / "report.html")
+    summary = bench(plan, out, models=models, command=command, progress=True)
     if as_json:
         print_json({"out": out, "summary": summary})
         return

@@ -118,12 +118,11 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show two templates side by side: what each reads, and what each says of a made-up user."""
-    from llmrec.cli.bench_models import reader_of
     from llmrec.prompting import load_template
     from llmrec.prompting.comparing import compare_templates
 
     templates = load_template(first), load_template(second)
-    found = compare_templates(*templates, None if model is None else reader_of(model))
+    found = compare_templates(*templates, None if model is None else _reader(model))
     if as_json:
         print_json({"diff": found, "model": model})
         return
@@ -183,10 +182,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a template, line by line; ends with 1 where it cannot be used."""
-    from llmrec.cli.bench_models import reader_of
     from llmrec.prompting import check_template, load_template
 
-    reader = None if model is None else reader_of(model)
+    reader = None if model is None else _reader(model)
     findings = check_template(path, reader)
     if reader is not None and all(finding.level != "error" for finding in findings):
         findings = (*findings, *_labels(load_template(path), reader))
@@ -224,3 +222,10 @@ def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
             labels_for(reader, MOST_LABELS)
     except ModelError as error:
         yield Finding("error", 1, str(error))
+
+
+def _reader(model: str) -> LanguageModel:
+    """What counts and cuts tokens as the model does."""
+    from llmrec.benchmarking import BenchmarkModels
+
+    return BenchmarkModels(progress=True).reader(model)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llmrec.benchmarking import BenchmarkModels
 from llmrec.benchmarking.plan import plan_schema
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import Prompt
@@ -37,20 +38,19 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A model of words stands in for every model; what was loaded."""
     loads: list[str] = []
 
-    class Loader:
-        def __init__(self, how: object = None) -> None:
-            self.how = how
-
-        def __call__(self, ref: str, quantization: str) -> LanguageModel:
-            loads.append(ref)
-            return Oracle(_worth)
-
-    def read(_: str, how: object = None) -> LanguageModel:
+    def load(_: BenchmarkModels, ref: str, _quantization: str) -> LanguageModel:
+        loads.append(ref)
         return Oracle(_worth)
 
-    monkeypatch.setattr("llmrec.cli.bench_models.Loader", Loader)
-    monkeypatch.setattr("llmrec.cli.bench_models.revision_of", revision_of)
-    monkeypatch.setattr("llmrec.cli.bench_models.reader_of", read)
+    def read(*_: object) -> LanguageModel:
+        return Oracle(_worth)
+
+    def revision(_: BenchmarkModels, ref: str, quantization: str) -> str:
+        return revision_of(ref, quantization)
+
+    monkeypatch.setattr(BenchmarkModels, "load", load)
+    monkeypatch.setattr(BenchmarkModels, "revision", revision)
+    monkeypatch.setattr(BenchmarkModels, "reader", read)
     return loads
 
 

@@ -1,0 +1,97 @@
+"""The language models of a benchmark: what tells them apart, what reads as they do, themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from llmrec.language_models.references import (
+    WeightsReference,
+    load_language_model,
+    parse_reference,
+)
+from llmrec.models import resolve_model
+
+if TYPE_CHECKING:
+    from llmrec.language_models import LanguageModel
+
+
+@dataclass
+class BenchmarkModels:
+    """Models by reference and quantization; the one loaded last is kept, others make room for it.
+
+    Args:
+        device: Where transformers runs them; None takes the fastest there is.
+        tokenizer: The tokenizer of a server's model.
+        concurrency: Requests that a server is sent at the same time.
+        timeout: Seconds until a server's silence counts as a failure.
+        progress: Show bars on stderr, where that is a terminal.
+    """
+
+    device: str | None = None
+    tokenizer: str | None = None
+    concurrency: int | None = None
+    timeout: float | None = None
+    progress: bool = False
+    _loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
+    _readers: dict[str, LanguageModel] = field(default_factory=dict, repr=False)
+
+    def revision(self, ref: str, quantization: str) -> str:
+        """What tells a model's weights from any other, without loading them.
+
+        A server is asked: what it serves decides. Scores of quantized weights are not those of the
+        weights they were made from, nor those in bfloat16 those in float32.
+
+        Raises:
+            ModelError: The model or the device cannot be had.
+            OptionError: A server is asked to quantize.
+        """
+        what = parse_reference(ref)
+        if not isinstance(what, WeightsReference):
+            if quantization != "none":
+                load_language_model(ref, quantization=quantization)  # which refuses it
+            return self.reader(ref).revision
+        from llmrec.models.hardware import choose_placement  # noqa: PLC0415 - brings torch
+
+        placement = choose_placement(self.device, None, quantization, spread=True)
+        found = resolve_model(what.ref, progress=self.progress)
+        revision = f"{found.revision}+{placement.dtype}"
+        return revision if quantization == "none" else f"{revision}+{quantization}"
+
+    def reader(self, ref: str) -> LanguageModel:
+        """What counts and cuts tokens as the model does; it is never asked to answer.
+
+        Raises:
+            ModelError: The model cannot be had.
+        """
+        if ref not in self._readers:
+            what = parse_reference(ref)
+            if isinstance(what, WeightsReference):
+                from llmrec.language_models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
+
+                tokens = PromptTokenizer.from_pretrained(what.ref, progress=self.progress)
+                self._readers[ref] = cast("LanguageModel", tokens)
+            else:
+                self._readers[ref] = load_language_model(
+                    ref,
+                    tokenizer=self.tokenizer,
+                    concurrency=self.concurrency,
+                    timeout=self.timeout,
+                )
+        return self._readers[ref]
+
+    def load(self, ref: str, quantization: str) -> LanguageModel:
+        """Load it, or give it again.
+
+        Raises:
+            ModelError: The model cannot be had, or not on that device.
+        """
+        if not isinstance(parse_reference(ref), WeightsReference):
+            return self.reader(ref)  # a server's model is the same, and takes no memory here
+        key = (ref, quantization)
+        if key not in self._loaded:
+            self._loaded.clear()
+            self._loaded[key] = load_language_model(
+                ref, device=self.device, quantization=quantization, progress=self.progress
+            )
+        return self._loaded[key]

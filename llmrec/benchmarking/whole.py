@@ -1,0 +1,48 @@
+"""From a plan to a folder: its answers, the leaderboard and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
+from llmrec.benchmarking.disagreeing import disagreements
+from llmrec.benchmarking.leaderboard import leaderboard_markdown
+from llmrec.benchmarking.models import BenchmarkModels
+from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.report import write_report
+from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.summary import Summary
+
+
+def bench(
+    plan: BenchmarkPlan,
+    out: str | Path,
+    *,
+    models: BenchmarkModels | None = None,
+    command: str = "",
+    progress: bool = False,
+) -> Summary:
+    """Run a benchmark, or go on with one, and write ``leaderboard.md`` and ``report.html``.
+
+    Args:
+        plan: What is compared on whom.
+        out: A folder for its results; a run that was killed goes on, a finished one is read.
+        models: Where models run and how they are reached; None takes the fastest place there is.
+        command: How to run it again, for the report.
+        progress: Show bars on stderr, where that is a terminal.
+
+    Raises:
+        StorageError: The index cannot be opened, the folder is another benchmark's or cannot be
+            written.
+        OptionError: The plan asks for more users than there are, or for what cannot be.
+        PromptError: A template cannot be used.
+        ModelError: A model cannot be had, or memory, hardware or a server failed.
+    """
+    models = models or BenchmarkModels(progress=progress)
+    folder, out = RunFolder(Path(out)), Path(out)
+    benchmark = Benchmark.of(plan, models.revision, progress=progress)
+    summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
+    cases = disagreements(benchmark, summary, folder.results(), models.reader)
+    (out / "leaderboard.md").write_text(leaderboard_markdown(summary), encoding="utf-8")
+    write_report(summary, cases, out / "report.html")
+    return summary

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from llmrec.benchmarking import BenchmarkModels
+from llmrec.errors import HardwareError, OptionError
+from llmrec.models import DEFAULT_LANGUAGE_MODEL
+from tests.language_models.openai_server.scripted_server import ScriptedServer
+
+
+def test_a_revision_says_the_weights_and_how_they_are_computed() -> None:
+    models = BenchmarkModels(device="cpu")
+    plain = models.revision(DEFAULT_LANGUAGE_MODEL, "none")
+    assert plain.endswith("+float32")
+    assert models.revision(DEFAULT_LANGUAGE_MODEL, "nf4") == f"{plain}+nf4"
+
+
+def test_a_device_that_is_not_there_is_said_before_a_model_is_fetched() -> None:
+    with pytest.raises(HardwareError, match="cuda:7"):
+        BenchmarkModels(device="cuda:7").revision("no/such-model", "none")
+
+
+def test_one_model_is_kept_and_makes_room_for_the_next() -> None:
+    models = BenchmarkModels(device="cpu")
+    first = models.load(DEFAULT_LANGUAGE_MODEL, "none")
+    assert models.load(DEFAULT_LANGUAGE_MODEL, "none") is first
+    assert models.revision(DEFAULT_LANGUAGE_MODEL, "none").startswith(first.revision)
+    models.load(DEFAULT_LANGUAGE_MODEL, "int8")
+    assert models.load(DEFAULT_LANGUAGE_MODEL, "none") is not first
+
+
+def test_a_server_is_connected_to_once() -> None:
+    with ScriptedServer() as server:
+        models = BenchmarkModels(timeout=5.0, concurrency=2)
+        ref = f"openai:{server.url}#m"
+        model = models.load(ref, "none")
+        assert models.reader(ref) is model
+        assert models.revision(ref, "none") == model.revision
+        with pytest.raises(OptionError, match="the server decided that"):
+            models.revision(ref, "nf4")
