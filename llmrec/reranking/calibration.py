@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,12 @@ _Known = dict[tuple[str, LabelRequest], NDArray[np.float64]]
 class Calibrated:
     """Any strategy that asks for labels, their prior subtracted (Zhao et al. 2021).
 
-    The prior is the log-probability of each label after the same prompt without what it is about:
-    where candidates stand side by side, each reads N/A, and what is left is how much the model
-    likes a place or a letter; where one stands alone the history is empty, and what is left is how
-    much it likes the item whoever the user is. A prompt is asked once, whoever shares it.
-    Strategies without labels stay as they are (`Likelihood` has a prior of its own).
+    The prior is the log-probability of each label after the same prompt about something else.
+    Where candidates stand side by side, other items of the catalogue stand in their places (Fei et
+    al. 2023, "domain-context calibration"), and what is left is how much the model likes a place or
+    a letter. Where one stands alone the history is empty, and what is left is how much it likes the
+    item whoever the user is. A prompt is asked once, whoever shares it. Strategies without labels
+    stay as they are (`Likelihood` has a prior of its own).
 
     Args:
         strategy: What is calibrated.
@@ -70,11 +72,11 @@ class Calibrated:
 
     def _answered(self, asks: Sequence[Ask], model: str) -> Conversation[list[Answer]]:
         neutral = {
-            place: LabelRequest(ask.neutral(), ask.request.labels)
+            place: [LabelRequest(prompt, ask.request.labels) for prompt in ask.neutral()]
             for place, ask in enumerate(asks)
             if isinstance(ask, LabelAsk)
         }
-        wanted = dict.fromkeys(neutral.values())
+        wanted = dict.fromkeys(chain.from_iterable(neutral.values()))
         priors = {r: self._known[model, r] for r in wanted if (model, r) in self._known}
         new = [r for r in wanted if r not in priors]
         answers = yield [*asks, *new]
@@ -83,7 +85,7 @@ class Calibrated:
             if not np.isnan(answer.log_probs).any():  # else it is asked again
                 self._known[model, request] = answer.log_probs
         return [
-            self._corrected(answer, ask, priors[neutral[place]])
+            self._corrected(answer, ask, np.mean([priors[r] for r in neutral[place]], axis=0))
             if isinstance(ask, LabelAsk)
             else answer
             for place, (ask, answer) in enumerate(zip(asks, answers[: len(asks)], strict=True))

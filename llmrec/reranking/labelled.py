@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
 from llmrec.language_models import MOST_LABELS, LabelRequest, LanguageModel, labels_for
-from llmrec.prompting import Background, Prompt, PromptWriter, Template
+from llmrec.prompting import Prompt, PromptWriter, Template
 from llmrec.records import Item
 from llmrec.reranking.strategy import (
     Answer,
@@ -23,7 +24,10 @@ from llmrec.reranking.strategy import (
 )
 
 BLANK = Item("\0blank", "N/A")
-"""Stands for a candidate where a prompt is to say nothing of any (Zhao et al. 2021)."""
+"""Stands for a candidate where there is no other item (Zhao et al. 2021)."""
+
+TURNS = 2
+"""Orders in which other items are asked about: of two items, what they are cancels out."""
 
 
 @dataclass
@@ -97,13 +101,13 @@ class LabelledGroups:
     def _writer(self) -> PromptWriter:
         return writer_of(self.template, self.question, self.model, room=self.room)
 
-    def _neutral(self, n: int) -> NeutralPrompt:
-        return NeutralPrompt(self.template, self.question, self.model, self.room, n)
+    def _neutral(self, n: int) -> NeutralPrompts:
+        return NeutralPrompts(self.template, self.question, self.model, self.room, n)
 
 
 @dataclass(frozen=True, eq=False)
-class NeutralPrompt:
-    """Writes the prompt of a group of which nothing is said."""
+class NeutralPrompts:
+    """Writes the prompt of a group of other items than the candidates, for the question's user."""
 
     template: Template
     question: Question
@@ -111,13 +115,29 @@ class NeutralPrompt:
     room: int
     n: int
 
-    def __call__(self) -> Prompt:
-        """Write it, for the question's user."""
-        nothing_known = replace(
-            self.question, background=Background(taste=self.question.background.taste)
-        )
-        writer = writer_of(self.template, nothing_known, self.model, room=self.room)
-        return writer.for_groups([[BLANK] * self.n], labels_for(self.model, self.n)).prompts[0]
+    def __call__(self) -> tuple[Prompt, ...]:
+        """Write it, in as many orders as there are `TURNS`."""
+        writer = writer_of(self.template, self.question, self.model, room=self.room)
+        items = stand_ins(self.question, self.n)
+        turns = [turn * self.n // TURNS for turn in range(TURNS)]
+        groups = [[*items[turn:], *items[:turn]] for turn in turns]
+        return writer.for_groups(groups, labels_for(self.model, self.n)).prompts
+
+
+def stand_ins(question: Question, n: int) -> list[Item]:
+    """Other items of the catalogue, drawn by who the candidates are and not by their order.
+
+    Neither candidates nor of the history; `BLANK` where the pool has not so many.
+    """
+    known = {item.item_id for item in question.candidates}
+    known |= {row.item_id for row in question.user.history}
+    pool = question.pool
+    seed = hashlib.sha256("\0".join(sorted(known)).encode()).digest()
+    draws = np.random.default_rng(int.from_bytes(seed[:8], "big"))
+    drawn = draws.choice(len(pool), min(len(pool), n + len(known)), replace=False) if pool else ()
+    others = [pool[place] for place in drawn if pool[place] not in known][:n]
+    items = [question.items[item_id] for item_id in others]
+    return [*items, *[BLANK] * (n - len(items))]
 
 
 def order_of(answer: Answer) -> list[int]:

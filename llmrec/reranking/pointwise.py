@@ -71,5 +71,5 @@ def label_each(
     return asks, rendered
 
 
-def _neutral(writer: PromptWriter, item: Item) -> Prompt:
-    return writer.for_each([item]).prompts[0]
+def _neutral(writer: PromptWriter, item: Item) -> tuple[Prompt, ...]:
+    return writer.for_each([item]).prompts

@@ -8,7 +8,7 @@ same few lines are asked for one user or many at a time, shuffled or calibrated 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -36,7 +36,8 @@ from llmrec.retrieval import Index
 class Question:
     """A user's candidates, and what a prompt may say about either.
 
-    ``items`` is the catalogue, which holds every item of the history.
+    ``items`` is the catalogue, which holds every item of the history; ``pool`` are ids of it that
+    may stand in for candidates where calibration asks what is answered whatever they are.
     """
 
     user: User
@@ -44,6 +45,7 @@ class Question:
     items: Mapping[str, Item]
     budget: Budget = field(default_factory=Budget)
     background: Background = field(default_factory=Background)
+    pool: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,13 @@ class Judgement:
 class LabelAsk:
     """A prompt that is answered with a label, and how to ask what would be answered anyway.
 
-    ``neutral`` makes the same prompt without what it is about (the candidates of a list, the
-    history of a single candidate); calibration takes ``neutral_weight`` of its log-probabilities
-    off.
+    ``neutral`` makes the same prompt about something else (other candidates, for a list; no
+    history, for a single candidate), in one wording or several; calibration takes
+    ``neutral_weight`` of their mean log-probabilities off.
     """
 
     request: LabelRequest
-    neutral: Callable[[], Prompt]
+    neutral: Callable[[], tuple[Prompt, ...]]
     neutral_weight: float
 
 
@@ -161,11 +163,9 @@ def question_about(index: Index, user: User, item_ids: Sequence[str], budget: Bu
         KeyError: The index does not hold a candidate.
     """
     items = tuple(index.items[item_id] for item_id in item_ids)
-    return Question(user, items, index.items, budget, background_of(index))
+    return Question(user, items, index.items, budget, background_of(index), index.item_ids)
 
 
 def nobody(question: Question) -> Question:
     """The same question about a user of whom nothing is known."""
-    return Question(
-        User(""), question.candidates, question.items, question.budget, question.background
-    )
+    return replace(question, user=User(""))

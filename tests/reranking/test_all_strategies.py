@@ -34,7 +34,7 @@ from llmrec.reranking import (
     Tournament,
     judge,
 )
-from llmrec.reranking.labelled import LabelledGroups
+from llmrec.reranking.labelled import BLANK, LabelledGroups, stand_ins
 from tests.reranking.oracle import NOBODY, Oracle
 
 Scores: TypeAlias = NDArray[np.float64]
@@ -123,6 +123,33 @@ def test_a_model_that_likes_places_alone_comes_out_flat_once_shuffled(name: str)
     every = np.ptp(judged_by(Shuffled(strategy, 12), place_lover, asked).scores)
     assert every == pytest.approx(0, abs=1e-9)
     assert some <= plain / 2
+
+
+@pytest.mark.parametrize("n", [2, 9])
+def test_a_bias_that_only_real_titles_wake_is_taken_off_too(n: int) -> None:
+    woken = Oracle(lambda title, place, _prompt: 0.0 if title == NOBODY else -1.5 * place)
+    asked = question(n)
+    others = {f"o{i}": Item(f"o{i}", f"Kite {100 + i}") for i in range(20)}
+    items = {**asked.items, **others}
+    asked = replace(asked, items=items, pool=tuple(items))
+    strategy = Calibrated(Listwise())
+    assert np.ptp(judged_by(strategy, woken, asked).scores) == pytest.approx(0)
+    assert np.ptp(judged_by(strategy, woken, replace(asked, pool=())).scores) > 1
+
+
+def test_stand_ins_are_other_items_whatever_the_order() -> None:
+    asked = question(9)
+    items = {**asked.items, **{f"o{i}": Item(f"o{i}", f"Other {i}") for i in range(12)}}
+    asked = replace(asked, items=items, pool=tuple(items))
+    found = stand_ins(asked, 9)
+    assert len({item.item_id for item in found}) == 9
+    assert {item.item_id[0] for item in found} == {"o"}
+    turned = replace(asked, candidates=asked.candidates[::-1])
+    assert stand_ins(turned, 9) == found
+    assert stand_ins(replace(asked, candidates=asked.candidates[1:]), 9) != found
+    few = stand_ins(replace(asked, pool=tuple(items)[:15]), 9)  # nine kites, three mugs
+    assert [item is BLANK for item in few] == [False] * 3 + [True] * 6
+    assert stand_ins(replace(asked, pool=()), 3) == [BLANK] * 3
 
 
 @pytest.mark.parametrize("top", [10, None])
