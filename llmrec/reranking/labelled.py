@@ -26,8 +26,9 @@ from llmrec.reranking.strategy import (
 BLANK = Item("\0blank", "N/A")
 """Stands for a candidate where there is no other item (Zhao et al. 2021)."""
 
-TURNS = 2
-"""Orders in which other items are asked about: of two items, what they are cancels out."""
+LONG = 8
+"""From so many places on, what the items in them are is little beside the places themselves; in a
+shorter group it is taken off by asking about two orders (of a pair, exactly)."""
 
 
 @dataclass
@@ -116,11 +117,11 @@ class NeutralPrompts:
     n: int
 
     def __call__(self) -> tuple[Prompt, ...]:
-        """Write it, in as many orders as there are `TURNS`."""
+        """Write it; a short group in two orders, of which one begins in the middle of the other."""
         writer = writer_of(self.template, self.question, self.model, room=self.room)
         items = stand_ins(self.question, self.n)
-        turns = [turn * self.n // TURNS for turn in range(TURNS)]
-        groups = [[*items[turn:], *items[:turn]] for turn in turns]
+        half = self.n // 2
+        groups = [items, [*items[half:], *items[:half]]] if self.n < LONG else [items]
         return writer.for_groups(groups, labels_for(self.model, self.n)).prompts
 
 
