@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from llmrec import TransformersModel
 from llmrec.language_models import ScoredSequence
 from llmrec.language_models.prefix_scoring import score_sequences
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
+from llmrec.models.peak_memory import forget_peak, peak_mib
 
 SHARED, OWN = 300, 60
 RESULTS = Path(__file__).parent / "results" / "benchmark_engine.json"
@@ -190,12 +192,9 @@ def main() -> None:
     model = TransformersModel.from_pretrained(options.model, device="cpu")
     if options.only_score:
         tokens = [model.encode(text) for text in prompts(model, options.only_score)]
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading (Linux)
+        forget_peak()  # that of loading
         by_tree(model, tokens, 5, 6)
-        status = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-        )
-        sys.stdout.write(f"{int(status['VmHWM'].split()[0]) / 1024:.1f}\n")
+        sys.stdout.write(f"{peak_mib() or math.nan:.1f}\n")
         return
     folder = resolve_model(options.model).path
     document: dict[str, object] = {

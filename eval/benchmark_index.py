@@ -30,6 +30,7 @@ from llmrec.embedding import ModalityVectors, VectorCache, item_text
 from llmrec.embedding.fusion import Fusion, FusionConfig
 from llmrec.embedding.pictures import PictureEncoder, embed_pictures
 from llmrec.embedding.reviews import embed_reviews
+from llmrec.models.peak_memory import forget_peak, peak_mib
 from llmrec.training import train_fusion
 from llmrec.understanding.captioner import load_captioner
 from llmrec.understanding.captions import caption_pictures
@@ -46,14 +47,11 @@ class Stages:
 
     def run(self, name: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the stage makes
         """Run a stage and return what it makes."""
-        # Linux: forget the peak so far, so that each stage has its own.
-        Path("/proc/self/clear_refs").write_text("5")
+        forget_peak()  # each stage has its own
         started = time.perf_counter()
         made = work()
         seconds = time.perf_counter() - started
-        status = Path("/proc/self/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-        self.found[name] = {"seconds": round(seconds, 2), "peak_mib": round(peak / 1024)}
+        self.found[name] = {"seconds": round(seconds, 2), "peak_mib": round(peak_mib() or 0)}
         return made
 
 

@@ -38,6 +38,7 @@ from tqdm import tqdm
 from llmrec import Reranker, Retriever, TransformersModel
 from llmrec.evaluation import compare_rows, estimate, markdown_table, target_ranks
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder, resolve_model
+from llmrec.models.peak_memory import forget_peak, peak_mib
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
@@ -100,13 +101,12 @@ def measure(name: str, ref: str) -> None:
     seconds = time.process_time() - started
     tokens = [model.encode(text) for text in prompts(model, 10)]
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+    forget_peak()  # that of loading
     by_tree(model, tokens, 5, 6)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     found = {
         "load_seconds": seconds,
         "weights_mib": model.model.get_memory_footprint() / 2**20,
-        "peak_mib": int(status["VmHWM"].split()[0]) / 1024,
+        "peak_mib": peak_mib(),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
