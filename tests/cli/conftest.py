@@ -52,10 +52,14 @@ def document() -> Callable[[CompletedProcess[str]], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
-    """Start a command in a process of its own."""
+    """Start a command in a process of its own, which Ctrl-C reaches.
+
+    A shell lets what it starts in the background ignore Ctrl-C, and so whatever that starts.
+    """
 
     def start_command(*words: object) -> subprocess.Popen[str]:
-        main = "from llmrec.cli import main; main()"
+        heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        main = f"{heard}; from llmrec.cli import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", main, *map(str, words)],
             stdout=subprocess.PIPE,
