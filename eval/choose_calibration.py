@@ -2,11 +2,11 @@
 
     python eval/choose_calibration.py DATA [--model REF] [--users 24]
 
-One-token listwise. Users are none of those that rerank_strategies.py reports. Each user's list is
-asked with the target at five places, and the prior with stand-ins of several kinds; a kind is good
-where the five means of nDCG@10 stand close together (order is taken off) and none is near 0 (what
-is taken off is not itself an order). Writes results/choose_calibration_DATA_MODEL.md; what was
-asked is kept.
+One-token listwise. Users are in none of the discrimination tables of rerank_strategies.py. Each
+user's list is asked with the target at five places, and the prior with stand-ins of several kinds;
+a kind is good where the five means of nDCG@10 stand close together (order is taken off) and none is
+near 0 (what is taken off is not itself an order). Writes results/choose_calibration_DATA_MODEL.md;
+what was asked is kept.
 """
 
 from __future__ import annotations

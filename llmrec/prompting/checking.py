@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -124,11 +125,10 @@ def refuse_meaningless(template: Template) -> None:
     """
     found = [finding for finding in _read(template) if finding.level == "error"]
     if not found and template.strategy in _RULES:
-        try:
-            found = [*_nothing(template, FourCharacters())]
-            found += _labels(template, FourCharacters()) if "items" in template.variables else ()
-        except PromptError:  # what does not render for an example may for real items
-            return
+        looks = [_nothing, *([_labels] if "items" in template.variables else [])]
+        for look in looks:
+            with suppress(PromptError):  # what does not render for an example may for real items
+                found += look(template, FourCharacters())
     if found:
         faults = "; ".join(f"line {fault.line}: {fault.message}" for fault in found)
         raise PromptError(

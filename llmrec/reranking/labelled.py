@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.errors import OptionError
+from llmrec.errors import OptionError, PromptTooLongError
 from llmrec.language_models import MOST_LABELS, LabelRequest, LanguageModel, labels_for
 from llmrec.prompting import Prompt, PromptWriter, Template
 from llmrec.records import Item
@@ -117,9 +117,17 @@ class NeutralPrompts:
     n: int
 
     def __call__(self) -> tuple[Prompt, ...]:
-        """Write it; a short group in two orders, of which one begins in the middle of the other."""
+        """Write it; a short group in two orders, of which one begins in the middle of the other.
+
+        Items too long for the model give way to `BLANK`: the candidates themselves did fit.
+        """
+        try:
+            return self._of(stand_ins(self.question, self.n))
+        except PromptTooLongError:
+            return self._of([BLANK] * self.n)
+
+    def _of(self, items: list[Item]) -> tuple[Prompt, ...]:
         writer = writer_of(self.template, self.question, self.model, room=self.room)
-        items = stand_ins(self.question, self.n)
         half = self.n // 2
         groups = [items, [*items[half:], *items[:half]]] if self.n < LONG else [items]
         return writer.for_groups(groups, labels_for(self.model, self.n)).prompts
@@ -128,7 +136,8 @@ class NeutralPrompts:
 def stand_ins(question: Question, n: int) -> list[Item]:
     """Other items of the catalogue, drawn by who the candidates are and not by their order.
 
-    Neither candidates nor of the history; `BLANK` where the pool has not so many.
+    Neither candidates nor of the history. All are `BLANK` where the pool has not so many: a prior
+    of some places with items and some without would be of that difference.
     """
     known = {item.item_id for item in question.candidates}
     known |= {row.item_id for row in question.user.history}
@@ -137,8 +146,7 @@ def stand_ins(question: Question, n: int) -> list[Item]:
     draws = np.random.default_rng(int.from_bytes(seed[:8], "big"))
     drawn = draws.choice(len(pool), min(len(pool), n + len(known)), replace=False) if pool else ()
     others = [pool[place] for place in drawn if pool[place] not in known][:n]
-    items = [question.items[item_id] for item_id in others]
-    return [*items, *[BLANK] * (n - len(items))]
+    return [question.items[item_id] for item_id in others] if len(others) == n else [BLANK] * n
 
 
 def order_of(answer: Answer) -> list[int]:

@@ -148,8 +148,31 @@ def test_stand_ins_are_other_items_whatever_the_order() -> None:
     assert stand_ins(turned, 9) == found
     assert stand_ins(replace(asked, candidates=asked.candidates[1:]), 9) != found
     few = stand_ins(replace(asked, pool=tuple(items)[:15]), 9)  # nine kites, three mugs
-    assert [item is BLANK for item in few] == [False] * 3 + [True] * 6
+    assert few == [BLANK] * 9  # never some of both
     assert stand_ins(replace(asked, pool=()), 3) == [BLANK] * 3
+
+
+@pytest.mark.parametrize("others", [0, 3, 12, 20])
+def test_calibration_in_a_small_catalogue_makes_no_order_of_its_own(others: int) -> None:
+    likes_items = Oracle(lambda title, _place, _prompt: 0.0 if title == NOBODY else 3.0)
+    asked = question(20)
+    items = {**asked.items, **{f"o{i}": Item(f"o{i}", f"Kite {100 + i}") for i in range(others)}}
+    asked = replace(asked, items=items, pool=tuple(items))
+    judged = judged_by(Calibrated(Listwise()), likes_items, asked)
+    assert np.ptp(judged.scores) == pytest.approx(0)
+
+
+def test_stand_ins_too_long_for_the_model_cost_no_user() -> None:
+    short = Oracle(lambda title, *_: worth_of(title), max_length=200)
+    asked = question(9)
+    long = {f"o{i}": Item(f"o{i}", f"Kite {100 + i} " + "word " * 60) for i in range(20)}
+    items = {**asked.items, **long}
+    judged = judged_by(
+        Calibrated(Listwise()), short, replace(asked, items=items, pool=tuple(items))
+    )
+    assert ranking(judged.scores) == ranking(
+        np.array([worth_of(c.title) for c in asked.candidates])
+    )
 
 
 @pytest.mark.parametrize("top", [10, None])

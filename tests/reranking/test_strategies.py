@@ -210,6 +210,11 @@ def test_a_tokenizer_is_enough_to_write_the_first_prompts(
             "label of every item",
         ),
         ("likelihood", " ", "renders nothing"),
+        (
+            "listwise",
+            "{{ history[0].title }}{% for item in items %}{{ item.title }}{% endfor %}",
+            "label of every item",
+        ),
     ],
 )
 @pytest.mark.parametrize("folder", ["", "any"])

@@ -144,8 +144,9 @@ class Sender:
             try:
                 reply = self.send(ask)
             except (RefusedError, FailedError, WrongReplyError) as error:
-                with lock:
-                    failed, last = failed + 1, error
+                with lock:  # what it does not take says nothing of the next request
+                    if not isinstance(error, RefusedError):
+                        failed, last = failed + 1, error
                 return error
             with lock:
                 succeeded = True

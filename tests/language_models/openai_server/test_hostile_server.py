@@ -130,6 +130,15 @@ def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
     assert not isinstance(refused.value, ServerError)
 
 
+def test_refused_requests_do_not_keep_the_next_from_being_sent() -> None:
+    with ScriptedServer() as server, connected(server, concurrency=1) as model:
+        model.label_log_probs([REQUEST])
+        server.faults.extend([status(400)] * 2)
+        found = model.label_log_probs([REQUEST] * 6)
+    assert found.fallbacks == {"request_refused": 2}
+    assert [bool(np.isnan(value).all()) for value in found.values] == [True] * 2 + [False] * 4
+
+
 def test_where_all_fail_the_last_cause_is_raised() -> None:
     with ScriptedServer() as server, connected(server, retries=0) as model:
         server.always = status(500)
