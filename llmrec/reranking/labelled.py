@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +48,17 @@ class LabelledGroups:
     asked: int = 0
     unanswered: int = 0
     judged: set[int] = field(default_factory=set)
+    _written: dict[int, tuple[Prompt, ...]] = field(default_factory=dict, repr=False)
 
     def ask(self, groups: Sequence[Sequence[int]]) -> Conversation[list[Answer]]:
         """Ask for the label of the best of each group of places, all in one round."""
         prompts = self.prompts(groups)
         answers = yield [
-            LabelAsk(LabelRequest(prompt, self.labels(len(group))), self._neutral(len(group)), 1.0)
+            LabelAsk(
+                LabelRequest(prompt, self.labels(len(group))),
+                partial(self.neutral_prompts, len(group)),
+                1.0,
+            )
             for prompt, group in zip(prompts, groups, strict=True)
         ]
         self.asked += len(answers)
@@ -86,10 +91,18 @@ class LabelledGroups:
         """Labels of a group of n."""
         return labels_for(self.model, n)
 
-    def judgement(self, scores: NDArray[np.float64]) -> Judgement:
-        """What the answers come to; the place of who stood in no answered group is no judgement."""
+    def judgement(
+        self, scores: NDArray[np.float64], judged: Collection[int] | None = None
+    ) -> Judgement:
+        """What the answers come to; the place of who was not judged is no judgement.
+
+        Args:
+            scores: One a candidate.
+            judged: Whose places are; None takes who stood in an answered group.
+        """
         if self.unanswered:
-            scores = only(self.judged, scores)
+            places = self.judged if judged is None else judged
+            scores = np.where(np.isin(np.arange(len(scores)), list(places)), scores, np.nan)
         return Judgement(scores, fallbacks=self.fallbacks)
 
     @property
@@ -102,35 +115,23 @@ class LabelledGroups:
     def _writer(self) -> PromptWriter:
         return writer_of(self.template, self.question, self.model, room=self.room)
 
-    def _neutral(self, n: int) -> NeutralPrompts:
-        return NeutralPrompts(self.template, self.question, self.model, self.room, n)
+    def neutral_prompts(self, n: int) -> tuple[Prompt, ...]:
+        """Write the prompt of a group of n other items than the candidates, once for each n.
 
-
-@dataclass(frozen=True, eq=False)
-class NeutralPrompts:
-    """Writes the prompt of a group of other items than the candidates, for the question's user."""
-
-    template: Template
-    question: Question
-    model: LanguageModel
-    room: int
-    n: int
-
-    def __call__(self) -> tuple[Prompt, ...]:
-        """Write it; a short group in two orders, of which one begins in the middle of the other.
-
-        Items too long for the model give way to `BLANK`: the candidates themselves did fit.
+        Of a short group it is written in two orders, of which one begins in the middle of the
+        other. Items too long for the model give way to `BLANK`: the candidates themselves did fit.
         """
-        try:
-            return self._of(stand_ins(self.question, self.n))
-        except PromptTooLongError:
-            return self._of([BLANK] * self.n)
+        if n not in self._written:
+            try:
+                self._written[n] = self._about(stand_ins(self.question, n))
+            except PromptTooLongError:
+                self._written[n] = self._about([BLANK] * n)
+        return self._written[n]
 
-    def _of(self, items: list[Item]) -> tuple[Prompt, ...]:
-        writer = writer_of(self.template, self.question, self.model, room=self.room)
-        half = self.n // 2
-        groups = [items, [*items[half:], *items[:half]]] if self.n < LONG else [items]
-        return writer.for_groups(groups, labels_for(self.model, self.n)).prompts
+    def _about(self, items: list[Item]) -> tuple[Prompt, ...]:
+        n, half = len(items), len(items) // 2
+        groups = [items, [*items[half:], *items[:half]]] if n < LONG else [items]
+        return self._writer.for_groups(groups, self.labels(n)).prompts
 
 
 def stand_ins(question: Question, n: int) -> list[Item]:
@@ -160,11 +161,6 @@ def best_of(answer: Answer, group: Sequence[int]) -> int:
     """Which of a group has the most probable label; of equals, the one that was given first."""
     values = np.nan_to_num(answer.log_probs, nan=-np.inf)
     return max(range(len(group)), key=lambda place: (values[place], -group[place]))
-
-
-def only(places: Collection[int], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The scores of these places, NaN for the others."""
-    return np.where(np.isin(np.arange(len(scores)), list(places)), scores, np.nan)
 
 
 def check_sizes(strategy: str, **sizes: tuple[int, int, int]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes, only
+from llmrec.reranking.labelled import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import Group, top_by_best
 from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
@@ -74,7 +74,10 @@ class Pairwise:
 
 @dataclass
 class _Pairs:
-    """Asks for pairs in both orders; ``decided`` counts those that are no tie."""
+    """Asks for pairs in both orders; ``decided`` counts those that are no tie.
+
+    ``judged`` are the places of candidates in a pair that was answered in both.
+    """
 
     groups: LabelledGroups
     conflicts: int = 0
@@ -99,9 +102,7 @@ class _Pairs:
 
     def judgement(self, scores: NDArray[np.float64]) -> Judgement:
         """What the answers come to."""
-        if self.groups.unanswered:
-            scores = only(self.judged, scores)
-        judged = self.groups.judgement(scores)
+        judged = self.groups.judgement(scores, self.judged)
         conflicts = {"order_conflict": self.conflicts} if self.conflicts else {}
         return replace(judged, fallbacks={**judged.fallbacks, **conflicts})
 
