@@ -142,14 +142,15 @@ def load_language_model(
             "the server decided that",
         )
         from llmrec.language_models.openai_server import OpenAIServerModel  # noqa: PLC0415
+        from llmrec.language_models.openai_server.model import CONCURRENCY, TIMEOUT  # noqa: PLC0415
 
-        options = {name: given[name] for name in ("concurrency", "timeout") if name in given}
         return OpenAIServerModel.connect(
             found.base_url,
             found.model,
             tokenizer=tokenizer,
             max_length=max_length,
-            **options,  # type: ignore[arg-type] # checked there
+            concurrency=CONCURRENCY if concurrency is None else concurrency,
+            timeout=TIMEOUT if timeout is None else timeout,
         )
     if isinstance(found, EngineReference):
         why = "vLLM in this process takes dtype, quantization='nf4' and max_length"

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+CONCURRENCY, TIMEOUT = 8, 60.0
+"""Requests at the same time, and seconds of silence, where nothing else is asked for."""
 LONGEST = 8192
 """Tokens a sequence may have where the server does not say."""
 _WRAPPING = 16
@@ -43,7 +46,7 @@ class OpenAIServerModel:
     it does not list stands at an upper bound, counted in ``floored``. A request that fails, also
     when tried again, is NaN and counted as ``request_failed``, one that the server does not take as
     ``request_refused``; where the answer begins with none of the labels, as ``no_label_returned``.
-    Where nothing at all was taken since the session began, that is an error.
+    Where a call has nothing but such requests, that is an error, unless the session had one taken.
 
     Args:
         name: The reference it was made from.
@@ -60,8 +63,8 @@ class OpenAIServerModel:
     reader: PromptTokenizer | Estimate = field(repr=False)
     sender: Sender = field(repr=False)
     model: str
-    taken: list[bool] = field(default_factory=list, repr=False, compare=False)
-    """Not empty once the server took a request of this session."""
+    taken: Event | None = field(default=None, repr=False, compare=False)
+    """Set once the server took a request of this session; None outside of one."""
 
     @classmethod
     def connect(
@@ -71,8 +74,8 @@ class OpenAIServerModel:
         *,
         tokenizer: str | None = None,
         max_length: int | None = None,
-        concurrency: int = 8,
-        timeout: float = 60.0,
+        concurrency: int = CONCURRENCY,
+        timeout: float = TIMEOUT,
         retries: int = 4,
     ) -> OpenAIServerModel:
         """Connect, and find out once what the server can do.
@@ -145,7 +148,7 @@ class OpenAIServerModel:
 
     def session(self) -> OpenAIServerModel:
         """The same connections; servers keep what prompts begin with by themselves."""
-        return replace(self, taken=[])
+        return replace(self, taken=Event())
 
     def close(self) -> None:
         """Give the connections back."""
@@ -155,7 +158,7 @@ class OpenAIServerModel:
         """Log-probability of each label as the answer's first token, its listed spellings summed.
 
         Raises:
-            ModelError: The server gives no log-probabilities, or every request failed.
+            ModelError: The server gives no log-probabilities, every request failed or was refused.
         """
         asks = [self._asker.labels(request) for request in requests]
         floored = [0] * len(requests)
@@ -184,7 +187,8 @@ class OpenAIServerModel:
         """Log-probability of each token of the continuations, from the server's echo.
 
         Raises:
-            ModelError: The server does not give them, a prompt is a chat, or every request failed.
+            ModelError: The server does not give them, a prompt is a chat, or every request failed or
+                was refused.
         """
         echoes = [self._asker.continuation(request) for request in requests]
         found = self._gather(
@@ -208,10 +212,10 @@ class OpenAIServerModel:
     ) -> Generated:
         """Continue every prompt; held to an order of labels where the server can do that.
 
-        An answer that could not be had is empty, not finished and counted as ``request_failed``.
+        An answer that could not be had is empty, not finished and counted as the others are.
 
         Raises:
-            ModelError: The server does not take such prompts, or every request failed.
+            ModelError: The server does not take such prompts, every request failed or was refused.
         """
         orders = orders_of or [()] * len(prompts)
         guide = self.capabilities.guide
@@ -253,11 +257,11 @@ class OpenAIServerModel:
         otherwise: Callable[[int], T],
         count: Callable[[int], int],
     ) -> Answers[T]:
-        """Ask everything; from the first request that was taken on, one that is not is no error."""
-        tolerant = bool(self.taken)
+        """Ask everything; once a session had a request taken, one that is not is no error."""
+        tolerant = self.taken is not None and self.taken.is_set()
         found = gather(self.sender, asks, read, otherwise=otherwise, count=count, tolerant=tolerant)
-        if found.failed + found.refused < len(asks):
-            self.taken.append(True)
+        if self.taken is not None and found.failed + found.refused < len(asks):
+            self.taken.set()
         return found
 
     @property

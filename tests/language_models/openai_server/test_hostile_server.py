@@ -116,7 +116,8 @@ def test_other_tokens_than_labels_are_no_score() -> None:
 
 
 def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
-    with ScriptedServer() as server, connected(server) as model:
+    with ScriptedServer() as server, connected(server) as outside:
+        model = outside.session()
         server.faults.append(status(400))
         found = model.label_log_probs([REQUEST, REQUEST])
         assert [bool(np.isnan(value).all()) for value in found.values] == [True, False]
@@ -125,6 +126,8 @@ def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
         found = model.label_log_probs([REQUEST])  # such requests are taken: it is this one's fault
         assert np.isnan(found.values[0]).all()
         assert found.fallbacks == {"request_refused": 1}
+        with pytest.raises(ModelError, match="All 1 requests"):  # outside of a session
+            outside.label_log_probs([REQUEST])
         with pytest.raises(ModelError, match="All 2 requests") as refused:
             model.session().label_log_probs([REQUEST, REQUEST])
     assert not isinstance(refused.value, ServerError)
