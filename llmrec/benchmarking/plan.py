@@ -38,8 +38,9 @@ Count = Annotated[int, Field(ge=0)]
 class _EachKeyOnce(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would silently take the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a mapping, each of whose keys stands once."""
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 - its base's
+        """Read a mapping as it is written, each of whose keys stands once."""
+        node = super().compose_mapping_node(anchor)
         found: set[str] = set()
         for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
             if key.value in found:
@@ -47,7 +48,7 @@ class _EachKeyOnce(yaml.SafeLoader):
                     None, None, f"the key {key.value!r} stands twice", key.start_mark
                 )
             found.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 class BenchmarkPlan(BaseModel):

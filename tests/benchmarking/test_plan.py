@@ -192,3 +192,16 @@ def test_editors_are_told_what_each_key_means() -> None:
 def test_the_value_that_is_not_allowed_is_named() -> None:
     with pytest.raises(OptionError, match="users is 0: input should be greater than"):
         BenchmarkPlan.of({"index": "a", "users": 0}, "The file")
+
+
+def test_a_mapping_that_is_merged_twice_is_no_key_twice(tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text(
+        "index: a\nfields:\n  x: &x {review: 3}\n  y: &y {<<: *x, description: 1}\n"
+        "  z: {<<: *y, taste: 2}\n"
+    )
+    fields = BenchmarkPlan.from_file(path).fields
+    assert fields["z"] == {"review": 3, "description": 1, "taste": 2}
+    path.write_text("!!map [a]\n")
+    with pytest.raises(OptionError, match="cannot be read"):
+        BenchmarkPlan.from_file(path)
