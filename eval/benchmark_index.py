@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,11 @@ class Stages:
         started = time.perf_counter()
         made = work()
         seconds = time.perf_counter() - started
-        self.found[name] = {"seconds": round(seconds, 2), "peak_mib": round(peak_mib() or 0)}
+        peak = peak_mib()
+        self.found[name] = {
+            "seconds": round(seconds, 2),
+            "peak_mib": math.nan if peak is None else round(peak),
+        }
         return made
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def measure(name: str, ref: str) -> None:
     found = {
         "load_seconds": seconds,
         "weights_mib": model.model.get_memory_footprint() / 2**20,
-        "peak_mib": peak_mib(),
+        "peak_mib": peak_mib() or math.nan,
     }
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.benchmarking.answers import by_cell, results_of
-from llmrec.benchmarking.entries import cell_values
+from llmrec.benchmarking.entries import answer_values
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.errors import OptionError, StorageError
 from llmrec.evaluation import compare, holm
@@ -126,19 +126,18 @@ def _answered(folder: RunFolder) -> tuple[dict[str, dict[str, float]], dict[str,
     about, lists = folder.about(), folder.lists()
     if not about:
         raise StorageError(f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`.")
-    results = folder.results()
-    found = cell_values(about["cells"], lists, results, about["seed"])
+    cells = about["cells"]
+    by_key = by_cell(cells, lists, results_of(cells, lists, folder.results()))
+    answers = {cell["name"]: by_key[cell["key"]] for cell in cells}
     values = {
-        cell["name"]: {
+        name: {
             one.user_id: float(value)
-            for one, value in zip(lists, found[cell["key"]], strict=True)
+            for one, value in zip(lists, answer_values(some, lists, about["seed"]), strict=True)
             if not np.isnan(value)
         }
-        for cell in about["cells"]
+        for name, some in answers.items()
     }
-    answers = by_cell(about["cells"], lists, results_of(about["cells"], lists, results))
     failed = {
-        cell["name"]: {one.user_id for one in answers[cell["key"]].asked if one.fault}
-        for cell in about["cells"]
+        name: {one.user_id for one in some.asked if one.fault} for name, some in answers.items()
     }
     return values, failed

@@ -58,10 +58,12 @@ def cell_values(
 ) -> dict[str, Values]:
     """nDCG@10 a user by the cells' keys; results of other cells and users do not count."""
     answers = by_cell(cells, lists, results_of(cells, lists, results))
-    return {
-        key: ndcg_10(rank_lists(lists, scores_of(some.proper), seed=seed).ranks)
-        for key, some in answers.items()
-    }
+    return {key: answer_values(some, lists, seed) for key, some in answers.items()}
+
+
+def answer_values(answers: Answers, lists: Sequence[UserList], seed: int) -> Values:
+    """nDCG@10 a user of one cell's run proper."""
+    return ndcg_10(rank_lists(lists, scores_of(answers.proper), seed=seed).ranks)
 
 
 def baseline_entries(lists: Sequence[UserList], seed: int) -> list[Entry]:

@@ -39,10 +39,11 @@ def bench(
         ModelError: A model cannot be had, or memory, hardware or a server failed.
     """
     models = models or BenchmarkModels(progress=progress)
-    folder, out = RunFolder(Path(out)), Path(out)
+    folder = RunFolder(Path(out))
     benchmark = Benchmark.of(plan, models.revision, progress=progress)
     summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
     cases = disagreements(benchmark, summary, folder.results(), models.reader)
-    (out / "leaderboard.md").write_text(leaderboard_markdown(summary), encoding="utf-8")
-    write_report(summary, cases, out / "report.html")
+    leaderboard = folder.path / "leaderboard.md"
+    leaderboard.write_text(leaderboard_markdown(summary), encoding="utf-8")
+    write_report(summary, cases, folder.path / "report.html")
     return summary

@@ -121,8 +121,8 @@ def rerank_file(
     keys = [_key(line, settings) for line in lines]
     usage = Usage()
     with _locked(out):
-        kept = _finished(out, keys)
-        resumed, found = kept.total(), Counter(kept)
+        found = _finished(out, keys)
+        resumed = found.total()
         with _opened(out) as file:
             rows = range(resumed, len(lines))
             for row in tqdm(
