@@ -18,8 +18,8 @@ from llmrec.reranking.asking import judge
 from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS
 from llmrec.reranking.strategies import make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
-from llmrec.retrieval import Index, fuse
-from llmrec.retrieval.score_fusion import check_weights
+from llmrec.retrieval import Index
+from llmrec.retrieval.score_fusion import check_weights, fuse
 
 RETRIEVAL = "retrieval"
 """What the retriever's own score is called among the signals."""
@@ -125,10 +125,12 @@ class Reranker:
         weights, fallbacks = self._weights()  # what cannot be fused is said before it is asked
         tables = [signal_table(candidates) for _, candidates in asked]
         judged = self.judge_many(asked)
-        return [
-            _ranking(user, candidates, _fused(user, known, judgements, weights, fallbacks))
-            for (user, candidates), known, judgements in zip(asked, tables, judged, strict=True)
-        ]
+        rankings = []
+        for (user, candidates), known, judgements in zip(asked, tables, judged, strict=True):
+            signals = {**known, **{name: some.scores for name, some in judgements.items()}}
+            fused = _fused(user, signals, judgements, weights, fallbacks)
+            rankings.append(_ranking(user, candidates, fused, signals, weights))
+        return rankings
 
     def _question(self, user: User, candidates: Sequence[Candidate]) -> Question:
         item_ids = [self._known(candidate) for candidate in candidates]
@@ -186,45 +188,38 @@ def signal_table(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float6
     return {RETRIEVAL: scores}
 
 
-@dataclass(frozen=True, slots=True)
-class _Fused:
-    """A list's fused scores, NaN where the model could not judge, and what they are made of."""
-
-    scores: NDArray[np.float64]
-    signals: Mapping[str, NDArray[np.float64]]
-    weights: Mapping[str, float]
-    usage: Usage
-    fallbacks: Mapping[str, int]
-
-
 def _fused(
     user: User,
-    known: Mapping[str, NDArray[np.float64]],
+    signals: Mapping[str, NDArray[np.float64]],
     judgements: Mapping[str, Judgement],
     weights: Mapping[str, float],
     before: Counter[str],
-) -> _Fused:
-    asked = {name: judgement.scores for name, judgement in judgements.items()}
-    signals = {**known, **asked}
+) -> Judgement:
+    """A list's fused scores, NaN where no strategy could judge, and what all of them took."""
     usage, fallbacks = Usage(), Counter(before)
     for judgement in judgements.values():
         usage += judgement.usage
         fallbacks.update(judgement.fallbacks)
-    judged = ~np.all([np.isnan(scores) for scores in asked.values()], axis=0)
-    fallbacks["signal_missing"] += sum(int(np.isnan(v).sum()) for v in known.values())
+    judged = ~np.all([np.isnan(judgement.scores) for judgement in judgements.values()], axis=0)
+    fallbacks["signal_missing"] += int(np.isnan(signals[RETRIEVAL]).sum())
     fallbacks["unscored"] += int((~judged).sum())
     fallbacks["cold_start"] += not user.history
-    scores = np.where(judged, fuse(signals, weights), np.nan)
-    return _Fused(scores, signals, weights, usage, dict(+fallbacks))
+    return Judgement(np.where(judged, fuse(signals, weights), np.nan), usage, +fallbacks)
 
 
-def _ranking(user: User, candidates: Sequence[Candidate], fused: _Fused) -> Ranking:
+def _ranking(
+    user: User,
+    candidates: Sequence[Candidate],
+    fused: Judgement,
+    signals: Mapping[str, NDArray[np.float64]],
+    weights: Mapping[str, float],
+) -> Ranking:
     # Stable, so equal scores keep retrieval order; NaN sorts last and keeps it too.
     order = np.argsort(-fused.scores, kind="stable")
     items = []
     for rank, i in enumerate(order, start=1):
         scored = not np.isnan(fused.scores[i])
-        values = {name: float(column[i]) for name, column in fused.signals.items()}
+        values = {name: float(column[i]) for name, column in signals.items()}
         items.append(
             RankedItem(
                 item_id=candidates[i].item_id,
@@ -238,4 +233,4 @@ def _ranking(user: User, candidates: Sequence[Candidate], fused: _Fused) -> Rank
                 },
             )
         )
-    return Ranking(user.user_id, tuple(items), fused.usage, fused.fallbacks, fused.weights)
+    return Ranking(user.user_id, tuple(items), fused.usage, fused.fallbacks, weights)

@@ -187,8 +187,8 @@ class OpenAIServerModel:
         """Log-probability of each token of the continuations, from the server's echo.
 
         Raises:
-            ModelError: The server does not give them, a prompt is a chat, or every request failed or
-                was refused.
+            ModelError: The server does not give them, a prompt is a chat, or every request failed
+                or was refused.
         """
         echoes = [self._asker.continuation(request) for request in requests]
         found = self._gather(
