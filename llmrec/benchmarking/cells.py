@@ -19,7 +19,7 @@ from llmrec.reranking.strategies import ONE_AT_A_TIME, WITHOUT_LABELS
 
 logger = logging.getLogger(__name__)
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised whenever the same question would get another score: older results are then asked again."""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from llmrec.language_models.references import (
+    ServerReference,
     WeightsReference,
     load_language_model,
+    load_reader,
     parse_reference,
 )
 from llmrec.models import resolve_model
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass
 class BenchmarkModels:
     """Models by reference and quantization; the one loaded last is kept, others make room for it.
+
+    Servers' models take no room here and stay connected.
 
     Args:
         device: Where transformers runs them; None takes the fastest there is.
@@ -34,6 +38,7 @@ class BenchmarkModels:
     timeout: float | None = None
     progress: bool = False
     _loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
+    _served: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
     _readers: dict[str, LanguageModel] = field(default_factory=dict, repr=False)
 
     def revision(self, ref: str, quantization: str) -> str:
@@ -48,9 +53,7 @@ class BenchmarkModels:
         """
         what = parse_reference(ref)
         if not isinstance(what, WeightsReference):
-            if quantization != "none":
-                load_language_model(ref, quantization=quantization)  # which refuses it
-            return self.reader(ref).revision
+            return self.load(ref, quantization).revision
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415 - brings torch
 
         placement = choose_placement(self.device, None, quantization, spread=True)
@@ -64,20 +67,11 @@ class BenchmarkModels:
         Raises:
             ModelError: The model cannot be had.
         """
+        if not isinstance(parse_reference(ref), WeightsReference):
+            loaded = (model for (name, _), model in self._loaded.items() if name == ref)
+            return next(loaded, None) or self.load(ref, "none")
         if ref not in self._readers:
-            what = parse_reference(ref)
-            if isinstance(what, WeightsReference):
-                from llmrec.language_models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
-
-                tokens = PromptTokenizer.from_pretrained(what.ref, progress=self.progress)
-                self._readers[ref] = cast("LanguageModel", tokens)
-            else:
-                self._readers[ref] = load_language_model(
-                    ref,
-                    tokenizer=self.tokenizer,
-                    concurrency=self.concurrency,
-                    timeout=self.timeout,
-                )
+            self._readers[ref] = load_reader(ref, progress=self.progress)
         return self._readers[ref]
 
     def load(self, ref: str, quantization: str) -> LanguageModel:
@@ -85,13 +79,25 @@ class BenchmarkModels:
 
         Raises:
             ModelError: The model cannot be had, or not on that device.
+            OptionError: A server is asked to quantize.
         """
-        if not isinstance(parse_reference(ref), WeightsReference):
-            return self.reader(ref)  # a server's model is the same, and takes no memory here
-        key = (ref, quantization)
+        what, key = parse_reference(ref), (ref, quantization)
+        if isinstance(what, ServerReference):
+            if key not in self._served:
+                self._served[key] = load_language_model(
+                    ref,
+                    quantization=quantization,
+                    tokenizer=self.tokenizer,
+                    concurrency=self.concurrency,
+                    timeout=self.timeout,
+                )
+            return self._served[key]
         if key not in self._loaded:
             self._loaded.clear()
             self._loaded[key] = load_language_model(
-                ref, device=self.device, quantization=quantization, progress=self.progress
+                ref,
+                device=self.device if isinstance(what, WeightsReference) else None,
+                quantization=quantization,
+                progress=self.progress,
             )
         return self._loaded[key]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llmrec.cli.exits import FAILED, ends_well
 from llmrec.cli.options import AsJson
-from llmrec.cli.output import print_json, safe, screen, table
+from llmrec.cli.output import print_json, safe, screen, table, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,9 +83,7 @@ def show(
     if model is None:
         prompt = example(template)
     else:
-        from llmrec.cli.loading import ModelChoice
-
-        reader = ModelChoice(model).load()
+        reader = _reader(model)
         prompt = example(template, reader)
         n_tokens = reader.count_tokens(prompt)
     if as_json:
@@ -226,6 +224,7 @@ def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
 
 def _reader(model: str) -> LanguageModel:
     """What counts and cuts tokens as the model does."""
-    from llmrec.benchmarking import BenchmarkModels
+    with waiting("Loading the tokenizer"):
+        from llmrec.language_models.references import load_reader
 
-    return BenchmarkModels(progress=True).reader(model)
+        return load_reader(model, progress=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from llmrec.errors import OptionError
@@ -175,6 +175,27 @@ def load_language_model(
         skip_last_layers=skip_last_layers,
         progress=progress,
     )
+
+
+def load_reader(ref: str, *, progress: bool = False) -> LanguageModel:
+    """What counts and cuts tokens as a model does: of weights no more is loaded, nor can it answer.
+
+    Of a server's or vLLM's model it is the model itself.
+
+    Args:
+        ref: As `load_language_model` takes it.
+        progress: Show bars on stderr while fetching.
+
+    Raises:
+        OptionError: The reference is malformed.
+        ModelError: The model cannot be had.
+    """
+    found = parse_reference(ref)
+    if not isinstance(found, WeightsReference):
+        return load_language_model(ref)
+    from llmrec.language_models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
+
+    return cast("LanguageModel", PromptTokenizer.from_pretrained(found.ref, progress=progress))
 
 
 def _refuse(ref: str, given: Mapping[str, object], names: tuple[str, ...], why: str) -> None:

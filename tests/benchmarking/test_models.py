@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from llmrec.benchmarking import BenchmarkModels
@@ -38,3 +40,21 @@ def test_a_server_is_connected_to_once() -> None:
         assert models.revision(ref, "none") == model.revision
         with pytest.raises(OptionError, match="the server decided that"):
             models.revision(ref, "nf4")
+
+
+def test_an_engine_is_loaded_in_the_quantization_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """vLLM is not to be had here: what would be loaded is all there is to see."""
+    loads: list[str] = []
+
+    def load(ref: str, *, quantization: str, **_how: object) -> SimpleNamespace:
+        loads.append(f"{ref} {quantization}")
+        return SimpleNamespace(name=loads[-1], revision="1")
+
+    monkeypatch.setattr("llmrec.benchmarking.models.load_language_model", load)
+    models = BenchmarkModels(device="cuda:0")
+    assert models.load("vllm:m", "none").name == "vllm:m none"
+    assert models.revision("vllm:m", "nf4") == "1"
+    assert models.load("vllm:m", "nf4").name == models.reader("vllm:m").name == "vllm:m nf4"
+    assert loads == ["vllm:m none", "vllm:m nf4"]

@@ -147,10 +147,10 @@ def test_prompts_check_counts_a_models_tokens_and_labels(
         ended = run("prompts", "check", name, "--model", smollm2_folder, "--json")
         assert document(ended) == {"template": name, "usable": True, "findings": []}
 
-    def words_of_many_tokens(*_: object) -> _Words:
+    def words_of_many_tokens(_: str, **_how: object) -> _Words:
         return _Words()
 
-    monkeypatch.setattr("llmrec.benchmarking.BenchmarkModels.reader", words_of_many_tokens)
+    monkeypatch.setattr("llmrec.language_models.references.load_reader", words_of_many_tokens)
     for name, part in (
         ("pointwise/plain-list", "no single token for 'Yes'"),
         ("graded/plain-list", "no single token for '0'"),
