@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from llmrec.benchmarking.answers import by_cell, results_of
+from llmrec.benchmarking.answers import Answers, by_cell, results_of
 from llmrec.benchmarking.entries import answer_values
+from llmrec.benchmarking.records import UserList
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.errors import OptionError, StorageError
 from llmrec.evaluation import compare, holm
@@ -17,8 +20,9 @@ from llmrec.evaluation import compare, holm
 class RowChange:
     """A row that both runs have, over the users that both have: nDCG@10 before and after.
 
-    ``now_failing`` counts users whom the row answered before and failed after: they are in no other
-    figure here, so a row may have become worse without losing any nDCG@10.
+    ``now_failing`` counts users of whom the row judged a candidate before and none after: it
+    failed, was refused, or (where it is not a race that left them out) was not asked. Such users
+    need not cost any nDCG@10, so a row may have become worse without losing any.
     """
 
     name: str
@@ -37,13 +41,14 @@ class RowChange:
 class RunChange:
     """The rows of two runs; ``gone`` are in the first alone, ``new`` in the second.
 
-    ``unpaired`` are in both, without two users whom both answered: nothing can be said of them.
+    ``unpaired`` are in both, without two users whom both answered: nothing can be said of them but
+    how many of the second run's users the first answered.
     """
 
     rows: tuple[RowChange, ...]
     gone: tuple[str, ...]
     new: tuple[str, ...]
-    unpaired: tuple[str, ...]
+    unpaired: Mapping[str, int]
 
     def worse(self, drop: float) -> dict[str, str]:
         """The rows of which a check should not be content, and why, by name.
@@ -52,12 +57,13 @@ class RunChange:
             drop: How much nDCG@10 a row may lose.
         """
         found = dict.fromkeys(self.gone, "is gone")
-        found |= dict.fromkeys(self.unpaired, "has no two users whom both runs answered")
         for row in self.rows:
             if -row.difference > drop:
                 found[row.name] = f"lost {-row.difference:.3f}, more than {drop}"
-            elif row.now_failing:
-                found[row.name] = f"fails for {row.now_failing} users whom it answered before"
+        failing = dict(self.unpaired) | {row.name: row.now_failing for row in self.rows}
+        for name, users in failing.items():
+            if users and name not in found:
+                found[name] = f"answers no more for {users} users whom it answered before"
         return found
 
 
@@ -69,22 +75,26 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
         OptionError: The runs are of other data, protocols or lists, or share no row, or no row
             with two users whom both answered.
     """
-    (one, _), (other, failed) = (_answered(folder) for folder in (before, after))
+    one, other = _Run.read(before), _Run.read(after)
     for name in ("fingerprint", "protocol", "candidates", "seed"):
-        a, b = before.about()[name], after.about()[name]
+        a, b = one.about[name], other.about[name]
         if a != b:
             raise OptionError(
                 f"{before.path} has {name} {a!r} and {after.path} {b!r}: they cannot be compared.",
                 hint="Compare runs of the same data, protocol, candidates and seed.",
             )
-    shared = [name for name in one if name in other]
+    shared = [name for name in one.rows if name in other.rows]
     if not shared:
         raise OptionError(
             f"{before.path} and {after.path} share no row.",
-            hint=f"One has {', '.join(one)}; the other {', '.join(other)}.",
+            hint=f"One has {', '.join(one.rows)}; the other {', '.join(other.rows)}.",
         )
-    common = {name: [user for user in one[name] if user in other[name]] for name in shared}
-    unpaired = tuple(name for name, users in common.items() if len(users) < 2)
+    was, now = ({name: run.values(name) for name in shared} for run in (one, other))
+    common = {name: [user for user in was[name] if user in now[name]] for name in shared}
+    lost = {
+        name: len((one.judged(name) & other.asked(name)) - other.judged(name)) for name in shared
+    }
+    unpaired = {name: lost[name] for name, users in common.items() if len(users) < 2}
     if len(unpaired) == len(shared):
         raise OptionError(
             f"{before.path} and {after.path} have no row with two users whom both answered: "
@@ -95,7 +105,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
     for name, users in common.items():
         if name in unpaired:
             continue
-        a, b = (np.array([some[name][user] for user in users]) for some in (other, one))
+        a, b = (np.array([some[name][user] for user in users]) for some in (now, was))
         found.append((name, len(users), b.mean(), a.mean(), compare(a, b, seed=0)))
     corrected = holm([entry[4].p_value for entry in found])
     rows = tuple(
@@ -109,35 +119,56 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
             result.high,
             result.p_value,
             float(p),
-            len(failed[name] & one[name].keys()),
+            lost[name],
         )
         for (name, users, mean_before, mean_after, result), p in zip(found, corrected, strict=True)
     )
     return RunChange(
         rows,
-        tuple(name for name in one if name not in other),
-        tuple(name for name in other if name not in one),
+        tuple(name for name in one.rows if name not in other.rows),
+        tuple(name for name in other.rows if name not in one.rows),
         unpaired,
     )
 
 
-def _answered(folder: RunFolder) -> tuple[dict[str, dict[str, float]], dict[str, set[str]]]:
-    """By row: nDCG@10 of each user who was answered, and who failed."""
-    about, lists = folder.about(), folder.lists()
-    if not about:
-        raise StorageError(f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`.")
-    cells = about["cells"]
-    by_key = by_cell(cells, lists, results_of(cells, lists, folder.results()))
-    answers = {cell["name"]: by_key[cell["key"]] for cell in cells}
-    values = {
-        name: {
+@dataclass(frozen=True)
+class _Run:
+    """A run as it was kept: its rows' answers, by name, to the lists."""
+
+    about: Mapping[str, Any]
+    lists: tuple[UserList, ...]
+    rows: Mapping[str, Answers]
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> _Run:
+        about, lists = folder.about(), folder.lists()
+        if not about:
+            raise StorageError(
+                f"{folder.path} holds no run.", hint="Name a folder of `llmrec bench`."
+            )
+        cells = about["cells"]
+        answers = by_cell(cells, lists, results_of(cells, lists, folder.results()))
+        return cls(about, lists, {cell["name"]: answers[cell["key"]] for cell in cells})
+
+    def values(self, name: str) -> dict[str, float]:
+        """nDCG@10 of each user whom a row answered."""
+        of_row = answer_values(self.rows[name], self.lists, self.about["seed"])
+        return {
             one.user_id: float(value)
-            for one, value in zip(lists, answer_values(some, lists, about["seed"]), strict=True)
+            for one, value in zip(self.lists, of_row, strict=True)
             if not np.isnan(value)
         }
-        for name, some in answers.items()
-    }
-    failed = {
-        name: {one.user_id for one in some.asked if one.fault} for name, some in answers.items()
-    }
-    return values, failed
+
+    def asked(self, name: str) -> set[str]:
+        """Users whom a row had to answer: who is left out of a race has not failed."""
+        if self.about["benchmark"].get("race"):
+            return {result.user_id for result in self.rows[name].asked}
+        return {one.user_id for one in self.lists}
+
+    def judged(self, name: str) -> set[str]:
+        """Users of whom a row judged a candidate."""
+        return {
+            result.user_id
+            for result in self.rows[name].asked
+            if any(score is not None for score in result.scores)
+        }

@@ -122,9 +122,9 @@ class RunFolder:
                 hint="Name another folder for --out.",
             )
         # The description first: lists without one would be of nobody knows what.
-        self._write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+        self.write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
         kept = [known.get(one.user_id, one) for one in lists]
-        self._write(_LISTS, "".join(f"{one.to_json()}\n" for one in kept))
+        self.write(_LISTS, "".join(f"{one.to_json()}\n" for one in kept))
 
     def lists(self) -> tuple[UserList, ...]:
         """Whom the run asks about.
@@ -196,8 +196,12 @@ class RunFolder:
                 raise StorageError(f"{path}, line {number}: {error.message}", hint=hint) from error
         return tuple(found)
 
-    def _write(self, name: str, text: str) -> None:
-        """Replace a file at one stroke."""
+    def write(self, name: str, text: str) -> None:
+        """Replace a file at one stroke.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
         beside = self.path / f"{name}.new"
         try:
             with beside.open("w", encoding="utf-8") as file:

@@ -9,7 +9,7 @@ from llmrec.benchmarking.disagreeing import disagreements
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
-from llmrec.benchmarking.report import write_report
+from llmrec.benchmarking.report import render_report
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summary import Summary
 
@@ -43,7 +43,6 @@ def bench(
     benchmark = Benchmark.of(plan, models.revision, progress=progress)
     summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
     cases = disagreements(benchmark, summary, folder.results(), models.reader)
-    leaderboard = folder.path / "leaderboard.md"
-    leaderboard.write_text(leaderboard_markdown(summary), encoding="utf-8")
-    write_report(summary, cases, folder.path / "report.html")
+    folder.write("leaderboard.md", leaderboard_markdown(summary))
+    folder.write("report.html", render_report(summary, cases))
     return summary

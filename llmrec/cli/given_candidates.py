@@ -60,7 +60,7 @@ def rerank_requests(
             "Results": out,
             "Requests": f"{outcome.reranked:,} answered now, {outcome.resumed:,} by earlier runs",
             "Failed": f"{outcome.failed:,}: their lines hold an error" if outcome.failed else "",
-            "Incomplete": f"{outcome.incomplete:,}: a server failed some of their requests"
+            "Incomplete": f"{outcome.incomplete:,}: a server did not answer some requests"
             if outcome.incomplete
             else "",
             "Model": model_line(model),

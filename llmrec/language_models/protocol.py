@@ -13,8 +13,8 @@ from llmrec.errors import OptionError
 from llmrec.prompting import Prompt, TextTokenizer
 from llmrec.records import Usage
 
-REQUEST_FAILED = "request_failed"
-"""The fallback of a request that got no answer: another time it may get one."""
+REQUEST_FAILED, REQUEST_REFUSED = "request_failed", "request_refused"
+"""Fallbacks of a request without an answer: another time it may get one, or it is not taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from llmrec.errors import (
     ServerError,
     StorageError,
 )
-from llmrec.language_models.protocol import REQUEST_FAILED
+from llmrec.language_models.protocol import REQUEST_FAILED, REQUEST_REFUSED
 from llmrec.records import RankedItem, Ranking, Usage
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ class FileOutcome:
     """What became of a requests file.
 
     ``reranked`` requests were answered by this run and ``resumed`` by earlier ones. ``failed``
-    counts the results that are errors, ``incomplete`` those of which a server failed some requests,
-    so that not every candidate is judged; both of this run and of earlier ones. ``usage`` is this
-    run's.
+    counts the results that are errors, ``incomplete`` those of which a server failed or refused
+    some requests, so that not every candidate is judged; both of this run and of earlier ones.
+    ``usage`` is this run's.
     """
 
     reranked: int
@@ -223,7 +223,8 @@ def _check(line: bytes, row: int, keys: Sequence[str], out: Path) -> str:
 def _kind(result: Mapping[str, Any]) -> str:
     if "error" in result:
         return "failed"
-    return "incomplete" if REQUEST_FAILED in result["fallbacks"] else "whole"
+    unanswered = {REQUEST_FAILED, REQUEST_REFUSED} & result["fallbacks"].keys()
+    return "incomplete" if unanswered else "whole"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_a_row_that_fails_for_more_users_is_worse_though_it_lost_nothing(
     after = made(kites, tmp_path / "b", name, users=USERS)
     found = compare_runs(before, after)
     assert [row.now_failing for row in found.rows] == [1]
-    assert found.worse(1.0) == {name: "fails for 1 users whom it answered before"}
+    assert found.worse(1.0) == {name: "answers no more for 1 users whom it answered before"}
     assert compare_runs(after, before).worse(1.0) == {}  # it may fail less
     assert compare_runs(after, after).worse(1.0) == {}  # nor is what failed before new
 
@@ -147,5 +148,29 @@ def test_a_row_without_users_in_common_does_not_hide_the_others(
     after = made(kites, tmp_path / "b", name, "likelihood/titles", users=6)
     found = compare_runs(before, after)
     assert [row.name for row in found.rows] == ["likelihood/titles"]
-    assert found.unpaired == (name,)
-    assert found.worse(1.0) == {name: "has no two users whom both runs answered"}
+    assert found.unpaired == {name: 6}
+    assert found.worse(1.0) == {name: "answers no more for 6 users whom it answered before"}
+    back = compare_runs(after, before)
+    assert back.unpaired == {name: 0}
+    assert back.worse(1.0) == {}  # who never answered is no worse
+
+
+@pytest.mark.parametrize(("race", "lost"), [(False, 2), (True, 0)])
+def test_who_is_not_answered_is_lost_unless_a_race_left_them_out(
+    kites: Path, tmp_path: Path, race: bool, lost: int
+) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=6, race=race)
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=6, race=race)
+    results = after.path / "results.jsonl"
+    results.write_text("".join(results.read_text().splitlines(keepends=True)[:4]))
+    assert [row.now_failing for row in compare_runs(before, after).rows] == [lost]
+
+
+def test_who_is_wholly_unjudged_is_lost(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=6)
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=6)
+    refused = replace(after.results()[0], scores=(None,) * 6)
+    with after.locked(), after.appending() as file:
+        after.add(file, [refused])
+    (row,) = compare_runs(before, after).rows
+    assert (row.users, row.now_failing) == (6, 1)

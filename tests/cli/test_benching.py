@@ -307,3 +307,15 @@ def test_with_a_real_model(
     assert pointwise["tokens given"] == pytest.approx(estimate[1]["tokens"], abs=5)
     assert rows["likelihood/titles"]["cost"]["tokens given"] > estimate[0]["tokens"]
     assert not rows["pointwise/plain-list"]["faults"]
+
+
+def test_a_report_that_cannot_be_written_is_said(
+    run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").mkdir()
+    words = ("--templates", TEMPLATES, "--users", "2", "--candidates", "5", "--model", "words")
+    ended = run("bench", plain_index, *words, "--out", tmp_path, "--json")
+    assert (ended.returncode, loaded) == (1, ["words"])
+    assert document(ended)["error"]["type"] == "StorageError"
+    assert "cannot be written: Is a directory" in _said(ended)
+    assert "What was answered is kept" in _said(ended)

@@ -149,13 +149,14 @@ def test_a_finished_file_is_left_as_it_is(tmp_path: Path) -> None:
     assert out.read_bytes() == content
 
 
-def test_a_result_of_which_a_server_failed_some_requests_is_counted_for_good(
-    tmp_path: Path,
+@pytest.mark.parametrize("kind", ["request_failed", "request_refused"])
+def test_a_result_of_which_a_server_did_not_answer_some_requests_is_counted_for_good(
+    tmp_path: Path, kind: str
 ) -> None:
     requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
 
     def partly(request: Request) -> Ranking:
-        return replace(_rerank(request), fallbacks={"request_failed": 2, "unscored": 2})
+        return replace(_rerank(request), fallbacks={kind: 2, "unscored": 2})
 
     assert rerank_file(requests, out, partly).incomplete == 2
     assert rerank_file(requests, out, _rerank).incomplete == 2

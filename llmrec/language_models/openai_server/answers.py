@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from llmrec.errors import ModelError, ServerError
 from llmrec.language_models.openai_server.replies import Reply, WrongReplyError
 from llmrec.language_models.openai_server.sending import Ask, RefusedError, Sender
-from llmrec.language_models.protocol import REQUEST_FAILED
+from llmrec.language_models.protocol import REQUEST_FAILED, REQUEST_REFUSED
 from llmrec.records import Usage
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Answers(Generic[T]):
     @property
     def fallbacks(self) -> dict[str, int]:
         """The requests without an answer, where there are any."""
-        counts = {REQUEST_FAILED: self.failed, "request_refused": self.refused}
+        counts = {REQUEST_FAILED: self.failed, REQUEST_REFUSED: self.refused}
         return {name: count for name, count in counts.items() if count}
 
 
