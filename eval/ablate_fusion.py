@@ -20,8 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from joint_other_sets import SETS
-from movielens import COLUMNS
+from data_sets import columns_of
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -86,8 +85,7 @@ class Data:
 
 def load(folder: Path) -> tuple[Data, dict[str, NDArray[np.float64]]]:
     """Read, split and embed; with scores of the simple baselines, [users, items]."""
-    columns = SETS[folder.name].columns if folder.name in SETS else COLUMNS
-    catalog = Catalog.from_folder(folder, columns=columns)
+    catalog = Catalog.from_folder(folder, columns=columns_of(folder))
     split = leave_one_out(catalog)
     training = training_catalog(catalog, split)
     modalities = modalities_of(training, TextEncoder.from_pretrained(), progress=True)

@@ -21,10 +21,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from movielens import LEAKS
+from data_sets import columns_of
 
 from llmrec import Catalog, Index, TextEncoder, TransformersModel
-from llmrec.catalog import ColumnMap, TableMap
 from llmrec.embedding import VectorCache
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 
@@ -51,7 +50,6 @@ def main() -> None:
     parser.add_argument("--user", default="1")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    columns = ColumnMap(items=TableMap(ignore=LEAKS))
     found: dict[str, object] = {
         "command": "python eval/benchmark_commands.py DATA",
         "threads": torch.get_num_threads(),
@@ -60,7 +58,7 @@ def main() -> None:
         saved = Path(folder) / "index"
 
         def index() -> None:
-            catalog = Catalog.from_folder(options.data, columns=columns)
+            catalog = Catalog.from_folder(options.data, columns=columns_of(options.data))
             cache = VectorCache(Path(folder) / "vectors.sqlite3")
             encoder = TextEncoder.from_pretrained(cache=cache)
             Index.build(catalog, encoder, progress=True).save(saved)

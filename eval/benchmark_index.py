@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from movielens import LEAKS
+from data_sets import columns_of
 
 from llmrec import Catalog, Index, TextEncoder
-from llmrec.catalog import ColumnMap, TableMap
 from llmrec.content_cache import ContentCache
 from llmrec.embedding import ModalityVectors, VectorCache, item_text
 from llmrec.embedding.fusion import Fusion, FusionConfig
@@ -63,8 +62,7 @@ class Stages:
 def index(data: Path, scratch: Path) -> dict[str, dict[str, float]]:
     """Index once, stage by stage."""
     stages = Stages()
-    columns = ColumnMap(items=TableMap(ignore=LEAKS))
-    catalog = stages.run("reading", lambda: Catalog.from_folder(data, columns=columns))
+    catalog = stages.run("reading", lambda: Catalog.from_folder(data, columns=columns_of(data)))
     items, item_ids = list(catalog.items.values()), list(catalog.items)
     vectors = VectorCache(scratch / "vectors.sqlite3")
     insights = ContentCache(scratch / "insights.sqlite3")

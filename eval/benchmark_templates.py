@@ -17,8 +17,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from joint_other_sets import SETS
-from movielens import COLUMNS
+from data_sets import columns_of
 
 from llmrec import Catalog, Index, TextEncoder
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
@@ -45,8 +44,7 @@ def make_index(data: Path, folder: Path) -> Path:
     """An index with all interactions, whose insights know the training rows' reviews alone."""
     if folder.exists():
         return folder
-    columns = SETS[data.name].columns if data.name in SETS else COLUMNS
-    catalog = Catalog.from_folder(data, columns=columns)
+    catalog = Catalog.from_folder(data, columns=columns_of(data))
     known = training_catalog(catalog, leave_one_out(catalog, min_train=2))
     encoder = TextEncoder.from_pretrained()
     insights = understand_items(known, encoder, progress=True)

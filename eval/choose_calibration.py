@@ -18,8 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from joint_other_sets import SETS
-from movielens import COLUMNS, Asked, MovieLens, load
+from movielens import Asked, MovieLens, load
 from numpy.typing import NDArray
 from order_bias import PLACES, at_place
 from rerank_strategies import MOST, SEED, thinned
@@ -108,7 +107,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=24)
     options = parser.parse_args()
     name, draws = options.data.name, np.random.default_rng(DRAWS)
-    data = load(options.data, SETS[name].columns if name in SETS else COLUMNS)
+    data = load(options.data)
     model = TransformersModel.from_pretrained(options.model, progress=True)
     asked = unreported(data, options.users, draws)
     out = f"choose_calibration_{name}_{Path(model.name).name.lower()}"

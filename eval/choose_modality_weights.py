@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from movielens import LEAKS
+from data_sets import columns_of
 
 from llmrec import Catalog, Index, Retriever, TextEncoder
-from llmrec.catalog import ColumnMap, TableMap, leave_one_out
+from llmrec.catalog import leave_one_out
 from llmrec.embedding.items import modalities_of
 from llmrec.embedding.joint import concatenate
 from llmrec.evaluation import end_to_end_users, training_catalog
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     folder = parser.parse_args().data
-    catalog = Catalog.from_folder(folder, columns=ColumnMap(items=TableMap(ignore=LEAKS)))
+    catalog = Catalog.from_folder(folder, columns=columns_of(folder))
     split = leave_one_out(catalog)
     training = training_catalog(catalog, split)
     asked = end_to_end_users(catalog, split, which="validation")

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from data_sets import columns_of
 from joint import (
     PARTS,
     SEED,
@@ -32,10 +33,9 @@ from joint import (
 )
 from joint_movielens import fused_name, simple_rows
 from joint_results import write_results
-from movielens import LEAKS
 
 from llmrec import Catalog
-from llmrec.catalog import ColumnMap, TableMap, cold_start_split
+from llmrec.catalog import cold_start_split
 from llmrec.embedding.fusion import FusionConfig
 from llmrec.models import cache_folder
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds-of-parts", type=int, default=1, help="of single ones and pairs")
     parser.add_argument("--kept", type=Path, default=cache_folder() / "eval" / "joint_cold.jsonl")
     options = parser.parse_args()
-    catalog = Catalog.from_folder(options.data, columns=ColumnMap(items=TableMap(ignore=LEAKS)))
+    catalog = Catalog.from_folder(options.data, columns=columns_of(options.data))
     case = load_case(catalog, cold_start_split(catalog, SHARE, SEED))
     new = new_items(case)
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from data_sets import columns_of
 from joint import (
     PARTS,
     SEED,
@@ -33,11 +34,10 @@ from joint import (
     with_popularity,
 )
 from joint_results import write_results
-from movielens import LEAKS
 from peers import PEERS, peer_ranks
 
 from llmrec import Catalog
-from llmrec.catalog import ColumnMap, TableMap, leave_one_out
+from llmrec.catalog import leave_one_out
 from llmrec.embedding.fusion import FusionConfig
 from llmrec.models import cache_folder
 
@@ -63,8 +63,7 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=cache_folder() / "eval" / "joint.jsonl")
     parser.add_argument("--out", default="joint_movielens")
     options = parser.parse_args()
-    columns = ColumnMap(items=TableMap(ignore=LEAKS))
-    catalog = Catalog.from_folder(options.data, columns=columns)
+    catalog = Catalog.from_folder(options.data, columns=columns_of(options.data))
     case = load_case(catalog, leave_one_out(catalog))
     kept = KeptRanks(options.kept)
     rows: dict[str, list[Ranks]] = {}

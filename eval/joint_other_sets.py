@@ -13,10 +13,11 @@ results/joint_NAME.json and .md. A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from data_sets import SETS, DataSet
 from joint import (
     PARTS,
     POPULARITY_WEIGHTS,
@@ -36,43 +37,10 @@ from joint_results import write_results
 from scipy.sparse import csr_matrix
 
 from llmrec import Catalog
-from llmrec.catalog import ColumnMap, Split, TableMap, leave_one_out
+from llmrec.catalog import Split, leave_one_out
 from llmrec.embedding.fusion import FusionConfig
 from llmrec.models import cache_folder
 from llmrec.retrieval.standardise import standardise
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """How a data set is read, and what a reader of its table should know."""
-
-    columns: ColumnMap
-    note: str
-    seeds: int = 3
-    epochs: int = 40
-
-
-SETS = {
-    "amazon_gift_cards": DataSet(
-        ColumnMap(items=TableMap(ignore=("n_reviews", "image_url"))),
-        "148 cards that differ in little, 20 of which are a seventh of all: recall@20 is easy.",
-    ),
-    "douban_books_mm": DataSet(
-        ColumnMap(
-            items=TableMap(ignore=("douban_rating",)), interactions=TableMap(missing_rating=0)
-        ),
-        "The text encoder all-MiniLM-L6-v2 knows English; these texts are Chinese. What the text "
-        "rows find is what its tokens share, not what they mean. 272 of 1,200 books have a cover.",
-        seeds=1,
-    ),
-    "lastfm_2k_social": DataSet(
-        ColumnMap(items=TableMap(ignore=("url", "image_url"))),
-        "No times: two random rows a user are held out. Friends: log of 1 + friends that met the "
-        "artist in training rows, standardised, its weight chosen on validation.",
-        seeds=1,
-        epochs=10,
-    ),
-}
 
 
 def main() -> None:

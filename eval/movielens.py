@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_sets import columns_of
 from kept import read_kept
 from numpy.typing import NDArray
 
 from llmrec import Catalog, Index, Reranker, Retriever, TextEncoder, User
-from llmrec.catalog import ColumnMap, Split, TableMap, leave_one_out
+from llmrec.catalog import Split, leave_one_out
 from llmrec.evaluation import ndcg_at, recall_at, reciprocal_rank, training_catalog
 from llmrec.records import Usage
 from llmrec.reranking import FittedWeights, Judgement
 
 TOP = 20
 """Candidates that the retriever proposes end to end."""
-# Counts of ratings hold the test rows, picture sources follow popularity, ids say nothing.
-LEAKS = ("n_ratings", "n_reviews", "image_source", "imdb_id", "tmdb_id")
-
-
-COLUMNS = ColumnMap(items=TableMap(ignore=LEAKS))
 
 
 @dataclass(frozen=True)
@@ -37,9 +33,9 @@ class MovieLens:
     index: Index
 
 
-def load(folder: Path, columns: ColumnMap = COLUMNS) -> MovieLens:
+def load(folder: Path) -> MovieLens:
     """Read, split and embed; popularity, histories and reviews of the index are training rows."""
-    catalog = Catalog.from_folder(folder, columns=columns)
+    catalog = Catalog.from_folder(folder, columns=columns_of(folder))
     split = leave_one_out(catalog)
     encoder = TextEncoder.from_pretrained()
     index = Index.build(training_catalog(catalog, split), encoder, progress=True)

@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from joint_other_sets import SETS
 from movielens import (
-    COLUMNS,
     TOP,
     Asked,
     KeptScores,
@@ -245,7 +243,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, help="where scores are kept as they come")
     options = parser.parse_args()
     name = options.data.name
-    data = load(options.data, SETS[name].columns if name in SETS else COLUMNS)
+    data = load(options.data)
     model = TransformersModel.from_pretrained(options.model, progress=True)
     remembering = Remembering(model)
     out = f"rerank_strategies_{name}_{Path(model.name).name.lower()}"
