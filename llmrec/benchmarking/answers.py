@@ -34,6 +34,11 @@ class Answers:
         return [result for result in self.proper if result is not None]
 
     @property
+    def answered(self) -> list[Result]:
+        """The results of the run proper that are no faults."""
+        return [result for result in self.asked if result.fault is None]
+
+    @property
     def faults(self) -> dict[str, int]:
         """How many users failed, by the error's type."""
         return dict(Counter(result.fault.type for result in self.asked if result.fault))
@@ -48,8 +53,11 @@ class Answers:
 
     @property
     def cost(self) -> dict[str, float]:
-        """Means a user that was asked, percentiles of the seconds, the highest peak of memory."""
-        results = self.asked
+        """Means a user that was answered, percentiles of the seconds, the highest peak of memory.
+
+        Who failed is not among them: a fault costs nothing, and would make a row look cheap.
+        """
+        results = self.answered
         if not results:
             return {}
         seconds = [result.seconds for result in results]
@@ -118,9 +126,11 @@ def by_cell(
 
 
 def settings_of(cell: CellSettings) -> Settings:
-    """What the cell was run with: without its key, what does not apply, and what has parts."""
+    """What the cell was run with, its budget's tokens among it: not what it is called."""
+    budget = cell.get("budget")
+    settings = {**cell, **(budget if isinstance(budget, Mapping) else {})}
     return {
         name: value
-        for name, value in cell.items()
-        if name != "key" and isinstance(value, str | int | bool) and value != ""
+        for name, value in settings.items()
+        if name not in {"key", "name"} and isinstance(value, str | int | bool) and value != ""
     }

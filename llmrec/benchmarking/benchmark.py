@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
+
+import yaml
+from pydantic_core import to_json
 
 from llmrec.benchmarking.answers import PRICE, results_of
 from llmrec.benchmarking.beyond import ItemFacts
@@ -20,10 +24,10 @@ from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.running import BLOCK, Load, Task, place_tasks, run_tasks, tasks_of
 from llmrec.benchmarking.summarising import summarise
-from llmrec.benchmarking.summary import Summary
+from llmrec.benchmarking.summary import PLAN, Summary
 from llmrec.language_models.openai_server import Prices
 from llmrec.language_models.references import WeightsReference, parse_reference
-from llmrec.records import Usage
+from llmrec.records import Insight, Usage
 from llmrec.retrieval import Index
 
 logger = logging.getLogger(__name__)
@@ -80,6 +84,7 @@ class Benchmark:
                 "interactions": len(index.interactions),
             },
             "fingerprint": self.index.fingerprint,
+            "insights": _digest(self.index.insights),
             "protocol": self.plan.protocol,
             "candidates": self.plan.candidates,
             "seed": self.plan.seed,
@@ -182,6 +187,12 @@ def _race(
     return dropped
 
 
+def _digest(insights: Mapping[str, Insight]) -> str:
+    """Tells captions, opinions and facts from others: prompts read them, no fingerprint does."""
+    text = to_json({item_id: insights[item_id] for item_id in sorted(insights)}, fallback=dict)
+    return hashlib.sha256(text).hexdigest()[:16] if insights else ""
+
+
 def flat(about: Mapping[str, object]) -> dict[str, str | int | float]:
     """What run.json says, as lines of a table."""
     lines: dict[str, str | int | float] = {}
@@ -190,6 +201,7 @@ def flat(about: Mapping[str, object]) -> dict[str, str | int | float]:
             lines[name] = value
         elif isinstance(value, Mapping) and name in {"dataset", "versions"}:
             lines |= {f"{name} {key}": some for key, some in value.items()}
+    lines[PLAN] = yaml.safe_dump(about["benchmark"], sort_keys=False, allow_unicode=True)
     lines["dataset"] = lines.pop("dataset name", "")
     return lines
 
@@ -220,7 +232,7 @@ def _prices(benchmark: Benchmark, results: Sequence[Result]) -> dict[str, dict[s
     paid: dict[str, list[float]] = {}
     models = {cell.key: cell.model for cell in benchmark.cells if cell.model in benchmark.rates}
     for one in results:
-        if one.cell in models and one.place is None:
+        if one.cell in models and one.place is None and one.fault is None:
             usage = Usage(one.tokens_given, one.tokens_forwarded, one.tokens_generated)
             paid.setdefault(one.cell, []).append(benchmark.rates[models[one.cell]].cost(usage))
     return {cell: {PRICE: sum(costs) / len(costs)} for cell, costs in paid.items()}

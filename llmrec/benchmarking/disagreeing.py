@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
+from scipy import stats
 
+from llmrec.benchmarking.answers import Answers, by_cell, results_of, scores_of
 from llmrec.benchmarking.benchmark import Benchmark
 from llmrec.benchmarking.cells import Cell
+from llmrec.benchmarking.entries import METRIC
+from llmrec.benchmarking.ranking import rank_lists
 from llmrec.benchmarking.records import Result, UserList
-from llmrec.benchmarking.summary import Disagreement, RankedTitle, Summary
+from llmrec.benchmarking.summary import Disagreement, RankedTitle, Summary, partial_rows
 from llmrec.errors import LlmrecError
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import Prompt
@@ -23,51 +26,81 @@ ReaderOf = Callable[[str], LanguageModel]
 def disagreements(
     benchmark: Benchmark, summary: Summary, results: Sequence[Result], reader_of: ReaderOf
 ) -> tuple[Disagreement, ...]:
-    """The ten users about whom the two best cells of different templates disagree most.
-
-    Most is: the largest difference in nDCG@10; of equals, who was asked first.
-    """
+    """The ten users whose candidates the two best cells of different templates rank most apart."""
     pair = _best_two(benchmark, summary)
     if pair is None:
         return ()
-    first, second = pair
-    answers = {
-        (result.cell, result.user_id): result
-        for result in results
-        if result.place is None and result.fault is None
-    }
-    names = benchmark.names
-    values = [np.array(summary.per_user[names[cell.key]]) for cell in pair]
-    apart = np.nan_to_num(np.abs(values[0] - values[1]), nan=-1.0)
-    lists = {one.user_id: one for one in benchmark.asked.lists}
+    lists, names = benchmark.asked.lists, benchmark.names
+    answers = by_cell(
+        benchmark.described(), lists, results_of(benchmark.described(), lists, results)
+    )
+    orders = [_orders(lists, answers[cell.key], benchmark.plan.seed) for cell in pair]
+    users = disagreeing_users(lists, *(answers[cell.key].answered for cell in pair), n=SHOWN)
     found = []
-    for row in np.argsort(-apart, kind="stable")[:SHOWN]:
-        one = lists[summary.user_ids[row]]
-        both = [answers.get((cell.key, one.user_id)) for cell in pair]
-        if apart[row] <= 0 or both[0] is None or both[1] is None:
-            continue
+    for user_id in users:
+        row = next(row for row, one in enumerate(lists) if one.user_id == user_id)
         found.append(
             Disagreement(
-                one.user_id,
-                (names[first.key], names[second.key]),
-                _history(benchmark, one),
+                user_id,
+                (names[pair[0].key], names[pair[1].key]),
+                _history(benchmark, lists[row]),
                 (
-                    _asked(benchmark, first, one, reader_of),
-                    _asked(benchmark, second, one, reader_of),
+                    _asked(benchmark, pair[0], lists[row], reader_of),
+                    _asked(benchmark, pair[1], lists[row], reader_of),
                 ),
-                tuple(_ranking(benchmark, one, some) for some in both if some is not None),
+                tuple(
+                    _ranking(benchmark, lists[row], order[row], answers[cell.key].proper[row])
+                    for cell, order in zip(pair, orders, strict=True)
+                ),
             )
         )
     return tuple(found)
 
 
+def disagreeing_users(
+    lists: Sequence[UserList], first: Iterable[Result], second: Iterable[Result], *, n: int = 10
+) -> tuple[str, ...]:
+    """The users whose candidates two cells rank most differently, the most different first.
+
+    Args:
+        lists: Every user's candidates.
+        first: Results of the one cell's run proper.
+        second: Results of the other's.
+        n: How many users at most.
+
+    Returns:
+        User ids by Kendall's tau of the scores, lowest first, ties in the order of the lists. Who
+        failed in either, is ranked alike by both, or has fewer than two judged by both or all of
+        them alike, is left out.
+    """
+    one, other = (
+        {result.user_id: result.scores for result in some if not result.fault and not result.place}
+        for some in (first, second)
+    )
+    apart = []
+    for entry in lists:
+        pairs = [
+            (a, b)
+            for a, b in zip(one.get(entry.user_id, ()), other.get(entry.user_id, ()), strict=False)
+            if a is not None and b is not None
+        ]
+        if len(pairs) > 1 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
+            if tau < 1 - 1e-9:  # the same order, but for its last digits
+                apart.append((tau, entry.user_id))
+    return tuple(user_id for _, user_id in sorted(apart, key=lambda pair: pair[0])[:n])
+
+
 def _best_two(benchmark: Benchmark, summary: Summary) -> tuple[Cell, Cell] | None:
     """The best cell, and the best that has another template."""
-    means = {row.name: row.metrics["ndcg@10"].mean for row in summary.rows if row.kind == "cell"}
-    ordered = sorted(
-        (cell for cell in benchmark.cells if not np.isnan(means[benchmark.names[cell.key]])),
-        key=lambda cell: -means[benchmark.names[cell.key]],
-    )
+    partial = partial_rows(summary.rows)
+    means = {
+        row.name: (row.name not in partial, row.metrics[METRIC].mean)
+        for row in summary.rows
+        if row.kind == "cell" and row.users
+    }
+    known = (cell for cell in benchmark.cells if benchmark.names[cell.key] in means)
+    ordered = sorted(known, key=lambda cell: means[benchmark.names[cell.key]], reverse=True)
     others = [cell for cell in ordered[1:] if cell.template != ordered[0].template]
     return (ordered[0], others[0]) if others else None
 
@@ -95,14 +128,20 @@ def _text(prompt: Prompt) -> str:
     return f"{prompt.system}\n\n{prompt.user}" if prompt.system else prompt.user
 
 
-def _ranking(benchmark: Benchmark, one: UserList, result: Result) -> tuple[RankedTitle, ...]:
+def _orders(lists: Sequence[UserList], answers: Answers, seed: int) -> tuple[tuple[int, ...], ...]:
+    """The rankings that the figures are of: ties fall as they did there."""
+    return rank_lists(lists, scores_of(answers.proper), seed=seed).orders
+
+
+def _ranking(
+    benchmark: Benchmark, one: UserList, order: Sequence[int], result: Result | None
+) -> tuple[RankedTitle, ...]:
     known = benchmark.asked.known
-    scores = dict(zip(one.candidates, result.scores, strict=True))
-    judged: Mapping[str, float] = {i: s for i, s in scores.items() if s is not None}
-    order = sorted(one.candidates, key=lambda item_id: -judged.get(item_id, -np.inf))
     shown = []
-    for item_id in order:
+    for column in order:
+        item_id = one.candidates[column]
         item = known.items[item_id]
         image = str(known.folder / item.image) if known.folder and item.image else ""
-        shown.append(RankedTitle(item.name, image, item_id == one.target, scores[item_id]))
+        score = result.scores[column] if result else None
+        shown.append(RankedTitle(item.name, image, item_id == one.target, score))
     return tuple(shown)

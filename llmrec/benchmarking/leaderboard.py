@@ -20,6 +20,7 @@ from llmrec.benchmarking.report.formats import (
     share,
 )
 from llmrec.benchmarking.report.formats import signed as signed_share
+from llmrec.benchmarking.report.metrics import metric_table
 from llmrec.benchmarking.report.sentences import finding, question
 from llmrec.benchmarking.report.standings import (
     METRIC_NAME,
@@ -102,11 +103,23 @@ def leaderboard_markdown(summary: Summary) -> str:
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
         f"{_KEY} Tokens, seconds and prices are a user's.",
         *_not_as_asked(lines),
+        *_all_metrics(lines),
     ]
     command = summary.about.get("command")
     if command:
         parts.append(f"```\n{_one_line(str(command)).replace('```', '')}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _all_metrics(lines: Sequence[Standing]) -> list[str]:
+    """Every metric of every row, with its interval."""
+    found = metric_table(lines)
+    if found is None:
+        return []
+    rows = [("row", *found.columns), ("---", *["---:"] * len(found.columns))]
+    rows += [(_plain(line.name), *(cell or NOTHING for cell in line.cells)) for line in found.lines]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return [f"## All metrics\n\n{table}\n\n{found.key}"]
 
 
 def _not_as_asked(lines: Sequence[Standing]) -> list[str]:

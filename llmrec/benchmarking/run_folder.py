@@ -28,8 +28,8 @@ Line = TypeVar("Line")
 
 FORMAT = 1
 _ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
-_SAME = ("fingerprint", "protocol", "candidates", "seed")
-"""What a run may not change half-way: its lists would be others."""
+_SAME = ("fingerprint", "insights", "protocol", "candidates", "seed")
+"""What a run may not change half-way: its lists or its prompts would be others."""
 
 
 @dataclass(frozen=True)

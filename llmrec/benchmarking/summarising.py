@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from llmrec.benchmarking.answers import CellSettings, by_cell, settings_of
 from llmrec.benchmarking.beyond import ItemFacts, beyond_accuracy
@@ -162,38 +161,6 @@ def summarise(
         order={name: found.of_means for name, found in orders.items()},
         reliability=bins,
     )
-
-
-def disagreeing_users(
-    lists: Sequence[UserList], first: Iterable[Result], second: Iterable[Result], *, n: int = 10
-) -> tuple[str, ...]:
-    """The users whose candidates two cells rank most differently, the most different first.
-
-    Args:
-        lists: Every user's candidates.
-        first: Results of the one cell's run proper.
-        second: Results of the other's.
-        n: How many users at most.
-
-    Returns:
-        User ids by Kendall's tau of the scores, lowest first, ties in the order of the lists. Who
-        failed in either, or has fewer than two judged by both or all of them alike, is left out.
-    """
-    one, other = (
-        {result.user_id: result.scores for result in some if not result.fault and not result.place}
-        for some in (first, second)
-    )
-    apart = []
-    for entry in lists:
-        pairs = [
-            (a, b)
-            for a, b in zip(one.get(entry.user_id, ()), other.get(entry.user_id, ()), strict=False)
-            if a is not None and b is not None
-        ]
-        if len(pairs) > 1 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
-            tau = float(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
-            apart.append((tau, entry.user_id))
-    return tuple(user_id for _, user_id in sorted(apart, key=lambda pair: pair[0])[:n])
 
 
 def _check(protocol: str, lists: Sequence[UserList]) -> None:

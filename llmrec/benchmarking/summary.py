@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from pydantic_core import to_json
 
 from llmrec.evaluation import Comparison, Estimate
 
 SHOWN_AT = 0.05
 """A corrected p-value up to this shows a difference."""
+
+PLAN = "plan"
+"""What `Summary.about` calls the benchmark file that a run was made from."""
+
+WHOLE = 0.9
+"""The share of the fullest row's users that a row needs to be placed by its mean."""
 
 Kind = Literal["baseline", "cell", "oracle"]
 Verdict = Literal["better", "worse", "no difference shown"]
@@ -36,6 +44,16 @@ class SummaryRow:
     faults: Mapping[str, int] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     dropped: str = ""
+
+
+def partial_rows(rows: Sequence[SummaryRow]) -> frozenset[str]:
+    """Cells of too few users: the means of other users say nothing about which row is better.
+
+    A race left them behind, or they failed. Paired contrasts hold of them as of any.
+    """
+    cells = [row for row in rows if row.kind == "cell"]
+    most = max((row.users for row in cells if not row.dropped), default=0)
+    return frozenset(row.name for row in cells if row.dropped or row.users < WHOLE * most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +130,9 @@ class Disagreement:
     history: tuple[str, ...]
     prompts: tuple[str, str]
     rankings: tuple[tuple[RankedTitle, ...], ...]
+
+
+def summary_json(summary: Summary) -> str:
+    """Every figure as one JSON document; a number that is none is null."""
+    text = to_json(summary, indent=1, inf_nan_mode="null", fallback=dict).decode()
+    return f"{text}\n"

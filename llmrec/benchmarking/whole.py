@@ -11,7 +11,7 @@ from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.benchmarking.report import render_report
 from llmrec.benchmarking.run_folder import RunFolder
-from llmrec.benchmarking.summary import Summary
+from llmrec.benchmarking.summary import Summary, summary_json
 
 
 def bench(
@@ -22,13 +22,15 @@ def bench(
     command: str = "",
     progress: bool = False,
 ) -> Summary:
-    """Run a benchmark, or go on with one, and write ``leaderboard.md`` and ``report.html``.
+    """Run a benchmark, or go on with one, and write what it found into its folder.
+
+    ``summary.json`` has every figure, ``leaderboard.md`` and ``report.html`` are to be read.
 
     Args:
         plan: What is compared on whom.
         out: A folder for its results; a run that was killed goes on, a finished one is read.
         models: Where models run and how they are reached; None takes the fastest place there is.
-        command: How to run it again, for the report.
+        command: How to run it again, for the report, which holds the plan as a file in any case.
         progress: Show bars on stderr, where that is a terminal.
 
     Raises:
@@ -43,6 +45,7 @@ def bench(
     benchmark = Benchmark.of(plan, models.revision, progress=progress)
     summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
     cases = disagreements(benchmark, summary, folder.results(), models.reader)
+    folder.write("summary.json", summary_json(summary))
     folder.write("leaderboard.md", leaderboard_markdown(summary))
     folder.write("report.html", render_report(summary, cases))
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,7 +108,7 @@ def run(
             benchmark = Benchmark.of(plan, models.revision, progress=True)
         _print_estimate(benchmark, RunFolder(out), models.reader, as_json=as_json)
         return
-    command = " ".join(["llmrec", *sys.argv[1:]])
+    command = shlex.join(["llmrec", *sys.argv[1:]])
     summary = bench(plan, out, models=models, command=command, progress=True)
     if as_json:
         print_json({"out": out, "summary": summary})

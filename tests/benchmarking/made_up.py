@@ -62,6 +62,7 @@ def made_up_summary() -> Summary:
             "fingerprint": "9f2c61d07be4a5312c7e",
             "candidates": CANDIDATES,
             "command": "llmrec bench bench.yaml --out runs/movielens",
+            "plan": "index: INDEX\nusers: 200\nplaces: [1, 10, 20]\n",
             "llmrec": "0.1.0",
             "torch": "2.9.1",
             "transformers": "5.16.0",
@@ -188,7 +189,7 @@ def _row(name: str, values: NDArray[np.float64]) -> SummaryRow:
         kind=kind,
         settings=settings if asked else {},
         users=int((~np.isnan(values)).sum()),
-        metrics={"ndcg@10": known, "mrr": known},
+        metrics=dict.fromkeys(("ndcg@1", "ndcg@10", "ndcg@20", "recall@5", "mrr"), known),
         beyond={}
         if kind == "oracle"
         else {

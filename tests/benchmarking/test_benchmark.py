@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import Summary, SummaryRow
 from llmrec.errors import OptionError, OutOfMemoryError, PromptError, StorageError
 from llmrec.prompting import Prompt
+from llmrec.records import Caption, CaptionSource, Insight
 from llmrec.retrieval import Index
 from tests.benchmarking.faked import (
     BLIND,
@@ -191,6 +193,16 @@ def test_a_cell_that_fails_for_everybody_does_not_take_the_others_with_it(
     assert row(summary, fails).users == 0
     assert row(summary, "likelihood/titles").users == 12
     assert leaderboard_markdown(summary)
+
+
+def test_other_captions_of_the_same_data_are_refused(kites: Path, tmp_path: Path) -> None:
+    """Prompts read them: their answers would stand in one row with those to other prompts."""
+    run(benchmark_of(kites, "likelihood/titles", users=3), tmp_path / "run")
+    index = Index.open(kites)
+    seen = Insight(picture=Caption("a red kite", CaptionSource.MODEL))
+    replace(index, insights={**index.insights, "i1": seen}).save(tmp_path / "other")
+    with pytest.raises(StorageError, match="a run with insights '', not '"):
+        run(benchmark_of(tmp_path / "other", "likelihood/titles", users=6), tmp_path / "run")
 
 
 def test_another_data_set_is_refused(kites: Path, tmp_path: Path) -> None:

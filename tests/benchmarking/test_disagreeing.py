@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
-from llmrec.benchmarking.disagreeing import SHOWN, disagreements
+from llmrec.benchmarking.disagreeing import SHOWN, disagreeing_users, disagreements
+from llmrec.benchmarking.records import Fault, Result, UserList
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import Disagreement, Summary
 from llmrec.language_models import LanguageModel
+from llmrec.prompting import Prompt
 from tests.benchmarking.faked import (
     BLIND,
     FAILS,
@@ -40,6 +44,11 @@ def cases_of(benchmark: Benchmark, run: Path) -> tuple[Summary, tuple[Disagreeme
     return summary, disagreements(benchmark, summary, folder.results(), reader)
 
 
+def tau(case: Disagreement) -> float:
+    one, other = ({line.title: line.score for line in ranking} for ranking in case.rankings)
+    return float(stats.kendalltau(list(one.values()), [other[title] for title in one]).statistic)
+
+
 def test_the_two_best_templates_where_they_are_furthest_apart(kites: Path, tmp_path: Path) -> None:
     good, blind, wrong = (
         template(tmp_path, name, text)
@@ -48,11 +57,9 @@ def test_the_two_best_templates_where_they_are_furthest_apart(kites: Path, tmp_p
     benchmark = benchmark_of(kites, wrong, blind, good, users=25)
     summary, cases = cases_of(benchmark, tmp_path / "run")
     assert 0 < len(cases) <= SHOWN
-    values = [np.array(summary.per_user[name]) for name in (good, blind)]
-    apart = np.abs(values[0] - values[1])
-    rows = [summary.user_ids.index(case.user_id) for case in cases]
-    assert [apart[row] for row in rows] == sorted(apart, reverse=True)[: len(rows)]
     lists = {one.user_id: one for one in benchmark.asked.lists}
+    taus = [tau(case) for case in cases]
+    assert taus == sorted(taus)
     for case in cases:
         assert case.rows == (good, blind)
         one = lists[case.user_id]
@@ -63,7 +70,10 @@ def test_the_two_best_templates_where_they_are_furthest_apart(kites: Path, tmp_p
         first, second = case.prompts
         assert all(title in first for title in case.history)
         assert second == "Somebody chose:\n- "
-        for ranking in case.rankings:
+        for name, ranking in zip(case.rows, case.rankings, strict=True):
+            place = [line.is_target for line in ranking].index(True) + 1
+            value = summary.per_user[name][summary.user_ids.index(one.user_id)]
+            assert value == pytest.approx(1 / np.log2(place + 1))
             assert {line.title for line in ranking} == titles
             assert [line.title for line in ranking if line.is_target] == [target]
             scores = [line.score for line in ranking]
@@ -80,8 +90,8 @@ def test_rows_that_agree_about_everybody_have_no_cases(kites: Path, tmp_path: Pa
     other = template(tmp_path, "other", "Kites: \n- ")
     benchmark = benchmark_of(kites, one, other, users=4)
     summary, cases = cases_of(benchmark, tmp_path / "run")
-    apart = np.array(summary.per_user[one]) - np.array(summary.per_user[other])
-    assert len(cases) == np.count_nonzero(apart)
+    assert summary.per_user[one] != summary.per_user[other]
+    assert all(tau(case) < 1 for case in cases)
 
 
 def test_who_failed_in_a_row_is_no_case_and_a_row_of_failures_is_none(
@@ -103,3 +113,36 @@ def test_a_chat_prompt_shows_both_messages(kites: Path, tmp_path: Path) -> None:
     assert cases[0].rows == ("pointwise/plain-list", wrong)
     assert cases[0].prompts[0].startswith("You judge whether a person will choose an item.")
     assert "Yes or No?" in cases[0].prompts[0]
+
+
+def test_users_whom_two_cells_rank_most_apart() -> None:
+    up = tuple(float(n) for n in range(12))
+    ids = tuple(f"i{n}" for n in range(12))
+    lists = [UserList(f"u{n}", "i0", ids, (None,) * 12, (1.0,) * 12, 3, 1, True) for n in range(20)]
+    first = [Result("k1", entry.user_id, up) for entry in lists]
+    second = [replace(result, cell="k2") for result in first]
+    second[7] = Result("k2", "u7", up[::-1])
+    second[9] = Result("k2", "u9", (*up[1:], 0.0))
+    second[11] = Result("k2", "u11", fault=Fault("X", ""))
+    second[12] = Result("k2", "u12", (1.0,) * 12)
+    assert disagreeing_users(lists, first, second, n=1) == ("u7",)
+    assert disagreeing_users(lists, first, second, n=99) == ("u7", "u9")
+
+
+def test_places_of_ties_are_those_of_the_figures(kites: Path, tmp_path: Path) -> None:
+    """A model that scores all alike: the target stands where the metric saw it, not first."""
+    one, other = (template(tmp_path, name, text) for name, text in (("a", GOOD), ("b", WRONG)))
+    benchmark, folder = benchmark_of(kites, one, other, users=12), RunFolder(tmp_path / "run")
+
+    def coarse(title: str, _place: int, prompt: Prompt) -> float:
+        family = int(title.rsplit(maxsplit=1)[-1]) % 2  # two groups of ties
+        return -1.0 - (family if "Anything but" in (prompt.text or "") else 1 - family)
+
+    summary = run_benchmark(benchmark, folder, Loading(family_model(coarse)), command="x")
+    cases = disagreements(benchmark, summary, folder.results(), reader)
+    assert cases
+    for case in cases:
+        for name, ranking in zip(case.rows, case.rankings, strict=True):
+            place = [line.is_target for line in ranking].index(True) + 1
+            value = summary.per_user[name][summary.user_ids.index(case.user_id)]
+            assert value == pytest.approx(1 / np.log2(place + 1))

@@ -16,7 +16,7 @@ from llmrec.benchmarking.report import render_report, write_report
 from llmrec.benchmarking.report.formats import amount, breakable, seconds, share, signed
 from llmrec.benchmarking.report.scales import linear, logarithmic
 from llmrec.benchmarking.report.standings import best_row, calls, standings
-from llmrec.benchmarking.summary import RankedTitle, Summary
+from llmrec.benchmarking.summary import RankedTitle, Summary, summary_json
 from llmrec.evaluation import Estimate
 from tests.benchmarking.made_up import HOSTILE, LONG, ROWS, made_up_disagreements, made_up_summary
 
@@ -87,8 +87,8 @@ def test_every_section_is_there_and_linked(page: Page) -> None:
     sections = {given["id"] for tag, given in page.elements if tag == "section" and "id" in given}
     assert anchors == sections
     assert sections == {
-        "leaderboard", "cost", "position", "wording", "popularity", "splits", "probabilities",
-        "wins", "disagreements", "again",
+        "leaderboard", "cost", "position", "wording", "metrics", "popularity", "splits",
+        "probabilities", "wins", "disagreements", "again",
     }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_every_row_is_on_the_leaderboard_with_its_interval(html: str) -> None:
 
 
 def test_charts_are_drawn_without_a_script(html: str) -> None:
-    assert html.count('<g class="point ') == 2 * 12
+    assert html.count('<g class="point ') == 2 * 11  # but the row that was stopped
     assert html.count('<polygon class="band"') == 12
     assert html.count('<g class="bin ') == 20
     assert html.count('class="ideal"') == 2
@@ -193,6 +193,46 @@ def test_a_row_that_failed_for_everybody_is_last_and_has_no_number() -> None:
     assert not re.search(r"[>\[ ]nan[<,% ]", html)
 
 
+@pytest.mark.parametrize("why", ["failed", "dropped"])
+def test_a_row_of_few_users_does_not_lead(why: str) -> None:
+    best = next(row for row in SUMMARY.rows if row.name == BEST)
+    few = replace(
+        best,
+        users=20,
+        metrics={**best.metrics, "ndcg@10": Estimate(0.99, 0.98, 1.0)},
+        faults={"PromptError": 180} if why == "failed" else {},
+        dropped="after 20 users" if why == "dropped" else "",
+    )
+    summary = replace(SUMMARY, rows=tuple(few if row is best else row for row in SUMMARY.rows))
+    lines = standings(summary)
+    leader = best_row(summary.rows)
+    assert leader is not None
+    assert leader.name == "likelihood/details"
+    assert lines[-2].row.name == BEST  # behind all but the other that was stopped
+    assert lines[-2].missing == "20 of 200 users"
+    text = leaderboard_markdown(summary)
+    assert text.startswith("# likelihood/details leads")
+    html = render_report(summary)
+    assert f"{BEST}: nDCG@10" not in html.split('<section id="cost">')[1].split("</section>")[0]
+
+
+def test_all_metrics_stand_in_the_page_and_the_markdown(page: Page) -> None:
+    row = next(row for row in SUMMARY.rows if row.name == BEST)
+    for text in (leaderboard_markdown(SUMMARY), page.text):
+        for name in ("nDCG@1", "nDCG@20", "recall@5", "MRR"):
+            assert name in text
+        assert f"{share(row.metrics['recall@5'].mean)} [" in text
+        assert "the hit rate is the recall" in text
+
+
+def test_every_figure_is_kept_as_json() -> None:
+    rows = (replace(SUMMARY.rows[0], metrics={"ndcg@10": NAN}), *SUMMARY.rows[1:])
+    document = json.loads(summary_json(replace(SUMMARY, rows=rows)))
+    assert document["rows"][0]["metrics"]["ndcg@10"]["mean"] is None
+    assert document["rows"][3]["metrics"]["mrr"]["mean"] == SUMMARY.rows[3].metrics["mrr"].mean
+    assert len(document["contrasts"]) == len(SUMMARY.contrasts)
+
+
 def test_half_a_character_can_be_written(tmp_path: Path) -> None:
     case = replace(made_up_disagreements(1)[0], history=("half \ud83d of one",))
     write_report(SUMMARY, [case], tmp_path / "report.html")
@@ -202,6 +242,7 @@ def test_half_a_character_can_be_written(tmp_path: Path) -> None:
 def test_how_to_run_it_again(page: Page) -> None:
     assert "llmrec bench bench.yaml --out runs/movielens" in page.text
     assert "9f2c61d07be4a5312c7e" in page.text
+    assert "places: [1, 10, 20]" in page.text
     assert str(SUMMARY.rows[3].settings["template_sha256"]) in page.text
     assert "5.16.0" in page.text.replace(" ", "")
 
@@ -218,8 +259,9 @@ def test_a_contrast_is_read_from_both_sides() -> None:
 def test_markdown_holds_the_same_rows() -> None:
     text = leaderboard_markdown(SUMMARY)
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(ROWS)
-    assert len({row.count("|") for row in rows}) == 1
+    assert len(rows) == 2 * (2 + len(ROWS))  # the leaderboard and all metrics
+    for part in (rows[: 2 + len(ROWS)], rows[2 + len(ROWS) :]):
+        assert len({row.count("|") for row in part}) == 1
     assert f"| 1 | {BEST} | .722 [" in text
     assert text.startswith(f"# {BEST} leads")
     assert "| – | oracle | 1.000 [1.000, 1.000] |" in text
@@ -239,7 +281,7 @@ def test_a_name_cannot_break_the_markdown() -> None:
     rows = tuple(replace(row, name=f"a|b\n<b>{row.name}") for row in SUMMARY.rows)
     text = leaderboard_markdown(replace(SUMMARY, rows=rows))
     assert "a\\|b \\<b\\>likelihood" in text
-    assert len([line for line in text.splitlines() if line.startswith("|")]) == 2 + len(ROWS)
+    assert len([line for line in text.splitlines() if line.startswith("|")]) == 2 * (2 + len(ROWS))
 
 
 def test_the_terminal_shows_it_in_120_columns_and_obeys_nothing() -> None:

@@ -17,6 +17,7 @@ from llmrec.errors import StorageError
 
 ABOUT: dict[str, object] = {
     "fingerprint": "f",
+    "insights": "",
     "protocol": "discrimination",
     "candidates": 3,
     "seed": 0,
@@ -74,7 +75,13 @@ def test_other_libraries_read_the_lines(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("fingerprint", "g"), ("protocol", "end-to-end"), ("candidates", 4), ("seed", 1)],
+    [
+        ("fingerprint", "g"),
+        ("insights", "h"),
+        ("protocol", "end-to-end"),
+        ("candidates", 4),
+        ("seed", 1),
+    ],
 )
 def test_another_benchmark_is_refused(folder: RunFolder, name: str, value: object) -> None:
     before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
@@ -159,7 +166,10 @@ def test_a_damaged_list_is_named(folder: RunFolder) -> None:
         ("[]", "not the description"),
         ("{}", "not the description"),
         ('{"format": 2}', "has format 2; this llmrec reads 1"),
-        ('{"format": 1}', "does not say its fingerprint, protocol, candidates, seed, cells"),
+        (
+            '{"format": 1}',
+            "does not say its fingerprint, insights, protocol, candidates, seed, cells",
+        ),
     ],
 )
 def test_a_description_that_is_none_or_of_a_later_format(

@@ -7,7 +7,7 @@ import pytest
 
 from llmrec.benchmarking.beyond import ItemFacts
 from llmrec.benchmarking.records import Fault, Result, UserList
-from llmrec.benchmarking.summarising import disagreeing_users, summarise
+from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import PairContrast, Summary
 from llmrec.errors import OptionError
 from llmrec.evaluation import compare, holm, ndcg_at, target_ranks
@@ -273,16 +273,11 @@ def test_what_has_no_users_or_two_of_a_name_is_refused() -> None:
         summarise("discrimination", CELLS, lists, [], names={"k1": "A", "k2": "random"}, seed=0)
 
 
-def test_users_about_whom_two_cells_disagree_most() -> None:
-    lists, _ = world()
-    up = tuple(float(n) for n in range(N))
-    first = [Result("k1", entry.user_id, up) for entry in lists]
-    second = [replace(result, cell="k2") for result in first]
-    second[7] = Result("k2", "u7", up[::-1])
-    second[9] = Result("k2", "u9", (*up[1:], 0.0))
-    second[11] = Result("k2", "u11", fault=Fault("X", ""))
-    second[12] = Result("k2", "u12", (1.0,) * N)
-    found = disagreeing_users(lists, first, second, n=3)
-    assert found == ("u7", "u9", "u0")
-    every = disagreeing_users(lists, first, second, n=99)
-    assert len(every) == USERS - 2
+def test_what_failed_costs_nothing_and_makes_nothing_cheaper() -> None:
+    lists, scores = world()
+    answered = results_of({"k1": scores["k1"]})
+    failed = [Result("k1", f"u{n}", fault=Fault("PromptError", "no")) for n in range(30)]
+    row = summary_of(lists, [*failed, *answered[30:]]).rows[3]
+    assert (row.users, row.faults) == (10, {"PromptError": 30})
+    assert row.cost["tokens given"] == 10
+    assert row.cost["seconds p50"] == pytest.approx(3.45)

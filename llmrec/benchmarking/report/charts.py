@@ -112,7 +112,8 @@ def frontier(
 ) -> Frontier | None:
     """Quality against a cost on a logarithmic axis; None where fewer than two rows cost anything.
 
-    A row that costs nothing is a line across: what does not reach it is worth no cost.
+    The best baseline, which costs nothing, is a line across: what does not reach it is worth no
+    cost.
 
     Args:
         title: What the cost is.
@@ -123,7 +124,7 @@ def frontier(
     paid = sorted((row for row in rows if row[3] > 0), key=lambda row: (row[3], -row[4]))
     if len(paid) < 2:
         return None
-    free = max((row for row in rows if not row[3]), key=lambda row: row[4], default=None)
+    free = max((row for row in rows if row[1] == "baseline"), key=lambda row: row[4], default=None)
     across = logarithmic([row[3] for row in paid], amount)
     heights = [row[4] for row in (*paid, *([free] if free else []))]
     upwards = linear(heights, lambda value: share(value, 2))

@@ -15,6 +15,7 @@ from llmrec.benchmarking.entries import RETRIEVER
 from llmrec.benchmarking.report import formats, sentences
 from llmrec.benchmarking.report.cases import case
 from llmrec.benchmarking.report.charts import bin_labels, curves, reliability, spread_of, wins
+from llmrec.benchmarking.report.metrics import metric_table
 from llmrec.benchmarking.report.pictures import Pictures
 from llmrec.benchmarking.report.standings import (
     METRIC_NAME,
@@ -24,7 +25,7 @@ from llmrec.benchmarking.report.standings import (
     standings,
 )
 from llmrec.benchmarking.report.views import beyond, board, frontiers, splits
-from llmrec.benchmarking.summary import Disagreement, Summary, SummaryRow
+from llmrec.benchmarking.summary import PLAN, Disagreement, Summary, SummaryRow
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,6 +34,7 @@ _SECTIONS = {
     "cost": "Cost",
     "position": "Position",
     "wording": "Wording",
+    "metrics": "Metrics",
     "popularity": "Popularity",
     "splits": "For whom",
     "probabilities": "Probabilities",
@@ -137,6 +139,7 @@ def _found(
         "frontiers": charts,
         "places": curves(position, spread),
         "wording": sorted(summary.paraphrase.items(), key=lambda pair: -pair[1]),
+        "metrics": metric_table(lines),
         "beyond": known if known.lines else None,
         "splits": splits(summary.splits, lines),
         "probabilities": reliability(
@@ -216,7 +219,8 @@ def _again(summary: Summary) -> Mapping[str, object]:
         "facts": [
             (name.replace("_", " "), f"{value:g}" if isinstance(value, float) else value)
             for name, value in facts.items()
-            if name != "command" and value != ""
+            if name not in {"command", PLAN} and value != ""
         ],
+        "plan": summary.about.get(PLAN, ""),
         "hashes": sorted(hashes.items()),
     }

@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from llmrec.benchmarking.entries import METRIC, RETRIEVER
 from llmrec.benchmarking.report.formats import difference, probability
 from llmrec.benchmarking.sensitivity import Settings
-from llmrec.benchmarking.summary import PairContrast, Summary, SummaryRow, Verdict
+from llmrec.benchmarking.summary import (
+    PairContrast,
+    Summary,
+    SummaryRow,
+    Verdict,
+    partial_rows,
+)
 from llmrec.evaluation.significance import Comparison, Estimate
 
 METRIC_NAME = "nDCG@10"
@@ -66,8 +72,12 @@ class Standing:
 
 
 def standings(summary: Summary) -> tuple[Standing, ...]:
-    """All rows, best nDCG@10 first, the oracle above them, rows without a user last."""
-    rows = sorted(summary.rows, key=lambda row: (row.kind != "oracle", -quality(row)))
+    """All rows, best nDCG@10 first: the oracle above them, those of too few users behind them."""
+    partial = partial_rows(summary.rows)
+    rows = sorted(
+        summary.rows,
+        key=lambda row: (row.kind != "oracle", row.name in partial, -quality(row)),
+    )
     best, known = best_row(summary.rows), calls(summary.contrasts)
     users = len(summary.user_ids)
     shown: list[Standing] = []
@@ -94,9 +104,10 @@ def quality(row: SummaryRow) -> float:
 
 
 def best_row(rows: Sequence[SummaryRow]) -> SummaryRow | None:
-    """The prompt with the highest nDCG@10 of those that were asked to the end, if there is one."""
+    """The prompt with the highest nDCG@10 of those that answered whole, if there is one."""
+    partial = partial_rows(rows)
     cells = [row for row in rows if row.kind == "cell" and row.users]
-    whole = [row for row in cells if not row.dropped] or cells
+    whole = [row for row in cells if row.name not in partial] or cells
     return max(whole, key=quality, default=None)
 
 

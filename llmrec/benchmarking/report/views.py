@@ -18,7 +18,7 @@ from llmrec.benchmarking.report.standings import (
     own_settings,
 )
 from llmrec.benchmarking.sensitivity import Settings
-from llmrec.benchmarking.summary import SummaryRow
+from llmrec.benchmarking.summary import SummaryRow, partial_rows
 from llmrec.evaluation.significance import Estimate
 
 TOKENS, GIVEN, GENERATED = "tokens forwarded", "tokens given", "tokens generated"
@@ -142,7 +142,11 @@ def board(lines: Sequence[Standing], best: str) -> Board:
 
 
 def frontiers(lines: Sequence[Standing]) -> tuple[Frontier, ...]:
-    """Quality against tokens and against seconds, where there are enough rows that cost any."""
+    """Quality against tokens and against seconds, where there are enough rows that cost any.
+
+    Rows of too few users are left out: their means are of other users.
+    """
+    partial = partial_rows([line.row for line in lines])
     made = [
         frontier(
             title,
@@ -155,7 +159,9 @@ def frontiers(lines: Sequence[Standing]) -> tuple[Frontier, ...]:
                     line.score.mean,
                 )
                 for line in lines
-                if math.isfinite(line.score.mean) and line.row.kind != "oracle"
+                if math.isfinite(line.score.mean)
+                and line.row.kind != "oracle"
+                and line.row.name not in partial
             ],
             METRIC_NAME,
             unit,
