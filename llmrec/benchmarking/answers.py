@@ -14,6 +14,8 @@ from llmrec.benchmarking.sensitivity import Settings
 from llmrec.errors import OptionError
 
 PEAK, PRICE = "peak MiB", "price"
+NOTHING_JUDGED = "lists_without_a_judgement"
+"""Users of whom no candidate was judged: the row's ranking of them is the order it was given."""
 CellSettings = Mapping[str, object]
 """A cell of run.json: ``key`` and what it was run with."""
 
@@ -49,7 +51,8 @@ class Answers:
         counts: Counter[str] = Counter()
         for result in self.asked:
             counts.update(result.fallbacks)
-        return dict(counts)
+        nothing = sum(all(score is None for score in one.scores) for one in self.answered)
+        return dict(counts) | ({NOTHING_JUDGED: nothing} if nothing else {})
 
     @property
     def cost(self) -> dict[str, float]:

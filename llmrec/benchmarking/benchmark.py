@@ -86,6 +86,7 @@ class Benchmark:
             "fingerprint": self.index.fingerprint,
             "insights": _digest(self.index.insights),
             "protocol": self.plan.protocol,
+            "part": self.plan.part,
             "candidates": self.plan.candidates,
             "seed": self.plan.seed,
             "command": command,

@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.benchmarking.answers import Answers, by_cell, results_of
+from llmrec.benchmarking.answers import Answers, by_cell, results_of, settings_of
 from llmrec.benchmarking.entries import answer_values
 from llmrec.benchmarking.records import UserList
 from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.sensitivity import Settings
 from llmrec.errors import OptionError, StorageError
 from llmrec.evaluation import compare, holm
+
+_FREE = frozenset({"template_sha256", "revision", "fields", "variant_of", "seed"})
+"""What may differ between two runs of one row: a wording or weights that were changed, and names.
+
+The budget's own tokens stand beside ``fields``, its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,8 @@ class RowChange:
 
     ``now_failing`` counts users of whom the row judged a candidate before and none after: it
     failed, was refused, or (where it is not a race that left them out) was not asked. Such users
-    need not cost any nDCG@10, so a row may have become worse without losing any.
+    need not cost any nDCG@10, so a row may have become worse without losing any. ``changed`` are
+    the settings in which the rows differ, the templates' texts and models' weights apart.
     """
 
     name: str
@@ -35,6 +42,7 @@ class RowChange:
     p_value: float
     p_corrected: float
     now_failing: int
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +76,36 @@ class RunChange:
 
 
 def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
-    """Compare rows of the same name, paired by user; p corrected by Holm over them.
+    """Compare rows of the same settings, else of the same name, paired by user.
+
+    p is corrected by Holm over them. A row is called what the first run called it.
 
     Raises:
         StorageError: A folder holds no run.
-        OptionError: The runs are of other data, protocols or lists, or share no row, or no row
-            with two users whom both answered.
+        OptionError: The runs are of other data, protocols, parts or lists, or share no row, or no
+            row with two users whom both answered.
     """
     one, other = _Run.read(before), _Run.read(after)
-    for name in ("fingerprint", "protocol", "candidates", "seed"):
+    for name in ("fingerprint", "protocol", "part", "candidates", "seed"):
         a, b = one.about[name], other.about[name]
         if a != b:
             raise OptionError(
                 f"{before.path} has {name} {a!r} and {after.path} {b!r}: they cannot be compared.",
                 hint="Compare runs of the same data, protocol, candidates and seed.",
             )
-    shared = [name for name in one.rows if name in other.rows]
+    twins = _twins(one, other)
+    shared = list(twins)
     if not shared:
         raise OptionError(
             f"{before.path} and {after.path} share no row.",
             hint=f"One has {', '.join(one.rows)}; the other {', '.join(other.rows)}.",
         )
-    was, now = ({name: run.values(name) for name in shared} for run in (one, other))
+    was = {name: one.values(name) for name in shared}
+    now = {name: other.values(twins[name]) for name in shared}
     common = {name: [user for user in was[name] if user in now[name]] for name in shared}
     lost = {
-        name: len((one.judged(name) & other.asked(name)) - other.judged(name)) for name in shared
+        name: len((one.judged(name) & other.asked(twin)) - other.judged(twin))
+        for name, twin in twins.items()
     }
     unpaired = {name: lost[name] for name, users in common.items() if len(users) < 2}
     if len(unpaired) == len(shared):
@@ -120,24 +133,51 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
             result.p_value,
             float(p),
             lost[name],
+            _changed(one.settings[name], other.settings[twins[name]]),
         )
         for (name, users, mean_before, mean_after, result), p in zip(found, corrected, strict=True)
     )
     return RunChange(
         rows,
-        tuple(name for name in one.rows if name not in other.rows),
-        tuple(name for name in other.rows if name not in one.rows),
+        tuple(name for name in one.rows if name not in twins),
+        tuple(name for name in other.rows if name not in twins.values()),
         unpaired,
+    )
+
+
+def _twins(one: _Run, other: _Run) -> dict[str, str]:
+    """The other run's row for each row of the one: of the same settings, else of the same name.
+
+    What a row is called hangs on what else varies in its run, what it was run with does not.
+    """
+    of_settings = {frozenset(own.items()): name for name, own in other.settings.items()}
+    found = {
+        name: of_settings[frozenset(own.items())]
+        for name, own in one.settings.items()
+        if frozenset(own.items()) in of_settings
+    }
+    left = [name for name in one.rows if name not in found and name in other.rows]
+    found |= {name: name for name in left if name not in found.values()}
+    return {name: found[name] for name in one.rows if name in found}
+
+
+def _changed(before: Settings, after: Settings) -> tuple[str, ...]:
+    names = dict.fromkeys([*before, *after])
+    return tuple(
+        f"{name.replace('_', ' ')} {before.get(name, 'none')} -> {after.get(name, 'none')}"
+        for name in names
+        if before.get(name) != after.get(name)
     )
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run as it was kept: its rows' answers, by name, to the lists."""
+    """A run as it was kept: its rows' answers, by name, to the lists, and what made the rows."""
 
     about: Mapping[str, Any]
     lists: tuple[UserList, ...]
     rows: Mapping[str, Answers]
+    settings: Mapping[str, Settings]
 
     @classmethod
     def read(cls, folder: RunFolder) -> _Run:
@@ -148,7 +188,17 @@ class _Run:
             )
         cells = about["cells"]
         answers = by_cell(cells, lists, results_of(cells, lists, folder.results()))
-        return cls(about, lists, {cell["name"]: answers[cell["key"]] for cell in cells})
+        return cls(
+            about,
+            lists,
+            {cell["name"]: answers[cell["key"]] for cell in cells},
+            {
+                cell["name"]: {
+                    name: value for name, value in settings_of(cell).items() if name not in _FREE
+                }
+                for cell in cells
+            },
+        )
 
     def values(self, name: str) -> dict[str, float]:
         """nDCG@10 of each user whom a row answered."""

@@ -29,7 +29,7 @@ class Asked:
 
 
 def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> Asked:
-    """Hold each user's last interaction out and make the lists of the users that are drawn.
+    """Hold each user's target out and make the lists of the users that are drawn.
 
     Fewer users are the first of more, so that a run can be extended.
 
@@ -42,12 +42,14 @@ def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> As
             f"candidates is {plan.candidates}; the index has {len(index.items)} items.",
             hint="Ask for fewer candidates.",
         )
-    known, targets = hold_out(index)
+    known, targets = hold_out(index, plan.part)
     known = replace(known, weights={})  # those were fitted on these very targets
     if plan.protocol == "discrimination":
         catalog = Catalog(index.items, index.interactions)
         split = leave_one_out(catalog, min_train=2)
-        found = discrimination_lists(catalog, split, negatives=plan.candidates - 1, seed=plan.seed)
+        found = discrimination_lists(
+            catalog, split, which=plan.part, negatives=plan.candidates - 1, seed=plan.seed
+        )
         sampled = {one.user.user_id: one.item_ids for one in found}
         qualifying = sorted(sampled)
     else:
@@ -85,10 +87,3 @@ def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> As
             )
         )
     return Asked(known, tuple(lists), len(qualifying))
-
-
-def planted(one: UserList, place: int) -> tuple[str, ...]:
-    """The candidates with the target at a place, counted from 1."""
-    rest = [item_id for item_id in one.candidates if item_id != one.target]
-    rest.insert(place - 1, one.target)
-    return tuple(rest)

@@ -61,6 +61,9 @@ class BenchmarkPlan(BaseModel):
     protocol: Literal["discrimination", "end-to-end"] = "discrimination"
     """Order the target among random unseen items, or the retriever's top candidates, which may lack
     it. One run has one: their figures answer different questions."""
+    part: Literal["test", "validation"] = "test"
+    """Which interaction of a user is the target: the last, or the one before it, to choose prompts
+    and settings on: then the last is left out of everything."""
     users: Annotated[int, Field(ge=1)] | None = None
     """How many, drawn by ``seed``; by default 50, or all where there are fewer."""
     candidates: Annotated[int, Field(ge=2)] = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -85,6 +86,20 @@ def rank_lists(
     return RankedLists(ranks, tuple(orders))
 
 
+def planted(entry: UserList, place: int) -> tuple[str, ...]:
+    """The candidates with the target at a place, counted from 1, and the others in another order.
+
+    Each place has an order of its own, drawn by user and place: how far a user's values lie apart
+    then tells what any order does, and the means of many users what the target's place does.
+    """
+    rest = [item_id for item_id in entry.candidates if item_id != entry.target]
+    seed = hashlib.sha256(f"{place}/{entry.user_id}".encode()).digest()
+    order = np.random.default_rng(list(seed)).permutation(len(rest))
+    moved = [rest[at] for at in order]
+    moved.insert(place - 1, entry.target)
+    return tuple(moved)
+
+
 def oracle_ranks(lists: Sequence[UserList]) -> NDArray[np.float64]:
     """The ranks of who knows the target, float64 [n_users]: 1, or inf where it was not reached."""
     return np.array([1.0 if entry.reached else np.inf for entry in lists])
@@ -101,9 +116,7 @@ def _keys(entry: UserList, values: Scores, place: int | None) -> NDArray[np.floa
     table = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     asked = list(range(n))
     if place is not None and entry.reached:
-        target = entry.candidates.index(entry.target)
-        asked.remove(target)
-        asked.insert(place - 1, target)
+        asked = [entry.candidates.index(item_id) for item_id in planted(entry, place)]
     keys = np.empty(n)
     keys[asked] = -1.0 - np.arange(n)
     judged = ~np.isnan(table)

@@ -28,7 +28,7 @@ Line = TypeVar("Line")
 
 FORMAT = 1
 _ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
-_SAME = ("fingerprint", "insights", "protocol", "candidates", "seed")
+_SAME = ("fingerprint", "insights", "protocol", "part", "candidates", "seed")
 """What a run may not change half-way: its lists or its prompts would be others."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmrec.benchmarking.cells import Cell
-from llmrec.benchmarking.listing import planted
+from llmrec.benchmarking.ranking import planted
 from llmrec.benchmarking.records import Fault, Result, UserList, stored_scores
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.errors import (
@@ -25,6 +25,7 @@ from llmrec.language_models import LanguageModel
 from llmrec.language_models.protocol import REQUEST_FAILED
 from llmrec.models.peak_memory import forget_peak, peak_mib
 from llmrec.reranking import judge
+from llmrec.reranking.strategies import ONE_AT_A_TIME
 from llmrec.reranking.strategy import question_about
 from llmrec.retrieval import Index
 
@@ -64,10 +65,14 @@ def tasks_of(cells: Sequence[Cell], lists: Sequence[UserList]) -> Iterator[Task]
 def place_tasks(
     cells: Sequence[Cell], lists: Sequence[UserList], places: Sequence[int], users: int
 ) -> Iterator[Task]:
-    """Every cell and place, of the first users whose candidates hold their target."""
+    """Every cell and place, of the first users whose candidates hold their target.
+
+    Ways that see one candidate at a time do not know an order: they are not asked.
+    """
+    ordered = [cell for cell in cells if cell.strategy not in ONE_AT_A_TIME]
     for one in [one for one in lists if one.reached][:users]:
         there = [place for place in places if place <= len(one.candidates)]
-        for cell in cells:
+        for cell in ordered:
             yield from (Task(cell, one, place) for place in there)
 
 

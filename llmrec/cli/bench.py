@@ -71,6 +71,9 @@ def run(
     protocol: Annotated[
         str | None, typer.Option(metavar="NAME", help="discrimination or end-to-end.")
     ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of whose targets: test or validation.")
+    ] = None,
     candidates: Annotated[int | None, typer.Option(min=2, help="How many items a list.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of users, lists, orders and ties.")] = None,
     race: Annotated[
@@ -97,6 +100,7 @@ def run(
         users=users,
         models=model,
         protocol=protocol,
+        part=part,
         candidates=candidates,
         seed=seed,
         race=race or None,
@@ -170,6 +174,11 @@ def compare(
         for word, names in told.items():
             if names:
                 screen().print(safe(f"Rows that are {word}: {', '.join(names)}."))
+        for row in found.rows:
+            if row.changed:
+                screen().print(
+                    safe(f"{row.name} was run with other settings: {', '.join(row.changed)}.")
+                )
         for name, reason in worse.items():
             screen().print(safe(f"{name} {reason}."))
     if worse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -19,24 +20,31 @@ LEARNED = ("content", "co_occurrence", "keywords", "popularity", "friends")
 """The signals that are tried where none are named."""
 
 
-def hold_out(index: Index) -> tuple[Index, Mapping[str, str]]:
+def hold_out(
+    index: Index, part: Literal["test", "validation"] = "test"
+) -> tuple[Index, Mapping[str, str]]:
     """Take each user's last interaction out of an index, and the review of it.
 
     A user qualifies with at least four items; one met more than once counts at the first meeting.
 
+    Args:
+        index: That knows all interactions.
+        part: Whether the last one is the target, or (``validation``) the one before it: then both
+            are taken out.
+
     Returns:
-        The index that knows none of them, and the item id of each by user id.
+        The index that knows none of them, and the item id of each target by user id.
     """
     split = leave_one_out(Catalog(index.items, index.interactions), min_train=2)
-    targets = {user_id: row.item_id for user_id, row in split.test.items()}
+    rows = split.test if part == "test" else split.validation
+    targets = {user_id: row.item_id for user_id, row in rows.items()}
+    held = {(row.user_id, row.item_id) for row in (*rows.values(), *split.test.values())}
     known = replace(
         index,
         # A user's row before the last one is the newest of those left, and ties keep this order.
-        interactions=(*split.train, *split.validation.values()),
+        interactions=(*split.train, *(split.validation.values() if part == "test" else ())),
         reviews=tuple(
-            review
-            for review in index.reviews
-            if targets.get(review.user_id or "") != review.item_id
+            review for review in index.reviews if (review.user_id, review.item_id) not in held
         ),
     )
     return known, targets

@@ -174,3 +174,20 @@ def test_who_is_wholly_unjudged_is_lost(kites: Path, tmp_path: Path) -> None:
         after.add(file, [refused])
     (row,) = compare_runs(before, after).rows
     assert (row.users, row.now_failing) == (6, 1)
+
+
+def test_a_row_is_found_again_whatever_else_its_run_varies(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=6)
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=6, models=["kites", "boats"])
+    found = compare_runs(before, after)
+    (row,) = found.rows
+    assert (row.name, row.users, row.changed) == ("likelihood/titles", 6, ())
+    assert found.new == ("likelihood/titles, boats",)
+    assert found.gone == ()
+
+
+def test_rows_of_one_name_and_other_settings_say_so(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=6, history_items=[20])
+    after = made(kites, tmp_path / "b", "likelihood/titles", users=6, history_items=[1])
+    (row,) = compare_runs(before, after).rows
+    assert row.changed == ("history items 20 -> 1",)

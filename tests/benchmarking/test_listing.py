@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.benchmarking.listing import Asked, lists_of, planted
+from llmrec.benchmarking.listing import Asked, lists_of
 from llmrec.errors import OptionError
 from llmrec.retrieval import WEIGHTS_KEY, Index
 from tests.benchmarking.faked import BUSY, ITEMS, USERS, plan_of
@@ -108,15 +108,21 @@ def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
     assert 0 < sum(one.reached for one in made.lists) < USERS
 
 
-def test_a_planted_target_moves_and_the_others_keep_their_order(kites: Path) -> None:
-    one = asked(kites).lists[0]
-    others = [item_id for item_id in one.candidates if item_id != one.target]
-    for place in range(1, 7):
-        moved = planted(one, place)
-        assert moved[place - 1] == one.target
-        assert [item_id for item_id in moved if item_id != one.target] == others
-
-
 def test_more_candidates_than_items_are_refused(kites: Path) -> None:
     with pytest.raises(OptionError, match=f"candidates is 61; the index has {ITEMS} items"):
         asked(kites, candidates=61)
+
+
+def test_validation_targets_stand_before_the_last_which_nobody_knows(kites: Path) -> None:
+    last, before = (asked(kites, users=USERS, part=part) for part in ("test", "validation"))
+    tests = {one.user_id: one.target for one in last.lists}
+    rows = [(row.user_id, row.item_id) for row in before.known.interactions]
+    reviewed = {(review.user_id, review.item_id) for review in before.known.reviews}
+    assert len(before.lists) == len(last.lists) == USERS
+    for one in before.lists:
+        history = [item_id for user_id, item_id in rows if user_id == one.user_id]
+        assert one.target != tests[one.user_id]
+        for unknown in (one.target, tests[one.user_id]):
+            assert unknown not in history
+            assert (one.user_id, unknown) not in reviewed
+        assert tests[one.user_id] not in one.candidates

@@ -18,6 +18,7 @@ from llmrec.errors import StorageError
 ABOUT: dict[str, object] = {
     "fingerprint": "f",
     "insights": "",
+    "part": "test",
     "protocol": "discrimination",
     "candidates": 3,
     "seed": 0,
@@ -168,7 +169,7 @@ def test_a_damaged_list_is_named(folder: RunFolder) -> None:
         ('{"format": 2}', "has format 2; this llmrec reads 1"),
         (
             '{"format": 1}',
-            "does not say its fingerprint, insights, protocol, candidates, seed, cells",
+            "does not say its fingerprint, insights, protocol, part, candidates, seed, cells",
         ),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmrec.benchmarking.benchmark import Benchmark
-from llmrec.benchmarking.listing import planted
+from llmrec.benchmarking.ranking import planted
 from llmrec.benchmarking.records import Result
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.running import BLOCK, Task, ask, place_tasks, run_tasks, tasks_of
@@ -197,6 +197,23 @@ def test_places_are_asked_of_the_first_users_whose_list_has_target_and_place(kit
     assert [(task.asked.user_id, task.place) for task in tasks] == [
         (user_id, place) for user_id in reached[:2] for place in (1, 3)
     ]
+
+
+def test_ways_that_see_one_candidate_at_a_time_are_asked_no_places(kites: Path) -> None:
+    benchmark = benchmark_of(kites, "likelihood/titles", "pointwise/plain-list", "setwise/details")
+    tasks = list(place_tasks(benchmark.cells, benchmark.asked.lists, [1, 3], 2))
+    assert {task.cell.strategy for task in tasks} == {"setwise"}
+    assert len(tasks) == 4
+
+
+def test_the_others_stand_in_another_order_at_each_place(kites: Path) -> None:
+    one = benchmark_of(kites, "listwise/plain-list").asked.lists[0]
+    orders = [planted(one, place) for place in (1, 2, 3, 4, 5, 6)]
+    assert [order.index(one.target) + 1 for order in orders] == [1, 2, 3, 4, 5, 6]
+    assert all(sorted(order) == sorted(one.candidates) for order in orders)
+    rests = {tuple(i for i in order if i != one.target) for order in orders}
+    assert len(rests) > 3
+    assert orders == [planted(one, place) for place in (1, 2, 3, 4, 5, 6)]
 
 
 def test_what_was_not_judged_is_stored_as_null(kites: Path, tmp_path: Path) -> None:

@@ -61,7 +61,10 @@ def logarithmic(values: Iterable[float], label: Callable[[float], str]) -> Scale
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1,) if math.log10(high / low) > 2.5 else (1, 3) if high / low > 30 else (1, 2, 5)
     marks = [step * 10.0**decade for decade in decades for step in steps]
-    ticks = tuple(Tick(plain.at(v), label(v)) for v in marks if low <= v <= high)
+    marks = [value for value in marks if low <= value <= high]
+    if len(marks) < 2:  # all costs are nearly alike: one tick alone would tell no scale
+        marks = sorted({min(known), max(known)})
+    ticks = tuple(Tick(plain.at(v), label(v)) for v in marks)
     return Scale(low, high, ticks, logarithmic=True)
 
 

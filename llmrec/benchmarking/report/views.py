@@ -35,7 +35,7 @@ _MEANING = {
     "novelty": "Novelty: in bits, higher for what fewer users have met.",
     "intra-list diversity": "Intra-list diversity: how far apart two items of a list are.",
     "length bias": "Length bias: above 0 where long titles come first.",
-    "order sensitivity": "Order sensitivity: how far a user's own nDCG@10 moves with the place.",
+    "order sensitivity": "Order sensitivity: how far a user's own nDCG@10 moves with the order.",
     "paraphrase sensitivity": "Paraphrase sensitivity: the same among a template's wordings.",
     "gain on reached": "Gain on reached: nDCG@10 above the retriever's where it found the item.",
 }
