@@ -6,7 +6,8 @@
 list or a candidate, raced over ``--users``; ways that ask and ask again, of ``--few`` users. What
 prompts say of reviewers is learned from training rows alone. The committed reports show no user's
 prompts: those hold the data sets' own sentences, and a run of one's own shows them. Writes
-results/benchmark_DATA_PART.md, .html and .json; a killed run goes on where it stopped.
+results/benchmark_DATA_PART.md, .html and .json; a killed run goes on where it stopped, and a
+finished one is only read: run twice, the second says what that takes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.benchmarking.report import write_report
 from llmrec.benchmarking.run_folder import RunFolder
-from llmrec.benchmarking.summary import Summary
+from llmrec.benchmarking.summary import PLAN, Summary
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
@@ -105,13 +107,25 @@ def main() -> None:
         command = f"python eval/benchmark_templates.py {name} --part {part} " + (
             f"--users {options.users}" if once else f"--few {options.few}"
         )
-        summary = run_benchmark(
-            benchmark, RunFolder(kept / part), models.load, command=command, progress=True
-        )
+        folder, started = RunFolder(kept / part), time.perf_counter()
+        answered = len(folder.results()) if folder.path.exists() else 0
+        summary = run_benchmark(benchmark, folder, models.load, command=command, progress=True)
+        seconds = time.perf_counter() - started
+        # Where the index lies is this machine's own affair.
+        plan_text = str(summary.about[PLAN]).replace(str(index), "INDEX")
+        summary = replace(summary, about={**summary.about, PLAN: plan_text})
         out = RESULTS / f"benchmark_{name}_{part}"
         out.with_suffix(".md").write_text(leaderboard_markdown(summary), encoding="utf-8")
         write_report(summary, (), out.with_suffix(".html"))
-        document = {"command": command, "rows": lines_of(summary)}
+        results = folder.results()
+        document = {
+            "command": command,
+            "answers": len(results),
+            "answers of this run": len(results) - answered,
+            "seconds of this run": round(seconds, 1),
+            "seconds of all answers": round(sum(result.seconds for result in results), 1),
+            "rows": lines_of(summary),
+        }
         out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
         sys.stdout.write(leaderboard_markdown(summary))
 

@@ -2,11 +2,12 @@
 
 python eval/racing_simulation.py [--simulations 100]   # writes results/racing_simulation.*
 
-Twelve rows, 300 users in 10 blocks, alpha .05. Users are drawn anew in every simulation: the
-target's advantage over 19 other candidates is normal around the row's own level and partly shared
-by the rows of a user (an easy target is easy for every prompt), and its rank among them gives
-nDCG@10. Cost counts users asked, over all rows; the last row standing is asked to the end. The
-full run's winner is the row with the best mean over all 300 users, whatever its true level.
+Twelve rows, 300 users in blocks of ten, as ``llmrec bench`` takes them, alpha .05. Users are drawn
+anew in every simulation: the target's advantage over 19 other candidates is normal around the row's
+own level and partly shared by the rows of a user (an easy target is easy for every prompt), and its
+rank among them gives nDCG@10. Cost counts users asked, over all rows; the last row standing is
+asked to the end. The full run's winner is the row with the best mean over all 300 users, whatever
+its true level.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from llmrec.benchmarking.racing import race
+from llmrec.benchmarking.running import BLOCK
 from llmrec.evaluation import ndcg_at
 
 RESULTS = Path(__file__).parent / "results"
 BLUE, GREY = "#1f5fa8", "#8a8f98"
-USERS, LOOKS, ALPHA, NEGATIVES = 300, 10, 0.05, 19
+USERS, ALPHA, NEGATIVES = 300, 0.05, 19
+LOOKS = USERS // BLOCK
+"""As ``llmrec bench --race`` looks."""
 SAME, COST = 0.95, 0.5
 """What is asked of a race: the same winner in 19 of 20, at most half of the cost."""
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from llmrec.benchmarking import BenchmarkModels, bench
 from llmrec.benchmarking.report import write_report
 from llmrec.benchmarking.report.charts import wins
+from llmrec.language_models import LanguageModel
+from tests.benchmarking.faked import GOOD, WRONG, family_model, plan_of, revision_of, template
 from tests.benchmarking.made_up import made_up_disagreements, made_up_summary
 
 if TYPE_CHECKING:
@@ -189,3 +192,34 @@ def test_it_can_be_read_without_a_script(opening: Open) -> None:
     assert page.locator("button").count() == 0
     page.locator("summary", has_text="The prompt").first.click()
     assert "<script>alert('prompt')</script>" in page.locator("pre").first.inner_text()
+
+
+def test_the_report_of_a_real_run(
+    browser: Browser, kites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made by `bench` itself, with everything that a plan can ask for."""
+
+    def load(*_: object) -> LanguageModel:
+        return family_model()
+
+    monkeypatch.setattr(BenchmarkModels, "load", load)
+    monkeypatch.setattr(BenchmarkModels, "reader", load)
+    monkeypatch.setattr(BenchmarkModels, "revision", lambda _, *of: revision_of(*of))
+    good, wrong = (template(tmp_path, name, text) for name, text in (("g", GOOD), ("w", WRONG)))
+    plan = plan_of(
+        kites, "listwise/*", good, variants={good: [wrong]}, places=[1, 3, 6], history_items=[2, 9]
+    )
+    bench(plan, tmp_path / "run")
+    path = tmp_path / "run" / "report.html"
+    said: list[str] = []
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for section in ("position", "wording", "metrics", "splits", "disagreements", "again"):
+            assert page.locator(f"#{section}").is_visible(), section
+        page.screenshot(path=tmp_path / f"report-{width}.png", full_page=True)
+        page.close()
+    assert said == []
