@@ -131,7 +131,11 @@ def by_cell(
 def settings_of(cell: CellSettings) -> Settings:
     """What the cell was run with, its budget's tokens among it: not what it is called."""
     budget = cell.get("budget")
-    settings = {**cell, **(budget if isinstance(budget, Mapping) else {})}
+    tokens = {
+        name if name == "history_items" else f"{name}_tokens": value
+        for name, value in (budget.items() if isinstance(budget, Mapping) else ())
+    }
+    settings = {**cell, **tokens}
     return {
         name: value
         for name, value in settings.items()

@@ -117,7 +117,10 @@ def _all_metrics(lines: Sequence[Standing]) -> list[str]:
     if found is None:
         return []
     rows = [("row", *found.columns), ("---", *["---:"] * len(found.columns))]
-    rows += [(_plain(line.name), *(cell or NOTHING for cell in line.cells)) for line in found.lines]
+    rows += [
+        (_plain(line.name), *(interval(cell) if cell else NOTHING for cell in line.cells))
+        for line in found.lines
+    ]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
     return [f"## All metrics\n\n{table}\n\n{found.key}"]
 

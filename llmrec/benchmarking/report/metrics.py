@@ -1,4 +1,4 @@
-"""All metrics of all rows as text: for the page and for ``leaderboard.md``."""
+"""All metrics of all rows, for the page and for ``leaderboard.md``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrec.benchmarking.entries import CUTOFFS
-from llmrec.benchmarking.report.formats import interval
 from llmrec.benchmarking.report.standings import Standing
+from llmrec.evaluation import Estimate
 
 _NAMES = {
     **{f"ndcg@{k}": f"nDCG@{k}" for k in CUTOFFS},
     "ndcg@10 reached": "nDCG@10 where reached",
     **{f"recall@{k}": f"recall@{k}" for k in CUTOFFS},
-    **{f"mrr@{k}": f"MRR@{k}" for k in CUTOFFS},
     "mrr": "MRR",
 }
 KEY = (
     "Means with 95 % intervals. One item a user is held out: the hit rate is the recall, "
-    "MAP the MRR."
+    "MAP the MRR. summary.json has them with every cutoff."
 )
 
 
@@ -29,7 +28,7 @@ class MetricLine:
 
     name: str
     kind: str
-    cells: tuple[str | None, ...]
+    cells: tuple[Estimate | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,6 @@ def metric_table(lines: Sequence[Standing]) -> MetricTable | None:
     )
 
 
-def _cell(line: Standing, name: str) -> str | None:
+def _cell(line: Standing, name: str) -> Estimate | None:
     value = line.row.metrics.get(name)
-    return None if value is None or not math.isfinite(value.mean) else interval(value)
+    return value if value is not None and math.isfinite(value.mean) else None

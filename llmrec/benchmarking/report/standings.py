@@ -138,7 +138,7 @@ def own_settings(row: SummaryRow, common: Settings) -> Settings:
         if common.get(key) != value
         and key not in (*_TEMPLATE, "revision", "strategy")
         and (isinstance(value, bool | int) or str(value) not in row.name)
-        and f"{key.replace('_', ' ')} {value}" not in row.name
+        and f"{key.removesuffix('_items').replace('_', ' ')} {value}" not in row.name
     }
 
 
