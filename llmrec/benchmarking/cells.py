@@ -97,7 +97,7 @@ def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> t
     ):
         template = load_template(name)
         for strategy, history, fields, calibrate, shuffles in product(
-            strategies_for(template.strategy, tournaments=plan.tournaments),
+            strategies_for(template.strategy, plan.strategies),
             plan.history_items,
             budgets,
             plan.calibrate,

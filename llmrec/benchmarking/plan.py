@@ -8,19 +8,20 @@
     models: [SmolLM2-135M-Instruct]
 
 Every other key has a default (see `BenchmarkPlan`). The cells of the benchmark are the product of
-its lists: templates, models, quantizations, histories' lengths, item fields, calibration, shuffles.
+its lists: templates, strategies, models, quantizations, histories' lengths, item fields,
+calibration, shuffles.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from llmrec.errors import OptionError, nearest
@@ -72,8 +73,9 @@ class BenchmarkPlan(BaseModel):
     """Of users, lists, shuffles and ties."""
     templates: Names = ("likelihood/*", "pointwise/*")
     """Names, patterns (``pointwise/*``) and paths of ``.jinja`` files."""
-    tournaments: bool = False
-    """Ask each listwise template as a tournament too."""
+    strategies: tuple[str, ...] = ()
+    """Ask templates as these alone, by default all of theirs; a tournament asks listwise ones. By
+    default each template as its own folder's."""
     models: Names = (DEFAULT_LANGUAGE_MODEL,)
     """References, as ``--model`` takes them."""
     quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
@@ -96,6 +98,32 @@ class BenchmarkPlan(BaseModel):
     """Drop rows that are significantly worse while the benchmark runs."""
     prices: Path | None = None
     """A table of what tokens of servers' models cost (`Prices`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _templates_of_the_strategies(cls, document: object) -> object:
+        """Where strategies are named and no templates, all of theirs are meant."""
+        if not isinstance(document, Mapping) or "templates" in document:
+            return document
+        asked = document.get("strategies") or ()
+        if not isinstance(asked, list | tuple) or not set(asked) <= STRATEGIES.keys():
+            return document  # what is wrong with it is said below
+        return (
+            {**document, "templates": [f"{_folder_of(name)}/*" for name in asked]}
+            if asked
+            else document
+        )
+
+    @field_validator("strategies")
+    @classmethod
+    def _known_strategies(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
+        for name in strategies:
+            if name not in STRATEGIES:
+                near = nearest(name, STRATEGIES)
+                raise ValueError(
+                    f"no strategy {name!r}. {near or 'There are ' + ', '.join(STRATEGIES)}"
+                )
+        return strategies
 
     @model_validator(mode="after")
     def _places_in_the_list(self) -> Self:
@@ -166,11 +194,11 @@ class BenchmarkPlan(BaseModel):
         return tuple(found)
 
 
-def strategies_for(folder: str, *, tournaments: bool) -> tuple[str, ...]:
-    """The strategies that a template's folder is asked as.
+def strategies_for(folder: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The strategies that a template's folder is asked as, of those that are asked for.
 
     Raises:
-        OptionError: It is the folder of none.
+        OptionError: It is the folder of none, or of none that is asked for.
     """
     if folder not in STRATEGIES:
         raise OptionError(
@@ -178,8 +206,20 @@ def strategies_for(folder: str, *, tournaments: bool) -> tuple[str, ...]:
             f"{', '.join(STRATEGIES)}.",
             hint="Put it into a folder named after its strategy.",
         )
-    shares = DEFAULT_TEMPLATES["tournament"].partition("/")[0] == folder
-    return (folder, "tournament") if tournaments and shares else (folder,)
+    if not asked:
+        return (folder,)
+    found = tuple(name for name in dict.fromkeys(asked) if _folder_of(name) == folder)
+    if not found:
+        raise OptionError(
+            f"strategies: a template for {folder} is none for {', '.join(asked)}.",
+            hint=f"Name {folder} among the strategies, or leave the template out.",
+        )
+    return found
+
+
+def _folder_of(strategy: str) -> str:
+    """Where a strategy's templates lie: tournaments take those of lists."""
+    return DEFAULT_TEMPLATES[strategy].partition("/")[0]
 
 
 def plan_schema() -> str:

@@ -64,6 +64,24 @@ def run(
         str | None,
         typer.Option(metavar="A,B", help="Names, patterns and .jinja files, with commas."),
     ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A strategy; may be given repeatedly. By default each template's own.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Ask everything calibrated, too.")
+    ] = False,
+    shuffles: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Ask everything over N orders of a list, too."),
+    ] = None,
+    quantization: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="none, nf4 or int8; may be given repeatedly."),
+    ] = None,
     users: Annotated[int | None, typer.Option(min=1, help="How many users; by default 50.")] = None,
     model: Annotated[
         list[str] | None, typer.Option(metavar="REF", help="A model; may be given repeatedly.")
@@ -97,6 +115,10 @@ def run(
     plan = _plan(
         what,
         templates=[name.strip() for name in templates.split(",")] if templates else None,
+        strategies=strategy,
+        calibrate=[False, True] if calibrate else None,
+        shuffles=None if shuffles is None else [0, shuffles],
+        quantizations=quantization,
         users=users,
         models=model,
         protocol=protocol,
@@ -206,7 +228,10 @@ def _plan(what: Path, **given: object) -> BenchmarkPlan:
             f"There is no {what}.", hint="Name a benchmark file, or an index that was made."
         )
     plan = BenchmarkPlan.from_file(what)
-    return BenchmarkPlan.of({**plan.model_dump(), **options}, "The options") if options else plan
+    said = plan.model_dump(exclude_unset=True)
+    if "strategies" in options and "templates" not in options:
+        said.pop("templates", None)  # those of the file may be of other strategies
+    return BenchmarkPlan.of({**said, **options}, "The options") if options else plan
 
 
 def _print_estimate(

@@ -76,7 +76,7 @@ def test_the_cells_are_the_product_of_the_lists() -> None:
         fields={"all": {}, "titles": {"description": 0}},
         calibrate=[True],
         shuffles=[3],
-        tournaments=True,
+        strategies=["listwise", "tournament"],
     )
     assert len(made) == len({cell.key for cell in made}) == 2 * 2 * 2 * 2 * 2
     models = [(cell.model, cell.quantization) for cell in made]

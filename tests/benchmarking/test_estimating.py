@@ -33,7 +33,7 @@ def test_prompts_and_tokens_are_those_that_a_run_gives(
     kites: Path, strategy: str, settings: dict[str, object]
 ) -> None:
     folder = "listwise" if strategy == "tournament" else strategy
-    asked = {"users": 3, "tournaments": strategy == "tournament", **settings}
+    asked = {"users": 3, "strategies": [strategy], **settings}
     benchmark = benchmark_of(kites, f"{folder}/plain-list" if folder != "likelihood" else
                              "likelihood/titles", **asked)  # fmt: skip
     cell = benchmark.cells[-1]

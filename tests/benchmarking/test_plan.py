@@ -99,11 +99,13 @@ def test_a_pattern_that_fits_nothing_names_the_nearest() -> None:
 
 
 def test_a_folder_is_asked_as_its_strategy_and_listwise_as_a_tournament_too() -> None:
-    assert strategies_for("listwise", tournaments=False) == ("listwise",)
-    assert strategies_for("listwise", tournaments=True) == ("listwise", "tournament")
-    assert strategies_for("pointwise", tournaments=True) == ("pointwise",)
+    assert strategies_for("listwise") == ("listwise",)
+    assert strategies_for("listwise", ["listwise", "tournament"]) == ("listwise", "tournament")
+    assert strategies_for("listwise", ["tournament", "pointwise"]) == ("tournament",)
+    with pytest.raises(OptionError, match="a template for pointwise is none for tournament"):
+        strategies_for("pointwise", ["tournament"])
     with pytest.raises(OptionError, match="'explain' is for no strategy"):
-        strategies_for("explain", tournaments=False)
+        strategies_for("explain")
 
 
 def written(folder: Path, text: str) -> Path:
@@ -205,3 +207,16 @@ def test_a_mapping_that_is_merged_twice_is_no_key_twice(tmp_path: Path) -> None:
     path.write_text("!!map [a]\n")
     with pytest.raises(OptionError, match="cannot be read"):
         BenchmarkPlan.from_file(path)
+
+
+def test_strategies_bring_their_templates_where_none_are_named() -> None:
+    plan = BenchmarkPlan.of({"index": "INDEX", "strategies": ["tournament", "pairwise"]}, "x")
+    assert plan.templates == ("listwise/*", "pairwise/*")
+    named = {"index": "INDEX", "strategies": ["tournament"], "templates": ["listwise/details"]}
+    assert BenchmarkPlan.of(named, "x").templates == ("listwise/details",)
+    assert BenchmarkPlan.of({"index": "INDEX"}, "x").templates == ("likelihood/*", "pointwise/*")
+
+
+def test_a_strategy_that_is_none_is_told_the_nearest() -> None:
+    with pytest.raises(OptionError, match=r"no strategy 'listwize'.*'listwise'"):
+        BenchmarkPlan.of({"index": "INDEX", "strategies": ["listwize"]}, "The options")

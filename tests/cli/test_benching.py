@@ -319,3 +319,21 @@ def test_a_report_that_cannot_be_written_is_said(
     assert document(ended)["error"]["type"] == "StorageError"
     assert "cannot be written: Is a directory" in _said(ended)
     assert "What was answered is kept" in _said(ended)
+
+
+def test_strategies_calibration_and_shuffles_are_options(
+    run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    words = ("--strategy", "tournament", "--calibrate", "--shuffles", "2", "--quantization", "none")
+    words += ("--users", "2", "--candidates", "5", "--model", "words", "--out", str(tmp_path))
+    ended = run("bench", plain_index, *words, "--json")
+    assert ended.returncode == 0, ended.stderr
+    rows = [row for row in document(ended)["summary"]["rows"] if row["kind"] == "cell"]
+    assert {row["settings"]["strategy"] for row in rows} == {"tournament"}
+    assert {(row["settings"]["calibrate"], row["settings"]["shuffles"]) for row in rows} == {
+        (calibrate, shuffles) for calibrate in (False, True) for shuffles in (0, 2)
+    }
+    ended = run("bench", plain_index, "--strategy", "tournamant", "--out", tmp_path / "other")
+    assert ended.returncode == 2
+    assert "no strategy 'tournamant'" in _said(ended)
+    assert loaded == ["words"]
