@@ -25,6 +25,7 @@ METRIC = "ndcg@10"
 """What rows are compared, split and raced in."""
 
 RANDOM, POPULARITY, RETRIEVER, ORACLE = "random", "popularity", "retriever", "oracle"
+BASELINES = (RANDOM, POPULARITY, RETRIEVER)
 
 
 @dataclass(frozen=True, slots=True)

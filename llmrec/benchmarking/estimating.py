@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from llmrec.benchmarking.benchmark import Benchmark
 from llmrec.benchmarking.cells import Cell
 from llmrec.benchmarking.disagreeing import ReaderOf
+from llmrec.benchmarking.entries import BASELINES
 from llmrec.benchmarking.records import Result
+from llmrec.benchmarking.running import Task, place_tasks
+from llmrec.benchmarking.summary import SHOWN_AT
 from llmrec.errors import LlmrecError
 from llmrec.evaluation import smallest_difference
 from llmrec.language_models import ContinuationRequest
@@ -24,9 +27,29 @@ USUAL_DEVIATION = 0.35
 """Of the difference of two rows' nDCG@10 of a user, as seen between templates of small models."""
 
 
-def smallest_shown(users: int) -> float:
-    """The smallest difference in nDCG@10 that so many users show four times out of five, about."""
-    return smallest_difference(USUAL_DEVIATION, users)
+def comparisons_of(cells: int) -> int:
+    """How many comparisons a run of so many cells makes: each with each, and with each baseline."""
+    return cells * (cells - 1) // 2 + cells * len(BASELINES)
+
+
+def smallest_shown(users: int, comparisons: int = 1) -> float:
+    """The smallest difference in nDCG@10 that so many users show four times out of five, about.
+
+    Args:
+        users: How many both rows have.
+        comparisons: How many Holm corrects together: this is his strictest step.
+    """
+    return smallest_difference(USUAL_DEVIATION, users, alpha=SHOWN_AT / comparisons)
+
+
+def shown_in_words(users: int, cells: int) -> str:
+    """The same as a sentence, for before a run."""
+    comparisons = comparisons_of(cells)
+    return (
+        f"{users} users show differences in nDCG@10 from about "
+        f"{smallest_shown(users, comparisons):.3f} on, corrected for {comparisons} comparisons "
+        f"({smallest_shown(users):.3f} for one alone)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +58,9 @@ class CellEstimate:
 
     ``prompts`` and ``tokens`` are those of whole prompts of the first round, means a user; a
     strategy that compares, or asks what titles are worth to nobody, goes on from there, so
-    ``at_least``. ``seconds`` are of all users, None where nothing like it was timed yet. ``fault``
-    says why it cannot be asked.
+    ``at_least``. ``left`` counts the lists that have no answer yet, those with a planted target
+    too; ``seconds`` are theirs, None where nothing like it was timed yet. ``fault`` says why it
+    cannot be asked.
     """
 
     name: str
@@ -55,26 +79,29 @@ def estimate_cells(
 
     Args:
         benchmark: What would be run.
-        done: Results of the run folder so far: a cell's own seconds a user, else the seconds a
-            token of all of them.
+        done: Results of the run folder so far: a cell's own seconds a list, else the seconds a
+            token of its strategy and model, of its model, of all.
         reader_of: What reads prompts as a model does.
     """
+    plan, lists = benchmark.plan, benchmark.asked.lists
+    answered = [result for result in done if result.fault is None]
     seconds: dict[str, list[float]] = {}
-    for result in done:
-        if result.place is None and result.fault is None:
+    for result in answered:
+        if result.place is None:
             seconds.setdefault(result.cell, []).append(result.seconds)
-    tokens = sum(result.tokens_given for result in done)
-    a_token = sum(result.seconds for result in done) / tokens if tokens else None
-    asked = {(result.cell, result.user_id) for result in done if result.place is None}
+    asked = {(result.cell, result.user_id, result.place) for result in done}
     found = []
     for cell in benchmark.cells:
-        left = sum((cell.key, one.user_id) not in asked for one in benchmark.asked.lists)
+        tasks = [Task(cell, one) for one in lists]
+        tasks += place_tasks([cell], lists, plan.places, plan.place_users)
+        left = sum(task.name not in asked for task in tasks)
         own = seconds.get(cell.key)
         counted = _count(benchmark, cell, reader_of)
         if isinstance(counted, str):
             found.append(CellEstimate(benchmark.names[cell.key], 0, 0, False, left, None, counted))
             continue
         a_user = sum(own) / len(own) if own else None
+        a_token = _seconds_a_token(benchmark.cells, cell, answered)
         if a_user is None and a_token is not None:
             a_user = a_token * counted["tokens"]
         found.append(
@@ -88,6 +115,22 @@ def estimate_cells(
             )
         )
     return tuple(found)
+
+
+def _seconds_a_token(cells: Sequence[Cell], like: Cell, answered: Sequence[Result]) -> float | None:
+    """Of the answers that are most like a cell's, what a token of their prompts took."""
+
+    def kin(cell: Cell) -> tuple[tuple[str, ...], ...]:
+        model = (cell.model, cell.quantization)
+        return (*model, cell.strategy), model, ()
+
+    for own, level in zip(kin(like), range(3), strict=True):
+        keys = {cell.key for cell in cells if kin(cell)[level] == own}
+        some = [result for result in answered if result.cell in keys]
+        tokens = sum(result.tokens_given for result in some)
+        if tokens:
+            return sum(result.seconds for result in some) / tokens
+    return None
 
 
 def _count(benchmark: Benchmark, cell: Cell, reader_of: ReaderOf) -> Mapping[str, float] | str:

@@ -89,7 +89,7 @@ class RunFolder:
                 f"{path} has format {found}; this llmrec reads {FORMAT}.",
                 hint="Run the benchmark again into another folder.",
             )
-        missing = [name for name in (*_SAME, "cells") if name not in about]
+        missing = [name for name in (*_SAME, "benchmark", "cells") if name not in about]
         if missing:
             raise StorageError(
                 f"{path} does not say its {', '.join(missing)}.", hint="Name another folder."
@@ -104,6 +104,19 @@ class RunFolder:
 
         Raises:
             StorageError: The folder is another benchmark's, or cannot be written.
+        """
+        self.refuse_another(about, lists)
+        known = {one.user_id: one for one in self.lists()}
+        # The description first: lists without one would be of nobody knows what.
+        self.write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+        kept = [known.get(one.user_id, one) for one in lists]
+        self.write(_LISTS, "".join(f"{one.to_json()}\n" for one in kept))
+
+    def refuse_another(self, about: Mapping[str, object], lists: Sequence[UserList]) -> None:
+        """Check that what the folder holds, if anything, is this run's; nothing is written.
+
+        Raises:
+            StorageError: It is another run's, or damaged.
         """
         before = self.about()
         for name in _SAME:
@@ -121,10 +134,6 @@ class RunFolder:
                 "or its weights have changed since.",
                 hint="Name another folder for --out.",
             )
-        # The description first: lists without one would be of nobody knows what.
-        self.write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
-        kept = [known.get(one.user_id, one) for one in lists]
-        self.write(_LISTS, "".join(f"{one.to_json()}\n" for one in kept))
 
     def lists(self) -> tuple[UserList, ...]:
         """Whom the run asks about.
@@ -204,7 +213,7 @@ class RunFolder:
         """
         beside = self.path / f"{name}.new"
         try:
-            with beside.open("w", encoding="utf-8") as file:
+            with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

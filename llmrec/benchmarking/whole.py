@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
 from llmrec.benchmarking.disagreeing import disagreements
+from llmrec.benchmarking.estimating import shown_in_words
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
@@ -31,7 +35,7 @@ def bench(
         out: A folder for its results; a run that was killed goes on, a finished one is read.
         models: Where models run and how they are reached; None takes the fastest place there is.
         command: How to run it again, for the report, which holds the plan as a file in any case.
-        progress: Show bars on stderr, where that is a terminal.
+        progress: Show bars on stderr, where that is a terminal, and what so many users can show.
 
     Raises:
         StorageError: The index cannot be opened, the folder is another benchmark's or cannot be
@@ -43,6 +47,9 @@ def bench(
     models = models or BenchmarkModels(progress=progress)
     folder = RunFolder(Path(out))
     benchmark = Benchmark.of(plan, models.revision, progress=progress)
+    if progress:
+        said = shown_in_words(len(benchmark.asked.lists), len(benchmark.cells))
+        tqdm.write(f"{said}.", file=sys.stderr)
     summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
     cases = disagreements(benchmark, summary, folder.results(), models.reader)
     folder.write("summary.json", summary_json(summary))

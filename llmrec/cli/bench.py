@@ -238,14 +238,23 @@ def _print_estimate(
     benchmark: Benchmark, folder: RunFolder, reader_of: ReaderOf, *, as_json: bool
 ) -> None:
     """What would be asked, how long the prompts are and how long it would take."""
-    from llmrec.benchmarking.estimating import estimate_cells, smallest_shown
+    from llmrec.benchmarking.estimating import (
+        comparisons_of,
+        estimate_cells,
+        shown_in_words,
+        smallest_shown,
+    )
 
+    folder.refuse_another(benchmark.about(""), benchmark.asked.lists)
     cells = estimate_cells(benchmark, folder.results(), reader_of)
-    shown = smallest_shown(len(benchmark.asked.lists))
+    users, comparisons = len(benchmark.asked.lists), comparisons_of(len(benchmark.cells))
     if as_json:
-        print_json({"users": len(benchmark.asked.lists), "detectable": shown, "cells": cells})
+        shown = smallest_shown(users, comparisons)
+        print_json(
+            {"users": users, "comparisons": comparisons, "detectable": shown, "cells": cells}
+        )
         return
-    rows = table("Cell", ">prompts a user", ">tokens of them", ">users left", ">expected")
+    rows = table("Cell", ">prompts a list", ">tokens of them", ">lists left", ">expected")
     for cell in cells:
         more = "+" if cell.at_least else ""
         rows.add_row(
@@ -261,8 +270,8 @@ def _print_estimate(
     screen().print(
         fields(
             {
-                "Users": f"{len(benchmark.asked.lists)} of {benchmark.asked.qualifying}",
-                "Shows": f"differences in nDCG@10 from about {shown:.3f} on",
+                "Users": f"{users} of {benchmark.asked.qualifying}",
+                "Shows": shown_in_words(users, len(benchmark.cells)),
                 "Expected": f"{total}; the first answers of a run time the rest",
             }
         )

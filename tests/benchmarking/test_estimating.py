@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.benchmarking.estimating import CellEstimate, estimate_cells, smallest_shown
+from llmrec.benchmarking.estimating import (
+    CellEstimate,
+    comparisons_of,
+    estimate_cells,
+    shown_in_words,
+    smallest_shown,
+)
 from llmrec.benchmarking.records import Result
 from llmrec.benchmarking.running import Task, ask
 from llmrec.language_models import LanguageModel
@@ -97,6 +103,9 @@ def test_a_cell_that_cannot_be_asked_says_why(kites: Path, tmp_path: Path) -> No
 
 
 def test_more_users_show_smaller_differences() -> None:
+    assert smallest_shown(50, comparisons=18) > 1.3 * smallest_shown(50)
+    assert comparisons_of(4) == 6 + 4 * 3
+    assert "corrected for 18 comparisons" in shown_in_words(50, 4)
     assert smallest_shown(50) == pytest.approx(2 * smallest_shown(200), rel=0.05)
     assert smallest_shown(300) == pytest.approx(2.8 * 0.35 / 300**0.5, rel=0.05)
 
@@ -106,3 +115,21 @@ def test_prompts_of_no_candidate_are_counted_with_the_title(kites: Path, tmp_pat
     estimate = only(estimate_cells(benchmark_of(kites, name), (), reader))
     assert Prompt("", "", "one two three ").text
     assert estimate.tokens == 6 * (3 + 2)  # "Kite 17" is two words
+
+
+def test_planted_places_are_counted(kites: Path) -> None:
+    settings: dict[str, object] = {"users": 12, "places": [1, 3, 6], "place_users": 5}
+    benchmark = benchmark_of(kites, "listwise/plain-list", "pointwise/plain-list", **settings)
+    listed, single = estimate_cells(benchmark, (), reader)
+    assert (listed.left, single.left) == (12 + 5 * 3, 12)  # who sees no order is asked none
+
+
+def test_a_cell_is_timed_by_what_is_most_like_it(kites: Path) -> None:
+    benchmark = benchmark_of(kites, "likelihood/titles", "likelihood/list", "pointwise/plain-list")
+    known, _, other = benchmark.cells
+    done = [
+        Result(known.key, "u00", seconds=1.0, tokens_given=100),
+        Result(other.key, "u00", seconds=9.0, tokens_given=100),
+    ]
+    _, twin, _ = estimate_cells(benchmark, done, reader)
+    assert twin.seconds == pytest.approx(0.01 * twin.tokens * 12)

@@ -22,6 +22,7 @@ ABOUT: dict[str, object] = {
     "protocol": "discrimination",
     "candidates": 3,
     "seed": 0,
+    "benchmark": {},
     "cells": [],
 }
 LISTS = tuple(
@@ -169,7 +170,7 @@ def test_a_damaged_list_is_named(folder: RunFolder) -> None:
         ('{"format": 2}', "has format 2; this llmrec reads 1"),
         (
             '{"format": 1}',
-            "does not say its fingerprint, insights, protocol, part, candidates, seed, cells",
+            "does not say its fingerprint, insights, protocol, part, candidates, seed, benchmark",
         ),
     ],
 )
@@ -284,3 +285,8 @@ def test_no_space_is_said_as_the_system_says_it(
 def test_lines_are_plain_json_with_a_checksum(folder: RunFolder) -> None:
     for line in results_file(folder).read_text().splitlines():
         assert len(json.loads(line)["checksum"]) == 16
+
+
+def test_half_a_character_in_a_command_is_no_traceback(folder: RunFolder) -> None:
+    folder.write("leaderboard.md", "llmrec bench --out r\udcff")
+    assert (folder.path / "leaderboard.md").read_text(encoding="utf-8").endswith("--out r?")

@@ -325,8 +325,8 @@ def test_strategies_calibration_and_shuffles_are_options(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     words = ("--strategy", "tournament", "--calibrate", "--shuffles", "2", "--quantization", "none")
-    words += ("--users", "2", "--candidates", "5", "--model", "words", "--out", str(tmp_path))
-    ended = run("bench", plain_index, *words, "--json")
+    few = ("--users", "2", "--candidates", "5", "--model", "words", "--out", tmp_path)
+    ended = run("bench", plain_index, *words, *few, "--json")
     assert ended.returncode == 0, ended.stderr
     rows = [row for row in document(ended)["summary"]["rows"] if row["kind"] == "cell"]
     assert {row["settings"]["strategy"] for row in rows} == {"tournament"}
@@ -337,3 +337,23 @@ def test_strategies_calibration_and_shuffles_are_options(
     assert ended.returncode == 2
     assert "no strategy 'tournamant'" in _said(ended)
     assert loaded == ["words"]
+
+
+def test_a_dry_run_refuses_the_folder_of_another_run(
+    run: Run, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    words = ("bench", plain_index, "--templates", TEMPLATES, "--users", "2", "--candidates", "5")
+    assert run(*words, "--model", "words", "--out", tmp_path).returncode == 0
+    again = run(*words, "--model", "words", "--seed", "7", "--dry-run", "--out", tmp_path)
+    assert again.returncode == 1
+    assert "holds a run with seed 0, not 7" in _said(again)
+    assert "Name another folder" in _said(again)
+
+
+def test_what_so_many_users_show_is_said_before_the_run(
+    run: Run, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    words = ("bench", plain_index, "--templates", TEMPLATES, "--users", "2", "--candidates", "5")
+    ended = run(*words, "--model", "words", "--out", tmp_path)
+    assert "2 users show differences in nDCG@10 from about" in _said(ended)
+    assert "corrected for 7 comparisons" in _said(ended)
