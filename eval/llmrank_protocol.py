@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.errors import DataError, LlmrecError, nearest
+from llmrec.errors import DataError, LlmrecError, OptionError, nearest
 from llmrec.evaluation import Row, compare_rows, markdown_table, ndcg_at, target_ranks
 
 CUTOFFS = (1, 5, 10, 20)
@@ -75,8 +75,9 @@ def read_interactions(folder: Path) -> Interactions:
     if (folder / f"{name}.test.inter").exists():
         return _read_split(folder)
     rows: dict[str, list[tuple[float, str]]] = {}
-    for line, row in enumerate(_rows(folder / f"{name}.inter", USER, ITEM)):
-        rows.setdefault(row[USER], []).append((_time(row.get(TIME), line), row[ITEM]))
+    path = folder / f"{name}.inter"
+    for line, row in enumerate(_rows(path, USER, ITEM), 2):
+        rows.setdefault(row[USER], []).append((_time(row.get(TIME), path, line), row[ITEM]))
     targets, popularity = {}, Counter[str]()
     for user, met in rows.items():
         sequence = [item for _, item in sorted(met, key=lambda pair: pair[0])]  # stable
@@ -106,7 +107,7 @@ def read_candidates(folder: Path, suffix: str) -> dict[str, tuple[str, ...]]:
             hint=nearest(suffix, there) or f"The folder has {', '.join(there) or 'nothing'}.",
         )
     lists: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         user, tab, items = line.strip().partition("\t")
@@ -156,6 +157,8 @@ def popularity_scores(known: Interactions, lists: Sequence[AskedList]) -> NDArra
 
 def measure(folder: Path, suffix: str, budget: int, seed: int) -> tuple[Row, ...]:
     """The rows of random and of popularity, nDCG at the cutoffs, with paired intervals."""
+    if budget < 2:
+        raise OptionError(f"--budget {budget}: a list has 2 candidates or more.")
     known = read_interactions(folder)
     lists = asked_lists(known, read_candidates(folder, suffix), budget)
     scores = popularity_scores(known, lists)
@@ -195,23 +198,41 @@ def _rows(path: Path, *needed: str) -> Iterator[dict[str, str]]:
             f"{path} is not there; LLMRank's form has NAME.inter, or NAME.train.inter and "
             "NAME.test.inter, in a folder NAME."
         )
-    with path.open(encoding="utf-8") as file:
-        names = [field.partition(":")[0] for field in file.readline().rstrip("\r\n").split("\t")]
-        missing = [name for name in needed if name not in names]
-        if missing:
-            raise DataError(f"{path} has the columns {names}; {missing[0]!r} is missing.")
-        for number, line in enumerate(file, 2):
-            fields = line.rstrip("\r\n").split("\t")
-            if len(fields) != len(names):
-                raise DataError(
-                    f"{path}, line {number} has {len(fields)} fields for {len(names)} columns."
-                )
-            yield dict(zip(names, fields, strict=True))
+    head, *lines = _lines(path) or [""]
+    names = [field.partition(":")[0] for field in head.split("\t")]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise DataError(f"{path} has the columns {names}; {missing[0]!r} is missing.")
+    for number, line in enumerate(lines, 2):
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise DataError(
+                f"{path}, line {number} has {len(fields)} fields for {len(names)} columns."
+            )
+        yield dict(zip(names, fields, strict=True))
 
 
-def _time(value: str | None, line: int) -> float:
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file, without their ends."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is no UTF-8: byte {error.start:,} is {error.object[error.start]:#04x}.",
+            hint="Write it as UTF-8.",
+        ) from error
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def _time(value: str | None, path: Path, line: int) -> float:
     """The timestamp, or the place in the file where there is none."""
-    return float(line) if value is None else float(value)
+    try:
+        return float(line) if value is None else float(value)
+    except ValueError as error:
+        raise DataError(
+            f"{path}, line {line} has the timestamp {value!r}, which is no number.",
+            hint="Mend the line, or leave the column out: the order of the file then counts.",
+        ) from error
 
 
 def main() -> None:
@@ -233,6 +254,7 @@ def main() -> None:
         f"`{command} --budget {args.budget} --seed {args.seed}`\n\n{markdown_table(rows)}"
     )
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text)
     print(text)
 

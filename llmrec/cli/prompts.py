@@ -183,7 +183,7 @@ def check(
     from llmrec.prompting import check_template, load_template
 
     reader = None if model is None else _reader(model)
-    findings = check_template(path, reader)
+    findings = check_template(path, reader, None if reader is None else reader.max_length)
     if reader is not None and all(finding.level != "error" for finding in findings):
         findings = (*findings, *_labels(load_template(path), reader))
     usable = all(finding.level != "error" for finding in findings)

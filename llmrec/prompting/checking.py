@@ -81,13 +81,17 @@ _ANSWERS = {
 
 
 def check_template(
-    template: str | Path | Template, tokenizer: TextTokenizer | None = None
+    template: str | Path | Template,
+    tokenizer: TextTokenizer | None = None,
+    context: int | None = None,
 ) -> tuple[Finding, ...]:
     """Say all that is wrong with a template, by line.
 
     Args:
         template: A name, the path of a ``.jinja`` file, or a loaded template.
         tokenizer: Of the model in mind; without one, a token is taken to be four characters.
+        context: Tokens that the model can read: a prompt that takes more even without a history
+            cannot be asked.
 
     Raises:
         PromptError: There is no such template, or its file cannot be read.
@@ -109,7 +113,9 @@ def check_template(
     rendered = [*_rendered(usable, tokenizer)]
     if all(finding.level != "error" for finding in rendered):
         rendered += _hostile(usable, tokenizer)
-    found = [*_read(usable), *_unused(tree), *rendered]
+    if context is not None and all(finding.level != "error" for finding in rendered):
+        rendered += _too_long(usable, tokenizer, context)
+    found = [*_read(usable), *_unused(tree), *_ordered(tree), *rendered]
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.level, finding.message)))
 
 
@@ -170,6 +176,28 @@ def _unused(tree: nodes.Template) -> Iterator[Finding]:
             lines[name.name] = min(name.lineno, lines.get(name.name, name.lineno))
     for unused, line in lines.items():
         yield Finding("warning", line, f"sets {unused!r} and never reads it")
+
+
+def _ordered(tree: nodes.Template) -> Iterator[Finding]:
+    for line in structure.places_shown(tree):
+        yield Finding(
+            "warning",
+            line,
+            "numbers the candidates: the model reads the order in which they happen to be given "
+            "as if it meant something; {{ item.label }} tells them apart",
+        )
+
+
+def _too_long(template: Template, tokenizer: TextTokenizer, context: int) -> Iterator[Finding]:
+    """Histories are cut to what a model reads; what a template says itself is not."""
+    (bare, *_) = examples(template, tokenizer, user=NEWCOMER, fault=FAULT)
+    n_tokens = len(tokenizer.encode(_text(bare)))
+    if n_tokens >= context:
+        yield Finding(
+            "error",
+            1,
+            f"takes {n_tokens:,} tokens without any history; the model reads {context:,}",
+        )
 
 
 def _hostile(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from jinja2 import meta, nodes
@@ -28,6 +28,7 @@ _NOT_COUNTED = (nodes.AssignBlock, nodes.FilterBlock, nodes.ScopedEvalContextMod
 _ANSWERS = frozenset(
     {"score", "rank", "retrieval_score", "retrieval_rank", "position", "signals", "rating", "liked"}
 )
+_PLACES = frozenset({"index", "index0", "revindex", "revindex0"})
 
 
 class Fault(NamedTuple):
@@ -201,3 +202,27 @@ def _kind(node: nodes.Node | None, known: dict[str, _Kind | None]) -> _Kind | No
         kind = _kind(node.node, known)
         return kind if isinstance(node.arg, nodes.Slice) else _element(kind)
     return None
+
+
+def places_shown(tree: nodes.Template) -> Iterator[int]:
+    """Lines that write a candidate's place: ``loop.index`` and its like, in a loop over the items.
+
+    The order of the candidates is the retriever's, or chance: a number says it to the model.
+    """
+    for loop in tree.find_all(nodes.For):
+        over = [loop.iter, *loop.iter.find_all(nodes.Name)]
+        if not any(isinstance(name, nodes.Name) and name.name == "items" for name in over):
+            continue
+        for node in _of_this_loop(loop.body):
+            for read in node.find_all(nodes.Getattr) if isinstance(node, nodes.Output) else ():
+                of_loop = isinstance(read.node, nodes.Name) and read.node.name == "loop"
+                if of_loop and read.attr in _PLACES:
+                    yield read.lineno
+
+
+def _of_this_loop(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
+    """All nodes but those of loops within: there ``loop`` is another one."""
+    for node in body:
+        if not isinstance(node, nodes.For):
+            yield node
+            yield from _of_this_loop(node.iter_child_nodes())

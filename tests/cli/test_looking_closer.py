@@ -168,6 +168,7 @@ class _Words:
     """A tokenizer that has two tokens for every letter."""
 
     special_tokens: tuple[str, ...] = ()
+    max_length = 2048
 
     def encode(self, text: str) -> list[int]:
         return [0, 1] * len(text)

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from llmrec.errors import DataError
+from llmrec.errors import DataError, OptionError
 
 EVAL = Path(__file__).parents[2] / "eval"
 if not EVAL.exists():
@@ -160,3 +160,29 @@ def test_folders_of_another_form_are_refused(script: ModuleType, folder: Path) -
     (folder / "toy.inter").unlink()
     with pytest.raises(DataError, match=r"toy\.inter is not there"):
         script.read_interactions(folder)
+
+
+def test_what_cannot_be_read_is_told_with_its_line(script: ModuleType, folder: Path) -> None:
+    (folder / "toy.latin").write_bytes("3\tb f é\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"toy\.latin is no UTF-8: byte 6 is 0xe9"):
+        script.read_candidates(folder, "latin")
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (folder / "toy.inter").write_text(f"{header}\n1\ta\t1\n1\tb\tx\n")
+    with pytest.raises(DataError, match=r"line 3 has the timestamp 'x', which is no number"):
+        script.read_interactions(folder)
+
+
+@pytest.mark.parametrize("budget", [0, 1])
+def test_a_list_of_nothing_is_refused(script: ModuleType, folder: Path, budget: int) -> None:
+    with pytest.raises(OptionError, match=f"--budget {budget}: a list has 2 candidates or more"):
+        script.measure(folder, "random", budget, 0)
+
+
+def test_the_folder_of_the_table_is_made(
+    script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "table.md"
+    words = ["llmrank_protocol.py", str(folder), "--budget", "4", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    script.main()
+    assert out.exists()

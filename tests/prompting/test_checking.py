@@ -192,3 +192,13 @@ def test_an_example_needs_no_tokenizer(tokenizer: TextTokenizer) -> None:
     template = load_template("pointwise/plain-list")
     assert example(template) == example(template, tokenizer)
     assert "- Larkspur Tent for Two\n" in example(template).user
+
+
+def test_what_no_cutting_of_the_history_makes_short_enough_is_an_error(
+    write_template: Write,
+) -> None:
+    path = write_template("", source=chat(f"{'Yes or No? ' * 200}{GOOD}"))
+    assert [f.level for f in check_template(path, context=4_000)] == []
+    (finding,) = check_template(path, context=300)
+    assert finding.level == "error"
+    assert "tokens without any history; the model reads 300" in finding.message

@@ -60,3 +60,32 @@ def test_a_grade_needs_its_ends(write_template: Write) -> None:
     )
     (finding,) = check_template(path)
     assert (finding.level, finding.message) == ("warning", "does not say what 0 and 4 mean")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{{ i.label }} rank {{ loop.index }}: {{ i.title }}",
+        "{{ i.label }} {{ loop.revindex0 + 1 }}: {{ i.title }}",
+        "{% if i.title %}{{ i.label }} {{ loop.index0 }} {{ i.title }}{% endif %}",
+    ],
+)
+def test_a_candidates_place_is_not_shown(write_template: Write, line: str) -> None:
+    body = f"{HISTORY}{{% for i in items %}}{line}\n{{% endfor %}}"
+    ((level, message),) = found(write_template, "listwise", body)
+    assert level == "warning"
+    assert message.startswith("numbers the candidates")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{{ i.label }}: {{ i.title }}{{ ',' if not loop.last }}",
+        "{% if loop.index > 1 %}and {% endif %}{{ i.label }}: {{ i.title }}",
+        "{{ i.label }}: {% for past in history %}{{ loop.index }}. {% endfor %}{{ i.title }}",
+    ],
+)
+def test_commas_and_numbered_histories_show_no_place(write_template: Write, line: str) -> None:
+    body = f"{HISTORY}{{% for i in items %}}{line}\n{{% endfor %}}"
+    told = found(write_template, "listwise", body)
+    assert not any("numbers the candidates" in message for _, message in told)
