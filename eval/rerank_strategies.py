@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -194,10 +194,15 @@ def quality(
         pairs += [(f"{name}, calibrated", name) for name in ways if f"{name}, calibrated" in ways]
         metrics = {name: rank_metrics(some) for name, some in everything.items()}
         rows += compare_rows(metrics, pairs, seed=SEED)
-    tables = [markdown_table([row for row in rows if row.users == n]) for n in sorted(shared)[::-1]]
-    counted = "; ".join(f"{name}: {found}" for name, found in faults.items() if found)
-    text = f"## {title}\n\n" + "\n".join(tables) + f"\nNot as asked: {counted or 'nothing'}.\n"
-    return text, {"rows": [asdict(row) for row in rows], "faults": faults}
+    return quality_text(title, rows, faults), {"rows": list(map(asdict, rows)), "faults": faults}
+
+
+def quality_text(title: str, rows: Sequence[Row], faults: Mapping[str, Mapping[str, int]]) -> str:
+    """A table for each number of users."""
+    numbers = sorted({row.users for row in rows}, reverse=True)
+    tables = [markdown_table([row for row in rows if row.users == n]) for n in numbers]
+    counted = "; ".join(f"{name}: {dict(found)}" for name, found in faults.items() if found)
+    return f"## {title}\n\n" + "\n".join(tables) + f"\nNot as asked: {counted or 'nothing'}.\n"
 
 
 def reranker_of(way: Way, model: LanguageModel, data: MovieLens) -> Reranker:
@@ -229,8 +234,8 @@ def cost_table(costs: Sequence[dict[str, object]]) -> str:
     return f"## Cost\n\n{note}\n\n" + "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Run it."""
+def options_of() -> argparse.ArgumentParser:
+    """What the script takes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
@@ -241,7 +246,12 @@ def main() -> None:
     parser.add_argument("--reached", type=int, default=MOST, help="users end to end, at most")
     parser.add_argument("--cost-users", type=int, default=5)
     parser.add_argument("--scores", type=Path, help="where scores are kept as they come")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run it."""
+    options = options_of().parse_args()
     name = options.data.name
     data = load(options.data)
     model = TransformersModel.from_pretrained(options.model, progress=True)

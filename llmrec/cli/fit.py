@@ -22,6 +22,7 @@ from llmrec.cli.options import (
     Templates,
     Timeout,
     TokenizerRef,
+    refuse_how_to_ask,
 )
 from llmrec.cli.output import fields, print_json, screen, table, waiting
 
@@ -76,6 +77,21 @@ def fit(
     from llmrec.retrieval import Index
 
     if retriever:
+        refuse_how_to_ask(
+            "--retriever",
+            strategy=strategy,
+            template=template,
+            calibrate=calibrate,
+            shuffles=shuffles,
+            stop_early=stop_early,
+            model=model,
+            quantization=quantization != "none",
+            device=device,
+            skip_layers=skip_layers,
+            tokenizer=tokenizer,
+            concurrency=concurrency,
+            timeout=timeout,
+        )
         _fit_retriever(index, seed=seed, as_json=as_json)
         return
     strategies = strategies_of(

@@ -13,7 +13,7 @@ from llmrec.errors import ModelError, OptionError
 from llmrec.prompting import load_template
 from llmrec.records import User
 from llmrec.reranking import Reranker, Strategy, make_strategy
-from llmrec.reranking.strategies import folder_of
+from llmrec.reranking.strategies import TOP, folder_of
 from llmrec.retrieval import Index, Retriever
 
 if TYPE_CHECKING:
@@ -143,8 +143,12 @@ def strategies_of(
     calibrate: bool,
     shuffles: int,
     stop_early: bool,
+    top: int = TOP,
 ) -> tuple[Strategy, ...]:
     """The strategies that options name, each with the template that is its own.
+
+    ``top`` is how many of the best are to be put in order, never fewer than usual: then fitted
+    weights, which are of the usual strategies, hold.
 
     Raises:
         OptionError: There is no such strategy, one stands twice, or a template is one too many.
@@ -174,6 +178,7 @@ def strategies_of(
             calibrate=calibrate,
             shuffles=shuffles,
             stop_early=stop_early,
+            top=max(top, TOP),
         )
         for name in names
     )

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from llmrec.errors import OptionError
+
 _MODEL = "Language model"
 _SERVER = "Language model on a server"
 
@@ -141,3 +143,22 @@ StopEarly = Annotated[
         help="Ask for no more --shuffles once the ten best keep their order.",
     ),
 ]
+
+
+def refuse_how_to_ask(option: str, **given: object) -> None:
+    """Refuse options that say how a model is asked beside one that asks none.
+
+    Args:
+        option: The one that asks none.
+        given: The others by their names, falsy where they were not given.
+
+    Raises:
+        OptionError: One was given.
+    """
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if named:
+        says = "says" if len(named) == 1 else "say"
+        raise OptionError(
+            f"{option} asks no model: {', '.join(named)} {says} how one is asked.",
+            hint="Leave out the one or the others.",
+        )

@@ -161,11 +161,11 @@ def model_line(model: LanguageModel) -> str:
 
 
 def tokens_line(usage: Usage) -> str:
-    """Tokens forwarded against those of whole prompts, and seconds in the model."""
+    """Tokens forwarded against those of whole prompts, how many these were, and seconds."""
     share = usage.tokens_given / max(usage.tokens_forwarded, 1)
     return (
-        f"{usage.tokens_forwarded:,} forwarded; whole prompts are {usage.tokens_given:,}, "
-        f"{share:.1f} times as many; {usage.seconds:.1f} s in the model"
+        f"{usage.tokens_forwarded:,} forwarded; whole prompts ({usage.prompts:,}) are "
+        f"{usage.tokens_given:,}, {share:.1f} times as many; {usage.seconds:.1f} s in the model"
     )
 
 

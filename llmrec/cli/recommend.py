@@ -25,6 +25,7 @@ from llmrec.cli.options import (
     Timeout,
     TokenizerRef,
     UserId,
+    refuse_how_to_ask,
 )
 from llmrec.cli.output import waiting
 from llmrec.errors import OptionError
@@ -90,16 +91,27 @@ def recommend(
         raise OptionError(
             "--explain asks the language model, which --no-llm leaves out.", hint="Give one."
         )
-    if no_llm and (strategy or template or calibrate or shuffles or model):
-        raise OptionError(
-            "--no-llm asks no model: --strategy, --template, --calibrate, --shuffles and --model "
-            "say how one is asked.",
-            hint="Leave out the one or the others.",
+    if no_llm:
+        refuse_how_to_ask(
+            "--no-llm",
+            strategy=strategy,
+            template=template,
+            calibrate=calibrate,
+            shuffles=shuffles,
+            stop_early=stop_early,
+            model=model,
+            quantization=quantization != "none",
+            device=device,
+            skip_layers=skip_layers,
+            tokenizer=tokenizer,
+            concurrency=concurrency,
+            timeout=timeout,
+            prices=prices,
         )
     conditions = [parse_filter(text) for text in filters or ()]
     house_rules = Rules.from_file(rules) if rules else None
     strategies = strategies_of(
-        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
+        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early, top=k
     )
     choice = ModelChoice(
         model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers

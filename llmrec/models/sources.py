@@ -69,7 +69,11 @@ def resolve_model(ref: str, *, progress: bool = False, verify: bool = False) -> 
         ModelError: What was found cannot be used.
     """
     path = Path(ref).expanduser()
-    if ref and path.is_dir():
+    try:
+        folder = bool(ref) and path.is_dir()
+    except OSError as error:  # longer than a name may be
+        raise _unknown(f"{ref[:60]}...", f"{error.strerror}".lower()) from error
+    if folder:
         return _local_folder(path, progress=progress)
     if ref.endswith(".gguf"):
         return _gguf_file(path, progress=progress, verify=verify)

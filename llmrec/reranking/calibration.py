@@ -23,6 +23,8 @@ from llmrec.reranking.strategy import (
     relay,
 )
 
+MOST_KNOWN = 20_000
+"""Priors that are remembered: those of lists hold a user's history and seldom come again."""
 _Known = dict[tuple[str, LabelRequest], NDArray[np.float64]]
 
 
@@ -80,6 +82,8 @@ class Calibrated:
         priors = {r: self._known[model, r] for r in wanted if (model, r) in self._known}
         new = [r for r in wanted if r not in priors]
         answers = yield [*asks, *new]
+        if len(self._known) + len(new) > MOST_KNOWN:
+            self._known.clear()  # they cost a prompt each, should they come again
         for request, answer in zip(new, answers[len(asks) :], strict=True):
             priors[request] = answer.log_probs
             if not np.isnan(answer.log_probs).any():  # else it is asked again

@@ -29,9 +29,9 @@ class ListwiseGenerated:
 
     A model that can be held to an order is, so that its answer is always whole; what another one
     writes is read by `parse_order`, and what is wrong with it is counted (``answer_missing``...).
-    Labels that it leaves out come last, in the order given. More than ``window`` candidates go
-    through windows that slide from the end to the head. A score is the place counted from the end.
-    Where no label can be read a window stays as it was; an only window is not judged.
+    More than ``window`` candidates go through windows that slide from the end to the head. A score
+    is the place counted from the end; candidates that the model never names share the lowest. Where
+    no label can be read a window stays as it was, and who stood in no other is not judged.
 
     Args:
         template: A listwise-generated template.
@@ -66,7 +66,7 @@ class ListwiseGenerated:
         room = TOKENS_BESIDE + TOKENS_A_LABEL * min(n, self.window)
         groups = LabelledGroups(self.template, question, model, room)
         counts: Counter[str] = Counter()
-        read = 0
+        judged, named = set[int](), set[int]()
         windows = sliding_windows(n, self.window, self.step)
         (group,) = next(windows)
         while True:
@@ -75,9 +75,13 @@ class ListwiseGenerated:
             (answer,) = yield [GenerationRequest(prompt, room, labels)]
             parsed = parse_order(answer.text, labels, finished=answer.finished)
             counts.update(f"answer_{fault}" for fault in parsed.faults if fault != Fault.OK)
-            read += parsed.named
+            if parsed.named:
+                judged.update(group)
+                named.update(group[place] for place in parsed.order[: parsed.named])
             try:
                 (group,) = windows.send([parsed.order])
             except StopIteration as stop:
-                scores = by_place(stop.value, n) if read else np.full(n, np.nan)
+                scores = by_place(stop.value, n)
+                scores[list(judged - named)] = 0.0  # below all places
+                scores[list(set(range(n)) - judged)] = np.nan
                 return Judgement(scores, fallbacks={**groups.fallbacks, **counts})

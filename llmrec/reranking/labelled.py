@@ -35,9 +35,9 @@ shorter group it is taken off by asking about two orders (of a pair, exactly).""
 class LabelledGroups:
     """Asks for labels of groups of one question's candidates.
 
-    ``shortened`` is the most history items that had to be left out of a prompt, ``asked`` counts
-    groups, ``unanswered`` those to which the model gave no label. ``judged`` are the places of
-    candidates that stood in a group with an answer.
+    ``shortened`` is the most history items that had to be left out of a prompt, ``unanswered``
+    counts groups to which the model gave no label. ``judged`` are the places of candidates that
+    stood in a group with an answer.
     """
 
     template: Template
@@ -45,7 +45,6 @@ class LabelledGroups:
     model: LanguageModel
     room: int = 1
     shortened: int = 0
-    asked: int = 0
     unanswered: int = 0
     judged: set[int] = field(default_factory=set)
     _written: dict[int, tuple[Prompt, ...]] = field(default_factory=dict, repr=False)
@@ -61,7 +60,6 @@ class LabelledGroups:
             )
             for prompt, group in zip(prompts, groups, strict=True)
         ]
-        self.asked += len(answers)
         for answer, group in zip(answers, groups, strict=True):
             if np.isnan(answer.log_probs).all():
                 self.unanswered += 1

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
 from llmrec.reranking.labelled import LabelledGroups, check_sizes
-from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import Group, top_by_best
 from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 
@@ -26,10 +25,11 @@ class Pairwise:
     """Two candidates a prompt, each pair asked in both orders (Qin et al. 2024, "PRP").
 
     Where the two orders are answered differently the pair is a tie, and counted
-    (``order_conflict``). With ``top`` the best are found by heapsort, a tie keeps the order that
-    was given, and a score is the place counted from the end; where every pair is a tie, all scores
-    are equal: the order that was given is no judgement. With ``top=None`` all pairs are asked and a
-    score is the share won of the pairs that were answered, a tie half a win: n (n - 1) prompts.
+    (``order_conflict``). With ``top`` the best are found by heapsort, and a score counts the steps
+    down to the last: a step for each pair that was decided, none for a tie, since the order that
+    was given is no judgement; who does not reach the top has 0. With ``top=None`` all pairs are
+    asked and a score is the share won of the pairs that were answered, a tie half a win: n (n - 1)
+    prompts.
 
     Args:
         template: A pairwise template.
@@ -69,19 +69,19 @@ class Pairwise:
             return pairs.judgement(scores if n > 1 else wins)
         heap = top_by_best(n, self.top, 3)
         order = yield from relay(heap, lambda families: _best(families, pairs))
-        return pairs.judgement(by_place(order, n) if pairs.decided else np.zeros(n))
+        return pairs.judgement(pairs.steps(order, n))
 
 
 @dataclass
 class _Pairs:
-    """Asks for pairs in both orders; ``decided`` counts those that are no tie.
+    """Asks for pairs in both orders; ``won`` is what the first of each pair won of the second.
 
     ``judged`` are the places of candidates in a pair that was answered in both.
     """
 
     groups: LabelledGroups
     conflicts: int = 0
-    decided: int = 0
+    won: dict[tuple[int, int], float] = field(default_factory=dict)
     judged: set[int] = field(default_factory=set)
 
     def ask(self, pairs: Sequence[tuple[int, int]]) -> Conversation[list[float]]:
@@ -97,8 +97,26 @@ class _Pairs:
         self.conflicts += int(((first != second) & ~unsure).sum())
         self.judged.update(*(pair for pair, no in zip(pairs, unsure, strict=True) if not no))
         won = np.where(unsure, np.nan, np.where(first == second, (first + 1) / 2, 0.5))
-        self.decided += int(np.isin(won, (0.0, 1.0)).sum())
-        return [float(value) for value in won]
+        values = [float(value) for value in won]
+        for (one, other), value in zip(pairs, values, strict=True):
+            self.won |= {(one, other): value, (other, one): 1 - value}
+        return values
+
+    def steps(self, order: Sequence[int], n: int) -> NDArray[np.float64]:
+        """Scores of an order of the best, from what was decided between them; the others have 0.
+
+        Each is as high as whom it comes before, and a step above whom of those it was preferred to.
+        """
+        scores = np.zeros(n)
+        behind = set(range(n)) - set(order)
+        least = 0.0
+        for place in reversed(order):
+            above = [scores[other] + (self.won.get((place, other)) == 1.0) for other in behind]
+            met = [(place, other) in self.won for other in behind]
+            known = [score for score, there in zip(above, met, strict=True) if there]
+            least = scores[place] = max([least, *known])
+            behind.add(place)
+        return scores
 
     def judgement(self, scores: NDArray[np.float64]) -> Judgement:
         """What the answers come to."""

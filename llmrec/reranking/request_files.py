@@ -6,8 +6,8 @@ index does not know). A result is one JSON line too, in the order of the request
 before the next request is begun. It says which request it is for, so a run that was killed goes on
 where it stopped and never mixes results of different requests or settings.
 
-Results hold nothing that differs from run to run, such as seconds: whether a run was interrupted
-cannot be seen in its results.
+Results hold nothing that differs from run to run, such as seconds. A run that was interrupted comes
+to the same results but for the last digits of scores, which hang on what was asked together.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from llmrec.reranking.strategy import Conversation, Judgement, Question, Strateg
 
 _ROUND = 2
 """Orders asked at a time where asking may stop early."""
+LEAST_TO_STOP = 3 * _ROUND + 1
+"""With fewer orders all are asked before the best can have kept theirs twice."""
 
 
 @dataclass(frozen=True)

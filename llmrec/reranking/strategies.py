@@ -17,7 +17,7 @@ from llmrec.reranking.listwise import Listwise
 from llmrec.reranking.pairwise import Pairwise
 from llmrec.reranking.pointwise import Pointwise
 from llmrec.reranking.setwise import Setwise
-from llmrec.reranking.shuffling import Shuffled
+from llmrec.reranking.shuffling import LEAST_TO_STOP, Shuffled
 from llmrec.reranking.strategy import Strategy
 from llmrec.reranking.tournament import Tournament
 
@@ -43,8 +43,8 @@ ONE_AT_A_TIME = frozenset({"graded", "likelihood", "pointwise"})
 WITHOUT_LABELS = frozenset({"likelihood", "listwise-generated"})
 """Strategies that calibration takes nothing off: they do not ask for labels."""
 
-WATCHED_TOP = 10
-"""How many of the best have to keep their order where shuffles stop early."""
+TOP = 10
+"""How many of the best are put in order where nothing else is said."""
 
 
 def make_strategy(
@@ -54,6 +54,7 @@ def make_strategy(
     calibrate: bool = False,
     shuffles: int = 0,
     stop_early: bool = False,
+    top: int = TOP,
     seed: int = 0,
 ) -> Strategy:
     """A strategy by name, with a template by name or path, or its default one.
@@ -66,7 +67,9 @@ def make_strategy(
         shuffles: Ask about so many orders of the candidates (`Shuffled`); 0 asks the one given.
             A strategy that shows one candidate at a time knows no order and is asked once, which
             is said.
-        stop_early: Ask for no more orders once the best ten keep theirs.
+        stop_early: Ask for no more orders once the best ``top`` keep theirs.
+        top: How many of the best have to be put in order, where a strategy asks no more than that
+            takes (setwise, pairwise, tournament); the others share the lowest score.
         seed: Of the orders.
 
     Raises:
@@ -78,12 +81,15 @@ def make_strategy(
             f"There is no strategy {name!r}; there are {', '.join(sorted(STRATEGIES))}.",
             hint=nearest(name, STRATEGIES),
         )
-    if stop_early and shuffles < 2:
+    if stop_early and shuffles < LEAST_TO_STOP:
         raise OptionError(
-            f"Stopping early among {shuffles} shuffles.",
-            hint="Give --shuffles 4 or more beside it.",
+            f"Stopping early among {shuffles} shuffles: nothing is saved below {LEAST_TO_STOP}, "
+            "since the best have to keep their order twice, two orders at a time.",
+            hint=f"Give --shuffles {LEAST_TO_STOP} or more beside it.",
         )
     made = STRATEGIES[name]() if template is None else _with_template(name, template)
+    if isinstance(made, Setwise | Pairwise | Tournament) and made.top != top:
+        made = replace(made, top=top)
     if calibrate and name in WITHOUT_LABELS:
         logger.warning("Calibration takes nothing off %s, which asks for no labels.", name)
     elif calibrate:
@@ -91,7 +97,7 @@ def make_strategy(
     if shuffles and name in ONE_AT_A_TIME:
         logger.warning("Shuffles change nothing: %s shows one candidate at a time.", name)
     elif shuffles:
-        made = Shuffled(made, shuffles, seed, WATCHED_TOP if stop_early else 0)
+        made = Shuffled(made, shuffles, seed, top if stop_early else 0)
     return made
 
 

@@ -229,10 +229,20 @@ def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--no-llm", "--explain")
     assert ended.returncode == 2
     assert "--no-llm" in _said(ended)
-    for words in (("--strategy", "pointwise"), ("--calibrate",), ("--model", "x")):
+    for words in (("--strategy", "pointwise"), ("--calibrate",), ("--quantization", "nf4")):
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2
-        assert "--no-llm asks no model" in _said(ended)
+        assert f"--no-llm asks no model: {words[0]} says how" in _said(ended)
+    ended = run("fit", plain_index, "--retriever", "--model", "nosuch", "--shuffles", "3")
+    assert ended.returncode == 2
+    assert "--retriever asks no model: --shuffles, --model say how" in _said(ended)
+
+
+def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Path) -> None:
+    words = ("rerank", plain_index, "--user", "u01", "--candidates", "o29,o30")
+    ended = run(*words, "--model", "x" * 5000)
+    assert ended.returncode == 1
+    assert "cannot be had: file name too long" in _said(ended)
 
 
 def test_an_index_whose_users_have_nothing_to_hold_out(

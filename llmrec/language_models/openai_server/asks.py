@@ -75,7 +75,8 @@ class Asker:
             raise ModelError(
                 f"{self.name} gives no log-probabilities for {'chats' if chat else 'plain text'}, "
                 "which labels are read from.",
-                hint="Use a listwise strategy, or a server that gives them (vLLM, llama.cpp).",
+                hint="Use the strategy listwise-generated, which reads what a model writes, or a "
+                "server that gives them (vLLM, llama.cpp).",
             )
         if not chat:
             return self.prompt(request.prompt, 1, {"logprobs": width})
