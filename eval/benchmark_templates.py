@@ -6,8 +6,9 @@
 list or a candidate, raced over ``--users``; ways that ask and ask again, of ``--few`` users. What
 prompts say of reviewers is learned from training rows alone. The committed reports show no user's
 prompts: those hold the data sets' own sentences, and a run of one's own shows them. Writes
-results/benchmark_DATA_PART.md, .html and .json; a killed run goes on where it stopped, and a
-finished one is only read: run twice, the second says what that takes.
+results/benchmark_DATA_PART.md, .html and .json, and the answers themselves, which another machine
+takes up; a killed run goes on where it stopped, and a finished one is only read: run twice, the
+second says what that takes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_sets import columns_of
+from kept_answers import keep, take_up
 
 from llmrec import Catalog, Index, TextEncoder
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
@@ -108,6 +110,8 @@ def main() -> None:
             f"--users {options.users}" if once else f"--few {options.few}"
         )
         folder, started = RunFolder(kept / part), time.perf_counter()
+        answers = RESULTS / f"benchmark_{name}_{part}.answers.gz"
+        take_up(answers, folder, benchmark.about(command), benchmark.asked.lists)
         answered = len(folder.results()) if folder.path.exists() else 0
         summary = run_benchmark(benchmark, folder, models.load, command=command, progress=True)
         seconds = time.perf_counter() - started
@@ -117,6 +121,7 @@ def main() -> None:
         out = RESULTS / f"benchmark_{name}_{part}"
         out.with_suffix(".md").write_text(leaderboard_markdown(summary), encoding="utf-8")
         write_report(summary, (), out.with_suffix(".html"))
+        keep(answers, folder, benchmark.about(command))
         results = folder.results()
         document = {
             "command": command,
