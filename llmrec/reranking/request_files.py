@@ -6,8 +6,7 @@ index does not know). A result is one JSON line too, in the order of the request
 before the next request is begun. It says which request it is for, so a run that was killed goes on
 where it stopped and never mixes results of different requests or settings.
 
-Results hold nothing that differs from run to run, such as seconds. A run that was interrupted comes
-to the same results but for the last digits of scores, which hang on what was asked together.
+Results hold no seconds: an interrupted run comes to the same but for the last digits of scores.
 """
 
 from __future__ import annotations
