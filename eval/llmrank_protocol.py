@@ -25,6 +25,7 @@ interaction makes none. Ties are broken by a seeded draw, where RecBole leaves t
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,11 +98,12 @@ def read_candidates(folder: Path, suffix: str) -> dict[str, tuple[str, ...]]:
     """Read the users that are asked, in the order of the file, and their candidates.
 
     Raises:
-        DataError: The file is missing, a line has another form, or a user comes twice.
+        DataError: The file is missing or empty, a line has another form, or a user comes twice.
     """
     path = folder / f"{folder.name}.{suffix}"
     if not path.is_file():
-        there = sorted(other.suffix[1:] for other in folder.glob(f"{folder.name}.*"))
+        found = [other for other in folder.glob(f"{folder.name}.*") if other.is_file()]
+        there = sorted(other.suffix[1:] for other in found)
         raise DataError(
             f"{path} is not there; with it LLMRank says whom to ask about which candidates.",
             hint=nearest(suffix, there) or f"The folder has {', '.join(there) or 'nothing'}.",
@@ -117,6 +119,11 @@ def read_candidates(folder: Path, suffix: str) -> dict[str, tuple[str, ...]]:
                 "spaces between, or the user comes twice."
             )
         lists[user] = tuple(items.split())
+    if len(lists) < 2:
+        raise DataError(
+            f"{path} has {len(lists)} to ask about; an interval needs two users or more.",
+            hint="A line is a user, a tab and item ids with spaces between.",
+        )
     return lists
 
 
@@ -138,7 +145,9 @@ def asked_lists(
             raise DataError(
                 f"User {user!r} has {len(others)} candidates beside the target; "
                 f"{budget - 1} are needed.",
-                hint=f"Ask with --budget {len(others) + 1}.",
+                hint=f"Ask with --budget {len(others) + 1}."
+                if others
+                else "Give the user other candidates, or take the line out.",
             )
         lists.append(AskedList(user, (*others, target)))
     return lists
@@ -159,6 +168,8 @@ def measure(folder: Path, suffix: str, budget: int, seed: int) -> tuple[Row, ...
     """The rows of random and of popularity, nDCG at the cutoffs, with paired intervals."""
     if budget < 2:
         raise OptionError(f"--budget {budget}: a list has 2 candidates or more.")
+    if seed < 0:
+        raise OptionError(f"--seed {seed}: allowed is 0 or more.")
     known = read_interactions(folder)
     lists = asked_lists(known, read_candidates(folder, suffix), budget)
     scores = popularity_scores(known, lists)
@@ -217,22 +228,29 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path} is no UTF-8: byte {error.start:,} is {error.object[error.start]:#04x}.",
+            f"{path}, line {line} holds the byte {error.object[error.start]:#04x}, which is no "
+            "UTF-8.",
             hint="Write it as UTF-8.",
         ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def _time(value: str | None, path: Path, line: int) -> float:
     """The timestamp, or the place in the file where there is none."""
     try:
-        return float(line) if value is None else float(value)
-    except ValueError as error:
+        time = float(line) if value is None else float(value)
+    except ValueError:
+        time = math.nan
+    if not math.isfinite(time):  # NaN is neither before nor after another time
         raise DataError(
-            f"{path}, line {line} has the timestamp {value!r}, which is no number.",
+            f"{path}, line {line} has the timestamp {value!r}, which is no finite number.",
             hint="Mend the line, or leave the column out: the order of the file then counts.",
-        ) from error
+        )
+    return time
 
 
 def main() -> None:
@@ -253,10 +271,13 @@ def main() -> None:
         f"# LLMRank's protocol: {args.path.resolve().name}, {args.candidates} candidates\n\n"
         f"`{command} --budget {args.budget} --seed {args.seed}`\n\n{markdown_table(rows)}"
     )
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
     print(text)
+    if args.out:
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            parser.error(f"--out {args.out} cannot be written: {error.strerror}.")
 
 
 if __name__ == "__main__":

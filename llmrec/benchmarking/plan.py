@@ -22,8 +22,8 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
+from llmrec.benchmarking.plan_faults import refusal
 from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting import DEFAULT_TEMPLATES
@@ -106,7 +106,9 @@ class BenchmarkPlan(BaseModel):
         if not isinstance(document, Mapping) or "templates" in document:
             return document
         asked = document.get("strategies") or ()
-        if not isinstance(asked, list | tuple) or not set(asked) <= STRATEGIES.keys():
+        if not isinstance(asked, list | tuple) or any(
+            not isinstance(name, str) or name not in STRATEGIES for name in asked
+        ):
             return document  # what is wrong with it is said below
         return (
             {**document, "templates": [f"{_folder_of(name)}/*" for name in asked]}
@@ -161,16 +163,8 @@ class BenchmarkPlan(BaseModel):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            faults = error.errors()
-            hints = [
-                nearest(str(fault["loc"][-1]), cls.model_fields)
-                for fault in faults
-                if fault["type"] == "extra_forbidden"
-            ]
-            raise OptionError(
-                f"{where}: {'; '.join(map(_fault, faults))}.",
-                hint=" ".join(filter(None, hints)) or f"Allowed are {', '.join(cls.model_fields)}.",
-            ) from error
+            usual = {name: field.default for name, field in cls.model_fields.items()}
+            raise refusal(where, error.errors(), usual) from error
 
     def named_templates(self) -> tuple[str, ...]:
         """The templates, patterns filled in, each once, without those of explanations.
@@ -245,13 +239,3 @@ def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
             template(name): tuple(map(template, others)) for name, others in plan.variants.items()
         },
     }
-
-
-def _fault(fault: ErrorDetails) -> str:
-    where = ".".join(map(str, fault["loc"])) or "the file"
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {where!r}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] in {"missing", "value_error"}:
-        return f"{where}: {message}"
-    return f"{where} is {fault['input']!r}: {message[:1].lower()}{message[1:]}"

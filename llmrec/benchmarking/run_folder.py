@@ -116,8 +116,10 @@ class RunFolder:
         """Check that what the folder holds, if anything, is this run's; nothing is written.
 
         Raises:
-            StorageError: It is another run's, or damaged.
+            StorageError: It is another run's, or damaged, or no folder.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise StorageError(f"{self.path} is no folder.", hint="Name another one for --out.")
         before = self.about()
         for name in _SAME:
             if before and before[name] != about[name]:
@@ -139,23 +141,23 @@ class RunFolder:
         """Whom the run asks about.
 
         Raises:
-            StorageError: The file is damaged.
+            StorageError: The file is damaged or cannot be read.
         """
         path = self.path / _LISTS
         if not path.exists():
             return ()
-        return self._read(path, path.read_bytes(), UserList.from_json, "Name another folder.")
+        return self._read(path, _bytes_of(path), UserList.from_json, "Name another folder.")
 
     def results(self) -> tuple[Result, ...]:
         """Everything that was answered; a half-written last line is dropped, and said.
 
         Raises:
-            StorageError: Another line is damaged.
+            StorageError: Another line is damaged, or the file cannot be read.
         """
         path = self.path / _RESULTS
         if not path.exists():
             return ()
-        whole, _, half = path.read_bytes().rpartition(b"\n")
+        whole, _, half = _bytes_of(path).rpartition(b"\n")
         if half:
             logger.warning("The last line of %s was half-written and is asked again.", path)
         hint = "Take the line out: its user is asked again."
@@ -206,14 +208,17 @@ class RunFolder:
         return tuple(found)
 
     def write(self, name: str, text: str) -> None:
-        """Replace a file at one stroke.
+        """Replace a file at one stroke; what no UTF-8 can hold is written as its escape.
 
         Raises:
             StorageError: It cannot be written.
         """
         beside = self.path / f"{name}.new"
         try:
-            with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            # A command line may hold bytes that are no text: r\xff is read, and written, r\udcff.
+            with beside.open(
+                "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -227,6 +232,16 @@ class RunFolder:
             hint="What was answered is kept: with room and leave to write, the same command goes "
             "on.",
         )
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read: {error.strerror}.",
+            hint="Give leave to read it, or name another folder.",
+        ) from error
 
 
 def _alike(one: UserList, other: UserList) -> bool:

@@ -134,7 +134,8 @@ def run(
             benchmark = Benchmark.of(plan, models.revision, progress=True)
         _print_estimate(benchmark, RunFolder(out), models.reader, as_json=as_json)
         return
-    command = shlex.join(["llmrec", *sys.argv[1:]])
+    said = shlex.join(["llmrec", *sys.argv[1:]])
+    command = said.encode("utf-8", "backslashreplace").decode()  # arguments may be no UTF-8
     summary = bench(plan, out, models=models, command=command, progress=True)
     if as_json:
         print_json({"out": out, "summary": summary})
@@ -241,12 +242,15 @@ def _print_estimate(
     from llmrec.benchmarking.estimating import (
         comparisons_of,
         estimate_cells,
+        left_in_words,
         shown_in_words,
         smallest_shown,
+        time_in_words,
     )
 
     folder.refuse_another(benchmark.about(""), benchmark.asked.lists)
-    cells = estimate_cells(benchmark, folder.results(), reader_of)
+    before = folder.about().get("cells", ())
+    cells = estimate_cells(benchmark, folder.results(), reader_of, before)
     users, comparisons = len(benchmark.asked.lists), comparisons_of(len(benchmark.cells))
     if as_json:
         shown = smallest_shown(users, comparisons)
@@ -265,18 +269,20 @@ def _print_estimate(
             _minutes(cell),
         )
     screen().print(rows, "")
-    known = [cell.seconds for cell in cells if cell.seconds is not None]
-    total = f"{sum(known) / 60:.0f} min" if len(known) == len(cells) else "not timed yet"
     screen().print(
         fields(
             {
                 "Users": f"{users} of {benchmark.asked.qualifying}",
+                "Left": left_in_words(cells),
                 "Shows": shown_in_words(users, len(benchmark.cells)),
-                "Expected": f"{total}; the first answers of a run time the rest",
+                "Expected": time_in_words(cells),
             }
         )
     )
 
 
 def _minutes(cell: CellEstimate) -> str:
-    return "?" if cell.seconds is None else f"{cell.seconds / 60:.1f} min"
+    if cell.seconds is None:
+        return "?"
+    more = "+" if cell.guessed and cell.at_least else ""
+    return f"{'~' if cell.guessed else ''}{cell.seconds / 60:.1f} min{more}"

@@ -175,7 +175,10 @@ def check(
     *,
     model: Annotated[
         str | None,
-        typer.Option(metavar="REF", help="Count its tokens, and see that labels are one of them."),
+        typer.Option(
+            metavar="REF",
+            help="Count its tokens, and see that it can read so many and has one for each label.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -183,7 +186,10 @@ def check(
     from llmrec.prompting import check_template, load_template
 
     reader = None if model is None else _reader(model)
-    findings = check_template(path, reader, None if reader is None else reader.max_length)
+    if model is None or reader is None:
+        findings = check_template(path)
+    else:
+        findings = check_template(path, reader, _context(model, reader), reader.count_tokens)
     if reader is not None and all(finding.level != "error" for finding in findings):
         findings = (*findings, *_labels(load_template(path), reader))
     usable = all(finding.level != "error" for finding in findings)
@@ -228,3 +234,37 @@ def _reader(model: str) -> LanguageModel:
         from llmrec.language_models.references import load_reader
 
         return load_reader(model, progress=True)
+
+
+def _context(model: str, reader: LanguageModel) -> int:
+    """Tokens that a model can read, its answer among them; of weights, their configuration says it.
+
+    The rule is that of `TransformersModel.max_length`, which knows it with the weights alone.
+
+    Raises:
+        ModelError: The weights have no configuration that can be read.
+    """
+    from transformers import AutoConfig
+
+    from llmrec.errors import ModelError
+    from llmrec.language_models.prompt_tokenizer import PromptTokenizer
+    from llmrec.language_models.transformers_model import LONGEST
+    from llmrec.models import resolve_model
+
+    if not isinstance(reader, PromptTokenizer):
+        return reader.max_length
+    source = resolve_model(model)
+    try:
+        config = AutoConfig.from_pretrained(
+            source.path, local_files_only=True, trust_remote_code=False
+        ).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{source.name} has no configuration that can be read: {error}",
+            hint=f"{source.path} should hold the config.json of a causal language model.",
+        ) from error
+    limit = int(getattr(config, "max_position_embeddings", None) or LONGEST)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in {"dynamic", "longrope"}:
+        limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
+    return limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,6 +26,7 @@ from llmrec.prompting.examples import (
     USER,
     FourCharacters,
     examples,
+    without_history,
 )
 from llmrec.prompting.prompt import Prompt
 from llmrec.prompting.rendering import PromptWriter
@@ -84,6 +85,7 @@ def check_template(
     template: str | Path | Template,
     tokenizer: TextTokenizer | None = None,
     context: int | None = None,
+    count: Callable[[Prompt], int] | None = None,
 ) -> tuple[Finding, ...]:
     """Say all that is wrong with a template, by line.
 
@@ -92,6 +94,7 @@ def check_template(
         tokenizer: Of the model in mind; without one, a token is taken to be four characters.
         context: Tokens that the model can read: a prompt that takes more even without a history
             cannot be asked.
+        count: Counts a prompt's tokens with those of the chat template; by default its text's.
 
     Raises:
         PromptError: There is no such template, or its file cannot be read.
@@ -114,7 +117,9 @@ def check_template(
     if all(finding.level != "error" for finding in rendered):
         rendered += _hostile(usable, tokenizer)
     if context is not None and all(finding.level != "error" for finding in rendered):
-        rendered += _too_long(usable, tokenizer, context)
+        prompts = without_history(usable, tokenizer)
+        bare = [count(one) if count else len(tokenizer.encode(_text(one))) for one in prompts]
+        rendered += _too_long(bare, context)
     found = [*_read(usable), *_unused(tree), *_ordered(tree), *rendered]
     return tuple(sorted(found, key=lambda finding: (finding.line, finding.level, finding.message)))
 
@@ -188,15 +193,14 @@ def _ordered(tree: nodes.Template) -> Iterator[Finding]:
         )
 
 
-def _too_long(template: Template, tokenizer: TextTokenizer, context: int) -> Iterator[Finding]:
-    """Histories are cut to what a model reads; what a template says itself is not."""
-    (bare, *_) = examples(template, tokenizer, user=NEWCOMER, fault=FAULT)
-    n_tokens = len(tokenizer.encode(_text(bare)))
-    if n_tokens >= context:
+def _too_long(bare: Sequence[int], context: int) -> Iterator[Finding]:
+    """Histories are cut to what a model reads; what else a template says is not."""
+    if max(bare) >= context:  # an answer takes one at least
         yield Finding(
             "error",
             1,
-            f"takes {n_tokens:,} tokens without any history; the model reads {context:,}",
+            f"takes up to {max(bare):,} tokens without any history; the model reads {context:,}, "
+            "its answer among them: say less, or take a model that reads more",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from string import ascii_uppercase
 
 from llmrec.prompting.background import Background
@@ -164,3 +165,16 @@ def examples(
     if "items" in template.variables:
         return writer.for_groups([candidates], labels[: len(candidates)]).prompts
     return writer.for_each(candidates).prompts
+
+
+def without_history(template: Template, tokenizer: TextTokenizer) -> tuple[Prompt, ...]:
+    """Render a template where no history is left to be cut: of plain fields, and of full budgets.
+
+    Raises:
+        PromptError: The template reads what is not there.
+    """
+    full = replace(LONG_USER, history=())
+    return (
+        *examples(template, tokenizer, user=NEWCOMER, fault=FAULT),
+        *examples(template, tokenizer, user=full, candidates=(LONG_ITEM,), fault=_MANY_WORDS),
+    )

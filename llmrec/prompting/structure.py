@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from jinja2 import meta, nodes
@@ -204,25 +204,60 @@ def _kind(node: nodes.Node | None, known: dict[str, _Kind | None]) -> _Kind | No
     return None
 
 
-def places_shown(tree: nodes.Template) -> Iterator[int]:
+def places_shown(tree: nodes.Template) -> tuple[int, ...]:
     """Lines that write a candidate's place: ``loop.index`` and its like, in a loop over the items.
 
-    The order of the candidates is the retriever's, or chance: a number says it to the model.
+    The order of the candidates is the retriever's, or chance: a number says it to the model. A
+    place that only a condition asks for is not written.
     """
-    for loop in tree.find_all(nodes.For):
-        over = [loop.iter, *loop.iter.find_all(nodes.Name)]
-        if not any(isinstance(name, nodes.Name) and name.name == "items" for name in over):
-            continue
-        for node in _of_this_loop(loop.body):
-            for read in node.find_all(nodes.Getattr) if isinstance(node, nodes.Output) else ():
-                of_loop = isinstance(read.node, nodes.Name) and read.node.name == "loop"
-                if of_loop and read.attr in _PLACES:
-                    yield read.lineno
+    known = _known(tree)
+    loops = [loop for loop in tree.find_all(nodes.For) if _goes_over_items(loop.iter, known)]
+    found = (line for loop in loops for line in _places(loop.body, {"loop"}, set()))
+    return tuple(sorted(set(found)))
 
 
-def _of_this_loop(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
-    """All nodes but those of loops within: there ``loop`` is another one."""
+def _goes_over_items(node: nodes.Node, known: Mapping[str, _Kind | None]) -> bool:
+    """Whether a loop over this is one over the candidates, or over something of each of them."""
+    if isinstance(node, nodes.CondExpr):
+        ways = [way for way in (node.expr1, node.expr2) if way is not None]
+        return any(_goes_over_items(way, known) for way in ways)
+    if isinstance(node, nodes.Filter | nodes.Getitem) and node.node is not None:
+        return _goes_over_items(node.node, known)
+    return isinstance(node, nodes.Name) and known.get(node.name) == _KINDS["items"]
+
+
+def _places(body: Iterable[nodes.Node], loops: set[str], places: set[str]) -> Iterator[int]:
+    """Lines that write a place, in the order of the file.
+
+    ``loops`` are what the loop is called, ``places`` the names that were set to a place of it.
+    """
     for node in body:
-        if not isinstance(node, nodes.For):
-            yield node
-            yield from _of_this_loop(node.iter_child_nodes())
+        if isinstance(node, nodes.For):  # within, ``loop`` is another one
+            yield from _places(node.body, loops - {"loop"}, set(places))
+        elif isinstance(node, nodes.Output):
+            yield from _reads_of_places(node, loops, places)
+        elif isinstance(node, nodes.Assign):
+            targets = [node.target, *node.target.find_all(nodes.Name)]
+            names = {name.name for name in targets if isinstance(name, nodes.Name)}
+            if isinstance(node.node, nodes.Name) and node.node.name in loops:
+                loops |= names
+            elif any(_reads_of_places(node.node, loops, places)):
+                places |= names
+        else:
+            yield from _places(node.iter_child_nodes(), loops, places)
+
+
+def _reads_of_places(node: nodes.Node, loops: set[str], places: set[str]) -> Iterator[int]:
+    """Lines where a place becomes part of what an expression makes."""
+    if isinstance(node, nodes.Compare | nodes.Test | nodes.Not):
+        return  # true or false
+    if isinstance(node, nodes.Name) and node.name in places:
+        yield node.lineno
+    if isinstance(node, nodes.Getattr | nodes.Getitem):
+        name = node.attr if isinstance(node, nodes.Getattr) else _constant(node)
+        of_loop = isinstance(node.node, nodes.Name) and node.node.name in loops
+        if of_loop and name in _PLACES:
+            yield node.lineno
+    for part in node.iter_child_nodes():
+        if not (isinstance(node, nodes.CondExpr) and part is node.test):
+            yield from _reads_of_places(part, loops, places)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from llmrec.benchmarking.estimating import (
     CellEstimate,
     comparisons_of,
     estimate_cells,
+    left_in_words,
     shown_in_words,
     smallest_shown,
+    time_in_words,
 )
-from llmrec.benchmarking.records import Result
+from llmrec.benchmarking.records import Fault, Result
 from llmrec.benchmarking.running import Task, ask
 from llmrec.language_models import LanguageModel
 from llmrec.prompting import Prompt
@@ -80,6 +83,7 @@ def test_a_cells_own_seconds_time_what_is_left_of_it(kites: Path) -> None:
     own, other = estimate_cells(benchmark, done, reader)
     assert own.left == 10
     assert own.seconds == pytest.approx(2.0 * 10)
+    assert (own.guessed, other.guessed) == (False, True)
     assert other.left == 12
     assert other.seconds == pytest.approx(54.0 / 300 * other.tokens * 12)
 
@@ -122,6 +126,10 @@ def test_planted_places_are_counted(kites: Path) -> None:
     benchmark = benchmark_of(kites, "listwise/plain-list", "pointwise/plain-list", **settings)
     listed, single = estimate_cells(benchmark, (), reader)
     assert (listed.left, single.left) == (12 + 5 * 3, 12)  # who sees no order is asked none
+    first = benchmark.asked.lists[0].user_id
+    done = [Result(benchmark.cells[0].key, first, seconds=2.0, tokens_given=9)]
+    listed, _ = estimate_cells(benchmark, done, reader)
+    assert listed.seconds == 2 * listed.left == 2 * (11 + 5 * 3)
 
 
 def test_a_cell_is_timed_by_what_is_most_like_it(kites: Path) -> None:
@@ -133,3 +141,71 @@ def test_a_cell_is_timed_by_what_is_most_like_it(kites: Path) -> None:
     ]
     _, twin, _ = estimate_cells(benchmark, done, reader)
     assert twin.seconds == pytest.approx(0.01 * twin.tokens * 12)
+
+
+def test_another_model_or_quantization_times_nothing(kites: Path) -> None:
+    settings: dict[str, object] = {"models": ["kites", "hawks"], "quantizations": ["none", "nf4"]}
+    benchmark = benchmark_of(kites, "likelihood/titles", "likelihood/list", **settings)
+    first = benchmark.cells[0]
+    done = [Result(first.key, "u00", seconds=1.0, tokens_given=100)]
+    found = estimate_cells(benchmark, done, reader)
+    timed = {
+        cell.key
+        for cell, estimate in zip(benchmark.cells, found, strict=True)
+        if estimate.seconds is not None
+    }
+    same = (first.model, first.quantization)
+    assert timed == {c.key for c in benchmark.cells if (c.model, c.quantization) == same}
+    assert len(timed) == 2
+
+
+def test_answers_of_cells_that_are_not_asked_any_more_time_the_others(kites: Path) -> None:
+    before = benchmark_of(kites, "likelihood/titles", "pointwise/plain-list")
+    done = [
+        Result(before.cells[0].key, "u00", seconds=1.0, tokens_given=100),
+        Result(before.cells[1].key, "u00", seconds=9.0, tokens_given=100),
+    ]
+    now = benchmark_of(kites, "likelihood/list")
+    assert only(estimate_cells(now, done, reader)).seconds is None  # of nobody knows what
+    found = only(estimate_cells(now, done, reader, before.described()))
+    assert found.seconds == pytest.approx(0.01 * found.tokens * 12)
+    assert found.guessed
+
+
+def test_a_cell_of_which_nothing_is_left_takes_no_time(kites: Path) -> None:
+    benchmark = benchmark_of(kites, "likelihood/titles")
+    fault = Fault("PromptError", "it does not fit")
+    lists = benchmark.asked.lists
+    done = [Result(benchmark.cells[0].key, one.user_id, fault=fault) for one in lists]
+    found = only(estimate_cells(benchmark, done, reader))
+    assert (found.left, found.seconds, found.guessed) == (0, 0, False)
+
+
+OWN = CellEstimate("own", 1, 10, False, 6, 120.0)
+LIKE = CellEstimate("like", 1, 20, True, 6, 300.0, guessed=True)
+UNTIMED = CellEstimate("untimed", 2, 30, False, 4, None)
+BROKEN = CellEstimate("broken", 0, 0, False, 12, None, "line 2")
+DONE = CellEstimate("done", 1, 10, False, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([UNTIMED, BROKEN, DONE], "not timed yet; the first answers of a run time the rest"),
+        ([OWN, DONE, BROKEN], "2.0 min"),  # what cannot be asked takes no time
+        ([DONE], "0.0 min"),
+        ([replace(OWN, seconds=6000.0)], "100 min"),
+        ([OWN, LIKE], "~7.0 min+; ~ goes by the seconds a token of the model's other cells"),
+        (
+            [OWN, UNTIMED],
+            "2.0 min; 1 of 2 cells are not timed yet: the first answers of a run time the rest",
+        ),
+    ],
+)
+def test_a_time_that_is_guessed_or_not_known_is_told(cells: list[CellEstimate], said: str) -> None:
+    assert time_in_words(cells) == said
+
+
+def test_what_is_left_is_counted_in_lists_and_tokens() -> None:
+    assert left_in_words([OWN, UNTIMED, BROKEN, DONE]) == "10 lists, about 180 tokens"
+    assert left_in_words([OWN, LIKE]) == "12 lists, about 180 tokens or more"

@@ -287,6 +287,35 @@ def test_lines_are_plain_json_with_a_checksum(folder: RunFolder) -> None:
         assert len(json.loads(line)["checksum"]) == 16
 
 
-def test_half_a_character_in_a_command_is_no_traceback(folder: RunFolder) -> None:
+def test_bytes_that_are_no_text_are_written_as_their_escape(folder: RunFolder) -> None:
     folder.write("leaderboard.md", "llmrec bench --out r\udcff")
-    assert (folder.path / "leaderboard.md").read_text(encoding="utf-8").endswith("--out r?")
+    text = (folder.path / "leaderboard.md").read_text(encoding="utf-8")
+    assert text == "llmrec bench --out r\\udcff"
+
+
+@pytest.mark.parametrize("name", ["lists.jsonl", "results.jsonl"])
+def test_a_folder_where_a_file_should_be_is_told(folder: RunFolder, name: str) -> None:
+    (folder.path / name).unlink()
+    (folder.path / name).mkdir()
+    with pytest.raises(StorageError, match=f"{name} cannot be read: Is a directory") as caught:
+        (folder.lists, folder.results)[name == "results.jsonl"]()
+    assert "name another folder" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["benchmark", "cells"])
+def test_a_description_without_what_comparing_reads_is_refused(
+    folder: RunFolder, name: str
+) -> None:
+    path = folder.path / "run.json"
+    kept = json.loads(path.read_text())
+    del kept[name]
+    path.write_text(json.dumps(kept))
+    with pytest.raises(StorageError, match=f"does not say its {name}"):
+        folder.about()
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(StorageError, match="is no folder"):
+        RunFolder(path).refuse_another(ABOUT, LISTS)

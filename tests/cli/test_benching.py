@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -351,9 +352,35 @@ def test_a_dry_run_refuses_the_folder_of_another_run(
 
 
 def test_what_so_many_users_show_is_said_before_the_run(
-    run: Run, loaded: list[str], plain_index: Path, tmp_path: Path
+    run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
-    words = ("bench", plain_index, "--templates", TEMPLATES, "--users", "2", "--candidates", "5")
-    ended = run(*words, "--model", "words", "--out", tmp_path)
+    words: tuple[object, ...] = ("bench", plain_index, "--templates", TEMPLATES)
+    words += ("--users", "2", "--candidates", "5")
+    words += ("--model", "words", "--out", tmp_path, "--json")
+    dry = document(run(*words, "--dry-run"))
+    ended = run(*words)
     assert "2 users show differences in nDCG@10 from about" in _said(ended)
-    assert "corrected for 7 comparisons" in _said(ended)
+    assert _said(ended).count("corrected for 7 comparisons") == 1
+    assert f"{dry['detectable']:.3f} on, corrected" in _said(ended)
+    assert dry["comparisons"] == 7 == len(document(ended)["summary"]["contrasts"])
+
+
+def test_a_dry_run_times_other_cells_by_those_that_were_answered(
+    run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    few = ("--users", "3", "--candidates", "5", "--model", "words", "--out", tmp_path)
+    words = ("bench", plain_index, "--templates")
+    assert run(*words, "likelihood/titles", *few).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for templates in (TEMPLATES, "likelihood/list"):  # beside the answered one, and without it
+        cell = document(run(*words, templates, *few, "--dry-run", "--json"))["cells"][-1]
+        assert (cell["left"], cell["guessed"]) == (3, True)
+        assert cell["seconds"] is not None
+    told = run(*words, TEMPLATES, *few, "--dry-run").stdout
+    assert re.search(r"likelihood/list .* 3 +~\d+\.\d min\+", told)
+    assert "3 lists, about " in told
+    assert "~ goes by the seconds a token of the model's other cells" in " ".join(told.split())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    other = run(*words, TEMPLATES, *few[:-3], "hawks", *few[-2:], "--dry-run").stdout
+    assert "not timed yet" in other
+    assert "~" not in other

@@ -14,7 +14,7 @@ import pytest
 
 from llmrec.catalog import sample_folder
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
-from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
+from llmrec.prompting import DEFAULT_TEMPLATES, Prompt, list_templates
 from llmrec.prompting.structure import VARIABLES
 
 Run = Callable[..., CompletedProcess[str]]
@@ -175,6 +175,9 @@ class _Words:
 
     def cut(self, text: str, n_tokens: int) -> str:
         return text[: n_tokens // 2]
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.encode(prompt.text or prompt.system + prompt.user))
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -163,13 +163,35 @@ def test_folders_of_another_form_are_refused(script: ModuleType, folder: Path) -
 
 
 def test_what_cannot_be_read_is_told_with_its_line(script: ModuleType, folder: Path) -> None:
-    (folder / "toy.latin").write_bytes("3\tb f é\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"toy\.latin is no UTF-8: byte 6 is 0xe9"):
+    (folder / "toy.latin").write_bytes("1\ta b\n3\tb f é\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"toy\.latin, line 2 holds the byte 0xe9, which is no UTF"):
         script.read_candidates(folder, "latin")
     header = "user_id:token\titem_id:token\ttimestamp:float"
-    (folder / "toy.inter").write_text(f"{header}\n1\ta\t1\n1\tb\tx\n")
-    with pytest.raises(DataError, match=r"line 3 has the timestamp 'x', which is no number"):
-        script.read_interactions(folder)
+    for wrong in ("x", "", "nan", "inf"):
+        (folder / "toy.inter").write_text(f"{header}\n1\ta\t1\n1\tb\t{wrong}\n")
+        with pytest.raises(DataError, match=f"line 3 has the timestamp '{wrong}', which is no fin"):
+            script.read_interactions(folder)
+
+
+@pytest.mark.parametrize(("lines", "users"), [("", 0), ("\n\n", 0), ("3\tb f e\n", 1)])
+def test_who_is_asked_has_to_be_enough_for_an_interval(
+    script: ModuleType, folder: Path, lines: str, users: int
+) -> None:
+    (folder / "toy.few").write_text(lines)
+    with pytest.raises(DataError, match=rf"toy\.few has {users} to ask about; .* two users"):
+        script.measure(folder, "few", 3, 0)
+
+
+def test_no_budget_is_proposed_that_is_then_refused(script: ModuleType, folder: Path) -> None:
+    known = script.read_interactions(folder)
+    with pytest.raises(DataError, match="User '1' has 0 candidates beside the target") as caught:
+        script.asked_lists(known, {"1": ("d",)}, 2)
+    assert "--budget" not in caught.value.hint
+
+
+def test_a_seed_below_zero_is_refused(script: ModuleType, folder: Path) -> None:
+    with pytest.raises(OptionError, match="--seed -1: allowed is 0 or more"):
+        script.measure(folder, "random", 4, -1)
 
 
 @pytest.mark.parametrize("budget", [0, 1])
@@ -179,10 +201,17 @@ def test_a_list_of_nothing_is_refused(script: ModuleType, folder: Path, budget: 
 
 
 def test_the_folder_of_the_table_is_made(
-    script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     out = tmp_path / "new" / "table.md"
     words = ["llmrank_protocol.py", str(folder), "--budget", "4", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", words)
     script.main()
     assert out.exists()
+    words[-1] = str(tmp_path)  # which is a folder
+    with pytest.raises(SystemExit):
+        script.main()
+    told = capsys.readouterr()
+    assert f"--out {tmp_path} cannot be written: Is a directory" in told.err
+    assert "| popularity |" in told.out  # what was measured is not lost

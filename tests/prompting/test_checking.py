@@ -202,3 +202,21 @@ def test_what_no_cutting_of_the_history_makes_short_enough_is_an_error(
     (finding,) = check_template(path, context=300)
     assert finding.level == "error"
     assert "tokens without any history; the model reads 300" in finding.message
+
+
+def test_fields_that_fill_their_budgets_have_to_fit_too(write_template: Write) -> None:
+    body = f"{GOOD}{' {{ item.description }}' * 20}"
+    path = write_template("", source=chat(body))
+    assert not [f for f in check_template(path, context=1_100) if f.level == "error"]
+    (finding,) = (f for f in check_template(path, context=900) if f.level == "error")
+    assert "takes up to 984 tokens" in finding.message  # 20 times 48, and the title
+
+
+def test_the_tokens_of_a_prompt_are_counted_as_the_model_counts_them(
+    write_template: Write,
+) -> None:
+    path = write_template("", source=chat(GOOD))
+    assert check_template(path, context=2_000, count=lambda _: 1_999) == ()
+    (finding,) = check_template(path, context=2_000, count=lambda _: 2_000)  # no room to answer
+    assert (finding.level, finding.line) == ("error", 1)
+    assert "takes up to 2,000 tokens without any history; the model reads 2,000" in finding.message

@@ -68,6 +68,11 @@ def test_a_grade_needs_its_ends(write_template: Write) -> None:
         "{{ i.label }} rank {{ loop.index }}: {{ i.title }}",
         "{{ i.label }} {{ loop.revindex0 + 1 }}: {{ i.title }}",
         "{% if i.title %}{{ i.label }} {{ loop.index0 }} {{ i.title }}{% endif %}",
+        "{{ i.label }} {{ loop['index'] }}: {{ i.title }}",
+        "{{ i.label }} {{ '(' ~ loop.revindex ~ ')' }}: {{ i.title }}",
+        "{{ i.label }} {{ loop.index if loop.index > 1 else 'first' }}: {{ i.title }}",
+        "{% set n = loop.index + 1 %}{{ i.label }} {{ n }}: {{ i.title }}",
+        "{% set a = loop %}{% for _ in history %}{{ a.index }}{% endfor %}{{ i.label }}",
     ],
 )
 def test_a_candidates_place_is_not_shown(write_template: Write, line: str) -> None:
@@ -78,10 +83,28 @@ def test_a_candidates_place_is_not_shown(write_template: Write, line: str) -> No
 
 
 @pytest.mark.parametrize(
+    "over", ["items | reverse", "items[:2]", "items | sort(attribute='title')", "these"]
+)
+def test_a_place_is_one_in_whatever_order_the_candidates_are(
+    write_template: Write, over: str
+) -> None:
+    body = (
+        f"{HISTORY}{{% set these = items %}}"
+        f"{{% for i in {over} %}}{{{{ loop.index }}}}{{% endfor %}}"
+        "{% for i in these %}{{ i.label }} {{ i.title }}{% endfor %}"
+    )
+    told = found(write_template, "setwise", body)
+    assert any("numbers the candidates" in message for _, message in told)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "{{ i.label }}: {{ i.title }}{{ ',' if not loop.last }}",
         "{% if loop.index > 1 %}and {% endif %}{{ i.label }}: {{ i.title }}",
+        "{{ 'and ' if loop.index > 1 }}{{ i.label }}: {{ i.title }}",
+        "{{ i.label }}: {{ i.title }}{{ ';' if loop.index is odd else ',' }}",
+        "{% set more = loop.revindex > 1 %}{{ i.label }}: {{ i.title }}{{ ',' if more }}",
         "{{ i.label }}: {% for past in history %}{{ loop.index }}. {% endfor %}{{ i.title }}",
     ],
 )
@@ -89,3 +112,10 @@ def test_commas_and_numbered_histories_show_no_place(write_template: Write, line
     body = f"{HISTORY}{{% for i in items %}}{line}\n{{% endfor %}}"
     told = found(write_template, "listwise", body)
     assert not any("numbers the candidates" in message for _, message in told)
+
+
+def test_a_history_that_looks_at_the_candidates_is_no_loop_over_them(
+    write_template: Write,
+) -> None:
+    numbered = "{% for past in history[:items | length] %}{{ loop.index }}. {{ past.title }}"
+    assert found(write_template, "listwise", f"{numbered}{{% endfor %}}{SHOWN}") == []
