@@ -12,6 +12,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from rerank_strategies import (
     quality,
     quality_text,
     thinned,
+    users_of,
 )
 
 from llmrec import Retriever, TransformersModel
@@ -39,13 +41,18 @@ from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 ROWS = TypeAdapter(list[Row])
 
 
+def refuse_half_a_table(lists: int, few: int, again: Sequence[str]) -> None:
+    """Ways of as many users share a table and its correction: all are asked again, or none."""
+    numbers = {way.name: min(lists, users_of(way, lists, few)) for way in WAYS}
+    new = {numbers[name] for name in again}
+    left = [name for name, n in numbers.items() if n in new and name not in again]
+    if left:
+        raise SystemExit(f"{', '.join(left)} stand in the same table: ask them again too.")
+
+
 def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Results with the tables of as many users as the new ones have in place of the old."""
     new = {row["users"] for row in now["rows"]}
-    lost = {row["name"] for row in before["rows"] if row["users"] in new}
-    lost -= {row["name"] for row in now["rows"]}
-    if lost:
-        raise SystemExit(f"{', '.join(lost)} stand in the same table: ask them again too.")
     kept = [row for row in before["rows"] if row["users"] not in new]
     return {"rows": [*kept, *now["rows"]], "faults": {**before["faults"], **now["faults"]}}
 
@@ -70,6 +77,8 @@ def main() -> None:
         "quality": [most[row] for row in drawn(most, first.users)],
         "reached": [reached[row] for row in drawn(reached, first.reached)],
     }
+    for asked in lists.values():  # before anything is asked
+        refuse_half_a_table(len(asked), first.few, options.way)
     sections = (RESULTS / f"{out}.md").read_text().split("\n## ")
     titles = [section.partition("\n")[0] for section in sections]
     for part, place in (("quality", 1), ("reached", 3)):

@@ -176,7 +176,7 @@ def quality(
     faults, rows = dict[str, dict[str, int]](), list[Row]()
     shared: dict[int, dict[str, NDArray[np.float64]]] = {}
     for way in (way for way in WAYS if way.name not in without):
-        rows_of[way.name] = drawn(asked, max(few, round(way.share * len(asked))))
+        rows_of[way.name] = drawn(asked, users_of(way, len(asked), few))
         some = [asked[row] for row in rows_of[way.name]]
         found = judge(
             kept,
@@ -195,6 +195,11 @@ def quality(
         metrics = {name: rank_metrics(some) for name, some in everything.items()}
         rows += compare_rows(metrics, pairs, seed=SEED)
     return quality_text(title, rows, faults), {"rows": list(map(asdict, rows)), "faults": faults}
+
+
+def users_of(way: Way, lists: int, few: int) -> int:
+    """Of how many users a way is asked."""
+    return max(few, round(way.share * lists))
 
 
 def quality_text(title: str, rows: Sequence[Row], faults: Mapping[str, Mapping[str, int]]) -> str:

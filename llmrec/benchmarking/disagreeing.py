@@ -30,15 +30,14 @@ def disagreements(
     pair = _best_two(benchmark, summary)
     if pair is None:
         return ()
-    lists, names = benchmark.asked.lists, benchmark.names
-    answers = by_cell(
-        benchmark.described(), lists, results_of(benchmark.described(), lists, results)
-    )
+    lists, names, cells = benchmark.asked.lists, benchmark.names, benchmark.described()
+    rows = {one.user_id: row for row, one in enumerate(lists)}
+    answers = by_cell(cells, lists, results_of(cells, lists, results))
     orders = [_orders(lists, answers[cell.key], benchmark.plan.seed) for cell in pair]
     users = disagreeing_users(lists, *(answers[cell.key].answered for cell in pair), n=SHOWN)
     found = []
     for user_id in users:
-        row = next(row for row, one in enumerate(lists) if one.user_id == user_id)
+        row = rows[user_id]
         found.append(
             Disagreement(
                 user_id,

@@ -26,9 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llmrec.benchmarking.plan_faults import refusal
 from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
-from llmrec.prompting import DEFAULT_TEMPLATES
 from llmrec.prompting.templates import template_names
 from llmrec.reranking import STRATEGIES
+from llmrec.reranking.strategies import folder_of
 
 USUAL_USERS = 50
 Quantization = Literal["none", "nf4", "int8"]
@@ -74,8 +74,8 @@ class BenchmarkPlan(BaseModel):
     templates: Names = ("likelihood/*", "pointwise/*")
     """Names, patterns (``pointwise/*``) and paths of ``.jinja`` files."""
     strategies: tuple[str, ...] = ()
-    """Ask templates as these alone, by default all of theirs; a tournament asks listwise ones. By
-    default each template as its own folder's."""
+    """Ask templates as these alone; by default each as its folder says. A tournament takes listwise
+    ones. Where strategies are named and no templates, all of theirs are asked."""
     models: Names = (DEFAULT_LANGUAGE_MODEL,)
     """References, as ``--model`` takes them."""
     quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
@@ -110,11 +110,8 @@ class BenchmarkPlan(BaseModel):
             not isinstance(name, str) or name not in STRATEGIES for name in asked
         ):
             return document  # what is wrong with it is said below
-        return (
-            {**document, "templates": [f"{_folder_of(name)}/*" for name in asked]}
-            if asked
-            else document
-        )
+        templates = [f"{folder_of(name)}/*" for name in asked]
+        return {**document, "templates": templates} if templates else document
 
     @field_validator("strategies")
     @classmethod
@@ -202,18 +199,13 @@ def strategies_for(folder: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
         )
     if not asked:
         return (folder,)
-    found = tuple(name for name in dict.fromkeys(asked) if _folder_of(name) == folder)
+    found = tuple(name for name in dict.fromkeys(asked) if folder_of(name) == folder)
     if not found:
         raise OptionError(
             f"strategies: a template for {folder} is none for {', '.join(asked)}.",
             hint=f"Name {folder} among the strategies, or leave the template out.",
         )
     return found
-
-
-def _folder_of(strategy: str) -> str:
-    """Where a strategy's templates lie: tournaments take those of lists."""
-    return DEFAULT_TEMPLATES[strategy].partition("/")[0]
 
 
 def plan_schema() -> str:

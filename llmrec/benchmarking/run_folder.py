@@ -105,15 +105,19 @@ class RunFolder:
         Raises:
             StorageError: The folder is another benchmark's, or cannot be written.
         """
-        self.refuse_another(about, lists)
-        known = {one.user_id: one for one in self.lists()}
+        known = self.refuse_another(about, lists)
         # The description first: lists without one would be of nobody knows what.
         self.write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
         kept = [known.get(one.user_id, one) for one in lists]
         self.write(_LISTS, "".join(f"{one.to_json()}\n" for one in kept))
 
-    def refuse_another(self, about: Mapping[str, object], lists: Sequence[UserList]) -> None:
+    def refuse_another(
+        self, about: Mapping[str, object], lists: Sequence[UserList]
+    ) -> dict[str, UserList]:
         """Check that what the folder holds, if anything, is this run's; nothing is written.
+
+        Returns:
+            The lists that it holds, by user.
 
         Raises:
             StorageError: It is another run's, or damaged, or no folder.
@@ -136,6 +140,7 @@ class RunFolder:
                 "or its weights have changed since.",
                 hint="Name another folder for --out.",
             )
+        return known
 
     def lists(self) -> tuple[UserList, ...]:
         """Whom the run asks about.

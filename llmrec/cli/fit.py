@@ -76,6 +76,9 @@ def fit(
     from llmrec.reranking.fitting import hold_out_last, signal_lists
     from llmrec.retrieval import Index
 
+    choice = ModelChoice(
+        model, device, quantization, tokenizer, concurrency, timeout, skip_layers=skip_layers
+    )
     if retriever:
         refuse_how_to_ask(
             "--retriever",
@@ -84,21 +87,12 @@ def fit(
             calibrate=calibrate,
             shuffles=shuffles,
             stop_early=stop_early,
-            model=model,
-            quantization=quantization != "none",
-            device=device,
-            skip_layers=skip_layers,
-            tokenizer=tokenizer,
-            concurrency=concurrency,
-            timeout=timeout,
+            **choice.given(),
         )
         _fit_retriever(index, seed=seed, as_json=as_json)
         return
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
-    )
-    choice = ModelChoice(
-        model, device, quantization, tokenizer, concurrency, timeout, skip_layers=skip_layers
     )
     asking = Asking(strategies, choice)
     with waiting("Opening the index"):

@@ -40,6 +40,12 @@ class ModelChoice:
     prices: Path | None = None
     skip_layers: int = 0
 
+    def given(self) -> dict[str, object]:
+        """What was asked for and is not taken anyway, by the names of the options."""
+        usual = asdict(ModelChoice())
+        said = {name: value for name, value in asdict(self).items() if value != usual[name]}
+        return {{"ref": "model"}.get(name, name): value for name, value in said.items()}
+
     def rates(self) -> Prices | None:
         """What its tokens cost, where a table of prices was given.
 

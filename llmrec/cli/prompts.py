@@ -239,8 +239,6 @@ def _reader(model: str) -> LanguageModel:
 def _context(model: str, reader: LanguageModel) -> int:
     """Tokens that a model can read, its answer among them; of weights, their configuration says it.
 
-    The rule is that of `TransformersModel.max_length`, which knows it with the weights alone.
-
     Raises:
         ModelError: The weights have no configuration that can be read.
     """
@@ -248,7 +246,7 @@ def _context(model: str, reader: LanguageModel) -> int:
 
     from llmrec.errors import ModelError
     from llmrec.language_models.prompt_tokenizer import PromptTokenizer
-    from llmrec.language_models.transformers_model import LONGEST
+    from llmrec.language_models.transformers_model import longest_sequence
     from llmrec.models import resolve_model
 
     if not isinstance(reader, PromptTokenizer):
@@ -257,14 +255,10 @@ def _context(model: str, reader: LanguageModel) -> int:
     try:
         config = AutoConfig.from_pretrained(
             source.path, local_files_only=True, trust_remote_code=False
-        ).get_text_config()
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{source.name} has no configuration that can be read: {error}",
             hint=f"{source.path} should hold the config.json of a causal language model.",
         ) from error
-    limit = int(getattr(config, "max_position_embeddings", None) or LONGEST)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in {"dynamic", "longrope"}:
-        limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
-    return limit
+    return longest_sequence(config)

@@ -91,6 +91,9 @@ def recommend(
         raise OptionError(
             "--explain asks the language model, which --no-llm leaves out.", hint="Give one."
         )
+    choice = ModelChoice(
+        model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers
+    )
     if no_llm:
         refuse_how_to_ask(
             "--no-llm",
@@ -99,22 +102,12 @@ def recommend(
             calibrate=calibrate,
             shuffles=shuffles,
             stop_early=stop_early,
-            model=model,
-            quantization=quantization != "none",
-            device=device,
-            skip_layers=skip_layers,
-            tokenizer=tokenizer,
-            concurrency=concurrency,
-            timeout=timeout,
-            prices=prices,
+            **choice.given(),
         )
     conditions = [parse_filter(text) for text in filters or ()]
     house_rules = Rules.from_file(rules) if rules else None
     strategies = strategies_of(
         strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early, top=k
-    )
-    choice = ModelChoice(
-        model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers
     )
     asking, rates = Asking(strategies, choice), choice.rates()
     with waiting("Opening the index"):

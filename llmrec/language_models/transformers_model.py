@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmrec.errors import ModelError, OptionError
 from llmrec.language_models import tree_attention
@@ -120,14 +120,7 @@ class TransformersModel:
     @property
     def max_length(self) -> int:
         """The longest sequence the model was made for, in tokens."""
-        config = self.model.config.get_text_config()
-        limit = int(getattr(config, "max_position_embeddings", None) or LONGEST)
-        rope = getattr(config, "rope_parameters", None) or {}
-        if rope.get("rope_type") in {"dynamic", "longrope"}:
-            # Their rotations change for all positions once a sequence passes the first length, so
-            # a long and a short one could not share a tree.
-            limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
-        return limit
+        return longest_sequence(self.model.config)
 
     @cached_property
     def reader(self) -> PromptTokenizer:
@@ -250,3 +243,15 @@ class TransformersModel:
             decoded.finished,
             tuple(len(p) + len(a) for p, a in zip(encoded, decoded.answers, strict=True)),
         )
+
+
+def longest_sequence(config: PretrainedConfig) -> int:
+    """The longest sequence a model of this configuration was made for, in tokens."""
+    text = config.get_text_config()
+    limit = int(getattr(text, "max_position_embeddings", None) or LONGEST)
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") in {"dynamic", "longrope"}:
+        # Their rotations change for all positions once a sequence passes the first length, so a
+        # long and a short one could not share a tree.
+        limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
+    return limit

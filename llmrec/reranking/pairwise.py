@@ -111,10 +111,9 @@ class _Pairs:
         behind = set(range(n)) - set(order)
         least = 0.0
         for place in reversed(order):
-            above = [scores[other] + (self.won.get((place, other)) == 1.0) for other in behind]
-            met = [(place, other) in self.won for other in behind]
-            known = [score for score, there in zip(above, met, strict=True) if there]
-            least = scores[place] = max([least, *known])
+            met = [other for other in behind if (place, other) in self.won]
+            above = [scores[other] + (self.won[place, other] == 1.0) for other in met]
+            least = scores[place] = max([least, *above])
             behind.add(place)
         return scores
 
