@@ -71,9 +71,11 @@ class LogProbs:
     """Natural logarithms, one float64 array a request, in the order given.
 
     ``values[i]`` is ``[labels]``, or ``[tokens of the continuation]``. All NaN: no answer could be
-    had, which ``fallbacks`` counts. ``tokens[i]`` counts those of the whole prompt and what was
-    scored after it. ``floored[i]`` counts labels of which is known only that they are no more
-    probable than what stands there; it is empty where every value is exact.
+    had, and ``faults[i]`` names why; it is "" where there is one, and ``faults`` is empty where all
+    have one. ``fallbacks`` counts what befell the call as a whole. ``tokens[i]`` counts those of
+    the whole prompt and what was scored after it. ``floored[i]`` counts labels of which is known
+    only that they are no more probable than what stands there; it is empty where every value is
+    exact.
     """
 
     values: tuple[NDArray[np.float64], ...]
@@ -81,6 +83,7 @@ class LogProbs:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     tokens: tuple[int, ...] = ()
     floored: tuple[int, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class Generated:
     """Decoded continuations, one a prompt, special tokens left out.
 
     ``finished[i]`` says that the model ended its answer itself; False: it was cut off.
-    ``tokens[i]`` counts those of the prompt and of the answer.
+    ``tokens[i]`` counts those of the prompt and of the answer; ``faults[i]`` is as for `LogProbs`,
+    and the text of a request without an answer is empty.
     """
 
     texts: tuple[str, ...]
@@ -96,6 +100,7 @@ class Generated:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     finished: tuple[bool, ...] = ()
     tokens: tuple[int, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 class LanguageModel(TextTokenizer, Protocol):

@@ -38,14 +38,15 @@ class _Meter:
 
     prompts: int = 0
     tokens: int = 0
-    floored: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
 
     def ask(self, asks: Sequence[Ask]) -> Conversation[Sequence[Answer]]:
         """Pass on what is asked, and count what is answered."""
         answers = yield asks
         self.prompts += len(asks)
         self.tokens += sum(answer.tokens for answer in answers)
-        self.floored += sum(answer.floored for answer in answers)
+        self.fallbacks["labels_floored"] += sum(answer.floored for answer in answers)
+        self.fallbacks.update(answer.fault for answer in answers if answer.fault)
         return answers
 
 
@@ -64,8 +65,8 @@ def judge(
 
     Prompts of all questions go to the model in one call a round, so that they share what they
     begin with. Usage is shared out by the tokens that each question gave; it adds up to what was
-    spent. What went wrong in a shared call is counted with the first question. A score that is not
-    finite is none, which is counted.
+    spent. A request without an answer is counted with the question that asked it, what befell a
+    shared call as a whole with the first. A score that is not finite is none, which is counted.
 
     Raises:
         PromptError: The template cannot be rendered.
@@ -83,8 +84,7 @@ def judge(
     shares = _shares(spent.usage, meters)
     judged = []
     for place, (judgement, share, meter) in enumerate(zip(judgements, shares, meters, strict=True)):
-        fallbacks = Counter(judgement.fallbacks)
-        fallbacks["labels_floored"] += meter.floored
+        fallbacks = Counter(judgement.fallbacks) + meter.fallbacks
         scores = judgement.scores
         fallbacks["infinite"] += int(np.isinf(scores).sum())
         scores = np.where(np.isinf(scores), np.nan, scores)  # it would drown every other signal
@@ -152,9 +152,10 @@ def _labels(model: LanguageModel, requests: Sequence[LabelRequest], spent: _Spen
     spent.usage += found.usage
     spent.fallbacks.update(found.fallbacks)
     floored = found.floored or (0,) * len(requests)
+    faults = found.faults or ("",) * len(requests)
     return [
-        Answer(np.maximum(value, LEAST), tokens=n, floored=some)
-        for value, n, some in zip(found.values, found.tokens, floored, strict=True)
+        Answer(np.maximum(value, LEAST), tokens=n, floored=some, fault=fault)
+        for value, n, some, fault in zip(found.values, found.tokens, floored, faults, strict=True)
     ]
 
 
@@ -164,9 +165,10 @@ def _continuations(
     found = model.continuation_log_probs(requests)
     spent.usage += found.usage
     spent.fallbacks.update(found.fallbacks)
+    faults = found.faults or ("",) * len(requests)
     return [
-        Answer(np.maximum(value, LEAST), tokens=n)
-        for value, n in zip(found.values, found.tokens, strict=True)
+        Answer(np.maximum(value, LEAST), tokens=n, fault=fault)
+        for value, n, fault in zip(found.values, found.tokens, faults, strict=True)
     ]
 
 
@@ -180,9 +182,12 @@ def _texts(
     )
     spent.usage += found.usage
     spent.fallbacks.update(found.fallbacks)
+    faults = found.faults or ("",) * len(requests)
     return [
-        Answer(text=text, finished=finished, tokens=n)
-        for text, finished, n in zip(found.texts, found.finished, found.tokens, strict=True)
+        Answer(text=text, finished=finished, tokens=n, fault=fault)
+        for text, finished, n, fault in zip(
+            found.texts, found.finished, found.tokens, faults, strict=True
+        )
     ]
 
 

@@ -81,7 +81,8 @@ class Answer:
 
     ``log_probs`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN where there was no
     answer; ``text`` is what it wrote, ``finished`` whether it ended by itself. ``tokens`` counts
-    those of prompt and answer; ``floored`` labels whose value is only an upper bound.
+    those of prompt and answer; ``floored`` labels whose value is only an upper bound; ``fault``
+    names why there is no answer.
     """
 
     log_probs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -89,6 +90,7 @@ class Answer:
     finished: bool = True
     tokens: int = 0
     floored: int = 0
+    fault: str = ""
 
 
 Ask: TypeAlias = LabelAsk | LabelRequest | ContinuationRequest | GenerationRequest

@@ -25,9 +25,12 @@ def standardise(values: ArrayLike) -> np.ndarray:
     known = ~np.isnan(scores)
     if not known.any():
         return scores
-    centred = scores[known] - scores[known].mean()
+    # By a power of two, which is exact: squares of huge values would overflow.
+    _, exponent = np.frexp(np.abs(scores[known]).max())
+    scaled = np.ldexp(scores[known], -exponent)
+    centred = scaled - scaled.mean()
     spread = centred.std()
     # Rounding leaves a tiny spread in a constant list: it must not be blown up to 1.
-    constant = spread <= 1e-12 * np.abs(scores[known]).max()
+    constant = spread <= 1e-12 * np.abs(scaled).max()
     scores[known] = 0.0 if constant else centred / spread
     return scores

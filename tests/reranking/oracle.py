@@ -107,9 +107,9 @@ class Oracle:
         for value in values:
             whole = [number for number in value if number is not None]
             found.append(np.array(whole if len(whole) == len(value) else [np.nan] * len(value)))
-        failures = sum(bool(np.isnan(value).all()) for value in found)
+        faults = tuple(self.failure if np.isnan(value).all() else "" for value in found)
         usage = Usage(sum(tokens), sum(tokens) // 3, 0, 1, 0.5)
         self.vectors += len(found)
-        self.failed += failures
+        self.failed += sum(map(bool, faults))
         self.spent += usage
-        return LogProbs(tuple(found), usage, {self.failure: failures} if failures else {}, tokens)
+        return LogProbs(tuple(found), usage, tokens=tokens, faults=faults)

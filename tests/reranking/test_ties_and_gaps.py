@@ -19,8 +19,8 @@ from llmrec.reranking import (
     make_strategy,
 )
 from llmrec.reranking.shuffling import different_orders
+from tests.reranking.cases import judged_by, question, worth_of
 from tests.reranking.oracle import Oracle
-from tests.reranking.test_all_strategies import judged_by, question, worth_of
 
 
 def test_one_decided_candidate_does_not_bring_the_given_order_back() -> None:

@@ -23,6 +23,13 @@ def test_a_list_without_spread_becomes_zeros(values: list[float]) -> None:
     np.testing.assert_array_equal(standardise(values), np.zeros(len(values)))
 
 
+@pytest.mark.parametrize("factor", [2.0**-1000, 2.0**-300, 2.0**300, 2.0**1000])
+def test_the_size_of_values_does_not_matter(factor: float) -> None:
+    values = np.array([1.0, -3.0, np.nan, 8.0, 100.0])
+    np.testing.assert_array_equal(standardise(values * factor), standardise(values))
+    assert standardise([0.0, 1.7e308])[1] == pytest.approx(1.0)
+
+
 def test_missing_values_only_and_no_values() -> None:
     assert np.isnan(standardise([np.nan, np.nan])).all()
     assert standardise([]).shape == (0,)

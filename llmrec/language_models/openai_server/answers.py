@@ -23,22 +23,15 @@ class Answers(Generic[T]):
     """What a server answered, one a request.
 
     ``prompts`` and ``written`` count tokens of each prompt and answer as the server does.
-    ``failed`` counts requests without an answer, also when tried again, ``refused`` those that the
-    server does not take; the value of either is what was to stand for none.
+    ``faults`` names why a request has no answer: it failed, also when tried again, or the server
+    does not take it; its value is what was to stand for none. "" where there is an answer.
     """
 
     values: tuple[T, ...]
     prompts: tuple[int, ...]
     written: tuple[int, ...]
     usage: Usage
-    failed: int
-    refused: int
-
-    @property
-    def fallbacks(self) -> dict[str, int]:
-        """The requests without an answer, where there are any."""
-        counts = {REQUEST_FAILED: self.failed, REQUEST_REFUSED: self.refused}
-        return {name: count for name, count in counts.items() if count}
+    faults: tuple[str, ...]
 
 
 def gather(
@@ -72,6 +65,7 @@ def gather(
     prompts: list[int] = []
     written: list[int] = []
     given, cached = 0, 0
+    faults: list[str] = []
     failures: list[Exception] = []
     for place, outcome in enumerate(outcomes):
         reply, failure = (None, outcome) if isinstance(outcome, Exception) else (outcome, None)
@@ -83,15 +77,17 @@ def gather(
                 value = read(reply, place)
             except WrongReplyError as error:
                 failure = error
+        fault = ""
         if failure is not None:
+            fault = REQUEST_REFUSED if isinstance(failure, RefusedError) else REQUEST_FAILED
             failures.append(failure)
+        faults.append(fault)
         values.append(value)
         prompts.append((reply and reply.usage.prompt_tokens) or count(place))
         written.append((reply and reply.usage.completion_tokens) or 0)
-    refused = sum(isinstance(failure, RefusedError) for failure in failures)
     if failures:
         logger.warning("%d of %d requests failed: %s", len(failures), len(asks), failures[-1])
-    all_refused = refused == len(failures)
+    all_refused = REQUEST_FAILED not in faults
     if failures and len(failures) == len(asks) and not (tolerant and all_refused):
         kind = ModelError if all_refused else ServerError
         raise kind(
@@ -101,5 +97,4 @@ def gather(
             "fewer requests at a time (concurrency) or a longer timeout may help.",
         ) from failures[-1]
     usage = Usage(given, given - cached, sum(written), len(asks), seconds)
-    failed = len(failures) - refused
-    return Answers(tuple(values), tuple(prompts), tuple(written), usage, failed, refused)
+    return Answers(tuple(values), tuple(prompts), tuple(written), usage, tuple(faults))

@@ -176,12 +176,17 @@ class OpenAIServerModel:
             otherwise=lambda place: np.full(len(requests[place].labels), np.nan),
             count=lambda place: self.count_tokens(requests[place].prompt),
         )
-        fallbacks = found.fallbacks
-        unknown = sum(bool(np.isnan(value).all()) for value in found.values)
-        silent = unknown - found.failed - found.refused
-        if silent:
-            fallbacks["no_label_returned"] = silent
-        return LogProbs(found.values, found.usage, fallbacks, found.prompts, tuple(floored))
+        faults = tuple(
+            fault or ("no_label_returned" if np.isnan(value).all() else "")
+            for fault, value in zip(found.faults, found.values, strict=True)
+        )
+        return LogProbs(
+            found.values,
+            found.usage,
+            tokens=found.prompts,
+            floored=tuple(floored),
+            faults=faults,
+        )
 
     def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
         """Log-probability of each token of the continuations, from the server's echo.
@@ -199,7 +204,7 @@ class OpenAIServerModel:
             ),
             count=lambda place: self.count_tokens(requests[place].prompt),
         )
-        return LogProbs(found.values, found.usage, found.fallbacks, found.prompts)
+        return LogProbs(found.values, found.usage, tokens=found.prompts, faults=found.faults)
 
     def generate(
         self,
@@ -245,9 +250,9 @@ class OpenAIServerModel:
         return Generated(
             tuple(text for text, _ in found.values),
             found.usage,
-            found.fallbacks,
-            tuple(finished for _, finished in found.values),
-            tuple(map(sum, zip(found.prompts, found.written, strict=True))),
+            finished=tuple(finished for _, finished in found.values),
+            tokens=tuple(map(sum, zip(found.prompts, found.written, strict=True))),
+            faults=found.faults,
         )
 
     def _gather(
@@ -260,7 +265,7 @@ class OpenAIServerModel:
         """Ask everything; once a session had a request taken, one that is not is no error."""
         tolerant = self.taken is not None and self.taken.is_set()
         found = gather(self.sender, asks, read, otherwise=otherwise, count=count, tolerant=tolerant)
-        if self.taken is not None and found.failed + found.refused < len(asks):
+        if self.taken is not None and not all(found.faults):
             self.taken.set()
         return found
 

@@ -63,7 +63,7 @@ def test_a_wrong_echo_is_a_failure(columns: dict[str, object] | None) -> None:
         model.close()
     assert np.isnan(found.values[0]).all()
     assert np.isfinite(found.values[1]).all()
-    assert found.fallbacks == {"request_failed": 1}
+    assert found.faults == ("request_failed", "")
 
 
 def test_what_cannot_be_asked_names_the_way_out() -> None:

@@ -61,7 +61,7 @@ def test_what_may_pass_is_asked_again(fault: Fault) -> None:
         found = model.label_log_probs([REQUEST])
         waited = time.perf_counter() - started
     assert np.isfinite(found.values[0]).all()
-    assert found.fallbacks == {}
+    assert found.faults == ("",)
     assert waited >= 0.3
 
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_a_failure_and_no_score(fault: Fault) -> None:
     assert np.isnan(found.values[0]).all()
     assert found.values[0].shape == (2,)
     assert np.isfinite(found.values[1]).all()
-    assert found.fallbacks == {"request_failed": 1}
+    assert found.faults == ("request_failed", "")
     assert found.floored == (0, 0)
     assert found.tokens[0] > 0
     assert found.usage.tokens_given in {11, 22}
@@ -112,7 +112,7 @@ def test_other_tokens_than_labels_are_no_score() -> None:
         server.faults.append(replied(chat({"Ja": -0.5, "Nein": -1.5})))
         found = model.label_log_probs([REQUEST])
     assert np.isnan(found.values[0]).all()
-    assert found.fallbacks == {"no_label_returned": 1}
+    assert found.faults == ("no_label_returned",)
 
 
 def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
@@ -121,11 +121,11 @@ def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
         server.faults.append(status(400))
         found = model.label_log_probs([REQUEST, REQUEST])
         assert [bool(np.isnan(value).all()) for value in found.values] == [True, False]
-        assert found.fallbacks == {"request_refused": 1}
+        assert found.faults == ("request_refused", "")
         server.always = status(400)
         found = model.label_log_probs([REQUEST])  # such requests are taken: it is this one's fault
         assert np.isnan(found.values[0]).all()
-        assert found.fallbacks == {"request_refused": 1}
+        assert found.faults == ("request_refused",)
         with pytest.raises(ModelError, match="All 1 requests"):  # outside of a session
             outside.label_log_probs([REQUEST])
         with pytest.raises(ModelError, match="All 2 requests") as refused:
@@ -138,7 +138,7 @@ def test_refused_requests_do_not_keep_the_next_from_being_sent() -> None:
         model.label_log_probs([REQUEST])
         server.faults.extend([status(400)] * 2)
         found = model.label_log_probs([REQUEST] * 6)
-    assert found.fallbacks == {"request_refused": 2}
+    assert found.faults == ("request_refused",) * 2 + ("",) * 4
     assert [bool(np.isnan(value).all()) for value in found.values] == [True] * 2 + [False] * 4
 
 
@@ -194,7 +194,7 @@ def test_generation_that_fails_is_empty_and_counted() -> None:
         found = model.generate([Prompt("", "Hello")] * 3, max_new_tokens=3)
     assert found.texts == ("cut", "", "Yes")
     assert found.finished == (False, False, True)
-    assert found.fallbacks == {"request_failed": 1}
+    assert found.faults == ("", "request_failed", "")
     assert found.usage.tokens_generated == 3
 
 

@@ -24,7 +24,7 @@ def test_listed_spellings_of_a_label_are_summed(prompt: Prompt) -> None:
         model.close()
     assert found.values[0] == pytest.approx([total(-0.5, -2.0), -1.5])
     assert found.floored == (0,)
-    assert found.fallbacks == {}
+    assert found.faults == ("",)
     assert found.tokens == (11,)
     assert (found.usage.tokens_given, found.usage.tokens_forwarded) == (11, 7)
     assert (found.usage.tokens_generated, found.usage.forwards) == (1, 1)
@@ -65,7 +65,7 @@ def test_an_answer_that_begins_with_no_label_is_unknown_and_counted() -> None:
         found = model.label_log_probs([LabelRequest(CHAT, YES_NO)])
         model.close()
     assert np.isnan(found.values[0]).all()
-    assert found.fallbacks == {"no_label_returned": 1}
+    assert found.faults == ("no_label_returned",)
     assert found.floored == (0,)
 
 
