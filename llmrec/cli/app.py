@@ -11,6 +11,7 @@ from rich.logging import RichHandler
 import llmrec
 from llmrec.cli import bench, data, doctor, models, prompts, train, tune
 from llmrec.cli.demo import demo
+from llmrec.cli.exits import Commands
 from llmrec.cli.explain import explain
 from llmrec.cli.fit import fit
 from llmrec.cli.index import index
@@ -25,6 +26,7 @@ _PANELS = {
 
 app = typer.Typer(
     name="llmrec",
+    cls=Commands,
     help="Rerank a user's candidates with a language model, and explain them.",
     epilog="Every command ends with 0, with 1 where it failed and with 2 where it was called "
     "wrongly; with --json it prints one JSON document on stdout and all else on stderr.",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
 from llmrec.cli.output import STDERR, print_json, safe
 from llmrec.errors import LlmrecError, OptionError
@@ -17,6 +18,9 @@ P = ParamSpec("P")
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
+_JSON = "llmrec.json"
+_CALLED_WRONGLY: Any = typer.BadParameter.__base__
+"""The root of typer's errors of usage, which has no public name in every version."""
 
 
 def ends_well(command: Callable[P, None]) -> Callable[P, None]:
@@ -34,6 +38,25 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return run
+
+
+class Commands(TyperGroup):
+    """The commands; with ``--json`` one that was called wrongly prints its error as JSON too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
+        """Note whether JSON is asked for, which a command that cannot be parsed does not say."""
+        ctx.meta[_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
+        """Run a command; what is said on stderr stays as it is."""
+        try:
+            return super().invoke(ctx)
+        except _CALLED_WRONGLY as error:
+            if ctx.meta[_JSON]:
+                shown = {"type": "UsageError", "message": error.format_message(), "hint": ""}
+                print_json({"error": shown})
+            raise
 
 
 def _show(error: LlmrecError, *, as_json: bool) -> None:

@@ -252,3 +252,25 @@ def test_an_index_whose_users_have_nothing_to_hold_out(
     ended = run("fit", tmp_path / "index")
     assert ended.returncode == 1
     assert "of 0 users" in _said(ended)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("recommend", "INDEX", "--user", "u01", "--stratgy", "setwise"), "--stratgy"),
+        (("rerank",), "INDEX"),
+        (("bench", "compare", "A"), "RUN_B"),
+        (("recommend", "INDEX", "--user", "u01", "-k", "many"), "-k"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_a_command_called_wrongly_says_so_as_json_too(
+    run: Run, document: Document, words: tuple[str, ...], named: str
+) -> None:
+    ended = run(*words, "--json")
+    assert ended.returncode == 2
+    error = document(ended)["error"]
+    assert error["type"] == "UsageError"
+    assert named in error["message"]
+    assert named in ended.stderr
+    assert run(*words).stdout == ""
