@@ -29,7 +29,9 @@ from llmrec.language_models.openai_server.probing import is_order
 from llmrec.language_models.references import load_language_model
 from llmrec.models.packaged import PACKAGED, fetch
 from llmrec.prompting import Prompt
+from llmrec.reranking import judge, make_strategy
 from tests.language_models.openai_server.scripted_server import ScriptedServer
+from tests.reranking.cases import question
 
 NAME = "smollm2-135m-instruct"
 YES_NO = ("Yes", "No")
@@ -138,6 +140,36 @@ def test_free_text_goes_on_until_it_is_cut_off(served: OpenAIServerModel) -> Non
     assert found.usage.tokens_generated <= 4
     again = served.generate([CHATS[0]], max_new_tokens=4)
     assert again.texts == found.texts
+
+
+ASKED = question(5)
+
+
+@pytest.mark.parametrize("name", ["pointwise", "graded", "listwise"])
+def test_a_strategy_scores_as_it_does_here(
+    served: OpenAIServerModel, own: TransformersModel, name: str
+) -> None:
+    (there,), (here,) = (judge(model, make_strategy(name), [ASKED]) for model in (served, own))
+    assert there.scores == pytest.approx(here.scores, abs=0.6)
+    assert there.fallbacks == {}
+    assert there.usage.tokens_given == here.usage.tokens_given
+
+
+@pytest.mark.parametrize(
+    ("name", "calibrate"),
+    [
+        *((name, True) for name in ("setwise", "pairwise", "tournament")),
+        *((name, False) for name in ("setwise", "pairwise", "listwise-generated")),
+    ],
+)
+def test_a_strategy_that_asks_again_judges_everything(
+    served: OpenAIServerModel, name: str, calibrate: bool
+) -> None:
+    strategy = make_strategy(name, calibrate=calibrate)
+    (judged,) = judge(served, strategy, [ASKED])
+    assert np.isfinite(judged.scores).all()
+    assert set(judged.fallbacks) <= {"order_conflict", "labels_floored"}
+    assert judged.usage.prompts > 0
 
 
 def test_llama_cpp_gives_no_log_probabilities_of_a_given_text(served: OpenAIServerModel) -> None:
