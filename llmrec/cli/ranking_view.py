@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -152,12 +153,14 @@ def footer(answer: Answer) -> Iterator[tuple[str, str]]:
 
 
 def model_line(model: LanguageModel) -> str:
-    """A model's name and where it runs."""
+    """A model's name, where it runs and what was changed about its weights."""
     placement = getattr(model, "placement", None)
     if placement is None:
         return f"{model.name}, {model.revision}"
     held = "" if placement.quantization == "none" else f", weights in {placement.quantization}"
-    return f"{model.name} on {placement.device}, {placement.dtype}{held}"
+    shortened = re.search(r"\+skip-(\d+)$", model.revision)
+    left_out = f", without the last {shortened[1]} layers" if shortened else ""
+    return f"{model.name} on {placement.device}, {placement.dtype}{held}{left_out}"
 
 
 def tokens_line(usage: Usage) -> str:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
+from typing import cast
 
 import pytest
 
 from llmrec.cli.output import fields, print_json, safe, screen, table
-from llmrec.cli.ranking_view import number
+from llmrec.cli.ranking_view import model_line, number
+from llmrec.language_models import LanguageModel
+from llmrec.models.hardware import Placement, Quantization
 from llmrec.records import RankedItem, Ranking, Status
 
 
@@ -60,3 +63,24 @@ def test_markup_in_cells_is_text(
 def test_a_number_that_is_not_there_is_a_dash() -> None:
     assert number(None) == "–"
     assert number(-1.006) == "-1.01"
+
+
+@pytest.mark.parametrize(
+    ("quantization", "revision", "line"),
+    [
+        ("none", "abc", "m on cpu, float32"),
+        ("nf4", "abc+nf4", "m on cpu, float32, weights in nf4"),
+        ("none", "abc+skip-2", "m on cpu, float32, without the last 2 layers"),
+        (
+            "int8",
+            "abc+int8+skip-12",
+            "m on cpu, float32, weights in int8, without the last 12 layers",
+        ),
+    ],
+)
+def test_a_model_is_named_with_what_was_changed(
+    quantization: Quantization, revision: str, line: str
+) -> None:
+    placement = Placement("cpu", "float32", quantization, ())
+    model = SimpleNamespace(name="m", revision=revision, placement=placement)
+    assert model_line(cast("LanguageModel", model)) == line
