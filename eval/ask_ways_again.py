@@ -21,8 +21,6 @@ from pydantic import TypeAdapter
 from remembering import Remembering
 from rerank_strategies import (
     RESULTS,
-    WAYS,
-    cost_table,
     discrimination,
     drawn,
     end_to_end,
@@ -31,8 +29,8 @@ from rerank_strategies import (
     quality,
     quality_text,
     thinned,
-    users_of,
 )
+from ways import WAYS, cost_table, users_of
 
 from llmrec import Retriever, TransformersModel
 from llmrec.evaluation import Row

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from movielens import Asked, KeptScores, load, rank_metrics, retrieval_signals
-from rerank_strategies import RESULTS, SEED, Way, cost, cost_table, judge, reranker_of, thinned
+from rerank_strategies import RESULTS, SEED, judge, thinned
+from ways import Way, cost, cost_table, reranker_of
 
 from llmrec import Retriever, TransformersModel
 from llmrec.evaluation import compare_rows, discrimination_lists, markdown_table, target_ranks

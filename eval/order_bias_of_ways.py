@@ -18,7 +18,8 @@ from typing import cast
 from movielens import KeptScores, load
 from order_bias import order_bias
 from remembering import Remembering
-from rerank_strategies import RESULTS, Way, discrimination, reranker_of, thinned
+from rerank_strategies import RESULTS, discrimination, thinned
+from ways import Way, reranker_of
 
 from llmrec import Retriever, TransformersModel
 from llmrec.language_models import LanguageModel

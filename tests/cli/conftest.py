@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -13,9 +14,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from llmrec.benchmarking import BenchmarkModels
 from llmrec.catalog import Catalog, sample_folder
 from llmrec.cli.app import app
+from llmrec.language_models import LanguageModel
+from llmrec.prompting import Prompt
 from llmrec.retrieval import Index
+from tests.benchmarking.faked import revision_of
+from tests.reranking.oracle import Oracle
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +108,28 @@ def sample_index(
     ended = run("index", sample_folder(), "--out", folder)
     assert ended.returncode == 0, ended.stderr
     return folder
+
+
+def _worth(title: str, _place: int, prompt: Prompt) -> float:
+    return -1 - zlib.crc32(f"{title}{prompt.text}".encode()) / 2**30
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A model of words stands in for every model; what was loaded."""
+    loads: list[str] = []
+
+    def load(_: BenchmarkModels, ref: str, _quantization: str) -> LanguageModel:
+        loads.append(ref)
+        return Oracle(_worth)
+
+    def read(*_: object) -> LanguageModel:
+        return Oracle(_worth)
+
+    def revision(_: BenchmarkModels, ref: str, quantization: str) -> str:
+        return revision_of(ref, quantization)
+
+    monkeypatch.setattr(BenchmarkModels, "load", load)
+    monkeypatch.setattr(BenchmarkModels, "revision", revision)
+    monkeypatch.setattr(BenchmarkModels, "reader", read)
+    return loads

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-import torch
 
 from llmrec.catalog import Catalog, sample_folder
-from llmrec.reranking import FittedWeights
 from llmrec.retrieval import Index
 
 Run = Callable[..., CompletedProcess[str]]
@@ -232,153 +224,3 @@ def test_explain_shows_the_evidence(
     (explained,) = found["explanations"]
     assert explained["title"] == sample.items["o29"].title
     assert explained["explanation"]["evidence"]
-
-
-def test_fit_keeps_weights_that_recommend_then_uses(
-    run: Run, document: Document, sample_index: Path, smollm2_folder: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "index"
-    shutil.copytree(sample_index, folder)
-    words = ("--model", smollm2_folder, "--json")
-    fitted = document(run("fit", folder, "--users", 4, "--candidates", 30, *words))
-    assert fitted["lists"] == 4
-    assert fitted["weights"].keys() == {"retrieval", "likelihood"}
-    assert all(weight >= 0 for weight in fitted["weights"].values())
-    assert "mostly chance" in fitted["notes"][0]
-    assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
-    found = document(run("recommend", folder, "--user", "u19", "--candidates", 5, *words))
-    assert found["fitted"] is True
-    assert found["weights"] == pytest.approx(fitted["weights"])
-
-
-def test_fit_keeps_the_retrievers_weights_without_a_model(
-    run: Run, document: Document, plain_index: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "index"
-    shutil.copytree(plain_index, folder)
-    fitted = document(run("fit", folder, "--retriever", "--json"))
-    assert fitted["key"] == "retriever"
-    assert all(weight >= 0 for weight in fitted["weights"].values())
-    assert Index.open(folder).weights["retriever"] == fitted["weights"]
-    assert "Signal" in run("fit", folder, "--retriever").stdout
-    found = document(run("recommend", folder, "--user", "u01", "--no-llm", "--json"))
-    counting = {name for name, weight in fitted["weights"].items() if weight > 0} - {"friends"}
-    assert found["items"][0]["signals"].keys() == counting
-
-
-def test_fit_keeps_what_was_written_to_the_index_meanwhile(
-    run: Run,
-    document: Document,
-    plain_index: Path,
-    smollm2_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder = tmp_path / "index"
-    shutil.copytree(plain_index, folder)
-    opened = Index.open(folder)
-    rebuilt = replace(opened, encoder="another@1")
-
-    def fit_while_others_write(*_: object, **__: object) -> FittedWeights:
-        rebuilt.with_weights("else", {"content": 1.0}).save(folder)
-        return FittedWeights({"content": 2.0}, {"content": 0.5}, 1)
-
-    monkeypatch.setattr("llmrec.reranking.fit_weights", fit_while_others_write)
-    words = ("fit", folder, "--users", 1, "--candidates", 30, "--model", smollm2_folder, "--json")
-    fitted = document(run(*words))
-    kept = Index.open(folder)
-    assert kept.encoder == "another@1"
-    assert kept.weights == {"else": {"content": 1.0}, fitted["key"]: {"content": 2.0}}
-
-    rebuilt = replace(opened, fingerprint="other data")
-    refused = run(*words)
-    assert refused.returncode == 1
-    assert "made anew from other data" in document(refused)["error"]["message"]
-    assert Index.open(folder).weights == {"else": {"content": 1.0}}
-
-
-def _requests(folder: Path, n: int) -> Path:
-    path = folder / "requests.jsonl"
-    lines = [{"user_id": f"u{1 + i % 20:02}", "candidates": ["o29", "k01"]} for i in range(n)]
-    lines.append({"user_id": "new", "candidates": ["o29", "k01"], "history": ["o01"]})
-    lines.append({"user_id": COLD, "candidates": ["o29", "k01"]})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def test_rerank_requests_counts_what_failed(
-    run: Run, document: Document, sample_index: Path, smollm2_folder: Path, tmp_path: Path
-) -> None:
-    requests, out = _requests(tmp_path, 1), tmp_path / "out.jsonl"
-    files = ("--requests", requests, "--out", out)
-    words = ("rerank", sample_index, *files, "--model", smollm2_folder)
-    ended = run(*words, "--json")
-    assert ended.returncode == 0, ended.stderr
-    assert document(ended)["outcome"]["reranked"] == 3
-    *_, cold = map(json.loads, out.read_text().splitlines())
-    assert cold["fallbacks"] == {"cold_start": 1}
-    same = run(*words, "--json", *(() if torch.cuda.is_available() else ("--device", "cpu")))
-    assert document(same)["outcome"]["resumed"] == 3
-    with requests.open("a") as file:
-        file.write('{"user_id": "u01", "candidates": ["o299"]}\n')
-        file.write('{"user_id": "u01", "candidates": []}\n')
-        file.write('{"user_id": "nobody", "candidates": ["o29"]}\n')
-    ended = run(*words, columns=80)
-    assert ended.returncode == 1
-    assert _width(ended) <= 80
-    assert "3 answered now, 3 by earlier runs" in ended.stdout
-    errors = [json.loads(line)["error"]["type"] for line in out.read_text().splitlines()[3:]]
-    assert errors == ["UnknownItemError", "OptionError", "UnknownUserError"]
-    other = run(*words, "--strategy", "pointwise")
-    assert other.returncode == 1
-    assert "another model, index or setting" in " ".join(other.stderr.split())
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    run: Run, sample_index: Path, smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The results of a run that nobody stopped."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    files = ("--requests", _requests(folder, 8), "--out", folder / "out.jsonl")
-    assert run("rerank", sample_index, *files, "--model", smollm2_folder).returncode == 0
-    return folder / "out.jsonl"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_rerank_requests_goes_on_where_it_was_stopped(
-    run: Run,
-    start: Start,
-    sample_index: Path,
-    smollm2_folder: Path,
-    undisturbed: Path,
-    tmp_path: Path,
-    sent: signal.Signals,
-    status: int,
-) -> None:
-    requests, out = _requests(tmp_path, 8), tmp_path / "out.jsonl"
-    files = ("--requests", requests, "--out", out)
-    words = ("rerank", sample_index, *files, "--model", smollm2_folder)
-    process = start(*words)
-    while process.poll() is None and not (out.exists() and b"\n" in out.read_bytes()):
-        time.sleep(0.01)
-    process.send_signal(sent)
-    printed, said = process.communicate()
-    assert process.returncode == status
-    assert printed == ""
-    if sent == signal.SIGINT:
-        assert said == "Interrupted.\n"
-    assert 1 <= out.read_bytes().count(b"\n") < 10
-
-    assert run(*words).returncode == 0
-    resumed, whole = (
-        [json.loads(line) for line in path.read_text().splitlines()] for path in (out, undisturbed)
-    )
-    assert [each["position"] for each in resumed] == list(range(1, 11))
-    for one, other in zip(resumed, whole, strict=True):
-        assert one["fingerprint"] == other["fingerprint"]
-        # What is shared between requests is computed anew, so the last digits may differ.
-        for row, same in zip(one["items"], other["items"], strict=True):
-            assert row["item_id"] == same["item_id"]
-            assert row["signals"] == pytest.approx(same["signals"], abs=1e-3)

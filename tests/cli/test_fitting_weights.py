@@ -1,0 +1,85 @@
+"""``llmrec fit`` on the sample: weights that are kept in the index."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from llmrec.reranking import FittedWeights
+from llmrec.retrieval import Index
+
+Run = Callable[..., CompletedProcess[str]]
+Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+Start = Callable[..., subprocess.Popen[str]]
+COLD = "u21"
+"""The user of the sample who has a profile and no history."""
+
+
+def test_fit_keeps_weights_that_recommend_then_uses(
+    run: Run, document: Document, sample_index: Path, smollm2_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(sample_index, folder)
+    words = ("--model", smollm2_folder, "--json")
+    fitted = document(run("fit", folder, "--users", 4, "--candidates", 30, *words))
+    assert fitted["lists"] == 4
+    assert fitted["weights"].keys() == {"retrieval", "likelihood"}
+    assert all(weight >= 0 for weight in fitted["weights"].values())
+    assert "mostly chance" in fitted["notes"][0]
+    assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
+    found = document(run("recommend", folder, "--user", "u19", "--candidates", 5, *words))
+    assert found["fitted"] is True
+    assert found["weights"] == pytest.approx(fitted["weights"])
+
+
+def test_fit_keeps_the_retrievers_weights_without_a_model(
+    run: Run, document: Document, plain_index: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(plain_index, folder)
+    fitted = document(run("fit", folder, "--retriever", "--json"))
+    assert fitted["key"] == "retriever"
+    assert all(weight >= 0 for weight in fitted["weights"].values())
+    assert Index.open(folder).weights["retriever"] == fitted["weights"]
+    assert "Signal" in run("fit", folder, "--retriever").stdout
+    found = document(run("recommend", folder, "--user", "u01", "--no-llm", "--json"))
+    counting = {name for name, weight in fitted["weights"].items() if weight > 0} - {"friends"}
+    assert found["items"][0]["signals"].keys() == counting
+
+
+def test_fit_keeps_what_was_written_to_the_index_meanwhile(
+    run: Run,
+    document: Document,
+    plain_index: Path,
+    smollm2_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(plain_index, folder)
+    opened = Index.open(folder)
+    rebuilt = replace(opened, encoder="another@1")
+
+    def fit_while_others_write(*_: object, **__: object) -> FittedWeights:
+        rebuilt.with_weights("else", {"content": 1.0}).save(folder)
+        return FittedWeights({"content": 2.0}, {"content": 0.5}, 1)
+
+    monkeypatch.setattr("llmrec.reranking.fit_weights", fit_while_others_write)
+    words = ("fit", folder, "--users", 1, "--candidates", 30, "--model", smollm2_folder, "--json")
+    fitted = document(run(*words))
+    kept = Index.open(folder)
+    assert kept.encoder == "another@1"
+    assert kept.weights == {"else": {"content": 1.0}, fitted["key"]: {"content": 2.0}}
+
+    rebuilt = replace(opened, fingerprint="other data")
+    refused = run(*words)
+    assert refused.returncode == 1
+    assert "made anew from other data" in document(refused)["error"]["message"]
+    assert Index.open(folder).weights == {"else": {"content": 1.0}}
