@@ -75,6 +75,11 @@ def without(summary: Summary) -> Summary:
 
 def test_the_page_says_what_was_found_and_asked(page: Page) -> None:
     assert f"{BEST} leads with nDCG@10 .722 and beats the retriever" in page.text
+    stopped = sum(bool(row.dropped) for row in SUMMARY.rows)
+    assert re.search(
+        rf"; \d other prompts cannot be told from it, the race stopped {stopped}\.", page.text
+    )
+    assert stopped > 0
     assert "200 users of movielens_mm" in page.text
     assert ", among 20 sampled candidates?" in page.text
     assert re.search(

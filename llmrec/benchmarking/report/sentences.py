@@ -29,10 +29,13 @@ def finding(summary: Summary, lines: Sequence[Standing]) -> str:
         head = f"{head} and beats the retriever"
     elif call is not None:
         head = f"{head}, no difference shown from the retriever's {_retriever(lines)}"
-    rivals = len(_rivals(lines))
+    rivals, stopped = len(_rivals(lines)), sum(bool(line.row.dropped) for line in lines)
+    rest = []
     if rivals:
-        head += f"; {rivals} other prompt{'s' * (rivals > 1)} cannot be told from it"
-    return head + "."
+        rest.append(f"{rivals} other prompt{'s' * (rivals > 1)} cannot be told from it")
+    if stopped:
+        rest.append(f"the race stopped {stopped}")
+    return "; ".join([head, *([", ".join(rest)] if rest else [])]) + "."
 
 
 def _retriever(lines: Sequence[Standing]) -> str:
@@ -134,11 +137,14 @@ def _best(summary: Summary, lines: Sequence[Standing]) -> Standing | None:
 
 
 def _rivals(lines: Sequence[Standing]) -> list[str]:
-    """The prompts that were compared with the best and not told from it."""
+    """The prompts that were compared with the best and not told from it, nor stopped by a race."""
     return [
         line.row.name
         for line in lines
-        if line.row.kind == "cell" and line.best and line.best.word == "no difference shown"
+        if line.row.kind == "cell"
+        and line.best
+        and line.best.word == "no difference shown"
+        and not line.row.dropped
     ]
 
 
