@@ -346,3 +346,18 @@ def test_scales_hold_their_values() -> None:
     cost = logarithmic([300, 30_000], amount)
     assert all(0 <= tick.at <= 100 for tick in cost.ticks)
     assert cost.at(3_000) == pytest.approx(50)
+
+
+def test_where_what_is_free_ranks_as_well_no_prompt_is_worth_its_cost() -> None:
+    ahead = tuple(
+        replace(row, metrics={**row.metrics, "ndcg@10": Estimate(0.99, 0.98, 1.0)})
+        if row.name == "retriever"
+        else row
+        for row in SUMMARY.rows
+    )
+    told = Page(render_report(replace(SUMMARY, rows=ahead))).text
+    assert re.search(
+        r"None of 11 prompts is worth its \w+: what asks no model ranks as well\.", told
+    )
+    told = Page(render_report(SUMMARY)).text
+    assert re.search(r"\d of 11 prompts (are worth their|is worth its) \w+: nothing cheaper", told)

@@ -101,12 +101,11 @@ def leaderboard_note(summary: Summary, lines: Sequence[Standing]) -> str:
 def cost_note(charts: Sequence[Frontier]) -> str:
     """How many rows are worth their cost."""
     efficient = sum(point.efficient for point in charts[0].points)
+    unit, number = charts[0].title.split(maxsplit=1)[0], len(charts[0].points)
+    if not efficient:
+        return f"None of {number} prompts is worth its {unit}: what asks no model ranks as well."
     are = "is worth its" if efficient == 1 else "are worth their"
-    unit = charts[0].title.split(maxsplit=1)[0]
-    return (
-        f"{efficient or 'None'} of {len(charts[0].points)} prompts {are} {unit}: "
-        "nothing cheaper ranks as well."
-    )
+    return f"{efficient} of {number} prompts {are} {unit}: nothing cheaper ranks as well."
 
 
 def position_note(spreads: Mapping[str, float]) -> str:
