@@ -67,7 +67,8 @@ class Benchmark:
         rates = _rates(plan)
         index = Index.open(plan.index)
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
-        cells_of(plan, dict.fromkeys(models, ""))  # refused, if it is, before a model is fetched
+        # Refused, if it is, before a model is fetched; what is said of it is said once, below.
+        cells_of(plan, dict.fromkeys(models, ""), say=False)
         asked = lists_of(index, plan, progress=progress)
         cells = cells_of(plan, {of: revision_of(*of) for of in models})
         return cls(plan, index, asked, cells, row_names(cells), rates)

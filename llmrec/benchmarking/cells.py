@@ -76,7 +76,9 @@ class Cell:
         return strategy, Budget(**self.budget)
 
 
-def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> tuple[Cell, ...]:
+def cells_of(
+    plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str], *, say: bool = True
+) -> tuple[Cell, ...]:
     """All cells of a plan, those of one model one after the other.
 
     Two cells that would ask the same are one: a strategy that shows one candidate at a time knows
@@ -85,6 +87,7 @@ def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> t
     Args:
         plan: What is compared.
         revisions: Of each model and quantization.
+        say: Warn of templates that ask the same.
 
     Raises:
         PromptError: A template cannot be used.
@@ -92,6 +95,7 @@ def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> t
     """
     budgets = {name: _budget(name, fields) for name, fields in plan.fields.items()}
     cells: dict[str, Cell] = {}
+    alike: dict[str, str] = {}
     for (model, quantization), (name, variant_of) in product(
         product(plan.models, plan.quantizations), list(_wordings(plan))
     ):
@@ -120,7 +124,9 @@ def cells_of(plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str]) -> t
             cell.make()  # what is out of range is said before anything is asked
             first = cells.setdefault(cell.key, cell)
             if first.template != name:
-                logger.warning("%s asks what %s asks: they are one row.", name, first.template)
+                alike[name] = first.template
+    for name, other in alike.items() if say else ():
+        logger.warning("%s asks what %s asks: they are one row.", name, other)
     return tuple(cells.values())
 
 
@@ -169,6 +175,6 @@ def row_names(cells: tuple[Cell, ...]) -> dict[str, str]:
         parts += [getattr(cell, name) for name in sorted(varied)]
         parts += [f"history {cell.budget['history_items']}"] if histories else []
         parts += ["calibrated"] if cell.calibrate else []
-        parts += [f"{cell.shuffles} shuffles"] if cell.shuffles else []
+        parts += [f"{cell.shuffles} shuffle{'s' * (cell.shuffles > 1)}"] if cell.shuffles else []
         names[cell.key] = ", ".join(parts)
     return names

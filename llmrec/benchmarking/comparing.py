@@ -16,10 +16,10 @@ from llmrec.benchmarking.sensitivity import Settings
 from llmrec.errors import OptionError, StorageError
 from llmrec.evaluation import compare, holm
 
-_FREE = frozenset({"template_sha256", "revision", "fields", "variant_of", "seed"})
-"""What may differ between two runs of one row: a wording or weights that were changed, and names.
-
-The budget's own tokens stand beside ``fields``, its name."""
+_NAMES = frozenset({"fields", "variant_of", "seed"})
+"""What a row does not hang on: the budget's own tokens stand beside ``fields``, its name."""
+_FREE = {"template_sha256": "template's text", "revision": "model's weights"}
+"""What may differ between two runs of one row, and is then told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class RowChange:
 
     ``now_failing`` counts users of whom the row judged a candidate before and none after: it
     failed, was refused, or (where it is not a race that left them out) was not asked. Such users
-    need not cost any nDCG@10, so a row may have become worse without losing any. ``changed`` are
-    the settings in which the rows differ, the templates' texts and models' weights apart.
+    need not cost any nDCG@10, so a row may have become worse without losing any. ``changed`` says
+    in what the rows differ: the template's text, the model's weights, settings.
     """
 
     name: str
@@ -150,24 +150,30 @@ def _twins(one: _Run, other: _Run) -> dict[str, str]:
 
     What a row is called hangs on what else varies in its run, what it was run with does not.
     """
-    of_settings = {frozenset(own.items()): name for name, own in other.settings.items()}
+    of_settings = {_fixed(own): name for name, own in other.settings.items()}
     found = {
-        name: of_settings[frozenset(own.items())]
+        name: of_settings[_fixed(own)]
         for name, own in one.settings.items()
-        if frozenset(own.items()) in of_settings
+        if _fixed(own) in of_settings
     }
     left = [name for name in one.rows if name not in found and name in other.rows]
     found |= {name: name for name in left if name not in found.values()}
     return {name: found[name] for name in one.rows if name in found}
 
 
+def _fixed(own: Settings) -> frozenset[tuple[str, object]]:
+    return frozenset((name, value) for name, value in own.items() if name not in _FREE)
+
+
 def _changed(before: Settings, after: Settings) -> tuple[str, ...]:
-    names = dict.fromkeys([*before, *after])
-    return tuple(
-        f"{name.replace('_', ' ')} {before.get(name, 'none')} -> {after.get(name, 'none')}"
-        for name in names
-        if before.get(name) != after.get(name)
-    )
+    found = []
+    for name in dict.fromkeys([*before, *after]):
+        was, is_now = (str(own.get(name, "none")) for own in (before, after))
+        if was != is_now:
+            if name == "template_sha256":  # enough of it to tell texts apart
+                was, is_now = was[:12], is_now[:12]
+            found.append(f"{_FREE.get(name, name.replace('_', ' '))} {was} -> {is_now}")
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ class _Run:
             {cell["name"]: answers[cell["key"]] for cell in cells},
             {
                 cell["name"]: {
-                    name: value for name, value in settings_of(cell).items() if name not in _FREE
+                    name: value for name, value in settings_of(cell).items() if name not in _NAMES
                 }
                 for cell in cells
             },

@@ -32,13 +32,13 @@ BASELINES = (RANDOM, POPULARITY, RETRIEVER)
 class Entry:
     """A row in the making.
 
-    ``ranks`` are the target's, [n_users], NaN where there is no value. ``ranked`` is None for the
+    ``metrics`` are by name, [n_users], NaN where there is no value. ``ranked`` is None for the
     oracle, of which nothing else is known. ``planted`` is nDCG@10 a user by the target's place.
     """
 
     name: str
     kind: Kind
-    ranks: Values
+    metrics: Mapping[str, Values]
     ranked: RankedLists | None = None
     scores: tuple[Scores | None, ...] = ()
     settings: Settings = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Entry:
     @property
     def values(self) -> Values:
         """nDCG@10 a user, NaN where there is no value."""
-        return ndcg_10(self.ranks)
+        return self.metrics[METRIC]
 
 
 def cell_values(
@@ -68,7 +68,11 @@ def answer_values(answers: Answers, lists: Sequence[UserList], seed: int) -> Val
 
 
 def baseline_entries(lists: Sequence[UserList], seed: int) -> list[Entry]:
-    """Random, popularity, and the retriever where it scored anything."""
+    """Random, popularity, and the retriever where it scored anything.
+
+    Metrics of random are what is to be expected of an order by chance, not those of one draw; its
+    lists, for what is beyond accuracy, are one.
+    """
     scores: dict[str, tuple[Scores, ...]] = {
         RANDOM: tuple([0.0] * len(entry.candidates) for entry in lists),
         POPULARITY: tuple(entry.popularity for entry in lists),
@@ -79,7 +83,8 @@ def baseline_entries(lists: Sequence[UserList], seed: int) -> list[Entry]:
     made = []
     for name, own in scores.items():
         ranked = rank_lists(lists, own, seed=seed)
-        made.append(Entry(name, "baseline", ranked.ranks, ranked, own))
+        metrics = expected_metrics(lists) if name == RANDOM else rank_metrics(ranked.ranks)
+        made.append(Entry(name, "baseline", metrics, ranked, own))
     return made
 
 
@@ -94,17 +99,28 @@ def cell_entry(
     for place, results in answers.planted.items():
         ranks = rank_lists(lists, scores_of(results), seed=seed, place=place).ranks
         planted[place] = np.where(reached, ndcg_10(ranks), np.nan)
-    return Entry(name, "cell", ranked.ranks, ranked, scores, settings, answers, planted)
+    metrics = rank_metrics(ranked.ranks)
+    return Entry(name, "cell", metrics, ranked, scores, settings, answers, planted)
 
 
 def oracle_entry(lists: Sequence[UserList]) -> Entry:
     """Who knows the target: what the candidates allow."""
-    return Entry(ORACLE, "oracle", oracle_ranks(lists))
+    return Entry(ORACLE, "oracle", rank_metrics(oracle_ranks(lists)))
 
 
 def ndcg_10(ranks: Values) -> Values:
     """The metric of ``METRIC``, NaN where there is no rank."""
     return rank_metrics(ranks)[METRIC]
+
+
+def expected_metrics(lists: Sequence[UserList]) -> dict[str, Values]:
+    """Every metric of an order by chance: its mean over all places where the target may stand."""
+    longest = max((len(entry.candidates) for entry in lists), default=0)
+    by_rank = rank_metrics(np.arange(1.0, longest + 1))
+    return {
+        name: np.array([values[: len(e.candidates)].mean() if e.reached else 0.0 for e in lists])
+        for name, values in by_rank.items()
+    }
 
 
 def rank_metrics(ranks: Values) -> dict[str, Values]:

@@ -49,7 +49,7 @@ def shown_in_words(users: int, cells: int) -> str:
     return (
         f"{users} users show differences in nDCG@10 from about "
         f"{smallest_shown(users, comparisons):.3f} on, corrected for {comparisons} comparisons "
-        f"({smallest_shown(users):.3f} for one alone)"
+        f"({smallest_shown(users):.3f} for one alone), where rows differ as much as usual"
     )
 
 

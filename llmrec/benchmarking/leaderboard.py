@@ -101,7 +101,7 @@ def leaderboard_markdown(summary: Summary) -> str:
         f"# {_plain(finding(summary, lines))}",
         _plain(question(summary)),
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
-        f"{_KEY} Tokens, seconds and prices are a user's.",
+        f"{_KEY} Tokens forwarded, seconds and prices are a user's.",
         *_not_as_asked(lines),
         *_all_metrics(lines),
     ]

@@ -31,8 +31,9 @@ def refusal(where: str, faults: Sequence[ErrorDetails], usual: Mapping[str, obje
     hints = dict.fromkeys(filter(None, (_hint(fault, usual) for fault in told)))
     if any(fault["type"] == "extra_forbidden" for fault in told) and not hints:
         hints[f"Allowed are {', '.join(usual)}."] = None
+    said = "; ".join(messages)
     return OptionError(
-        f"{where}: {'; '.join(messages)}.",
+        f"{where}: {said}{'' if said.endswith('?') else '.'}",
         hint=" ".join(hints) or "`llmrec bench schema` tells what each key takes.",
     )
 

@@ -169,4 +169,5 @@ def _refuse(constant: str) -> object:
 
 def _shown(line: str | bytes) -> str:
     """The beginning of a line, for a message."""
-    return repr(line[:80])
+    text = line if isinstance(line, str) else line.decode("utf-8", errors="replace")
+    return repr(text[:80])

@@ -30,6 +30,11 @@ FORMAT = 1
 _ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
 _SAME = ("fingerprint", "insights", "protocol", "part", "candidates", "seed")
 """What a run may not change half-way: its lists or its prompts would be others."""
+_OTHER = {
+    "fingerprint": "of another data set, or of this one before it changed",
+    "insights": "whose prompts read other captions, opinions or facts of the items",
+}
+"""Differences that are told without their values, which are digests."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class RunFolder:
         Raises:
             StorageError: Another process does, or the folder cannot be made.
         """
+        self._refuse_an_index()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock", timeout=0)
@@ -124,12 +130,14 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise StorageError(f"{self.path} is no folder.", hint="Name another one for --out.")
+        self._refuse_an_index()
         before = self.about()
         for name in _SAME:
             if before and before[name] != about[name]:
+                with_what = _OTHER.get(name, f"with {name} {before[name]!r}, not {about[name]!r}")
                 raise StorageError(
-                    f"{self.path} holds a run with {name} {before[name]!r}, not {about[name]!r}: "
-                    "their results cannot stand in one table.",
+                    f"{self.path} holds a run {with_what}: their results cannot stand in one "
+                    "table.",
                     hint="Name another folder for --out.",
                 )
         known = {one.user_id: one for one in self.lists()}
@@ -230,6 +238,12 @@ class RunFolder:
             beside.replace(self.path / name)
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def _refuse_an_index(self) -> None:
+        if (self.path / "manifest.json").exists() and not (self.path / _ABOUT).exists():
+            raise StorageError(
+                f"{self.path} holds an index, not a run.", hint="Name another folder for --out."
+            )
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(

@@ -19,7 +19,6 @@ from llmrec.benchmarking.entries import (
     baseline_entries,
     cell_entry,
     oracle_entry,
-    rank_metrics,
 )
 from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.reliability import calibration_error, reliability
@@ -54,11 +53,11 @@ def summarise(
 ) -> Summary:
     """Sum up a run.
 
-    The rows are the baselines (random, popularity, and the retriever where it scored anything),
-    every cell, and the oracle, which ranks the target first wherever the candidates hold it. A cell
-    is compared with every other and with the baselines in nDCG@10 over the users that both have;
-    all comparisons are one family for Holm. Results with a ``place`` make the position curve and
-    nothing else.
+    The rows are the baselines (what is to be expected of chance, popularity, and the retriever
+    where it scored anything), every cell, and the oracle, which ranks the target first wherever the
+    candidates hold it. A cell is compared with every other and with the baselines in nDCG@10 over
+    the users that both have; all comparisons are one family for Holm. Results with a ``place`` make
+    the position curve and nothing else.
 
     Args:
         protocol: ``discrimination`` or ``end-to-end``; a summary is of one alone.
@@ -116,7 +115,7 @@ def summarise(
         for family, members in families.items():
             if members[0] == entry.name:
                 beyond["paraphrase sensitivity"] = spreads[family].within_user
-        metrics = rank_metrics(entry.ranks)
+        metrics = dict(entry.metrics)
         if protocol == "end-to-end":
             metrics[f"{METRIC} reached"] = np.where(reached, entry.values, np.nan)
             beyond |= _gain(entry, values, reached)
@@ -126,7 +125,7 @@ def summarise(
                 name=entry.name,
                 kind=entry.kind,
                 settings=entry.settings,
-                users=int((~np.isnan(entry.ranks)).sum()),
+                users=int((~np.isnan(entry.values)).sum()),
                 metrics=_estimates(metrics, draws),
                 beyond=beyond,
                 cost={**entry.answers.cost, **costs.get(key, {})} if entry.answers else {},

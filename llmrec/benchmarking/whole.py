@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,9 +15,12 @@ from llmrec.benchmarking.estimating import shown_in_words
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.records import Result
 from llmrec.benchmarking.report import render_report
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summary import Summary, summary_json
+
+logger = logging.getLogger(__name__)
 
 
 def bench(
@@ -47,12 +52,33 @@ def bench(
     models = models or BenchmarkModels(progress=progress)
     folder = RunFolder(Path(out))
     benchmark = Benchmark.of(plan, models.revision, progress=progress)
-    if progress:
+    if progress and not folder.results():  # afterwards the report says it of what was found
         said = shown_in_words(len(benchmark.asked.lists), len(benchmark.cells))
         tqdm.write(f"{said}.", file=sys.stderr)
     summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
-    cases = disagreements(benchmark, summary, folder.results(), models.reader)
+    results = folder.results()
+    _say_what_is_alike(benchmark, results)
+    cases = disagreements(benchmark, summary, results, models.reader)
     folder.write("summary.json", summary_json(summary))
     folder.write("leaderboard.md", leaderboard_markdown(summary))
     folder.write("report.html", render_report(summary, cases))
     return summary
+
+
+def _say_what_is_alike(benchmark: Benchmark, results: Sequence[Result]) -> None:
+    """Rows whose scores are the same throughout ask the same, however they are called."""
+    scores: dict[str, dict[str, object]] = {}
+    for result in results:
+        if result.cell in benchmark.names and result.place is None and result.fault is None:
+            scores.setdefault(result.cell, {})[result.user_id] = result.scores
+    groups: dict[str, list[str]] = {}
+    for cell, by_user in scores.items():
+        told = repr(sorted(by_user.items()))
+        groups.setdefault(told, []).append(benchmark.names[cell])
+    for names in groups.values():
+        if len(names) > 1:
+            logger.warning(
+                "%s gave every candidate the same score: they ask the same, and each more is "
+                "corrected for.",
+                " and ".join(names),
+            )

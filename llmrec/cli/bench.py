@@ -199,9 +199,7 @@ def compare(
                 screen().print(safe(f"Rows that are {word}: {', '.join(names)}."))
         for row in found.rows:
             if row.changed:
-                screen().print(
-                    safe(f"{row.name} was run with other settings: {', '.join(row.changed)}.")
-                )
+                screen().print(safe(f"{row.name} was changed: {', '.join(row.changed)}."))
         for name, reason in worse.items():
             screen().print(safe(f"{name} {reason}."))
     if worse:

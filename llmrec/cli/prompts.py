@@ -13,13 +13,13 @@ from llmrec.cli.options import AsJson
 from llmrec.cli.output import print_json, safe, screen, table, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
     from llmrec.language_models import LanguageModel
     from llmrec.prompting import Finding, Template
-    from llmrec.prompting.comparing import Side, TemplateDiff
+    from llmrec.prompting.comparing import TemplateDiff
 
 app = typer.Typer(help="The templates: list, show, diff, check.", no_args_is_help=True)
 Name = Annotated[
@@ -126,14 +126,16 @@ def diff(
         return
     console = screen()
     sides = (found.first, found.second)
-    about = table("", *(side.name for side in sides))
+    names = [side.name for side in sides]
+    names = [first, second] if names[0] == names[1] else names
+    about = table("", *names)
     counted = "" if found.counted else "about "
     about.add_row("tokens", *(f"{counted}{side.tokens:,}" for side in sides))
     about.add_row("characters", *(f"{side.characters:,}" for side in sides))
     about.add_row("reads alone", *(", ".join(some) or "-" for some in _alone(found)))
     console.print(about, "")
     console.print(Text(f"Both read {', '.join(found.both) or 'nothing'}."), "")
-    console.print(_side_by_side(found, sides, console.width))
+    console.print(_side_by_side(found, names, console.width))
     same = all(not pair.mark for pair in found.lines)
     note = "The prompts are the same." if same else "| differs, < only the first, > only the second"
     console.print(note, style="dim")
@@ -143,7 +145,7 @@ def _alone(found: TemplateDiff) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return found.only_first, found.only_second
 
 
-def _side_by_side(found: TemplateDiff, sides: tuple[Side, Side], width: int) -> Table:
+def _side_by_side(found: TemplateDiff, names: Sequence[str], width: int) -> Table:
     """Two columns of lines as wide as the screen, with a mark between them as `diff -y` has it."""
     from rich.table import Table
 
@@ -151,9 +153,9 @@ def _side_by_side(found: TemplateDiff, sides: tuple[Side, Side], width: int) -> 
     marks["second"] = (">", "green")
     half = (width - 3) // 2
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    grid.add_column(safe(sides[0].name), width=half - 1, overflow="fold")
+    grid.add_column(safe(names[0]), width=half - 1, overflow="fold")
     grid.add_column("", width=1)
-    grid.add_column(safe(sides[1].name), width=half - 1, overflow="fold")
+    grid.add_column(safe(names[1]), width=half - 1, overflow="fold")
     block = ""
     for pair in found.lines:
         if pair.block != block:

@@ -165,6 +165,8 @@ def model_line(model: LanguageModel) -> str:
 
 def tokens_line(usage: Usage) -> str:
     """Tokens forwarded against those of whole prompts, how many these were, and seconds."""
+    if not usage.prompts:
+        return "none: nothing was asked"
     share = usage.tokens_given / max(usage.tokens_forwarded, 1)
     return (
         f"{usage.tokens_forwarded:,} forwarded; whole prompts ({usage.prompts:,}) are "

@@ -117,9 +117,10 @@ def load_template(ref: str | Path) -> Template:
     try:
         tree = sandbox.parse(source)
     except TemplateSyntaxError as error:
-        message = error.message or "cannot be read"
+        message = (error.message or "cannot be read").rstrip(".")
         raise PromptError(
-            f"{path}, line {error.lineno}: {message}.", hint=sandbox.syntax_hint(message)
+            f"{path}, line {error.lineno}: {message}.",
+            hint=sandbox.syntax_hint(message),
         ) from error
     for fault in structure.faults_of(tree):
         raise PromptError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def test_a_template_that_became_worse_is_seen(kites: Path, tmp_path: Path) -> No
     assert (same.difference, same.p_corrected) == (0, 1)
     back = compare_runs(after, before).rows[0]
     assert back.difference == pytest.approx(-worse.difference)
+
+
+def test_a_text_that_was_changed_is_told(kites: Path, tmp_path: Path) -> None:
+    own = template(tmp_path, "own", GOOD)
+    before = made(kites, tmp_path / "a", own, users=20)
+    template(tmp_path, "own", WRONG)
+    (row,) = compare_runs(before, made(kites, tmp_path / "b", own, users=20)).rows
+    (changed,) = row.changed
+    assert re.fullmatch(r"template's text [0-9a-f]{12} -> [0-9a-f]{12}", changed)
+    (row,) = compare_runs(before, before).rows
+    assert row.changed == ()
 
 
 def test_only_users_that_both_have_count(kites: Path, tmp_path: Path) -> None:

@@ -76,21 +76,35 @@ def test_other_libraries_read_the_lines(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "told"),
     [
-        ("fingerprint", "g"),
-        ("insights", "h"),
-        ("protocol", "end-to-end"),
-        ("candidates", 4),
-        ("seed", 1),
+        ("fingerprint", "g", "of another data set"),
+        ("insights", "h", "whose prompts read other captions"),
+        ("protocol", "end-to-end", "with protocol 'discrimination', not 'end-to-end'"),
+        ("candidates", 4, "with candidates 3, not 4"),
+        ("seed", 1, "with seed 0, not 1"),
     ],
 )
-def test_another_benchmark_is_refused(folder: RunFolder, name: str, value: object) -> None:
+def test_another_benchmark_is_refused(
+    folder: RunFolder, name: str, value: object, told: str
+) -> None:
     before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
-    with pytest.raises(StorageError, match=f"holds a run with {name} .*, not {value!r}") as caught:
+    with pytest.raises(StorageError, match=f"holds a run {told}") as caught:
         folder.begin({**ABOUT, name: value}, LISTS)
     assert "--out" in caught.value.hint
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
+
+
+def test_an_index_is_no_folder_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with (
+        pytest.raises(StorageError, match="holds an index, not a run"),
+        RunFolder(tmp_path).locked(),
+    ):
+        pass
+    with pytest.raises(StorageError, match="holds an index"):
+        RunFolder(tmp_path).refuse_another(ABOUT, LISTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
 def test_other_candidates_are_refused(folder: RunFolder) -> None:

@@ -281,3 +281,14 @@ def test_what_failed_costs_nothing_and_makes_nothing_cheaper() -> None:
     assert (row.users, row.faults) == (10, {"PromptError": 30})
     assert row.cost["tokens given"] == 10
     assert row.cost["seconds p50"] == pytest.approx(3.45)
+
+
+def test_random_is_what_is_to_be_expected_of_chance() -> None:
+    lists, scores = world(reached=False)
+    row = summary_of(lists, results_of(scores), "end-to-end").rows[0]
+    reached = sum(entry.reached for entry in lists) / USERS
+    expected = ndcg_at(np.arange(1.0, N + 1), 10).mean()
+    assert row.metrics["ndcg@10"].mean == pytest.approx(reached * expected)
+    assert row.metrics["ndcg@10 reached"].mean == pytest.approx(expected)
+    assert row.metrics["recall@5"].mean == pytest.approx(reached * 5 / N)
+    assert row.metrics["mrr"].mean == pytest.approx(reached * (1 / np.arange(1, N + 1)).mean())

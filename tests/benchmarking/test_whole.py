@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmrec.benchmarking import BenchmarkModels, bench
+from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.language_models import LanguageModel
 from tests.benchmarking.faked import GOOD, family_model, plan_of, revision_of, template
@@ -56,3 +58,30 @@ def test_the_folder_holds_every_figure_and_how_to_run_it_again(kites: Path, tmp_
     for line in kept["about"]["plan"].splitlines():
         assert line.replace("'", "&#39;") in report
     assert "recall@5" in (tmp_path / "run" / "leaderboard.md").read_text()
+
+
+def test_rows_that_ask_the_same_under_other_settings_are_told(
+    kites: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields: dict[str, dict[str, int]] = {"all": {}, "bare": {"review": 0}}
+    bench(plan_of(kites, "likelihood/titles", fields=fields), tmp_path / "run")
+    assert "likelihood/titles, all and likelihood/titles, bare gave every" in caplog.text
+    caplog.clear()
+    bench(plan_of(kites, "likelihood/titles", history_items=[1, 20]), tmp_path / "other")
+    assert "gave every" not in caplog.text
+
+
+def test_where_no_list_holds_its_target_nothing_leads(kites: Path, tmp_path: Path) -> None:
+    summary = bench(plan_of(kites, "likelihood/titles"), tmp_path / "run")
+    nowhere = replace(
+        summary,
+        about={**summary.about, "retrieval recall": 0.0},
+        contrasts=tuple(
+            replace(one, comparison=replace(one.comparison, detectable=0.0))
+            for one in summary.contrasts
+        ),
+    )
+    told = leaderboard_markdown(nowhere)
+    assert told.startswith("# No list holds what its user chose")
+    assert "Four times out of five" not in told
+    assert "Four times out of five" in leaderboard_markdown(summary)

@@ -101,7 +101,7 @@ def test_an_index_that_changed_since_is_refused(
     index.save(tmp_path / "index")
     ended = run("bench", tmp_path / "index", *words)
     assert ended.returncode == 1
-    assert "holds a run with fingerprint" in _said(ended)
+    assert "holds a run of another data set" in _said(ended)
 
 
 def test_a_report_that_cannot_be_written_is_said(

@@ -21,6 +21,8 @@ def finding(summary: Summary, lines: Sequence[Standing]) -> str:
     best = _best(summary, lines)
     if best is None:
         return "No prompt has an answer yet."
+    if summary.about.get("retrieval recall") == 0:
+        return "No list holds what its user chose: nothing can be said of any prompt."
     head = f"{best.row.name} leads with {METRIC_NAME} {share(best.score.mean)}"
     call = best.retriever
     if call is not None and call.word == "worse":
@@ -74,9 +76,10 @@ def detectable(summary: Summary) -> tuple[float, float] | None:
 
     Returns:
         Of one comparison alone, and of one among all that Holm corrects together, at his strictest
-        step; None where nothing was compared.
+        step; None where nothing was compared, or no two rows ever differed, which tells nothing.
     """
-    found = [c.comparison.detectable for c in summary.contrasts if c.metric == METRIC]
+    compared = [c.comparison.detectable for c in summary.contrasts if c.metric == METRIC]
+    found = [smallest for smallest in compared if smallest > 0]
     if not found:
         return None
     one = statistics.median(found)
