@@ -25,6 +25,7 @@ from kept_answers import keep, take_up
 
 from llmrec import Catalog, Index, TextEncoder
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
+from llmrec.benchmarking.entries import RANDOM
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.models import BenchmarkModels
 from llmrec.benchmarking.plan import BenchmarkPlan
@@ -59,7 +60,12 @@ def make_index(data: Path, folder: Path) -> Path:
 
 
 def lines_of(summary: Summary) -> list[dict[str, object]]:
-    """The rows as the README's table reads them."""
+    """The rows as the README reads them; ``above chance`` is the difference and Holm's p."""
+    chance = {
+        found.row: [found.comparison.difference, found.p_corrected]
+        for found in summary.contrasts
+        if found.against == RANDOM
+    }
     return [
         {
             "name": row.name,
@@ -74,6 +80,7 @@ def lines_of(summary: Summary) -> list[dict[str, object]]:
             "faults": dict(row.faults),
             "fallbacks": dict(row.fallbacks),
             "dropped": row.dropped,
+            "above chance": chance.get(row.name),
         }
         for row in summary.rows
     ]

@@ -140,7 +140,8 @@ def _interval(row: Row | None) -> str:
     if row is None:
         return ""
     mean, low, high = (f"{value:.3f}".removeprefix("0") for value in row["ndcg@10"])
-    return f"{mean} [{low}, {high}], {row['users']}{' (dropped)' if row['dropped'] else ''}"
+    users = f"{row['users']}{' (dropped)' if row['dropped'] else ''}"
+    return mean if low == high else f"{mean} [{low}, {high}], {users}"  # chance needs no users
 
 
 def _line(cells: list[str]) -> str:

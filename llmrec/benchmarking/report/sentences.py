@@ -72,14 +72,17 @@ def question(summary: Summary) -> str:
 
 
 def detectable(summary: Summary) -> tuple[float, float] | None:
-    """The smallest differences in nDCG@10 that the users show, the median over all contrasts.
+    """The smallest differences in nDCG@10 that the users show.
+
+    The median over the contrasts that have the most of them: what a race stopped has fewer.
 
     Returns:
         Of one comparison alone, and of one among all that Holm corrects together, at his strictest
         step; None where nothing was compared, or no two rows ever differed, which tells nothing.
     """
-    compared = [c.comparison.detectable for c in summary.contrasts if c.metric == METRIC]
-    found = [smallest for smallest in compared if smallest > 0]
+    compared = [c.comparison for c in summary.contrasts if c.metric == METRIC]
+    most = max((found.users for found in compared), default=0)
+    found = [one.detectable for one in compared if one.users == most and one.detectable > 0]
     if not found:
         return None
     one = statistics.median(found)
