@@ -66,7 +66,7 @@ class Request(BaseModel):
 class FileOutcome:
     """What became of a requests file.
 
-    ``reranked`` requests were answered by this run and ``resumed`` by earlier ones. ``failed``
+    ``reranked`` requests were dealt with by this run and ``resumed`` by earlier ones. ``failed``
     counts the results that are errors, ``incomplete`` those of which a server failed or refused
     some requests, so that not every candidate is judged; both of this run and of earlier ones.
     ``usage`` is this run's.
