@@ -15,7 +15,6 @@ import pytest
 from llmrec.catalog import sample_folder
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
 from llmrec.prompting import DEFAULT_TEMPLATES, Prompt, list_templates
-from llmrec.prompting.structure import VARIABLES
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]
@@ -178,81 +177,6 @@ class _Words:
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.encode(prompt.text or prompt.system + prompt.user))
-
-
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_prompts_diff_lays_two_prompts_side_by_side(run: Run, columns: int) -> None:
-    names = ("pointwise/plain-list", "pointwise/likes-and-dislikes")
-    ended = run("prompts", "diff", *names, columns=columns)
-    assert ended.returncode == 0
-    lines = ended.stdout.splitlines()
-    assert max(map(len, lines)) <= columns
-    words = " ".join(ended.stdout.split())
-    assert "history.liked, history.rating, item.details" in words or columns == 60
-    assert "Both read history.title, item.title." in words
-    assert "about 68" in words
-    assert sum("[system]" in line for line in lines) == 1
-    if columns == 120:
-        (liked,) = (line for line in lines if "oldest first:" in line)
-        assert "| Liked:" in liked
-        (added,) = (line for line in lines if "Quiet Ferryman, rated 2" in line)
-        assert added.strip().startswith("> ")
-
-
-def test_prompts_diff_document(run: Run, document: Document, smollm2_folder: Path) -> None:
-    names = ("likelihood/list", "likelihood/numbered")
-    found = document(run("prompts", "diff", *names, "--json"))
-    assert found["model"] is None
-    diff = found["diff"]
-    assert (diff["first"]["name"], diff["second"]["name"]) == names
-    assert diff["both"] == ["history.title"]
-    assert diff["only_first"] == []
-    assert diff["only_second"] == ["user.profile"]
-    shown = document(run("prompts", "show", names[0], "--json"))["prompt"]
-    assert diff["first"]["prompt"] == shown
-    for side in ("first", "second"):  # nothing of either prompt is lost
-        lines = [pair[side] for pair in diff["lines"] if pair[side] is not None]
-        assert "\n".join(lines) == diff[side]["prompt"]["text"]
-    assert {pair["mark"] for pair in diff["lines"]} <= {"", "changed", "first", "second"}
-    assert all((p["first"] == p["second"]) == (p["mark"] == "") for p in diff["lines"])
-    assert not diff["counted"]
-    counted = document(run("prompts", "diff", *names, "--model", smollm2_folder, "--json"))["diff"]
-    assert counted["counted"]
-    assert 20 < counted["first"]["tokens"] < counted["second"]["tokens"] < 100
-    text = run("prompts", "diff", *names, "--model", smollm2_folder).stdout
-    assert f" {counted['first']['tokens']} " in text
-    assert "about" not in text
-
-
-def test_prompts_diff_of_a_chat_and_a_plain_prompt_and_of_a_template_with_itself(
-    run: Run, document: Document
-) -> None:
-    mixed = document(run("prompts", "diff", "pointwise/plain-list", "likelihood/list", "--json"))
-    assert {pair["block"] for pair in mixed["diff"]["lines"]} == {""}
-    assert mixed["diff"]["only_first"] == ["item.title"]
-    same = run("prompts", "diff", "pairwise/details", "pairwise/details")
-    assert "The prompts are the same." in same.stdout
-    assert " | " not in same.stdout
-
-
-def test_prompts_diff_knows_what_every_template_reads(run: Run, document: Document) -> None:
-    wanted = {
-        "listwise/plain-list": {"history.title", "items.label", "items.title"},
-        "explain/plain": {"evidence", "fault", "history", "item.title"},
-    }
-    for name, reads in wanted.items():
-        found = document(run("prompts", "diff", name, name, "--json"))["diff"]["both"]
-        assert set(found) >= reads - {"history"}
-        assert {read.partition(".")[0] for read in found} <= set(VARIABLES)
-
-
-def test_prompts_diff_of_what_is_not_there(run: Run, document: Document, tmp_path: Path) -> None:
-    ended = run("prompts", "diff", "pointwise/plain-list", "pointwise/plain-lst")
-    assert ended.returncode == 1
-    assert "Did you mean 'pointwise/plain-list'" in ended.stderr
-    ended = run("prompts", "diff", tmp_path / "absent.jinja", "pointwise/plain-list", "--json")
-    assert ended.returncode == 1
-    assert document(ended)["error"]["type"] == "PromptError"
 
 
 def test_models_list_says_what_is_on_the_disk(
