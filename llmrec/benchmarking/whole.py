@@ -66,19 +66,20 @@ def bench(
 
 
 def _say_what_is_alike(benchmark: Benchmark, results: Sequence[Result]) -> None:
-    """Rows whose scores are the same throughout ask the same, however they are called."""
-    scores: dict[str, dict[str, object]] = {}
+    """Rows with the same scores of prompts as long, throughout, ask the same under other names."""
+    answers: dict[str, dict[str, object]] = {}
     for result in results:
         if result.cell in benchmark.names and result.place is None and result.fault is None:
-            scores.setdefault(result.cell, {})[result.user_id] = result.scores
+            of_cell = answers.setdefault(result.cell, {})
+            of_cell[result.user_id] = (result.scores, result.tokens_given)
     groups: dict[str, list[str]] = {}
-    for cell, by_user in scores.items():
+    for cell, by_user in answers.items():
         told = repr(sorted(by_user.items()))
         groups.setdefault(told, []).append(benchmark.names[cell])
     for names in groups.values():
         if len(names) > 1:
             logger.warning(
-                "%s gave every candidate the same score: they ask the same, and each more is "
-                "corrected for.",
+                "%s gave every candidate the same score to prompts as long: they seem to ask the "
+                "same, and each more is corrected for.",
                 " and ".join(names),
             )

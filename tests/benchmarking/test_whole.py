@@ -65,7 +65,10 @@ def test_rows_that_ask_the_same_under_other_settings_are_told(
 ) -> None:
     fields: dict[str, dict[str, int]] = {"all": {}, "bare": {"review": 0}}
     bench(plan_of(kites, "likelihood/titles", fields=fields), tmp_path / "run")
-    assert "likelihood/titles, all and likelihood/titles, bare gave every" in caplog.text
+    assert (
+        "likelihood/titles, all and likelihood/titles, bare gave every candidate the same score"
+        in caplog.text
+    )
     caplog.clear()
     bench(plan_of(kites, "likelihood/titles", history_items=[1, 20]), tmp_path / "other")
     assert "gave every" not in caplog.text
