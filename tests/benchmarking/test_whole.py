@@ -88,3 +88,9 @@ def test_where_no_list_holds_its_target_nothing_leads(kites: Path, tmp_path: Pat
     assert told.startswith("# No list holds what its user chose")
     assert "Four times out of five" not in told
     assert "Four times out of five" in leaderboard_markdown(summary)
+    few = tuple(
+        replace(one, comparison=replace(one.comparison, detectable=0.9))
+        for one in summary.contrasts
+    )
+    told = leaderboard_markdown(replace(summary, contrasts=few))
+    assert "So few users show no difference, corrected for 3 comparisons." in told

@@ -63,6 +63,8 @@ def question(summary: Summary) -> str:
         return asked
     one, all_of_them = smallest
     tests = len(summary.contrasts)
+    if all_of_them >= 1:  # no difference can be larger
+        return f"{asked} So few users show no difference, corrected for {tests} comparisons."
     among_all = f", corrected for {tests} comparisons ({share(one)} for one alone)"
     return (
         f"{asked} Four times out of five, so many users show a true difference of "
