@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from movielens import KeptScores, load
+from movielens import KeptScores, load, retriever_of
 from pydantic import TypeAdapter
 from remembering import Remembering
 from rerank_strategies import (
@@ -32,7 +32,7 @@ from rerank_strategies import (
 )
 from ways import WAYS, cost_table, users_of
 
-from llmrec import Retriever, TransformersModel
+from llmrec import TransformersModel
 from llmrec.evaluation import Row
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 
@@ -69,7 +69,7 @@ def main() -> None:
     data = load(options.data)
     kept = KeptScores(cache_folder() / "eval" / f"{out}_again.jsonl")
     without = [way.name for way in WAYS if way.name not in options.way]
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    retriever = retriever_of(data)
     most, reached = discrimination(data), end_to_end(data, retriever)
     lists = {
         "quality": [most[row] for row in drawn(most, first.users)],

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from movielens import Asked, KeptScores, load
+from movielens import Asked, KeptScores, load, retriever_of
 from rerank_strategies import SEED, judge, thinned
 
-from llmrec import Reranker, Retriever, TransformersModel
+from llmrec import Reranker, TransformersModel
 from llmrec.evaluation import discrimination_lists, ndcg_at
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 from llmrec.prompting.templates import template_names
@@ -45,7 +45,7 @@ def main() -> None:
     asked = thinned(every, options.users)
     model = TransformersModel.from_pretrained(options.model, progress=True)
     kept = KeptScores(cache_folder() / "eval" / "choose_templates.jsonl")
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    retriever = retriever_of(data)
     if not RESULTS.exists():
         RESULTS.write_text(HEADING)
     for name in template_names(options.strategy):

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from movielens import load
+from movielens import load, retriever_of
 from rerank_strategies import discrimination, thinned
 from transformers import PretrainedConfig
 
-from llmrec import Reranker, Retriever, Usage
+from llmrec import Reranker, Usage
 from llmrec.language_models import LogProbs, ScoredSequence, TransformersModel
 from llmrec.language_models.prefix_tree import PrefixTree
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
@@ -156,7 +156,7 @@ class Counting(TransformersModel):
 def count(folder: Path, users: int) -> dict[str, Work]:
     """Mean work a user of each strategy with 20 and with 100 candidates."""
     data = load(folder)
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    retriever = retriever_of(data)
     plain = TransformersModel.from_pretrained(DEFAULT_LANGUAGE_MODEL, device="cpu")
     known = {f.name: getattr(plain, f.name) for f in fields(plain)}
     found = {}

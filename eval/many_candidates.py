@@ -15,13 +15,20 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from movielens import Asked, KeptScores, load, rank_metrics, retrieval_signals
-from rerank_strategies import RESULTS, SEED, judge, thinned
+from movielens import KeptScores, load, rank_metrics, retriever_of
+from rerank_strategies import (
+    RESULTS,
+    SEED,
+    baseline_ranks,
+    judge,
+    not_as_asked,
+    sampled_lists,
+    thinned,
+)
 from ways import Way, cost, cost_table, reranker_of
 
-from llmrec import Retriever, TransformersModel
-from llmrec.evaluation import compare_rows, discrimination_lists, markdown_table, target_ranks
+from llmrec import TransformersModel
+from llmrec.evaluation import compare_rows, markdown_table
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 
 CANDIDATES = 100
@@ -44,17 +51,9 @@ def main() -> None:
     data = load(options.data)
     model = TransformersModel.from_pretrained(options.model, progress=True)
     kept = KeptScores(cache_folder() / "eval" / f"many_candidates_{name}.jsonl")
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
-    lists = discrimination_lists(data.catalog, data.split, negatives=CANDIDATES - 1, seed=SEED)
-    every = [Asked(c.user, c.item_ids, c.item_ids.index(c.target)) for c in lists]
-    asked = thinned(every, options.users)
-    simple = retrieval_signals(retriever, asked)
-    targets = np.array([entry.target for entry in asked])
-    ranks = {
-        "random": target_ranks(np.zeros((len(asked), CANDIDATES)), targets, seed=SEED),
-        "popularity": target_ranks(simple["popularity"], targets, seed=SEED),
-        "retriever": target_ranks(simple["score"], targets, seed=SEED),
-    }
+    retriever = retriever_of(data)
+    asked = thinned(sampled_lists(data, CANDIDATES), options.users)
+    ranks = baseline_ranks(retriever, asked)
     costs, faults = [], {}
     for way in WAYS:
         found = judge(kept, reranker_of(way, model, data), retriever, asked, way.name)
@@ -66,12 +65,10 @@ def main() -> None:
         {name: rank_metrics(some) for name, some in ranks.items()}, pairs, seed=SEED
     )
     command = f"python eval/many_candidates.py {name} --users {options.users} --model {model.name}"
-    counted = "; ".join(f"{way}: {some}" for way, some in faults.items() if some)
     text = (
         f"# {CANDIDATES} candidates of {name} with {model.name}\n\n`{command}`, revision "
         f"{model.revision[:12]}, {model.placement.dtype}, seed {SEED}. Intervals are 95 %, paired "
-        f"by user.\n\n{markdown_table(rows)}\nNot as asked: {counted or 'nothing'}.\n\n"
-        f"{cost_table(costs)}"
+        f"by user.\n\n{markdown_table(rows)}\n{not_as_asked(faults)}\n{cost_table(costs)}"
     )
     document = {"command": command, "rows": list(map(asdict, rows)), "costs": costs}
     out = RESULTS / f"many_candidates_{name}"

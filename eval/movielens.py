@@ -42,6 +42,11 @@ def load(folder: Path) -> MovieLens:
     return MovieLens(catalog, split, index)
 
 
+def retriever_of(data: MovieLens) -> Retriever:
+    """Content and popularity, which the older tables call the retriever."""
+    return Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+
+
 @dataclass(frozen=True)
 class Asked:
     """A user, the items to order, and where among them the target stands."""

@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from movielens import KeptScores, load
+from movielens import KeptScores, load, retriever_of
 from order_bias import order_bias
 from remembering import Remembering
 from rerank_strategies import RESULTS, discrimination, thinned
 from ways import Way, reranker_of
 
-from llmrec import Retriever, TransformersModel
+from llmrec import TransformersModel
 from llmrec.language_models import LanguageModel
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 
@@ -51,7 +51,7 @@ def main() -> None:
     kept = KeptScores(cache_folder() / "eval" / f"{out}.jsonl")
     remembering = cast("LanguageModel", Remembering(model))
     rerankers = {way.name: reranker_of(way, remembering, data) for way in WAYS if way.name in ways}
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    retriever = retriever_of(data)
     asked = thinned(discrimination(data), options.users)
     table, found = order_bias(kept, rerankers, retriever, asked)
     command = (

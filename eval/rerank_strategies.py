@@ -31,6 +31,7 @@ from movielens import (
     load,
     rank_metrics,
     retrieval_signals,
+    retriever_of,
 )
 from numpy.typing import NDArray
 from order_bias import order_bias
@@ -88,7 +89,7 @@ def measured_cost(
 ) -> dict[str, object]:
     """What a way takes when it is asked by itself, of a few users."""
     reranker = reranker_of(way, model, data)
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    retriever = retriever_of(data)
     usage = Usage()
     for entry in tqdm(asked, desc=f"Cost: {way.name}", disable=None):
         candidates = retriever.candidates(entry.user, entry.item_ids)
@@ -99,9 +100,13 @@ def measured_cost(
 
 def discrimination(data: MovieLens) -> list[Asked]:
     """The target among 19 random unseen items, for 300 users drawn evenly."""
-    lists = discrimination_lists(data.catalog, data.split, seed=SEED)
-    every = [Asked(c.user, c.item_ids, c.item_ids.index(c.target)) for c in lists]
-    return thinned(every, MOST)
+    return thinned(sampled_lists(data, TOP), MOST)
+
+
+def sampled_lists(data: MovieLens, candidates: int) -> list[Asked]:
+    """The target among random unseen items, for every user."""
+    lists = discrimination_lists(data.catalog, data.split, negatives=candidates - 1, seed=SEED)
+    return [Asked(c.user, c.item_ids, c.item_ids.index(c.target)) for c in lists]
 
 
 def drawn(asked: Sequence[Asked], n: int) -> list[int]:
@@ -126,6 +131,24 @@ def thinned(asked: Sequence[Asked], n: int) -> list[Asked]:
     return [asked[place] for place in places]
 
 
+def baseline_ranks(retriever: Retriever, asked: Sequence[Asked]) -> dict[str, NDArray[np.float64]]:
+    """The targets' ranks by chance (one drawn order), by popularity and by the retriever."""
+    simple = retrieval_signals(retriever, asked)
+    targets = np.array([entry.target for entry in asked])
+    tables = {
+        "random": np.zeros_like(simple["score"]),
+        "popularity": simple["popularity"],
+        "retriever": simple["score"],
+    }
+    return {name: target_ranks(table, targets, seed=SEED) for name, table in tables.items()}
+
+
+def not_as_asked(faults: Mapping[str, Mapping[str, int]]) -> str:
+    """What did not go as asked, by way, as a line."""
+    counted = "; ".join(f"{name}: {dict(found)}" for name, found in faults.items() if found)
+    return f"Not as asked: {counted or 'nothing'}.\n"
+
+
 def quality(
     data: MovieLens,
     model: Remembering,
@@ -136,14 +159,8 @@ def quality(
     without: Sequence[str],
 ) -> tuple[str, dict[str, object]]:
     """Every way on the same lists, beside random, popularity and the retriever."""
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
-    simple = retrieval_signals(retriever, asked)
-    targets = np.array([entry.target for entry in asked])
-    ranks = {
-        "random": target_ranks(np.zeros((len(asked), TOP)), targets, seed=SEED),
-        "popularity": target_ranks(simple["popularity"], targets, seed=SEED),
-        "retriever": target_ranks(simple["score"], targets, seed=SEED),
-    }
+    retriever = retriever_of(data)
+    ranks = baseline_ranks(retriever, asked)
     rows_of: dict[str, list[int]] = {}
     faults, rows = dict[str, dict[str, int]](), list[Row]()
     shared: dict[int, dict[str, NDArray[np.float64]]] = {}
@@ -173,8 +190,7 @@ def quality_text(title: str, rows: Sequence[Row], faults: Mapping[str, Mapping[s
     """A table for each number of users."""
     numbers = sorted({row.users for row in rows}, reverse=True)
     tables = [markdown_table([row for row in rows if row.users == n]) for n in numbers]
-    counted = "; ".join(f"{name}: {dict(found)}" for name, found in faults.items() if found)
-    return f"## {title}\n\n" + "\n".join(tables) + f"\nNot as asked: {counted or 'nothing'}.\n"
+    return f"## {title}\n\n" + "\n".join(tables) + f"\n{not_as_asked(faults)}"
 
 
 def options_of() -> argparse.ArgumentParser:
@@ -203,7 +219,7 @@ def main() -> None:
     kept = KeptScores(options.scores or cache_folder() / "eval" / f"{out}.jsonl")
     most = discrimination(data)
     lists = [most[row] for row in drawn(most, options.users)]
-    retriever = Retriever(data.index, weights={"content": 1.0, "popularity": 1.0})
+    retriever = retriever_of(data)
     reached = end_to_end(data, retriever) if options.reached else []
     found = len(reached)
     reached = [reached[row] for row in drawn(reached, options.reached)]

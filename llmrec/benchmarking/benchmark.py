@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from llmrec.benchmarking.answers import PRICE, results_of
 from llmrec.benchmarking.beyond import ItemFacts
-from llmrec.benchmarking.cells import Cell, cells_of, row_names
+from llmrec.benchmarking.cells import Cell, cells_of, row_names, with_revisions
 from llmrec.benchmarking.entries import cell_values
 from llmrec.benchmarking.listing import Asked, lists_of
 from llmrec.benchmarking.plan import BenchmarkPlan
@@ -67,10 +67,9 @@ class Benchmark:
         rates = _rates(plan)
         index = Index.open(plan.index)
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
-        # Refused, if it is, before a model is fetched; what is said of it is said once, below.
-        cells_of(plan, dict.fromkeys(models, ""), say=False)
+        cells = cells_of(plan)  # refused, if it is, before a model is fetched
         asked = lists_of(index, plan, progress=progress)
-        cells = cells_of(plan, {of: revision_of(*of) for of in models})
+        cells = with_revisions(cells, {of: revision_of(*of) for of in models})
         return cls(plan, index, asked, cells, row_names(cells), rates)
 
     def about(self, command: str) -> dict[str, object]:

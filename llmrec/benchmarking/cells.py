@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import PurePath
 
@@ -76,18 +76,14 @@ class Cell:
         return strategy, Budget(**self.budget)
 
 
-def cells_of(
-    plan: BenchmarkPlan, revisions: Mapping[tuple[str, str], str], *, say: bool = True
-) -> tuple[Cell, ...]:
-    """All cells of a plan, those of one model one after the other.
+def cells_of(plan: BenchmarkPlan) -> tuple[Cell, ...]:
+    """All cells of a plan, those of one model one after the other; of no revision yet.
 
     Two cells that would ask the same are one: a strategy that shows one candidate at a time knows
     no shuffles, one that asks for no label no calibration.
 
     Args:
         plan: What is compared.
-        revisions: Of each model and quantization.
-        say: Warn of templates that ask the same.
 
     Raises:
         PromptError: A template cannot be used.
@@ -112,7 +108,7 @@ def cells_of(
                 template_sha256=template.sha256,
                 strategy=strategy,
                 model=model,
-                revision=revisions[model, quantization],
+                revision="",
                 quantization=quantization,
                 fields=fields,
                 budget={**budgets[fields], "history_items": history},
@@ -125,9 +121,16 @@ def cells_of(
             first = cells.setdefault(cell.key, cell)
             if first.template != name:
                 alike[name] = first.template
-    for name, other in alike.items() if say else ():
+    for name, other in alike.items():
         logger.warning("%s asks what %s asks: they are one row.", name, other)
     return tuple(cells.values())
+
+
+def with_revisions(
+    cells: Sequence[Cell], revisions: Mapping[tuple[str, str], str]
+) -> tuple[Cell, ...]:
+    """The cells with what identifies their weights, by model and quantization."""
+    return tuple(replace(cell, revision=revisions[cell.model, cell.quantization]) for cell in cells)
 
 
 def _wordings(plan: BenchmarkPlan) -> Iterator[tuple[str, str]]:

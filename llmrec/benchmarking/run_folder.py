@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from llmrec.benchmarking.records import Result, UserList
 from llmrec.errors import StorageError
+from llmrec.retrieval.storage import is_stored
 
 logger = logging.getLogger(__name__)
 Line = TypeVar("Line")
@@ -240,7 +241,7 @@ class RunFolder:
             raise self._unwritable(error) from error
 
     def _refuse_an_index(self) -> None:
-        if (self.path / "manifest.json").exists() and not (self.path / _ABOUT).exists():
+        if is_stored(self.path) and not (self.path / _ABOUT).exists():
             raise StorageError(
                 f"{self.path} holds an index, not a run.", hint="Name another folder for --out."
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from llmrec.benchmarking.answers import by_cell, results_of
 from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
 from llmrec.benchmarking.disagreeing import disagreements
 from llmrec.benchmarking.estimating import shown_in_words
@@ -52,7 +53,7 @@ def bench(
     models = models or BenchmarkModels(progress=progress)
     folder = RunFolder(Path(out))
     benchmark = Benchmark.of(plan, models.revision, progress=progress)
-    if progress and not folder.results():  # afterwards the report says it of what was found
+    if progress and not folder.about():  # afterwards the report says it of what was found
         said = shown_in_words(len(benchmark.asked.lists), len(benchmark.cells))
         tqdm.write(f"{said}.", file=sys.stderr)
     summary = run_benchmark(benchmark, folder, models.load, command=command, progress=progress)
@@ -67,15 +68,12 @@ def bench(
 
 def _say_what_is_alike(benchmark: Benchmark, results: Sequence[Result]) -> None:
     """Rows with the same scores of prompts as long, throughout, ask the same under other names."""
-    answers: dict[str, dict[str, object]] = {}
-    for result in results:
-        if result.cell in benchmark.names and result.place is None and result.fault is None:
-            of_cell = answers.setdefault(result.cell, {})
-            of_cell[result.user_id] = (result.scores, result.tokens_given)
-    groups: dict[str, list[str]] = {}
-    for cell, by_user in answers.items():
-        told = repr(sorted(by_user.items()))
-        groups.setdefault(told, []).append(benchmark.names[cell])
+    cells, lists = benchmark.described(), benchmark.asked.lists
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for key, answers in by_cell(cells, lists, results_of(cells, lists, results)).items():
+        if answers.answered:
+            told = tuple((one.user_id, one.scores, one.tokens_given) for one in answers.answered)
+            groups.setdefault(told, []).append(benchmark.names[key])
     for names in groups.values():
         if len(names) > 1:
             logger.warning(

@@ -54,8 +54,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except _CALLED_WRONGLY as error:
             if ctx.meta[_JSON]:
-                shown = {"type": "UsageError", "message": error.format_message(), "hint": ""}
-                print_json({"error": shown})
+                _print_error("UsageError", error.format_message())
             raise
 
 
@@ -64,5 +63,9 @@ def _show(error: LlmrecError, *, as_json: bool) -> None:
     if error.hint:
         STDERR.print(safe(error.hint, "cyan"), highlight=False)
     if as_json:
-        fault = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        print_json({"error": fault})
+        _print_error(type(error).__name__, error.message, error.hint)
+
+
+def _print_error(kind: str, message: str, hint: str = "") -> None:
+    """The one document of ``--json`` of a command that ends with an error."""
+    print_json({"error": {"type": kind, "message": message, "hint": hint}})

@@ -14,6 +14,7 @@ from llmrec.language_models import (
     GenerationRequest,
     LabelRequest,
     LanguageModel,
+    LogProbs,
 )
 from llmrec.records import Usage
 from llmrec.reranking.strategy import (
@@ -148,27 +149,23 @@ def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[A
 
 
 def _labels(model: LanguageModel, requests: Sequence[LabelRequest], spent: _Spent) -> list[Answer]:
-    found = model.label_log_probs(requests)
-    spent.usage += found.usage
-    spent.fallbacks.update(found.fallbacks)
-    floored = found.floored or (0,) * len(requests)
-    faults = found.faults or ("",) * len(requests)
-    return [
-        Answer(np.maximum(value, LEAST), tokens=n, floored=some, fault=fault)
-        for value, n, some, fault in zip(found.values, found.tokens, floored, faults, strict=True)
-    ]
+    return _scores(model.label_log_probs(requests), spent)
 
 
 def _continuations(
     model: LanguageModel, requests: Sequence[ContinuationRequest], spent: _Spent
 ) -> list[Answer]:
-    found = model.continuation_log_probs(requests)
+    return _scores(model.continuation_log_probs(requests), spent)
+
+
+def _scores(found: LogProbs, spent: _Spent) -> list[Answer]:
     spent.usage += found.usage
     spent.fallbacks.update(found.fallbacks)
-    faults = found.faults or ("",) * len(requests)
+    floored = found.floored or (0,) * len(found.values)
+    faults = found.faults or ("",) * len(found.values)
     return [
-        Answer(np.maximum(value, LEAST), tokens=n, fault=fault)
-        for value, n, fault in zip(found.values, found.tokens, faults, strict=True)
+        Answer(np.maximum(value, LEAST), tokens=n, floored=some, fault=fault)
+        for value, n, some, fault in zip(found.values, found.tokens, floored, faults, strict=True)
     ]
 
 

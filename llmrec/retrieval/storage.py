@@ -128,6 +128,11 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+def is_stored(folder: Path) -> bool:
+    """Whether this module has written something into a folder."""
+    return (folder / _MANIFEST).is_file()
+
+
 def open_folder(folder: Path, *, kind: str = "index", verify: bool = False) -> Opened:
     """Read an index: small files whole, every byte checked; large ones by memory map.
 
@@ -140,7 +145,7 @@ def open_folder(folder: Path, *, kind: str = "index", verify: bool = False) -> O
         StorageError: There is no index, a file is missing or damaged or of another index, or the
             format is another.
     """
-    if not (folder / _MANIFEST).is_file():
+    if not is_stored(folder):
         raise StorageError(f"{folder} is not an index: it has no {_MANIFEST}.", hint=_AGAIN)
     manifest = _unseal(folder / _MANIFEST)
     if manifest.kind != kind:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.benchmarking.cells import Cell, cells_of, row_names
+from llmrec.benchmarking.cells import Cell, cells_of, row_names, with_revisions
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.errors import OptionError, PromptError, StorageError
 from tests.benchmarking.faked import BLIND, GOOD, template
@@ -19,7 +19,7 @@ def cells(*templates: str, **settings: object) -> tuple[Cell, ...]:
     document = {"index": "i", "templates": list(templates), **settings}
     plan = BenchmarkPlan.of(document, "The test")
     models = [(m, q) for m in plan.models for q in plan.quantizations]
-    return cells_of(plan, {of: "@".join(of) for of in models})
+    return with_revisions(cells_of(plan), {of: "@".join(of) for of in models})
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
 from llmrec.retrieval import Index
+from tests.cli.calls import Document, Run, said
 
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
-GOES_ON = "{% for past in history %}\n- {{ past.title }}\n{% endfor %}\n- "
 TEMPLATES = "likelihood/titles,likelihood/list"
-
-
-def _said(ended: CompletedProcess[str]) -> str:
-    return " ".join(ended.stderr.split())
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -30,7 +21,7 @@ def _file(folder: Path, text: str) -> Path:
 def test_a_command_that_is_misspelt_is_not_taken_for_a_file(run: Run) -> None:
     ended = run("bench", "cmpare", "a", "b")
     assert ended.returncode == 2
-    assert "Did you mean 'compare'?" in _said(ended)
+    assert "Did you mean 'compare'?" in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +48,7 @@ def test_options_that_cannot_be(
 ) -> None:
     ended = run("bench", plain_index, *words, "--out", tmp_path / "run")
     assert ended.returncode == status
-    assert part in _said(ended)
+    assert part in said(ended)
     assert not loaded
     assert not (tmp_path / "run").exists()
 
@@ -68,7 +59,7 @@ def test_files_and_folders_that_are_none(
     out = ("--out", tmp_path / "run")
     ended = run("bench", tmp_path / "absent.yaml", *out)
     assert ended.returncode == 2
-    assert "There is no" in _said(ended)
+    assert "There is no" in said(ended)
     ended = run("bench", _file(tmp_path, f"index: {plain_index}\nusrs: 3\n"), *out, "--json")
     assert ended.returncode == 2
     error = document(ended)["error"]
@@ -77,7 +68,7 @@ def test_files_and_folders_that_are_none(
     for empty in (tmp_path, _file(tmp_path, "index: .\n")):
         ended = run("bench", empty, *out)
         assert ended.returncode == 1
-        assert "is not an index" in _said(ended)
+        assert "is not an index" in said(ended)
     assert not loaded
 
 
@@ -87,7 +78,7 @@ def test_an_unknown_model_is_said_before_anything_is_asked(
     ended = run("bench", plain_index, "--model", "smolm2-135m-instruct", "--users", "3",
                 "--out", tmp_path / "run")  # fmt: skip
     assert ended.returncode == 1
-    assert "Did you mean 'smollm2-135m-instruct'" in _said(ended)
+    assert "Did you mean 'smollm2-135m-instruct'" in said(ended)
     assert not (tmp_path / "run").exists()
 
 
@@ -101,10 +92,10 @@ def test_an_index_that_changed_since_is_refused(
     index.save(tmp_path / "index")
     ended = run("bench", tmp_path / "index", *words)
     assert ended.returncode == 1
-    assert "holds a run of another data set" in _said(ended)
+    assert "holds a run of another data set" in said(ended)
 
 
-def test_a_report_that_cannot_be_written_is_said(
+def test_a_report_that_cannot_be_written_issaid(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "report.html").mkdir()
@@ -112,8 +103,8 @@ def test_a_report_that_cannot_be_written_is_said(
     ended = run("bench", plain_index, *words, "--out", tmp_path, "--json")
     assert (ended.returncode, loaded) == (1, ["words"])
     assert document(ended)["error"]["type"] == "StorageError"
-    assert "cannot be written: Is a directory" in _said(ended)
-    assert "What was answered is kept" in _said(ended)
+    assert "cannot be written: Is a directory" in said(ended)
+    assert "What was answered is kept" in said(ended)
 
 
 def test_compare_of_what_cannot_be(
@@ -131,11 +122,11 @@ def test_compare_of_what_cannot_be(
     assert run(*words, "--candidates", "5", "--out", before).returncode == 0
     ended = run("bench", "compare", before, after)
     assert ended.returncode == 1
-    assert "holds no run" in _said(ended)
+    assert "holds no run" in said(ended)
     assert run(*words, "--candidates", "6", "--out", after).returncode == 0
     ended = run("bench", "compare", before, after, "--json")
     assert ended.returncode == 2
     assert document(ended)["error"]["type"] == "OptionError"
     ended = run(*words, "--candidates", "6", "--out", before)
     assert ended.returncode == 1
-    assert "holds a run with candidates 5, not 6" in _said(ended)
+    assert "holds a run with candidates 5, not 6" in said(ended)

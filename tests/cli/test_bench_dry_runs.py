@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
-GOES_ON = "{% for past in history %}\n- {{ past.title }}\n{% endfor %}\n- "
+from tests.cli.calls import Document, Run, said
+
 TEMPLATES = "likelihood/titles,likelihood/list"
-
-
-def _said(ended: CompletedProcess[str]) -> str:
-    return " ".join(ended.stderr.split())
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(
@@ -55,8 +47,8 @@ def test_a_dry_run_refuses_the_folder_of_another_run(
     assert run(*words, "--model", "words", "--out", tmp_path).returncode == 0
     again = run(*words, "--model", "words", "--seed", "7", "--dry-run", "--out", tmp_path)
     assert again.returncode == 1
-    assert "holds a run with seed 0, not 7" in _said(again)
-    assert "Name another folder" in _said(again)
+    assert "holds a run with seed 0, not 7" in said(again)
+    assert "Name another folder" in said(again)
 
 
 def test_what_so_many_users_show_is_said_before_the_run(
@@ -67,9 +59,9 @@ def test_what_so_many_users_show_is_said_before_the_run(
     words += ("--model", "words", "--out", tmp_path, "--json")
     dry = document(run(*words, "--dry-run"))
     ended = run(*words)
-    assert "2 users show differences in nDCG@10 from about" in _said(ended)
-    assert _said(ended).count("corrected for 7 comparisons") == 1
-    assert f"{dry['detectable']:.3f} on, corrected" in _said(ended)
+    assert "2 users show differences in nDCG@10 from about" in said(ended)
+    assert said(ended).count("corrected for 7 comparisons") == 1
+    assert f"{dry['detectable']:.3f} on, corrected" in said(ended)
     assert dry["comparisons"] == 7 == len(document(ended)["summary"]["contrasts"])
 
 

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
 from llmrec.benchmarking.plan import plan_schema
 from tests.benchmarking.faked import template
+from tests.cli.calls import Document, Run, said
 
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
 GOES_ON = "{% for past in history %}\n- {{ past.title }}\n{% endfor %}\n- "
 TEMPLATES = "likelihood/titles,likelihood/list"
-
-
-def _said(ended: CompletedProcess[str]) -> str:
-    return " ".join(ended.stderr.split())
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -160,5 +152,5 @@ def test_strategies_calibration_and_shuffles_are_options(
     }
     ended = run("bench", plain_index, "--strategy", "tournamant", "--out", tmp_path / "other")
     assert ended.returncode == 2
-    assert "no strategy 'tournamant'" in _said(ended)
+    assert "no strategy 'tournamant'" in said(ended)
     assert loaded == ["words"]

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 import torch
 
 from llmrec.catalog import sample_folder
 from llmrec.retrieval import Index
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+from tests.cli.calls import Document, Run, said
 
 
 @pytest.fixture(autouse=True)
@@ -29,21 +24,17 @@ def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmrec.language_models.transformers_model.load_causal_lm", refuse)
 
 
-def _said(ended: CompletedProcess[str]) -> str:
-    return " ".join(ended.stderr.split())
-
-
 @pytest.mark.parametrize("words", [("data", "check"), ("index", "--out", "out")], ids=" ".join)
 def test_a_missing_data_folder(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     ended = run(*words, tmp_path / "absent")
     assert ended.returncode == 1
-    assert "does not exist" in _said(ended)
+    assert "does not exist" in said(ended)
 
 
 def test_a_missing_column_map(run: Run, tmp_path: Path) -> None:
     ended = run("data", "check", sample_folder(), "--columns", tmp_path / "absent.json")
     assert ended.returncode == 1
-    assert "column map" in _said(ended)
+    assert "column map" in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +52,7 @@ def test_a_damaged_index_is_refused_by_the_file_s_name(
 ) -> None:
     absent = run(*words, tmp_path / "absent")
     assert absent.returncode == 1
-    assert "is not an index" in _said(absent)
+    assert "is not an index" in said(absent)
     folder = tmp_path / "index"
     shutil.copytree(plain_index, folder)
     (vectors,) = folder.glob("vectors-*")
@@ -88,21 +79,21 @@ def test_a_damaged_index_is_refused_by_the_file_s_name(
 def test_an_unknown_user(run: Run, plain_index: Path, words: tuple[str, ...]) -> None:
     ended = run(*words, plain_index)
     assert ended.returncode == 1
-    assert "'u019'" in _said(ended)
-    assert "Did you mean 'u19'" in _said(ended)
+    assert "'u019'" in said(ended)
+    assert "Did you mean 'u19'" in said(ended)
 
 
 def test_an_unknown_user_of_the_demo(run: Run) -> None:
     ended = run("demo", "--user", "u99")
     assert ended.returncode == 1
-    assert "Did you mean" in _said(ended)
+    assert "Did you mean" in said(ended)
 
 
 def test_an_unknown_item(run: Run, plain_index: Path) -> None:
     for words in (("rerank", "--candidates", "o29,o99"), ("explain", "--item", "o99")):
         ended = run(*words, plain_index, "--user", "u01")
         assert ended.returncode == 1
-        assert "no item 'o99'" in _said(ended)
+        assert "no item 'o99'" in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +104,7 @@ def test_candidates_that_cannot_be_ranked(
 ) -> None:
     ended = run("rerank", plain_index, "--user", "u01", "--candidates", candidates)
     assert ended.returncode == 2
-    assert part in _said(ended)
+    assert part in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -139,15 +130,15 @@ def test_a_missing_requests_file(run: Run, plain_index: Path, tmp_path: Path) ->
     requests, out = tmp_path / "absent.jsonl", tmp_path / "out.jsonl"
     ended = run("rerank", plain_index, "--requests", requests, "--out", out)
     assert ended.returncode == 1
-    assert "cannot be read" in _said(ended)
+    assert "cannot be read" in said(ended)
     assert not out.exists()
 
 
 def test_an_unknown_model(run: Run, plain_index: Path) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--model", "smolm2-135m-instruct")
     assert ended.returncode == 1
-    assert "cannot be had" in _said(ended)
-    assert "Did you mean 'smollm2-135m-instruct'" in _said(ended)
+    assert "cannot be had" in said(ended)
+    assert "Did you mean 'smollm2-135m-instruct'" in said(ended)
 
 
 def test_a_device_that_is_not_there(run: Run, plain_index: Path) -> None:
@@ -156,7 +147,7 @@ def test_a_device_that_is_not_there(run: Run, plain_index: Path) -> None:
     for words in (("recommend", plain_index, "--user", "u01"), ("doctor",)):
         ended = run(*words, "--device", "cuda")
         assert ended.returncode == 1
-        assert "'cuda' is not there" in _said(ended)
+        assert "'cuda' is not there" in said(ended)
     ended = run("recommend", plain_index, "--user", "u01", "--device", "gpu")
     assert ended.returncode == 2
 
@@ -164,7 +155,7 @@ def test_a_device_that_is_not_there(run: Run, plain_index: Path) -> None:
 def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--strategy", "likelyhood")
     assert ended.returncode == 2
-    assert "Did you mean 'likelihood'" in _said(ended)
+    assert "Did you mean 'likelihood'" in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +186,7 @@ def test_options_that_do_not_go_together(
 ) -> None:
     ended = run("recommend", plain_index, "--user", "u01", *words)
     assert ended.returncode == status
-    assert part in _said(ended)
+    assert part in said(ended)
 
 
 def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: Path) -> None:
@@ -205,14 +196,14 @@ def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: P
     words = ("recommend", plain_index, "--user", "u01", "--template")
     ended = run(*words, template)
     assert ended.returncode == 1
-    assert "usr" in _said(ended)
-    assert "line 2" in _said(ended)
+    assert "usr" in said(ended)
+    assert "line 2" in said(ended)
     ended = run(*words, "pointwise/plain-list")
     assert ended.returncode == 1
-    assert "not likelihood" in _said(ended)
+    assert "not likelihood" in said(ended)
     ended = run("explain", plain_index, "--user", "u01", "--item", "o29", "--template", "plain")
     assert ended.returncode == 1
-    assert "explain/plain" in _said(ended)
+    assert "explain/plain" in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -222,27 +213,27 @@ def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: P
 def test_a_filter_that_does_not_fit(run: Run, plain_index: Path, condition: str, part: str) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--filter", condition)
     assert ended.returncode == 2
-    assert part in _said(ended)
+    assert part in said(ended)
 
 
 def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--no-llm", "--explain")
     assert ended.returncode == 2
-    assert "--no-llm" in _said(ended)
+    assert "--no-llm" in said(ended)
     for words in (("--strategy", "pointwise"), ("--calibrate",), ("--quantization", "nf4")):
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2
-        assert f"--no-llm asks no model: {words[0]} says how" in _said(ended)
+        assert f"--no-llm asks no model: {words[0]} says how" in said(ended)
     ended = run("fit", plain_index, "--retriever", "--model", "nosuch", "--shuffles", "3")
     assert ended.returncode == 2
-    assert "--retriever asks no model: --shuffles, --model say how" in _said(ended)
+    assert "--retriever asks no model: --shuffles, --model say how" in said(ended)
 
 
 def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Path) -> None:
     words = ("rerank", plain_index, "--user", "u01", "--candidates", "o29,o30")
     ended = run(*words, "--model", "x" * 5000)
     assert ended.returncode == 1
-    assert "cannot be had: file name too long" in _said(ended)
+    assert "cannot be had: file name too long" in said(ended)
 
 
 def test_an_index_whose_users_have_nothing_to_hold_out(
@@ -251,7 +242,7 @@ def test_an_index_whose_users_have_nothing_to_hold_out(
     replace(Index.open(plain_index), interactions=()).save(tmp_path / "index")
     ended = run("fit", tmp_path / "index")
     assert ended.returncode == 1
-    assert "of 0 users" in _said(ended)
+    assert "of 0 users" in said(ended)
 
 
 @pytest.mark.parametrize(

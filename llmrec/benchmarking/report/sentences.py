@@ -37,7 +37,7 @@ def finding(summary: Summary, lines: Sequence[Standing]) -> str:
         rest.append(f"{rivals} other prompt{'s' * (rivals > 1)} cannot be told from it")
     if stopped:
         rest.append(f"the race stopped {stopped}")
-    return "; ".join([head, *([", ".join(rest)] if rest else [])]) + "."
+    return f"{head}; {', '.join(rest)}." if rest else f"{head}."
 
 
 def _retriever(lines: Sequence[Standing]) -> str:
