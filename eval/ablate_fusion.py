@@ -26,10 +26,6 @@ from tqdm import tqdm
 
 from llmrec import Catalog, TextEncoder
 from llmrec.catalog import leave_one_out
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import FusionConfig
-from llmrec.embedding.fusion.storage import content_digest
-from llmrec.embedding.items import modalities_of
 from llmrec.evaluation import (
     compare_rows,
     json_document,
@@ -39,11 +35,15 @@ from llmrec.evaluation import (
     target_ranks,
     training_catalog,
 )
+from llmrec.items import ModalityVectors
+from llmrec.items.embedding import modalities_of
+from llmrec.items.fusion import FusionConfig
+from llmrec.items.fusion.storage import content_digest
 from llmrec.models import cache_folder
 from llmrec.training import train_fusion
 from llmrec.training.classic import judge_classic, train_classic
-from llmrec.training.material import Material, gather_material
-from llmrec.training.ranking import validation_ranks
+from llmrec.training.dataset import Material, gather_material
+from llmrec.training.validation_ranking import validation_ranks
 
 RESULTS = Path(__file__).parent / "results"
 Ranks = NDArray[np.float64]  # [users]

@@ -24,7 +24,7 @@ import torch
 from data_sets import columns_of
 
 from llmrec import Catalog, Index, TextEncoder, TransformersModel
-from llmrec.embedding import VectorCache
+from llmrec.items import VectorCache
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 
 RESULTS = Path(__file__).parent / "results" / "benchmark_commands.json"

@@ -36,10 +36,9 @@ from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
 from tqdm import tqdm
 
 from llmrec import TransformersModel
-from llmrec.language_models import ScoredSequence
-from llmrec.language_models.prefix_scoring import score_sequences
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, ScoredSequence, resolve_model
 from llmrec.models.peak_memory import forget_peak, peak_mib
+from llmrec.models.prefix_scoring import score_sequences
 
 SHARED, OWN = 300, 60
 RESULTS = Path(__file__).parent / "results" / "benchmark_engine.json"

@@ -34,8 +34,8 @@ from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summary import PLAN, Summary
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
+from llmrec.items.understanding import understand_items
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
-from llmrec.understanding.items import understand_items
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {

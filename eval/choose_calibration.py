@@ -26,11 +26,10 @@ from tqdm import tqdm
 
 from llmrec import Item, TransformersModel, User
 from llmrec.evaluation import discrimination_lists, ndcg_at, target_ranks
-from llmrec.language_models import LabelRequest
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, LabelRequest, cache_folder
 from llmrec.prompting import Budget
 from llmrec.reranking import Listwise
-from llmrec.reranking.labelled import BLANK, LabelledGroups
+from llmrec.reranking.groups import BLANK, LabelledGroups
 from llmrec.reranking.strategy import question_about
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,14 +20,14 @@ from full_ranking import RESULTS, SEED, hybrid, metrics_of, part_of, read
 
 from llmrec import Index, TextEncoder
 from llmrec.catalog import leave_one_out
-from llmrec.embedding.fusion import FusionConfig
-from llmrec.embedding.items import modalities_of
 from llmrec.evaluation import (
     compare_rows,
     json_document,
     markdown_table,
     training_catalog,
 )
+from llmrec.items.embedding import modalities_of
+from llmrec.items.fusion import FusionConfig
 from llmrec.retrieval import learn_weights
 from llmrec.training import train_fusion
 

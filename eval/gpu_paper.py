@@ -23,9 +23,8 @@ from rerank_strategies import discrimination, thinned
 from transformers import PretrainedConfig
 
 from llmrec import Reranker, Usage
-from llmrec.language_models import LogProbs, ScoredSequence, TransformersModel
-from llmrec.language_models.prefix_tree import PrefixTree
-from llmrec.models import DEFAULT_LANGUAGE_MODEL
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, LogProbs, ScoredSequence, TransformersModel
+from llmrec.models.prefix_tree import PrefixTree
 
 RESULTS = Path(__file__).parent / "results"
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)

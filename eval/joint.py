@@ -22,11 +22,6 @@ from numpy.typing import NDArray
 
 from llmrec import Catalog, TextEncoder
 from llmrec.catalog import Split, liked
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import FusionConfig
-from llmrec.embedding.items import modalities_of
-from llmrec.embedding.joint import concatenate
-from llmrec.embedding.unit import unit
 from llmrec.evaluation import (
     HeldOut,
     end_to_end_users,
@@ -35,6 +30,11 @@ from llmrec.evaluation import (
     target_ranks,
     training_catalog,
 )
+from llmrec.items import ModalityVectors
+from llmrec.items.embedding import modalities_of
+from llmrec.items.fusion import FusionConfig
+from llmrec.items.joint import concatenate
+from llmrec.items.unit import unit
 from llmrec.retrieval.standardise import standardise
 from llmrec.retrieval.taste import history_weights
 from llmrec.training import train_fusion

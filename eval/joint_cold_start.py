@@ -36,7 +36,7 @@ from joint_results import write_results
 
 from llmrec import Catalog
 from llmrec.catalog import cold_start_split
-from llmrec.embedding.fusion import FusionConfig
+from llmrec.items.fusion import FusionConfig
 from llmrec.models import cache_folder
 
 SHARE = 0.1

@@ -38,7 +38,7 @@ from peers import PEERS, peer_ranks
 
 from llmrec import Catalog
 from llmrec.catalog import leave_one_out
-from llmrec.embedding.fusion import FusionConfig
+from llmrec.items.fusion import FusionConfig
 from llmrec.models import cache_folder
 
 NOTE = (

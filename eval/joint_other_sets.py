@@ -38,7 +38,7 @@ from scipy.sparse import csr_matrix
 
 from llmrec import Catalog
 from llmrec.catalog import Split, leave_one_out
-from llmrec.embedding.fusion import FusionConfig
+from llmrec.items.fusion import FusionConfig
 from llmrec.models import cache_folder
 from llmrec.retrieval.standardise import standardise
 

@@ -22,8 +22,7 @@ from rerank_strategies import RESULTS, discrimination, thinned
 from ways import Way, reranker_of
 
 from llmrec import TransformersModel
-from llmrec.language_models import LanguageModel
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, LanguageModel, cache_folder
 
 WAYS = (
     Way("listwise", "listwise"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec import TransformersModel, Usage
-from llmrec.language_models import LabelRequest, LogProbs
+from llmrec.models import LabelRequest, LogProbs
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,7 @@ from llmrec.evaluation import (
     markdown_table,
     target_ranks,
 )
-from llmrec.language_models import LanguageModel
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, LanguageModel, cache_folder
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0

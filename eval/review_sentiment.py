@@ -26,13 +26,13 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from llmrec import Catalog, TextEncoder
 from llmrec.content_cache import ContentCache
+from llmrec.items.rated_sentiment import RatedSentiment, spoken_well
+from llmrec.items.readings import read_texts
+from llmrec.items.sentiment import LexiconSentiment
+from llmrec.items.sentiment_head import SOURCES, Material
+from llmrec.items.vocabulary import Vocabulary
 from llmrec.models import cache_folder
 from llmrec.records import Review
-from llmrec.understanding.rated_sentiment import RatedSentiment, spoken_well
-from llmrec.understanding.readings import read_texts
-from llmrec.understanding.sentiment import LexiconSentiment
-from llmrec.understanding.sentiment_head import SOURCES, Material
-from llmrec.understanding.vocabulary import Vocabulary
 
 RESULTS = Path(__file__).parent / "results"
 SHIPPED = "joined head, as shipped"

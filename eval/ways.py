@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from movielens import MovieLens
 
 from llmrec import Reranker, Usage
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from llmrec.reranking import make_strategy
 
 

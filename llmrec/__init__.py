@@ -25,8 +25,8 @@ _WHERE = {
     "Retriever": "retrieval",
     "Review": "records",
     "Status": "records",
-    "TextEncoder": "embedding",
-    "TransformersModel": "language_models",
+    "TextEncoder": "items",
+    "TransformersModel": "models",
     "Usage": "records",
     "User": "records",
 }

@@ -156,6 +156,19 @@ class Insight:
     gaps: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a language model is shown.
+
+    A chat prompt has ``system`` and ``user``, one message each (``system`` may be empty), and
+    ``text`` is None. A plain prompt has ``text`` alone, which the model continues without roles.
+    """
+
+    system: str
+    user: str
+    text: str | None = None
+
+
 class Status(StrEnum):
     """Whether the language model could judge a candidate."""
 

@@ -12,9 +12,9 @@ import llmrec
 
 PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
-    "errors", "records", "models", "content_cache", "catalog", "understanding", "embedding",
-    "retrieval", "prompting", "language_models", "reranking", "explaining", "evaluation",
-    "training", "benchmarking", "cli",
+    "errors", "records", "content_cache", "resumable", "models", "catalog", "items", "retrieval",
+    "prompting", "reranking", "explaining", "recommender", "evaluation", "training",
+    "benchmarking", "cli",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 
@@ -64,5 +64,5 @@ def test_a_neighbour_and_other_packages_are_no_other_room() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_rooms_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 500

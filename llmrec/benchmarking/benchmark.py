@@ -25,8 +25,8 @@ from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.running import BLOCK, Load, Task, place_tasks, run_tasks, tasks_of
 from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import PLAN, Summary
-from llmrec.language_models.openai_server import Prices
-from llmrec.language_models.references import WeightsReference, parse_reference
+from llmrec.models.openai import Prices
+from llmrec.models.references import WeightsReference, parse_reference
 from llmrec.records import Insight, Usage
 from llmrec.retrieval import Index
 

@@ -14,8 +14,8 @@ from llmrec.benchmarking.ranking import rank_lists
 from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.summary import Disagreement, RankedTitle, Summary, partial_rows
 from llmrec.errors import LlmrecError
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Prompt
+from llmrec.models import LanguageModel
+from llmrec.records import Prompt
 from llmrec.reranking.strategy import question_about, request_of
 
 SHOWN = 10

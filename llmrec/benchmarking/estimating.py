@@ -15,7 +15,7 @@ from llmrec.benchmarking.running import Task, place_tasks
 from llmrec.benchmarking.summary import SHOWN_AT
 from llmrec.errors import LlmrecError
 from llmrec.evaluation import smallest_difference
-from llmrec.language_models import ContinuationRequest
+from llmrec.models import ContinuationRequest
 from llmrec.reranking.strategy import question_about, request_of
 
 LOOKED_AT = 3

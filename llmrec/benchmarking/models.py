@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmrec.language_models.references import (
+from llmrec.models import resolve_model
+from llmrec.models.references import (
     ServerReference,
     WeightsReference,
     load_language_model,
     load_reader,
     parse_reference,
 )
-from llmrec.models import resolve_model
 
 if TYPE_CHECKING:
-    from llmrec.language_models import LanguageModel
+    from llmrec.models import LanguageModel
 
 
 @dataclass

@@ -21,9 +21,9 @@ from llmrec.errors import (
     ServerError,
     StorageError,
 )
-from llmrec.language_models import LanguageModel
-from llmrec.language_models.protocol import REQUEST_FAILED
+from llmrec.models import LanguageModel
 from llmrec.models.peak_memory import forget_peak, peak_mib
+from llmrec.models.protocol import REQUEST_FAILED
 from llmrec.reranking import judge
 from llmrec.reranking.strategies import ONE_AT_A_TIME
 from llmrec.reranking.strategy import question_about

@@ -22,13 +22,13 @@ from llmrec.cli.ranking_view import (
     shorten,
     signal_names,
 )
-from llmrec.embedding.items import modalities_of
 from llmrec.explaining import Explainer
+from llmrec.items.embedding import modalities_of
+from llmrec.items.understanding import understand_items
 from llmrec.models import OFFLINE_IMAGE_MODEL
 from llmrec.records import Ranking, User
 from llmrec.reranking import make_strategy, retrieval_ranking
 from llmrec.retrieval import Index
-from llmrec.understanding.items import understand_items
 
 _CANDIDATES = 20
 _EXPLAINED = 3

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from llmrec.retrieval.score_fusion import FittedWeights
+    from llmrec.retrieval.weights import FittedWeights
 
 _FEW = 100
 """Lists below which a weight is mostly chance."""

@@ -68,12 +68,12 @@ def index(
     """Understand and embed whole items, and save an index that opens without the data."""
     check_writable(out)
     from llmrec.cli.loading import load_text_encoder
-    from llmrec.embedding.fusion import Fusion
-    from llmrec.embedding.items import modalities_of
+    from llmrec.items.embedding import modalities_of
+    from llmrec.items.fusion import Fusion
+    from llmrec.items.understanding import check_parts, understand_items
     from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
     from llmrec.retrieval import Index
     from llmrec.retrieval.storage import refuse_foreign
-    from llmrec.understanding.items import check_parts, understand_items
 
     left_out = tuple(without or ())
     check_parts(left_out)

@@ -19,9 +19,9 @@ from llmrec.retrieval import Index, Retriever
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llmrec.embedding import TextEncoder
-    from llmrec.language_models import LanguageModel
-    from llmrec.language_models.openai_server import Prices
+    from llmrec.items import TextEncoder
+    from llmrec.models import LanguageModel
+    from llmrec.models.openai import Prices
     from llmrec.retrieval.rules import Rules
 
 logger = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ class ModelChoice:
         """
         if self.prices is None:
             return None
-        from llmrec.language_models.openai_server import Prices
-        from llmrec.language_models.references import WeightsReference, parse_reference
         from llmrec.models import DEFAULT_LANGUAGE_MODEL
+        from llmrec.models.openai import Prices
+        from llmrec.models.references import WeightsReference, parse_reference
 
         what = parse_reference(self.ref or DEFAULT_LANGUAGE_MODEL)
         name = what.ref if isinstance(what, WeightsReference) else what.model
@@ -69,8 +69,8 @@ class ModelChoice:
             ModelError: It cannot be had, or not on that device.
             OptionError: An option is not one of this model's backend.
         """
-        from llmrec.language_models.references import WeightsReference, parse_reference
         from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
+        from llmrec.models.references import WeightsReference, parse_reference
 
         ref = self.ref or DEFAULT_LANGUAGE_MODEL
         what = parse_reference(ref)
@@ -82,7 +82,7 @@ class ModelChoice:
         else:
             name = f"Connecting to {ref}"
         with waiting(name):
-            from llmrec.language_models.references import load_language_model
+            from llmrec.models.references import load_language_model
 
             return load_language_model(
                 ref,
@@ -101,7 +101,7 @@ def load_text_encoder(ref: str | None = None) -> TextEncoder:
     Raises:
         ModelError: It cannot be had.
     """
-    from llmrec.embedding import TextEncoder
+    from llmrec.items import TextEncoder
     from llmrec.models import DEFAULT_TEXT_ENCODER, resolve_model
 
     ref = ref or DEFAULT_TEXT_ENCODER

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from llmrec.language_models import LanguageModel
+    from llmrec.models import LanguageModel
     from llmrec.prompting import Finding, Template
-    from llmrec.prompting.comparing import TemplateDiff
+    from llmrec.prompting.diff import TemplateDiff
 
 app = typer.Typer(help="The templates: list, show, diff, check.", no_args_is_help=True)
 Name = Annotated[
@@ -76,7 +76,7 @@ def show(
 ) -> None:
     """Render a template for a small made-up user."""
     from llmrec.prompting import example, load_template
-    from llmrec.prompting.comparing import blocks_of
+    from llmrec.prompting.diff import blocks_of
 
     template = load_template(name)
     n_tokens = None
@@ -117,7 +117,7 @@ def diff(
 ) -> None:
     """Show two templates side by side: what each reads, and what each says of a made-up user."""
     from llmrec.prompting import load_template
-    from llmrec.prompting.comparing import compare_templates
+    from llmrec.prompting.diff import compare_templates
 
     templates = load_template(first), load_template(second)
     found = compare_templates(*templates, None if model is None else _reader(model))
@@ -216,7 +216,7 @@ def check(
 def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
     """Whether what a template is answered with is one token of the model."""
     from llmrec.errors import ModelError
-    from llmrec.language_models.labels import MOST_LABELS, label_tokens, labels_for
+    from llmrec.models.labels import MOST_LABELS, label_tokens, labels_for
     from llmrec.prompting import Finding
     from llmrec.reranking.graded import GRADES
 
@@ -233,7 +233,7 @@ def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
 def _reader(model: str) -> LanguageModel:
     """What counts and cuts tokens as the model does."""
     with waiting("Loading the tokenizer"):
-        from llmrec.language_models.references import load_reader
+        from llmrec.models.references import load_reader
 
         return load_reader(model, progress=True)
 
@@ -247,9 +247,9 @@ def _context(model: str, reader: LanguageModel) -> int:
     from transformers import AutoConfig
 
     from llmrec.errors import ModelError
-    from llmrec.language_models.prompt_tokenizer import PromptTokenizer
-    from llmrec.language_models.transformers_model import longest_sequence
     from llmrec.models import resolve_model
+    from llmrec.models.prompt_tokenizer import PromptTokenizer
+    from llmrec.models.transformers_model import longest_sequence
 
     if not isinstance(reader, PromptTokenizer):
         return reader.max_length

@@ -18,8 +18,8 @@ from llmrec.cli.output import fields, print_json, safe, screen, table
 from llmrec.records import Explanation, Item, RankedItem, Ranking, Status, TextSource, Usage
 
 if TYPE_CHECKING:
-    from llmrec.language_models import LanguageModel
-    from llmrec.language_models.openai_server import Prices
+    from llmrec.models import LanguageModel
+    from llmrec.models.openai import Prices
 
 _SOURCES = {
     TextSource.MODEL: "written by the model; passed the check against the evidence",

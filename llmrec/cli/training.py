@@ -15,8 +15,8 @@ from llmrec.errors import OptionError
 
 if TYPE_CHECKING:
     from llmrec.catalog import Catalog
-    from llmrec.embedding import ModalityVectors
-    from llmrec.embedding.fusion import FusionConfig
+    from llmrec.items import ModalityVectors
+    from llmrec.items.fusion import FusionConfig
     from llmrec.records import Interaction
 
 ModelFolderOut = Annotated[
@@ -47,7 +47,7 @@ def config_of(settings: list[str] | None, epochs: int | None, seed: int | None) 
     Raises:
         OptionError: One is not ``NAME=VALUE``, unknown, or not allowed.
     """
-    from llmrec.embedding.fusion import FusionConfig
+    from llmrec.items.fusion import FusionConfig
 
     given: dict[str, str] = {}
     for entry in settings or ():
@@ -70,8 +70,8 @@ def read_material(data: Path, columns: Path | None, *, skip_broken: bool) -> Mat
     """
     from llmrec.catalog import leave_one_out
     from llmrec.cli.loading import load_text_encoder
-    from llmrec.embedding.items import modalities_of
     from llmrec.evaluation import training_catalog
+    from llmrec.items.embedding import modalities_of
 
     catalog = read_data(data, columns, skip_broken=skip_broken)
     with waiting("Holding out the last interactions"):

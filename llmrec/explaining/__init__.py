@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from llmrec.explaining.check import check_text
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
 from llmrec.explaining.explainer import Explainer
-from llmrec.explaining.grounding import check_text
 from llmrec.explaining.titles import Titles
 
 __all__ = ["EvidenceLimits", "Explainer", "Titles", "check_text", "gather_evidence"]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from llmrec.catalog import liked
 from llmrec.catalog.attributes import named_values, readable
-from llmrec.explaining.attributes import Rarity
+from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.sentences import split_sentences
 from llmrec.explaining.titles import content_keys
+from llmrec.items import opinion_line
 from llmrec.records import CaptionSource, Evidence, Interaction, Item, Review, User
 from llmrec.retrieval import Index
-from llmrec.understanding import opinion_line
 
 TITLE = "Title: "
 ABOUT = "Description: "

@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 
 from llmrec.errors import OptionError, PromptError, PromptTooLongError
-from llmrec.explaining.attributes import Rarity
+from llmrec.explaining.check import check_text
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
-from llmrec.explaining.grounding import check_text
 from llmrec.explaining.plain import BARE, plain_texts
+from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.sentences import sentence_ends
 from llmrec.explaining.titles import Titles, cover
 from llmrec.explaining.wording import MAX_SENTENCES
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Budget, Prompt, PromptWriter, background_of, load_template
-from llmrec.records import Evidence, Explanation, TextSource, Usage, User
+from llmrec.models import LanguageModel
+from llmrec.prompting import Budget, PromptWriter, background_of, load_template
+from llmrec.records import Evidence, Explanation, Prompt, TextSource, Usage, User
 from llmrec.reranking import STRATEGIES
 from llmrec.retrieval import Index
 

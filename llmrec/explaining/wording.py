@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from llmrec.explaining.evidence import ABOUT, TITLE
-from llmrec.explaining.held import Held
+from llmrec.explaining.evidence_index import Held
 from llmrec.explaining.sentences import leaves_quote_open, split_sentences
 from llmrec.explaining.titles import content_keys, keys
 

@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from llmrec.errors import ModelError
-from llmrec.models.kept import cache_folder, is_kept, keep
+from llmrec.models.build_cache import cache_folder, is_kept, keep
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def _convert_into(file: Path, folder: Path, *, progress: bool) -> None:
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
-    from llmrec.models.bars import transformers_bars  # noqa: PLC0415
+    from llmrec.models.progress import transformers_bars  # noqa: PLC0415
 
     dtype = torch.float32 if file.stat().st_size < _LARGE else torch.float16
     source = str(file.parent)

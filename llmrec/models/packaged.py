@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.models.kept import cache_folder, digest, is_kept, keep
+from llmrec.models.build_cache import cache_folder, digest, is_kept, keep
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from llmrec.errors import ModelNotFoundError, nearest
 from llmrec.models import gguf, packaged
+from llmrec.models.build_cache import digest
 from llmrec.models.hub import (
     WANTED,
     cached_snapshot,
@@ -19,7 +20,6 @@ from llmrec.models.hub import (
     hub_answers,
     missing_parts,
 )
-from llmrec.models.kept import digest
 from llmrec.models.packaged import PACKAGED, PackagedModel, packaged_equivalent
 
 logger = logging.getLogger(__name__)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from llmrec.prompting.background import Background, background_of
-from llmrec.prompting.budget import Budget, TextTokenizer, field_text
-from llmrec.prompting.checking import Finding, check_template, refuse_meaningless
+from llmrec.prompting.budget import Budget, field_text
+from llmrec.prompting.check_template import Finding, check_template, refuse_meaningless
+from llmrec.prompting.context import Background, background_of
 from llmrec.prompting.examples import example
 from llmrec.prompting.neutralise import neutralise
-from llmrec.prompting.prompt import Prompt, Rendered
+from llmrec.prompting.rendered import Rendered
 from llmrec.prompting.rendering import PromptWriter
 from llmrec.prompting.templates import (
     DEFAULT_TEMPLATES,
@@ -22,11 +22,9 @@ __all__ = [
     "Background",
     "Budget",
     "Finding",
-    "Prompt",
     "PromptWriter",
     "Rendered",
     "Template",
-    "TextTokenizer",
     "background_of",
     "check_template",
     "example",

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 from llmrec.errors import OptionError
+from llmrec.models import TextTokenizer
 from llmrec.prompting.neutralise import neutralise
 
 _ELLIPSIS = "…"
 # No readable text packs more characters into a token: what stands further back cannot be kept, so
 # it need not be looked at (a description may have 100,000 characters).
 _CHARACTERS_PER_TOKEN = 32
-
-
-class TextTokenizer(Protocol):
-    """What prompting needs of a language model's tokenizer."""
-
-    @property
-    def special_tokens(self) -> tuple[str, ...]:
-        """The texts that the tokenizer reads as one token with a meaning of its own."""
-
-    def encode(self, text: str) -> Sequence[int]:
-        """Tokens of a text, none added, special-token text read as ordinary text."""
-
-    def cut(self, text: str, n_tokens: int) -> str:
-        """The longest beginning of ``text`` with at most ``n_tokens`` tokens, whole characters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
-from llmrec.prompting.background import Background
-from llmrec.prompting.budget import Budget, TextTokenizer
-from llmrec.prompting.prompt import Prompt
+from llmrec.items import Taste
+from llmrec.models import TextTokenizer
+from llmrec.prompting.budget import Budget
+from llmrec.prompting.context import Background
 from llmrec.prompting.rendering import PromptWriter
 from llmrec.prompting.templates import Template
 from llmrec.records import (
@@ -19,11 +20,11 @@ from llmrec.records import (
     Interaction,
     Item,
     Opinion,
+    Prompt,
     Review,
     SentimentSource,
     User,
 )
-from llmrec.understanding import Taste
 
 ITEMS = (
     Item(

@@ -8,14 +8,15 @@ from functools import cache, cached_property, partial
 
 from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
+from llmrec.models import TextTokenizer
 from llmrec.prompting import sandbox
-from llmrec.prompting.background import Background
-from llmrec.prompting.budget import Budget, TextTokenizer, field_text
+from llmrec.prompting.budget import Budget, field_text
+from llmrec.prompting.context import Background
+from llmrec.prompting.fields import ShownHistoryItem, ShownItem, ShownUser
 from llmrec.prompting.neutralise import contains_token
-from llmrec.prompting.prompt import Prompt, Rendered
-from llmrec.prompting.shown import ShownHistoryItem, ShownItem, ShownUser
+from llmrec.prompting.rendered import Rendered
 from llmrec.prompting.templates import Template
-from llmrec.records import Item, Review, User
+from llmrec.records import Item, Prompt, Review, User
 
 _WHEN = {
     "item": "`item` is there where a template is asked once for each candidate.",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jinja2 import meta, nodes
 
 from llmrec.errors import nearest
-from llmrec.prompting.shown import FIELDS, ShownHistoryItem, ShownItem, ShownUser
+from llmrec.prompting.fields import FIELDS, ShownHistoryItem, ShownItem, ShownUser
 
 VARIABLES = ("user", "history", "item", "items", "evidence", "fault")
 """What templates may read."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmrec.reranking.asking import judge
 from llmrec.reranking.calibration import Calibrated
+from llmrec.reranking.driver import judge
 from llmrec.reranking.generated import ListwiseGenerated
 from llmrec.reranking.graded import Graded
 from llmrec.reranking.likelihood import Likelihood

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
-from llmrec.language_models import LabelRequest, LanguageModel
+from llmrec.models import LabelRequest, LanguageModel
 from llmrec.reranking.strategy import (
     Answer,
     Ask,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmrec.language_models import MOST_LABELS, GenerationRequest, LanguageModel
+from llmrec.models import MOST_LABELS, GenerationRequest, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.answers import Fault, parse_order
-from llmrec.reranking.labelled import LabelledGroups, check_sizes
+from llmrec.reranking.groups import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import sliding_windows
+from llmrec.reranking.parse_order import Fault, parse_order
 from llmrec.reranking.strategy import Conversation, Judgement, Question
 
 TOKENS_A_LABEL, TOKENS_BESIDE = 10, 16

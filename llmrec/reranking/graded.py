@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import softmax
 
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
 from llmrec.reranking.pointwise import label_each
 from llmrec.reranking.strategy import Conversation, Judgement, Question

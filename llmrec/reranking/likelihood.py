@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
-from llmrec.language_models import ContinuationRequest, LanguageModel
+from llmrec.models import ContinuationRequest, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, field_text, load_template
 from llmrec.reranking.strategy import Conversation, Judgement, Question, nobody, writer_of
 

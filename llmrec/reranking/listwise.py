@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmrec.language_models import MOST_LABELS, LanguageModel
+from llmrec.models import MOST_LABELS, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes
+from llmrec.reranking.groups import LabelledGroups, check_sizes
 from llmrec.reranking.ordering import sliding_windows
 from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 

@@ -9,9 +9,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes
+from llmrec.reranking.groups import LabelledGroups, check_sizes
 from llmrec.reranking.ordering import Group, top_by_best
 from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
 

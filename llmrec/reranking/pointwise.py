@@ -7,16 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from llmrec.language_models import LabelRequest, LanguageModel
-from llmrec.prompting import (
-    DEFAULT_TEMPLATES,
-    Prompt,
-    PromptWriter,
-    Rendered,
-    Template,
-    load_template,
-)
-from llmrec.records import Item
+from llmrec.models import LabelRequest, LanguageModel
+from llmrec.prompting import DEFAULT_TEMPLATES, PromptWriter, Rendered, Template, load_template
+from llmrec.records import Item, Prompt
 from llmrec.reranking.strategy import (
     Conversation,
     Judgement,

@@ -35,7 +35,7 @@ from llmrec.errors import (
     ServerError,
     StorageError,
 )
-from llmrec.language_models.protocol import REQUEST_FAILED, REQUEST_REFUSED
+from llmrec.models.protocol import REQUEST_FAILED, REQUEST_REFUSED
 from llmrec.records import RankedItem, Ranking, Usage
 
 logger = logging.getLogger(__name__)

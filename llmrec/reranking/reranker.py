@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from llmrec.prompting import Budget
 from llmrec.records import Candidate, RankedItem, Ranking, Status, Usage, User
-from llmrec.reranking.asking import judge
+from llmrec.reranking.driver import judge
 from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS
 from llmrec.reranking.strategies import make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
 from llmrec.retrieval import Index
-from llmrec.retrieval.score_fusion import check_weights, fuse
+from llmrec.retrieval.weights import check_weights, fuse
 
 RETRIEVAL = "retrieval"
 """What the retriever's own score is called among the signals."""

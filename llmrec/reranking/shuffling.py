@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
-from llmrec.language_models import LanguageModel
-from llmrec.reranking.asking import together
+from llmrec.models import LanguageModel
+from llmrec.reranking.driver import together
 from llmrec.reranking.strategy import Conversation, Judgement, Question, Strategy
 
 _ROUND = 2

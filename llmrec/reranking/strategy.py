@@ -14,21 +14,14 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.language_models import (
+from llmrec.models import (
     ContinuationRequest,
     GenerationRequest,
     LabelRequest,
     LanguageModel,
 )
-from llmrec.prompting import (
-    Background,
-    Budget,
-    Prompt,
-    PromptWriter,
-    Template,
-    background_of,
-)
-from llmrec.records import Item, Usage, User
+from llmrec.prompting import Background, Budget, PromptWriter, Template, background_of
+from llmrec.records import Item, Prompt, Usage, User
 from llmrec.retrieval import Index
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llmrec.language_models import MOST_LABELS, LanguageModel
+from llmrec.models import MOST_LABELS, LanguageModel
 from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
-from llmrec.reranking.labelled import LabelledGroups, check_sizes
+from llmrec.reranking.groups import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import top_down
 from llmrec.reranking.strategy import Conversation, Judgement, Question, relay

@@ -7,8 +7,8 @@ from llmrec.retrieval.index import Index
 from llmrec.retrieval.learning import hold_out, learn_weights
 from llmrec.retrieval.retriever import DEFAULT_WEIGHTS, WEIGHTS_KEY, Retriever, Signal
 from llmrec.retrieval.rules import Rules
-from llmrec.retrieval.score_fusion import FittedWeights, SignalList, fit_weights, fuse
 from llmrec.retrieval.standardise import standardise
+from llmrec.retrieval.weights import FittedWeights, SignalList, fit_weights, fuse
 
 __all__ = [
     "DEFAULT_WEIGHTS",

@@ -12,14 +12,13 @@ from types import MappingProxyType
 import numpy as np
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import Fusion
-from llmrec.embedding.joint import MODALITY_WEIGHTS
 from llmrec.errors import DataError, UnknownItemError, nearest
+from llmrec.items import ModalityVectors, Taste, Tastes
+from llmrec.items.fusion import Fusion
+from llmrec.items.joint import MODALITY_WEIGHTS
 from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
 from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.vectors import VectorStore
-from llmrec.understanding import Taste, Tastes
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.embedding.fusion import Fusion
+from llmrec.items.fusion import Fusion
 from llmrec.retrieval import tables
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.storage import Manifest, Mapped, damaged, open_folder, save_folder

@@ -13,8 +13,8 @@ from llmrec.catalog import Catalog, leave_one_out
 from llmrec.errors import DataError, OptionError
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.retriever import Retriever
-from llmrec.retrieval.score_fusion import FittedWeights, SignalList, fit_weights
 from llmrec.retrieval.taste import history_rows
+from llmrec.retrieval.weights import FittedWeights, SignalList, fit_weights
 
 LEARNED = ("content", "co_occurrence", "keywords", "popularity", "friends")
 """The signals that are tried where none are named."""
@@ -61,7 +61,7 @@ def learn_weights(
 ) -> FittedWeights:
     """Learn the retriever's weights on each user's last interaction, known to no signal.
 
-    The conditional logit of :func:`~llmrec.retrieval.score_fusion.fit_weights` over the items the
+    The conditional logit of :func:`~llmrec.retrieval.weights.fit_weights` over the items the
     user has not met, or a uniform sample of them, which leaves its estimates consistent (McFadden,
     "Modelling the choice of residential location", 1978). A weight is never negative, and zero
     unless the likelihood-ratio test keeps the signal.

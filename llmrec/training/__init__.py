@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from llmrec.training.fusion import train_fusion
-from llmrec.training.records import Epoch, TrainedFusion
+from llmrec.training.trained import Epoch, TrainedFusion
 
 __all__ = ["Epoch", "TrainedFusion", "train_fusion"]

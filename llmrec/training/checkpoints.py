@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmrec.embedding.fusion import FusionConfig
-from llmrec.embedding.fusion.storage import read_tensors, write_tensors
 from llmrec.errors import StorageError
-from llmrec.training.records import Epoch
+from llmrec.items.fusion import FusionConfig
+from llmrec.items.fusion.storage import read_tensors, write_tensors
+from llmrec.training.trained import Epoch
 
 _FILE = "checkpoint.safetensors"
 _KIND = "checkpoint"

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import FusionConfig
 from llmrec.errors import OptionError
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import FusionConfig
 from llmrec.records import Interaction
+from llmrec.training.dataset import Material, gather_material
 from llmrec.training.fusion import reproducible
-from llmrec.training.material import Material, gather_material
 from llmrec.training.sequences import Met
 
 _PAIRS = 1024
@@ -79,7 +79,7 @@ def train_classic(
         seed: Of everything drawn.
 
     Raises:
-        DataError: As of :func:`~llmrec.training.material.gather_material`.
+        DataError: As of :func:`~llmrec.training.dataset.gather_material`.
         OptionError: There is no modality, or a number is below 1.
     """
     if epochs < 1 or negatives < 1:

@@ -13,20 +13,20 @@ import torch
 from tqdm import tqdm
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import Fusion, FusionConfig
-from llmrec.embedding.fusion.network import FusionNetwork
 from llmrec.errors import ModelError
 from llmrec.evaluation import ndcg_at, recall_at
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import Fusion, FusionConfig
+from llmrec.items.fusion.network import FusionNetwork
 from llmrec.records import Interaction
 from llmrec.training.checkpoints import Standing, described, keep, resume
-from llmrec.training.material import Material, gather_material
+from llmrec.training.dataset import Material, gather_material
 from llmrec.training.objective import sum_of, weighted_terms
-from llmrec.training.ranking import validation_ranks
-from llmrec.training.records import Epoch, TrainedFusion
 from llmrec.training.sequences import Window, windows
 from llmrec.training.starting import starting_identities
 from llmrec.training.tracking import Tracker
+from llmrec.training.trained import Epoch, TrainedFusion
+from llmrec.training.validation_ranking import validation_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def train_fusion(
         tracker: Told each epoch's figures.
 
     Raises:
-        DataError, OptionError: See :func:`~llmrec.training.material.gather_material`.
+        DataError, OptionError: See :func:`~llmrec.training.dataset.gather_material`.
         ModelError: Training diverged.
         StorageError: The folder cannot be used, or holds the checkpoint of another training.
     """

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.embedding.fusion import FusionConfig
-from llmrec.embedding.fusion.losses import association, bpr, contrast, infonce, reconstruction
-from llmrec.embedding.fusion.network import IDENTITY, FusionNetwork
+from llmrec.items.fusion import FusionConfig
+from llmrec.items.fusion.losses import association, bpr, contrast, infonce, reconstruction
+from llmrec.items.fusion.network import IDENTITY, FusionNetwork
 from llmrec.training.augmenting import vary
-from llmrec.training.material import Material
+from llmrec.training.dataset import Material
 from llmrec.training.sequences import Batch, Window, batch_of
 
 

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from llmrec.training.material import Material
+from llmrec.training.dataset import Material
 
 
 def starting_identities(material: Material, start: Tensor) -> Tensor:

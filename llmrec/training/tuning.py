@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from llmrec.catalog import Catalog
 from llmrec.content_cache import content_key
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import FusionConfig
 from llmrec.errors import LlmrecError, OptionError, StorageError
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import FusionConfig
 from llmrec.records import Interaction
+from llmrec.training.dataset import gather_material
 from llmrec.training.fusion import train_fusion
-from llmrec.training.material import gather_material
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

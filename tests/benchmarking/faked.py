@@ -17,9 +17,8 @@ import numpy as np
 
 from llmrec.benchmarking.benchmark import Benchmark
 from llmrec.benchmarking.plan import BenchmarkPlan
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Prompt
-from llmrec.records import Interaction, Item, Review
+from llmrec.models import LanguageModel
+from llmrec.records import Interaction, Item, Prompt, Review
 from llmrec.retrieval import Index
 from tests.reranking.oracle import Oracle
 

@@ -22,7 +22,7 @@ from llmrec.benchmarking import benchmark as running
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summarising import summarise
-from llmrec.prompting import Prompt
+from llmrec.records import Prompt
 from tests.benchmarking.faked import (
     GOOD,
     WRONG,

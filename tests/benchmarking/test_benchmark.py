@@ -13,8 +13,7 @@ from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import Summary, SummaryRow
 from llmrec.errors import OptionError, OutOfMemoryError, PromptError, StorageError
-from llmrec.prompting import Prompt
-from llmrec.records import Caption, CaptionSource, Insight
+from llmrec.records import Caption, CaptionSource, Insight, Prompt
 from llmrec.retrieval import Index
 from tests.benchmarking.faked import (
     BLIND,

@@ -14,8 +14,8 @@ from llmrec.benchmarking.records import Fault, Result, UserList
 from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import Disagreement, Summary
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Prompt
+from llmrec.models import LanguageModel
+from llmrec.records import Prompt
 from tests.benchmarking.faked import (
     BLIND,
     FAILS,

@@ -16,8 +16,8 @@ from llmrec.benchmarking.estimating import (
 )
 from llmrec.benchmarking.records import Fault, Result
 from llmrec.benchmarking.running import Task, ask
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Prompt
+from llmrec.models import LanguageModel
+from llmrec.records import Prompt
 from llmrec.reranking import STRATEGIES
 from tests.benchmarking.faked import FAILS, benchmark_of, family_model, template
 

@@ -7,7 +7,7 @@ import pytest
 from llmrec.benchmarking import BenchmarkModels
 from llmrec.errors import HardwareError, OptionError
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
-from tests.language_models.openai_server.scripted_server import ScriptedServer
+from tests.models.openai.scripted_server import ScriptedServer
 
 
 def test_a_revision_says_the_weights_and_how_they_are_computed() -> None:

@@ -14,7 +14,7 @@ import pytest
 from llmrec.benchmarking import BenchmarkModels, bench
 from llmrec.benchmarking.report import write_report
 from llmrec.benchmarking.report.charts import wins
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from tests.benchmarking.faked import GOOD, WRONG, family_model, plan_of, revision_of, template
 from tests.benchmarking.made_up import made_up_disagreements, made_up_summary
 

@@ -19,7 +19,7 @@ from llmrec.errors import (
     StorageError,
 )
 from llmrec.models.peak_memory import peak_mib
-from llmrec.prompting import Prompt
+from llmrec.records import Prompt
 from tests.benchmarking.faked import (
     BLIND,
     BUSY,

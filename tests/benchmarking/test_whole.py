@@ -11,7 +11,7 @@ import pytest
 from llmrec.benchmarking import BenchmarkModels, bench
 from llmrec.benchmarking.leaderboard import leaderboard_markdown
 from llmrec.benchmarking.plan import BenchmarkPlan
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from tests.benchmarking.faked import GOOD, family_model, plan_of, revision_of, template
 
 

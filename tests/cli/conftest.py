@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from llmrec.benchmarking import BenchmarkModels
 from llmrec.catalog import Catalog, sample_folder
 from llmrec.cli.app import app
-from llmrec.language_models import LanguageModel
-from llmrec.prompting import Prompt
+from llmrec.models import LanguageModel
+from llmrec.records import Prompt
 from llmrec.retrieval import Index
 from tests.benchmarking.faked import revision_of
 from tests.reranking.oracle import Oracle

@@ -21,7 +21,7 @@ def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("llmrec.language_models.transformers_model.load_causal_lm", refuse)
+    monkeypatch.setattr("llmrec.models.transformers_model.load_causal_lm", refuse)
 
 
 @pytest.mark.parametrize("words", [("data", "check"), ("index", "--out", "out")], ids=" ".join)

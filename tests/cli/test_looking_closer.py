@@ -14,7 +14,8 @@ import pytest
 
 from llmrec.catalog import sample_folder
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
-from llmrec.prompting import DEFAULT_TEMPLATES, Prompt, list_templates
+from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
+from llmrec.records import Prompt
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]
@@ -149,7 +150,7 @@ def test_prompts_check_counts_a_models_tokens_and_labels(
     def words_of_many_tokens(_: str, **_how: object) -> _Words:
         return _Words()
 
-    monkeypatch.setattr("llmrec.language_models.references.load_reader", words_of_many_tokens)
+    monkeypatch.setattr("llmrec.models.references.load_reader", words_of_many_tokens)
     for name, part in (
         ("pointwise/plain-list", "no single token for 'Yes'"),
         ("graded/plain-list", "no single token for '0'"),

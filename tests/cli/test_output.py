@@ -8,7 +8,7 @@ import pytest
 
 from llmrec.cli.output import fields, print_json, safe, screen, table
 from llmrec.cli.ranking_view import model_line, number
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from llmrec.models.hardware import Placement, Quantization
 from llmrec.records import RankedItem, Ranking, Status
 

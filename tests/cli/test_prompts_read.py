@@ -13,8 +13,8 @@ from transformers import LlamaConfig
 
 from llmrec.cli import prompts
 from llmrec.errors import ModelError
-from llmrec.language_models import TransformersModel
-from llmrec.language_models.references import load_reader
+from llmrec.models import TransformersModel
+from llmrec.models.references import load_reader
 from llmrec.prompting.structure import VARIABLES
 
 Run = Callable[..., CompletedProcess[str]]

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from llmrec.catalog import sample_folder
-from llmrec.embedding.fusion import Fusion
+from llmrec.items.fusion import Fusion
 
 Run = Callable[..., CompletedProcess[str]]
 SHORT = ("--epochs", "2", "--set", "dimension=16", "--set", "history=10", "--json")

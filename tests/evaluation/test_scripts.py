@@ -11,7 +11,7 @@ import pytest
 
 from llmrec.benchmarking.records import Result, UserList
 from llmrec.benchmarking.run_folder import RunFolder
-from llmrec.language_models import TransformersModel
+from llmrec.models import TransformersModel
 
 EVAL = Path(__file__).parents[2] / "eval"
 if not EVAL.exists():

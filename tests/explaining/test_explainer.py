@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import OptionError, PromptError, UnknownItemError
+from llmrec.explaining.check import check_text
 from llmrec.explaining.explainer import MAX_NEW_TOKENS, Explainer, tidied
-from llmrec.explaining.grounding import check_text
 from llmrec.explaining.titles import Titles
-from llmrec.language_models import ContinuationRequest, Generated, LabelRequest, LogProbs
-from llmrec.prompting import Prompt
-from llmrec.records import Interaction, Item, TextSource, Usage, User
+from llmrec.models import ContinuationRequest, Generated, LabelRequest, LogProbs
+from llmrec.records import Interaction, Item, Prompt, TextSource, Usage, User
 from llmrec.retrieval import Index
 
 ANN = User("ann", (Interaction("ann", "zathura", 5.0), Interaction("ann", "heat", 4.0)))

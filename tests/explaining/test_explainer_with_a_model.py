@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmrec.explaining import Explainer, Titles, check_text
-from llmrec.language_models import TransformersModel
+from llmrec.models import TransformersModel
 from llmrec.records import Interaction, TextSource, User
 from llmrec.retrieval import Index
 

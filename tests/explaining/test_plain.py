@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from llmrec.explaining.check import check_text
 from llmrec.explaining.evidence import gather_evidence
-from llmrec.explaining.grounding import check_text
 from llmrec.explaining.plain import BARE, plain_texts
 from llmrec.explaining.titles import Titles
 from llmrec.records import Interaction, User

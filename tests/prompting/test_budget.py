@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import OptionError
-from llmrec.prompting import Budget, TextTokenizer, field_text
+from llmrec.models import TextTokenizer
+from llmrec.prompting import Budget, field_text
 
 TEXTS = {
     "english": "A ferryman on a northern river learns whom he carried across. " * 20,

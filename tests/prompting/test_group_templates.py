@@ -6,13 +6,12 @@ import re
 
 import pytest
 
+from llmrec.models import TextTokenizer
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,
     Budget,
-    Prompt,
     PromptWriter,
     Template,
-    TextTokenizer,
     check_template,
     example,
     list_templates,
@@ -20,7 +19,7 @@ from llmrec.prompting import (
     prompts_folder,
 )
 from llmrec.prompting.structure import VARIABLES
-from llmrec.records import Item, User
+from llmrec.records import Item, Prompt, User
 from tests.prompting.test_shipped_templates import BACKGROUND, CANDIDATE, ITEMS, USER
 
 STRATEGIES = ("graded", "listwise", "listwise-generated", "pairwise", "setwise")

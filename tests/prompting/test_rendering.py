@@ -5,15 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError
-from llmrec.prompting import (
-    Budget,
-    Prompt,
-    Template,
-    TextTokenizer,
-    load_template,
-)
+from llmrec.models import TextTokenizer
+from llmrec.prompting import Budget, Template, load_template
 from llmrec.prompting.examples import FourCharacters
-from llmrec.records import Interaction, Item, User
+from llmrec.records import Interaction, Item, Prompt, User
 from tests.prompting.writing import written
 
 OwnTemplate = Callable[..., Template]

@@ -9,7 +9,7 @@ import pytest
 from llmrec.errors import PromptError
 from llmrec.prompting import Template, example
 from llmrec.prompting.examples import CANDIDATES, FourCharacters
-from llmrec.prompting.shown import ShownItem
+from llmrec.prompting.fields import ShownItem
 from llmrec.records import User
 from tests.prompting.writing import written
 

@@ -6,21 +6,21 @@ import re
 
 import pytest
 
+from llmrec.items import Taste
+from llmrec.models import TextTokenizer
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,
     Background,
     Budget,
-    Prompt,
     Template,
-    TextTokenizer,
     check_template,
     example,
     list_templates,
     load_template,
     prompts_folder,
 )
+from llmrec.prompting.fields import FIELDS, ShownHistoryItem, ShownItem
 from llmrec.prompting.sandbox import FILTERS
-from llmrec.prompting.shown import FIELDS, ShownHistoryItem, ShownItem
 from llmrec.prompting.structure import VARIABLES
 from llmrec.records import (
     Aspect,
@@ -30,11 +30,11 @@ from llmrec.records import (
     Interaction,
     Item,
     Opinion,
+    Prompt,
     Review,
     SentimentSource,
     User,
 )
-from llmrec.understanding import Taste
 from tests.prompting.writing import written
 
 ITEMS = {

@@ -9,9 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.language_models import TransformersModel
-from llmrec.prompting import Prompt
-from llmrec.records import Interaction, Item, User
+from llmrec.models import TransformersModel
+from llmrec.records import Interaction, Item, Prompt, User
 from llmrec.reranking import (
     Calibrated,
     Graded,

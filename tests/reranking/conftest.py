@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.language_models import (
+from llmrec.models import (
     ContinuationRequest,
     Generated,
     LabelRequest,
@@ -15,9 +15,8 @@ from llmrec.language_models import (
     ScoredSequence,
     TransformersModel,
 )
-from llmrec.language_models.scored_sequence import score_continuations, score_labels
-from llmrec.prompting import Prompt
-from llmrec.records import Interaction, Item, Usage, User
+from llmrec.models.scored_sequence import score_continuations, score_labels
+from llmrec.records import Interaction, Item, Prompt, Usage, User
 from llmrec.retrieval import Index
 
 FILMS = ("Alien", "Aliens", "Amélie", "Brazil", "Casablanca", "Diva", "Eraserhead", "Fargo")

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmrec.language_models import ContinuationRequest, Generated, LabelRequest, LogProbs
-from llmrec.prompting import Prompt
-from llmrec.records import Usage
+from llmrec.models import ContinuationRequest, Generated, LabelRequest, LogProbs
+from llmrec.records import Prompt, Usage
 
 NOBODY = "N/A"
 

@@ -10,10 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.language_models import TransformersModel
-from llmrec.language_models.labels import label_tokens
-from llmrec.prompting import Prompt
-from llmrec.records import Candidate, Interaction, Item, User
+from llmrec.models import TransformersModel
+from llmrec.models.labels import label_tokens
+from llmrec.records import Candidate, Interaction, Item, Prompt, User
 from llmrec.reranking import (
     Listwise,
     ListwiseGenerated,
@@ -22,7 +21,7 @@ from llmrec.reranking import (
     Reranker,
     Shuffled,
 )
-from llmrec.reranking.labelled import LabelledGroups
+from llmrec.reranking.groups import LabelledGroups
 from llmrec.retrieval import Index
 from tests.reranking.cases import (
     EXACT,

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmrec.prompting import Prompt
-from llmrec.records import Item
+from llmrec.records import Item, Prompt
 from llmrec.reranking import Calibrated, Graded, Likelihood, Listwise
-from llmrec.reranking.labelled import BLANK, stand_ins
+from llmrec.reranking.groups import BLANK, stand_ins
 from tests.reranking.cases import EXACT, GROUPS, judged_by, question, ranking, worth_of
 from tests.reranking.oracle import NOBODY, Oracle
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmrec.errors import DataError, OptionError
-from llmrec.language_models import LanguageModel
+from llmrec.models import LanguageModel
 from llmrec.records import Interaction, Item, Review
 from llmrec.reranking import Judgement, Question, Reranker, fit_weights
 from llmrec.reranking.fitting import hold_out_last, signal_lists

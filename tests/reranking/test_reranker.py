@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import OptionError, PromptError, UnknownItemError
-from llmrec.language_models import TransformersModel
+from llmrec.models import TransformersModel
 from llmrec.prompting import Budget
 from llmrec.records import Candidate, Status, User
 from llmrec.reranking import (

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from llmrec.errors import ModelError, OptionError, PromptError, PromptTooLongError
-from llmrec.language_models import LanguageModel, TransformersModel
-from llmrec.language_models.labels import label_tokens
-from llmrec.language_models.prompt_tokenizer import PromptTokenizer
+from llmrec.models import LanguageModel, TransformersModel
+from llmrec.models.labels import label_tokens
+from llmrec.models.prompt_tokenizer import PromptTokenizer
 from llmrec.prompting import Budget, load_template
 from llmrec.records import Interaction, Item, User
 from llmrec.reranking import (

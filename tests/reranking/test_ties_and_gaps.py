@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.prompting import Prompt
+from llmrec.records import Prompt
 from llmrec.reranking import (
     Calibrated,
     Listwise,

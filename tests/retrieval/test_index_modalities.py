@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import Fusion, FusionConfig
 from llmrec.errors import ModelError, OptionError, StorageError
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.records import Aspect, Caption, CaptionSource, Insight, Opinion, SentimentSource, User
 from llmrec.retrieval import Index, Retriever
 from llmrec.training import train_fusion

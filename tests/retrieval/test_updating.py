@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors
 from llmrec.errors import DataError, OptionError
+from llmrec.items import ModalityVectors
 from llmrec.records import Caption, CaptionSource, Insight, Interaction, Item
 from llmrec.retrieval import Index
 from llmrec.retrieval.vectors import VectorStore

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llmrec.catalog import Catalog, leave_one_out
-from llmrec.embedding import ModalityVectors
 from llmrec.evaluation import training_catalog
+from llmrec.items import ModalityVectors
 from tests.training.world import World
 
 KINDS, EACH, USERS, LENGTH = 4, 12, 60, 9

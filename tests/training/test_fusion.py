@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from llmrec.catalog import Catalog
-from llmrec.embedding import ModalityVectors
-from llmrec.embedding.fusion import Fusion, FusionConfig
-from llmrec.embedding.fusion.network import FusionNetwork
 from llmrec.errors import DataError, ModelError, OptionError, StorageError
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import Fusion, FusionConfig
+from llmrec.items.fusion.network import FusionNetwork
 from llmrec.training import TrainedFusion, train_fusion
-from llmrec.training.material import gather_material
+from llmrec.training.dataset import gather_material
 from llmrec.training.objective import sum_of, weighted_terms
 from llmrec.training.sequences import windows
 from tests.training.world import World

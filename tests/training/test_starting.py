@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from llmrec.embedding.fusion import FusionConfig
-from llmrec.training.material import gather_material
+from llmrec.items.fusion import FusionConfig
+from llmrec.training.dataset import gather_material
 from llmrec.training.starting import starting_identities
 from tests.training.world import World
 

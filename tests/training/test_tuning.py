@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.embedding.fusion import FusionConfig
 from llmrec.errors import LlmrecError, OptionError, StorageError
+from llmrec.items.fusion import FusionConfig
 from llmrec.training import tuning
 from llmrec.training.tuning import tune_fusion
 from tests.training.world import World

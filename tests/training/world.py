@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmrec.catalog import Catalog, Split
-from llmrec.embedding import ModalityVectors
+from llmrec.items import ModalityVectors
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import logging
 
 import numpy as np
 
-from llmrec.embedding import item_text
-from llmrec.embedding.unit import unit
 from llmrec.errors import OptionError
+from llmrec.items import item_text
+from llmrec.items.unit import unit
 from llmrec.records import Item, User
 from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.index import Index

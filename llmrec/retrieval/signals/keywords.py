@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from llmrec.catalog import liked
-from llmrec.embedding import item_text
+from llmrec.items import item_text
 from llmrec.records import Item, User
 from llmrec.retrieval.index import Index
 

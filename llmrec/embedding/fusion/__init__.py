@@ -1,8 +1,0 @@
-"""The joint representation: one vector an item from all modalities, one a user from a history."""
-
-from __future__ import annotations
-
-from llmrec.embedding.fusion.config import AUGMENTATIONS, FusionConfig
-from llmrec.embedding.fusion.fusion import Fusion
-
-__all__ = ["AUGMENTATIONS", "Fusion", "FusionConfig"]

@@ -1,0 +1,211 @@
+"""Key frames of a clip: the first frame of each scene, in bounded memory and time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmrec.content_cache import ContentCache
+from llmrec.errors import DataError, ModelError
+from llmrec.items.captions import (
+    Captions,
+    PictureReader,
+    one_line,
+    pack_caption,
+    unpack_caption,
+)
+from llmrec.items.media_files import Reading, from_files
+from llmrec.items.pictures import MOST_PIXELS, missing_file
+from llmrec.records import Caption, Item
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_FRAMES = 8
+"""Key frames of one clip at most."""
+
+LONGEST_SIDE = 512
+"""Frames are scaled down to it when they are decoded."""
+
+_SHORT_SECONDS = 60.0  # a longer clip is looked at here and there
+_SHORT_FRAMES = 3600
+_LOOKS = 128
+_GLANCE = 32  # pixels a side of what is compared
+_CUT = 0.1  # mean change of grey, of 1, that makes a new scene
+_FLAT = 0.01  # a frame with less contrast is a blank between scenes
+
+
+class ClipError(DataError):
+    """A clip cannot be read, or shows nothing."""
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """The first frame of a scene: an RGB picture, and when it is shown."""
+
+    picture: Image.Image
+    seconds: float
+
+
+def key_frames(path: Path, *, most: int = MOST_FRAMES) -> tuple[KeyFrame, ...]:
+    """Return the first frame of each scene, in order; where there are more, of the clearest cuts.
+
+    A scene begins where the mean grey changes, pixel by pixel on a 32 x 32 copy, by a tenth of the
+    scale. A clip of more than a minute is looked at in 128 places.
+
+    Args:
+        path: The file.
+        most: How many at most.
+
+    Raises:
+        ClipError: The file is missing, empty, truncated, no clip, or has no picture.
+        ModelError: PyAV is not installed.
+    """
+    av = load_av("Clips")
+    missing = missing_file(path)
+    if missing is not None:
+        raise ClipError(missing, hint="Download what lies elsewhere, and name the file.")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ClipError(
+                    f"The clip {str(path)!r} has no video stream.",
+                    hint="Name a sound as audio, not as video.",
+                )
+            stream = container.streams.video[0]
+            if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
+                raise ClipError(
+                    f"The clip {str(path)!r} of {stream.codec_context.width:,} x "
+                    f"{stream.codec_context.height:,} pixels is too large: at most "
+                    f"{MOST_PIXELS:,} pixels are decoded.",
+                    hint="Scale it down.",
+                )
+            length = float((stream.duration or 0) * (stream.time_base or 0))
+            frames, last = _scenes(_decoded(container, stream, length), most)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ClipError(
+            f"The clip {str(path)!r} cannot be decoded: {error}.",
+            hint="It is damaged, no clip, or was not copied to its end: fetch it again.",
+        ) from error
+    if not frames or last < length / 2:
+        raise ClipError(
+            f"The clip {str(path)!r} ends after {last:.1f} of {length:.1f} seconds.",
+            hint="It was not copied to its end: fetch it again.",
+        )
+    return frames
+
+
+def caption_clips(
+    reader: PictureReader,
+    items: Sequence[Item],
+    folder: Path,
+    *,
+    most: int = MOST_FRAMES,
+    cache: ContentCache | None = None,
+    progress: bool = False,
+) -> Captions:
+    """Say what the clip of each item shows: the different captions of its key frames, in order.
+
+    Args and errors are those of :func:`~llmrec.items.captions.caption_pictures`; ``video``
+    is the clip's path.
+    """
+    asked = [item for item in items if item.video]
+
+    def compute(clips: Sequence[tuple[KeyFrame, ...]]) -> list[bytes]:
+        return [pack_caption(_summary(reader, clip)) for clip in clips]
+
+    by = Reading(
+        unit="clip",
+        doing="Captioning clips",
+        recipe=("caption of clip", str(most), reader.name),
+        read=lambda path: key_frames(path, most=most),
+        compute=compute,
+        batch_size=1,
+        cache=cache,
+    )
+    found = from_files([folder / (item.video or "") for item in asked], by, progress=progress)
+    written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
+    return Captions(
+        {item_id: caption for item_id, caption in written.items() if caption is not None},
+        {asked[row].item_id: reason for row, reason in found.gaps.items()},
+        found.computed,
+        found.cached,
+    )
+
+
+def load_av(what: str) -> ModuleType:
+    """Import PyAV, or say how to get it.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    try:
+        import av  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ModelError(
+            f"{what} are decoded with PyAV, which is not installed.",
+            hint="Run `pip install 'llmrec[video]'`, or leave that column out.",
+        ) from error
+    return av
+
+
+def _summary(reader: PictureReader, clip: Sequence[KeyFrame]) -> Caption | None:
+    said = [caption for caption in reader.describe([one.picture for one in clip]) if caption]
+    if not said:
+        return None
+    different = dict.fromkeys(caption.text.rstrip(".") for caption in said)
+    return Caption(one_line("; ".join(different)), said[0].source)
+
+
+def _decoded(container: Any, stream: Any, length: float) -> Iterator[Any]:  # noqa: ANN401 - PyAV's
+    """Yield the frames to look at, in order."""
+    if length <= _SHORT_SECONDS:
+        for number, frame in enumerate(container.decode(stream)):
+            if number == _SHORT_FRAMES:
+                return
+            yield frame
+        return
+    stream.codec_context.skip_frame = "NONKEY"
+    seen = None
+    for look in range(_LOOKS):
+        container.seek(int(look * stream.duration / _LOOKS), stream=stream)
+        frame = next(container.decode(stream), None)
+        if frame is not None and frame.pts != seen:
+            seen = frame.pts
+            yield frame
+
+
+def _scenes(frames: Iterator[Any], most: int) -> tuple[tuple[KeyFrame, ...], float]:
+    """Keep the first frames of the scenes that begin most clearly; also say when the last ends."""
+    kept: list[tuple[float, int, KeyFrame]] = []
+    blank: KeyFrame | None = None
+    before: np.ndarray | None = None
+    last = 0.0
+    for number, frame in enumerate(frames):
+        last = float(frame.time or 0.0)
+        small = frame.reformat(width=_GLANCE, height=_GLANCE, format="gray").to_ndarray() / 255
+        if small.std() < _FLAT:
+            blank, before = blank or KeyFrame(_scaled(frame), last), None
+            continue
+        change = 1.0 if before is None else float(np.abs(small - before).mean())
+        before = small
+        # Of equally clear cuts the earlier stays.
+        if change < _CUT or (len(kept) == most and (change, -number) < kept[0][:2]):
+            continue
+        entry = (change, -number, KeyFrame(_scaled(frame), last))
+        heapq.heappush(kept, entry) if len(kept) < most else heapq.heapreplace(kept, entry)
+    scenes = tuple(frame for _, _, frame in sorted(kept, key=lambda entry: -entry[1]))
+    return scenes or ((blank,) if blank else ()), last
+
+
+def _scaled(frame: Any) -> Image.Image:  # noqa: ANN401 - PyAV's
+    scale = min(1.0, LONGEST_SIDE / max(frame.width, frame.height))
+    width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
+    picture: Image.Image = frame.reformat(width=width, height=height, format="rgb24").to_image()
+    return picture

@@ -1,0 +1,8 @@
+"""The joint representation: one vector an item from all modalities, one a user from a history."""
+
+from __future__ import annotations
+
+from llmrec.items.fusion.config import AUGMENTATIONS, FusionConfig
+from llmrec.items.fusion.fusion import Fusion
+
+__all__ = ["AUGMENTATIONS", "Fusion", "FusionConfig"]

@@ -1,0 +1,249 @@
+"""A trained fusion: vectors of all modalities become one an item, a history becomes one a user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from llmrec.errors import DataError, ModelError, OptionError, StorageError
+from llmrec.items.fusion.config import FusionConfig
+from llmrec.items.fusion.storage import (
+    content_digest,
+    pack_tensors,
+    read_tensors,
+    unpack_tensors,
+    write_tensors,
+)
+from llmrec.items.modality import ModalityVectors
+
+if TYPE_CHECKING:
+    from llmrec.items.fusion.network import FusionNetwork
+
+_FILE = "fusion.safetensors"
+_KIND = "fusion"
+_FORMAT = 1
+_AGAIN = "Train it again with `llmrec train fusion`."
+_ROWS = 4096
+"""Items, or users, that are forwarded at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """One vector an item from all its modalities, one a user from a history.
+
+    The score of an item for a user is the inner product of the two, higher is better. Vectors are
+    float32 and no unit vectors: how popular an item is shows in its length.
+
+    Args:
+        config: What it was built and trained with.
+        modalities: Name of each modality it reads -> name of the encoder that made the vectors.
+        item_ids: The items that training met: the rows of the learned vectors; may be empty.
+        tensors: The network's parameters by name.
+    """
+
+    config: FusionConfig
+    modalities: Mapping[str, str]
+    item_ids: tuple[str, ...]
+    tensors: Mapping[str, np.ndarray]
+
+    @cached_property
+    def name(self) -> str:
+        """``fusion@`` and the first 16 hex digits of the sha256 of all that it holds."""
+        return f"fusion@{content_digest(self._about, self.tensors)[:16]}"
+
+    @property
+    def dimension(self) -> int:
+        """The length d of its vectors."""
+        return self.config.dimension
+
+    def dimensions(self) -> dict[str, int]:
+        """The length of the vectors of each modality."""
+        return {
+            name: len(self.tensors[f"items.projections.{name}.0.weight"])
+            for name in self.modalities
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder, in one move.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        write_tensors(folder / _FILE, self._about, self.tensors)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read a fusion that :meth:`save` wrote.
+
+        Raises:
+            StorageError: There is none, or it is damaged or of another format.
+        """
+        path = folder / _FILE
+        opened = cls._of(path, *read_tensors(path, _KIND, _AGAIN))
+        try:
+            opened.network  # noqa: B018 (built now, so that what does not fit shows now)
+        except (KeyError, RuntimeError) as error:
+            raise StorageError(f"{path} is damaged: {error}.", hint=_AGAIN) from error
+        return opened
+
+    def to_bytes(self) -> bytes:
+        """Write it as one safetensors file, for a place inside an index."""
+        return pack_tensors(self._about, self.tensors)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: Path) -> Self:
+        """Read what :meth:`to_bytes` wrote; ``path`` is where it came from.
+
+        Raises:
+            StorageError: It is damaged or of another format.
+        """
+        return cls._of(path, *unpack_tensors(content, path, _KIND, _AGAIN))
+
+    @classmethod
+    def _of(cls, path: Path, about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Self:
+        if about["format"] != _FORMAT:
+            raise StorageError(
+                f"{path} has format {about['format']}; this llmrec reads format {_FORMAT}.",
+                hint=_AGAIN,
+            )
+        try:
+            config = FusionConfig(**about["config"])
+            return cls(config, about["modalities"], tuple(about["item_ids"]), tensors)
+        except (KeyError, TypeError, OptionError) as error:
+            raise StorageError(f"{path} is damaged: {error}.", hint=_AGAIN) from error
+
+    def item_vectors(
+        self, modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
+    ) -> np.ndarray:
+        """Fuse items: float32 [n, d], a row an item.
+
+        A modality may be missing on some items, on all, or not be given at all; an item need not
+        be one that training met. An item without anything gets one learned vector.
+
+        Args:
+            modalities: Of those the fusion was trained with; rows in the order of ``item_ids``.
+            item_ids: The items.
+
+        Raises:
+            ModelError: A modality, its encoder or its dimension is not what the fusion was trained
+                with.
+            DataError: The rows are not as many as the items, or not finite.
+            OptionError: A modality is given twice.
+        """
+        import torch  # noqa: PLC0415 (opening an index needs none)
+
+        self.check(modalities)
+        for given in modalities:
+            if len(given.vectors) != len(item_ids):
+                raise DataError(
+                    f"The modality {given.name!r} has {len(given.vectors):,} rows for "
+                    f"{len(item_ids):,} items.",
+                    hint="Give one row an item, in the same order.",
+                )
+        rows = self._rows
+        known = np.array([rows.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
+        made = np.empty((len(item_ids), self.dimension), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(item_ids), _ROWS):
+                part = slice(start, start + _ROWS)
+                vectors = {m.name: torch.tensor(m.vectors[part]).float() for m in modalities}
+                present = {m.name: torch.tensor(m.present[part]) for m in modalities}
+                made[part] = self.network.items(vectors, present, torch.tensor(known[part])).numpy()
+        return made
+
+    def user_vector(self, history: np.ndarray, liked: Sequence[bool]) -> np.ndarray:
+        """Encode a history: float32 [d]. See :meth:`user_vectors`."""
+        vector: np.ndarray = self.user_vectors([history], [liked])[0]
+        return vector
+
+    def user_vectors(
+        self, histories: Sequence[np.ndarray], liked: Sequence[Sequence[bool]]
+    ) -> np.ndarray:
+        """Encode histories: float32 [n, d]. The most recent ``config.history`` items count.
+
+        Args:
+            histories: Each float32 [h, d], rows of :meth:`item_vectors`, oldest first. An empty one
+                gives the vector of a user nobody knows.
+            liked: For each history, whether each item was liked (``catalog.liked``).
+
+        Raises:
+            DataError: A history's shape, or the length of its ``liked``, does not fit.
+        """
+        import torch  # noqa: PLC0415
+
+        for history, opinions in zip(histories, liked, strict=True):
+            if history.ndim != 2 or history.shape[1] != self.dimension:
+                raise DataError(
+                    f"A history has the shape {history.shape}; it must be [h, {self.dimension}].",
+                    hint="Give rows of item_vectors of this same fusion.",
+                )
+            if len(opinions) != len(history):
+                raise DataError(f"A history of {len(history)} items has {len(opinions)} opinions.")
+        longest = self.config.history
+        made = np.empty((len(histories), self.dimension), dtype=np.float32)
+        with torch.inference_mode():
+            for row, (history, opinions) in enumerate(zip(histories, liked, strict=True)):
+                items = torch.tensor(np.asarray(history[-longest:], dtype=np.float32))
+                says = torch.tensor(list(opinions)[-longest:], dtype=torch.bool)
+                made[row] = self.network.users(items[None], says[None])[0, -1].numpy()
+        return made
+
+    def check(self, modalities: Sequence[ModalityVectors]) -> None:
+        """Refuse vectors that the fusion was not trained with; see :meth:`item_vectors`."""
+        names = [given.name for given in modalities]
+        if len(set(names)) < len(names):
+            raise OptionError(f"Modalities are {', '.join(names)}; allowed is each once.")
+        dimensions = self.dimensions()
+        for given in modalities:
+            if given.name not in self.modalities:
+                raise ModelError(
+                    f"{self.name} was trained with the modalities {', '.join(self.modalities)}, "
+                    f"not with {given.name!r}.",
+                    hint="Leave it out, or train a fusion with it: `llmrec train fusion`.",
+                )
+            trained, size = self.modalities[given.name], dimensions[given.name]
+            if given.encoder != trained:
+                raise ModelError(
+                    f"{self.name} was trained with {given.name} vectors of {trained}, not of "
+                    f"{given.encoder}.",
+                    hint=f"Embed with {trained}, or train a fusion for {given.encoder}.",
+                )
+            if given.vectors.shape[1] != size:
+                raise ModelError(
+                    f"{self.name} was trained with {given.name} vectors of length {size}, not "
+                    f"{given.vectors.shape[1]}.",
+                    hint=f"Embed with {trained} at that length.",
+                )
+            if not np.isfinite(given.vectors).all():
+                raise DataError(f"The modality {given.name!r} holds values that are not finite.")
+
+    @cached_property
+    def network(self) -> FusionNetwork:
+        """The network with these parameters, for inference."""
+        import torch  # noqa: PLC0415
+
+        from llmrec.items.fusion.network import FusionNetwork  # noqa: PLC0415
+
+        with torch.random.fork_rng():
+            built = FusionNetwork(self.dimensions(), len(self.item_ids), self.config)
+        built.load_state_dict({name: torch.tensor(rows) for name, rows in self.tensors.items()})
+        return built.eval()
+
+    @cached_property
+    def _rows(self) -> Mapping[str, int]:
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return {
+            "kind": _KIND,
+            "format": _FORMAT,
+            "config": {**asdict(self.config), "augmentation": list(self.config.augmentation)},
+            "modalities": dict(self.modalities),
+            "item_ids": list(self.item_ids),
+        }

@@ -1,0 +1,9 @@
+"""Language models behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from llmrec.models.openai.capabilities import Capabilities
+from llmrec.models.openai.model import OpenAIServerModel
+from llmrec.models.openai.prices import Prices
+
+__all__ = ["Capabilities", "OpenAIServerModel", "Prices"]

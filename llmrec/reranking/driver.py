@@ -1,0 +1,213 @@
+"""Runs conversations with a language model, many at a time: one call for what all of them ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from llmrec.models import (
+    ContinuationRequest,
+    GenerationRequest,
+    LabelRequest,
+    LanguageModel,
+    LogProbs,
+)
+from llmrec.records import Usage
+from llmrec.reranking.strategy import (
+    Answer,
+    Ask,
+    Conversation,
+    Judgement,
+    Question,
+    Strategy,
+    relay,
+    request_of,
+)
+
+T = TypeVar("T")
+LEAST = -1e4
+"""Stands for a probability of 0: its logarithm could not be calculated with."""
+
+
+@dataclass
+class _Meter:
+    """What one conversation was answered."""
+
+    prompts: int = 0
+    tokens: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+
+    def ask(self, asks: Sequence[Ask]) -> Conversation[Sequence[Answer]]:
+        """Pass on what is asked, and count what is answered."""
+        answers = yield asks
+        self.prompts += len(asks)
+        self.tokens += sum(answer.tokens for answer in answers)
+        self.fallbacks["labels_floored"] += sum(answer.floored for answer in answers)
+        self.fallbacks.update(answer.fault for answer in answers if answer.fault)
+        return answers
+
+
+@dataclass
+class _Spent:
+    """What all conversations took together."""
+
+    usage: Usage = field(default_factory=Usage)
+    fallbacks: Counter[str] = field(default_factory=Counter)
+
+
+def judge(
+    model: LanguageModel, strategy: Strategy, questions: Sequence[Question]
+) -> tuple[Judgement, ...]:
+    """Ask one strategy about several users at a time: a judgement a question.
+
+    Prompts of all questions go to the model in one call a round, so that they share what they
+    begin with. Usage is shared out by the tokens that each question gave; it adds up to what was
+    spent. A request without an answer is counted with the question that asked it, what befell a
+    shared call as a whole with the first. A score that is not finite is none, which is counted.
+
+    Raises:
+        PromptError: The template cannot be rendered.
+        PromptTooLongError: A prompt does not fit the model even without history.
+        ModelError: The model cannot answer.
+    """
+    model = model.session()
+    meters = [_Meter() for _ in questions]
+    asked = [
+        relay(strategy.ask(question, model), meter.ask)
+        for question, meter in zip(questions, meters, strict=True)
+    ]
+    spent = _Spent()
+    judgements = _run(together(asked), model, spent)
+    shares = _shares(spent.usage, meters)
+    judged = []
+    for place, (judgement, share, meter) in enumerate(zip(judgements, shares, meters, strict=True)):
+        fallbacks = Counter(judgement.fallbacks) + meter.fallbacks
+        scores = judgement.scores
+        fallbacks["infinite"] += int(np.isinf(scores).sum())
+        scores = np.where(np.isinf(scores), np.nan, scores)  # it would drown every other signal
+        if place == 0:
+            fallbacks += spent.fallbacks
+        judged.append(Judgement(scores, share, dict(+fallbacks)))
+    return tuple(judged)
+
+
+def together(conversations: Sequence[Conversation[T]]) -> Conversation[list[T]]:
+    """Hold conversations side by side: each round asks what all that go on ask."""
+    results: dict[int, T] = {}
+    asks: dict[int, Sequence[Ask]] = {}
+
+    def advance(place: int, answers: Sequence[Answer] | None) -> None:
+        conversation = conversations[place]
+        try:
+            asks[place] = next(conversation) if answers is None else conversation.send(answers)
+        except StopIteration as stop:
+            results[place] = stop.value
+            asks.pop(place, None)
+
+    for place in range(len(conversations)):
+        advance(place, None)
+    while asks:
+        answers = yield [ask for some in asks.values() for ask in some]
+        start = 0
+        for place, some in list(asks.items()):
+            advance(place, answers[start : start + len(some)])
+            start += len(some)
+    return [results[place] for place in range(len(conversations))]
+
+
+def _run(conversation: Conversation[T], model: LanguageModel, spent: _Spent) -> T:
+    answers: Sequence[Answer] | None = None
+    while True:
+        try:
+            asks = next(conversation) if answers is None else conversation.send(answers)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        answers = _answers(model, asks, spent)
+
+
+def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[Answer]:
+    """One call of the model for each kind of what is asked."""
+    requests = [request_of(ask) for ask in asks]
+    answers: list[Answer] = [Answer()] * len(requests)
+    kinds: tuple[tuple[type, Callable[..., list[Answer]]], ...] = (
+        (LabelRequest, _labels),
+        (ContinuationRequest, _continuations),
+        (GenerationRequest, _texts),
+    )
+    for kind, answered in kinds:
+        places = [i for i, request in enumerate(requests) if isinstance(request, kind)]
+        if places:
+            some = answered(model, [requests[i] for i in places], spent)
+            for place, answer in zip(places, some, strict=True):
+                answers[place] = answer
+    return answers
+
+
+def _labels(model: LanguageModel, requests: Sequence[LabelRequest], spent: _Spent) -> list[Answer]:
+    return _scores(model.label_log_probs(requests), spent)
+
+
+def _continuations(
+    model: LanguageModel, requests: Sequence[ContinuationRequest], spent: _Spent
+) -> list[Answer]:
+    return _scores(model.continuation_log_probs(requests), spent)
+
+
+def _scores(found: LogProbs, spent: _Spent) -> list[Answer]:
+    spent.usage += found.usage
+    spent.fallbacks.update(found.fallbacks)
+    floored = found.floored or (0,) * len(found.values)
+    faults = found.faults or ("",) * len(found.values)
+    return [
+        Answer(np.maximum(value, LEAST), tokens=n, floored=some, fault=fault)
+        for value, n, some, fault in zip(found.values, found.tokens, floored, faults, strict=True)
+    ]
+
+
+def _texts(
+    model: LanguageModel, requests: Sequence[GenerationRequest], spent: _Spent
+) -> list[Answer]:
+    found = model.generate(
+        [request.prompt for request in requests],
+        max_new_tokens=max(request.max_new_tokens for request in requests),
+        orders_of=[request.order_of for request in requests],
+    )
+    spent.usage += found.usage
+    spent.fallbacks.update(found.fallbacks)
+    faults = found.faults or ("",) * len(requests)
+    return [
+        Answer(text=text, finished=finished, tokens=n, fault=fault)
+        for text, finished, n, fault in zip(
+            found.texts, found.finished, found.tokens, faults, strict=True
+        )
+    ]
+
+
+def _shares(total: Usage, meters: Sequence[_Meter]) -> list[Usage]:
+    """Share a usage out by tokens given; whole numbers are rounded so that they add up."""
+    tokens = np.array([meter.tokens for meter in meters], dtype=np.float64)
+    if not tokens.any():  # nothing was answered, which may have taken its time
+        tokens = np.ones(len(meters))
+    ends = np.cumsum(tokens) / max(tokens.sum(), 1.0)
+
+    def split(amount: int) -> list[int]:
+        return [int(n) for n in np.diff(np.rint(ends * amount), prepend=0.0)]
+
+    whole = zip(
+        split(total.tokens_given),
+        split(total.tokens_forwarded),
+        split(total.tokens_generated),
+        split(total.forwards),
+        np.diff(ends * total.seconds, prepend=0.0),
+        meters,
+        strict=True,
+    )
+    return [
+        Usage(given, forwarded, generated, forwards, float(seconds), meter.prompts)
+        for given, forwarded, generated, forwards, seconds, meter in whole
+    ]

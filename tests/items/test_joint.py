@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llmrec.errors import DataError, OptionError
+from llmrec.items import ModalityVectors
+from llmrec.items.joint import concatenate, weighted_sum
+
+
+def made(name: str, d: int, n: int = 4, gone: int | None = None) -> ModalityVectors:
+    rows = np.random.default_rng(d).normal(size=(n, d)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    present = np.arange(n) != gone
+    return ModalityVectors(name, f"{name}@1", rows * present[:, None].astype(np.float32), present)
+
+
+def test_a_cosine_is_the_weighted_mean_of_cosines() -> None:
+    a, b = made("text", 3), made("image", 5)
+    joint = concatenate([a, b], {"text": 3})
+    expected = (3 * a.vectors @ a.vectors.T + b.vectors @ b.vectors.T) / 4
+    np.testing.assert_allclose(joint.vectors @ joint.vectors.T, expected, atol=1e-6)
+    assert joint.vectors.dtype == np.float32
+    assert joint.name == "joint"
+
+
+def test_what_is_missing_is_a_block_of_zeros() -> None:
+    joint = concatenate([made("text", 3), made("image", 5, gone=1)])
+    assert not joint.vectors[1, 3:].any()
+    np.testing.assert_allclose(np.linalg.norm(joint.vectors, axis=1), 1, rtol=1e-6)
+    alone = concatenate([made("image", 5, gone=1)])
+    assert alone.present.tolist() == [True, False, True, True]
+    assert not alone.vectors[1].any()
+
+
+def test_a_weighted_sum_needs_one_dimension() -> None:
+    a = made("text", 3)
+    joint = weighted_sum([a, made("image", 3, gone=0)], {"image": 0.5})
+    np.testing.assert_allclose(joint.vectors[0], a.vectors[0], atol=1e-6)
+    with pytest.raises(OptionError, match="allowed is one for all"):
+        weighted_sum([a, made("image", 5)])
+
+
+def test_bad_input_is_refused() -> None:
+    a = made("text", 3)
+    with pytest.raises(DataError, match="different numbers of items"):
+        concatenate([a, made("image", 3, n=5)])
+    for modalities, weights, says in (
+        ([], None, "at least one"),
+        ([a, a], None, "each once"),
+        ([a], {"texts": 1.0}, "'text'"),
+        ([a], {"text": -1.0}, "allowed is 0 or more"),
+        ([a], {"text": 0.0}, "All weights are 0"),
+    ):
+        with pytest.raises(OptionError, match=says):
+            concatenate(modalities, weights)

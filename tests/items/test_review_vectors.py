@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrec.items.review_vectors import embed_reviews
+from llmrec.items.text_encoder import TextEncoder
+from llmrec.records import Review
+
+
+class LetterCounts:
+    """A small encoder: how often a to h occur in a text. Remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode(
+        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
+    ) -> np.ndarray:
+        self.asked += inputs
+        return np.array([[text.count(letter) for letter in "abcdefgh"] for text in inputs])
+
+
+REVIEWS = [
+    Review("one", "aaa"),
+    Review("one", "b"),
+    Review("two", "cab"),
+    Review("empty", "  "),
+    Review("other", "h"),
+]
+
+
+def embedded(reviews: Sequence[Review], ids: Sequence[str]) -> np.ndarray:
+    return embed_reviews(reviews, ids, TextEncoder(LetterCounts(), "letters")).vectors
+
+
+def test_items_without_a_readable_review_are_absent_and_no_gap() -> None:
+    ids = ["none", "one", "empty", "two"]
+    found = embed_reviews(REVIEWS, ids, TextEncoder(LetterCounts(), "letters"))
+    assert found.name == "reviews"
+    assert found.present.tolist() == [False, True, False, True]
+    assert not found.vectors[[0, 2]].any()
+    assert not found.gaps
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found.vectors[[1, 3]], axis=1), 1, rtol=1e-6)
+
+
+def test_every_review_weighs_the_same() -> None:
+    (vector,) = embedded(REVIEWS, ["one"])
+    np.testing.assert_allclose(vector[:2], [0.5**0.5] * 2, rtol=1e-6)
+
+
+def test_a_long_review_weighs_as_much_as_a_short_one() -> None:
+    long = Review("one", "a. " * 600)
+    (vector,) = embedded([long, Review("one", "b")], ["one"])
+    np.testing.assert_allclose(vector[:2], [0.5**0.5] * 2, rtol=1e-6)
+
+
+def test_a_review_that_is_there_twice_counts_once() -> None:
+    np.testing.assert_array_equal(
+        embedded([*REVIEWS, Review("one", "aaa")], ["one"]), embedded(REVIEWS, ["one"])
+    )
+
+
+def test_at_most_twenty_reviews_are_read_whatever_their_order() -> None:
+    reviews = [Review("one", "abcdefgh"[n % 8] * (1 + n % 3) + "x" * n) for n in range(50)]
+    model = LetterCounts()
+    found = embed_reviews(reviews, ["one"], TextEncoder(model, "letters"))
+    assert len(model.asked) == 20
+    np.testing.assert_allclose(embedded(reviews[::-1], ["one"]), found.vectors, atol=1e-7)
+
+
+def test_reviews_of_other_items_are_not_read() -> None:
+    model = LetterCounts()
+    embed_reviews(REVIEWS, ["two"], TextEncoder(model, "letters"))
+    assert model.asked == ["cab"]
+
+
+def test_no_reviews_at_all() -> None:
+    found = embed_reviews([], ["one", "two"], TextEncoder(LetterCounts(), "letters"))
+    assert found.vectors.shape == (2, 8)
+    assert not found.present.any()

@@ -1,0 +1,116 @@
+"""All parts of understanding together, over a small data set with broken files among whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llmrec.catalog import Catalog
+from llmrec.content_cache import ContentCache
+from llmrec.errors import OptionError
+from llmrec.items import understanding
+from llmrec.items.embedding import modalities_of
+from llmrec.items.text_encoder import TextEncoder
+from llmrec.items.understanding import understand_items
+from llmrec.records import Caption, CaptionSource, Insight
+
+
+class Reader:
+    """Says how large a picture is."""
+
+    name, batch_size = "reader@1", 2
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def describe(self, pictures: Sequence[Image.Image]) -> list[Caption | None]:
+        self.asked += len(pictures)
+        return [Caption(f"{one.width} wide", CaptionSource.MODEL) for one in pictures]
+
+
+class Letters:
+    """Embeds a text by its first letters."""
+
+    def encode(
+        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
+    ) -> np.ndarray:
+        return np.array([[len(text), text.count("e") + 1.0] for text in inputs])
+
+
+ENCODER = TextEncoder(Letters(), "letters@1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "whole.png")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "whole.png").read_bytes()[:50])
+    (tmp_path / "clip.mp4").write_text("no clip")
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,image,video,caption\n"
+        "1,One,whole.png,,\n2,Two,torn.png,,\n"
+        "3,Three,whole.png,clip.mp4,A given caption.\n4,Four,,,\n"
+    )
+    (tmp_path / "reviews.csv").write_text(
+        "item_id,text\n4,This is a very good thing and I love it.\n"
+    )
+    (tmp_path / "facts.csv").write_text("head,relation,tail\n1,made_by,Somebody\n")
+    return tmp_path
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    made = Reader()
+    monkeypatch.setattr(understanding, "_reader", lambda _, **__: made)
+    monkeypatch.setattr(understanding, "DEFAULT_SENTIMENT_MODEL", None)  # no hub is asked
+    return made
+
+
+def understood(folder: Path, **options: Sequence[str]) -> dict[str, Insight]:
+    catalog = Catalog.from_folder(folder)
+    cache = ContentCache(folder / "cache.sqlite3")
+    return understand_items(catalog, ENCODER, cache=cache, **options)  # type: ignore[arg-type]
+
+
+def test_each_part_says_what_it_found_and_what_it_could_not_read(
+    folder: Path, reader: Reader
+) -> None:
+    found = understood(folder)
+    assert found["1"].picture == Caption("40 wide", CaptionSource.MODEL)
+    assert found["1"].facts == ("made by: Somebody",)
+    assert found["2"].picture is None
+    assert "torn.png" in found["2"].gaps["image"]
+    assert found["3"].picture == Caption("A given caption.", CaptionSource.GIVEN)
+    assert "clip.mp4" in found["3"].gaps["clip"]
+    assert found["4"].opinion is not None
+    assert found["4"].opinion.share_positive == 1.0
+
+
+def test_a_second_run_asks_no_model(folder: Path, reader: Reader) -> None:
+    first = understood(folder)
+    asked = reader.asked
+    assert understood(folder) == first
+    assert reader.asked == asked == 1
+
+
+def test_what_is_left_out_is_not_read(folder: Path, reader: Reader) -> None:
+    found = understood(folder, without=("image", "clip", "reviews"))
+    assert found == {"1": Insight(facts=("made by: Somebody",))}
+    assert reader.asked == 0
+
+
+def test_an_unknown_part_is_named_with_the_nearest() -> None:
+    with pytest.raises(OptionError, match=r"'images' cannot be left out.*Did you mean 'image'"):
+        understand_items(Catalog({}), ENCODER, without=("images",))
+    with pytest.raises(OptionError, match=r"'text' cannot be left out"):
+        modalities_of(Catalog({}), ENCODER, without=("text",))
+
+
+def test_only_modalities_that_an_item_has_are_embedded(folder: Path) -> None:
+    catalog = Catalog.from_folder(folder)
+    found = modalities_of(catalog, ENCODER, without=("image", "clip"))
+    assert [given.name for given in found] == ["text", "reviews"]
+    assert found[1].present.tolist() == [False, False, False, True]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from string import ascii_uppercase
+
+import pytest
+
+from llmrec.models import labels_for
+from llmrec.models.labels import label_tokens
+from llmrec.models.openai.estimate import Estimate
+from llmrec.records import Prompt
+
+READER = Estimate()
+
+
+def test_labels_are_one_token_each() -> None:
+    assert labels_for(READER, 26) == tuple(ascii_uppercase)
+    assert len(label_tokens(READER, "Yes")) == 6
+    assert not set(label_tokens(READER, "A")) & set(label_tokens(READER, "B"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "Blue Velvet", "第七封印", "a\n\n b", "1999's best: 7.5/10"]
+)
+def test_every_character_is_counted_and_a_cut_counts_as_many(text: str) -> None:
+    n = len(READER.encode(text))
+    assert READER.cut(text, n) == text
+    for k in range(n):
+        cut = READER.cut(text, k)
+        assert text.startswith(cut)
+        assert len(READER.encode(cut)) == k
+
+
+def test_a_prompt_counts_its_turns() -> None:
+    plain = Prompt("", "", "Blue Velvet")
+    chat = Prompt("", "Blue Velvet")
+    assert (
+        READER.count_tokens(plain)
+        < READER.count_tokens(chat)
+        < READER.count_tokens(Prompt("Hello", "Blue Velvet"))
+    )

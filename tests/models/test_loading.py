@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER
+from llmrec.models.loading import LoadedModel, load_causal_lm
+
+WORDS = ["<unk>", "<s>", "</s>", *(f"word{number}" for number in range(61))]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A random Llama in bfloat16, as checkpoints mostly are, and an empty cache."""
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "tiny"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+    )
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(folder)
+    return folder
+
+
+def _logits(loaded: LoadedModel) -> torch.Tensor:
+    tokens = loaded.tokenizer("word1 word2 word3 word4", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        logits = loaded.model(input_ids=tokens).logits
+    assert isinstance(logits, torch.Tensor)
+    return logits.float()
+
+
+def test_a_bfloat16_checkpoint_computes_in_float32_on_a_cpu(tiny: Path) -> None:
+    loaded = load_causal_lm(str(tiny), device="cpu")
+    assert loaded.model.dtype == torch.float32
+    assert loaded.placement.dtype == "float32"
+    assert not loaded.model.training
+    assert (loaded.name, len(loaded.revision)) == ("tiny", 16)
+    assert loaded.model.config._attn_implementation == "sdpa"
+    assert torch.isfinite(_logits(loaded)).all()
+
+
+def test_the_dtype_that_was_asked_for_is_given(tiny: Path) -> None:
+    assert load_causal_lm(str(tiny), device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantized_model_is_kept_and_answers_the_same(
+    tiny: Path, quantization: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    exact = load_causal_lm(str(tiny), device="cpu")
+    first = load_causal_lm(str(tiny), device="cpu", quantization=quantization)
+    assert "Quantizing tiny" in caplog.text
+    caplog.clear()
+    second = load_causal_lm(str(tiny), device="cpu", quantization=quantization)
+    assert "Quantizing" not in caplog.text
+    assert torch.equal(_logits(first), _logits(second))
+    assert first.model.get_memory_footprint() < 0.6 * exact.model.get_memory_footprint()
+    error = (_logits(first) - _logits(exact)).abs().max() / _logits(exact).abs().max()
+    assert 0 < error < 0.5
+
+
+def test_nf4_is_double_quantized_and_computes_in_float32(tiny: Path, tmp_path: Path) -> None:
+    load_causal_lm(str(tiny), device="cpu", quantization="nf4")
+    (config,) = (tmp_path / "cache" / "quantized").glob("*/config.json")
+    said = json.loads(config.read_text())["quantization_config"]
+    assert said["bnb_4bit_quant_type"] == "nf4"
+    assert said["bnb_4bit_use_double_quant"] is True
+    assert said["bnb_4bit_compute_dtype"] == "float32"
+
+
+def test_other_weights_are_quantized_anew(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = load_causal_lm(str(tiny), device="cpu", quantization="nf4")
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.q_proj.weight.mul_(2)
+    model.save_pretrained(tiny)
+    caplog.clear()
+    after = load_causal_lm(str(tiny), device="cpu", quantization="nf4")
+    assert "Quantizing tiny" in caplog.text
+    assert not torch.equal(_logits(before), _logits(after))
+
+
+def test_a_damaged_kept_model_is_quantized_again(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = _logits(load_causal_lm(str(tiny), device="cpu", quantization="nf4"))
+    (weights,) = (tmp_path / "cache" / "quantized").glob("*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 0xFF
+    weights.write_bytes(content)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        after = _logits(load_causal_lm(str(tiny), device="cpu", quantization="nf4"))
+    assert "tiny in nf4 in the cache is damaged" in caplog.text
+    assert torch.equal(before, after)
+
+
+def test_options_are_checked_before_a_model_is_looked_for() -> None:
+    with pytest.raises(OptionError, match="nf5"):
+        load_causal_lm("no/model", quantization="nf5")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_gpu_that_is_not_there_is_refused_before_a_model_is_looked_for() -> None:
+    with pytest.raises(HardwareError, match="'cuda' is not there"):
+        load_causal_lm("no/model", device="cuda")
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny: Path) -> None:
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(ModelError, match=r"weights are missing, model\.layers\.2\."):
+        load_causal_lm(str(tiny), device="cpu")
+
+
+def test_damaged_weights_are_named(tiny: Path) -> None:
+    (tiny / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(ModelError, match="tiny cannot be loaded"):
+        load_causal_lm(str(tiny), device="cpu")
+
+
+def test_a_model_without_a_tokenizer_is_refused(tiny: Path) -> None:
+    for path in tiny.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match=r"tokenizer"):
+        load_causal_lm(str(tiny), device="cpu")
+
+
+def test_an_architecture_that_is_not_known_is_named(tiny: Path) -> None:
+    (tiny / "config.json").write_text('{"model_type": "unheard-of"}')
+    with pytest.raises(ModelError, match="unheard-of"):
+        load_causal_lm(str(tiny), device="cpu")
+
+
+def test_remote_code_is_not_run(tiny: Path, tmp_path: Path) -> None:
+    (tiny / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    config = {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "code.Model"}}
+    (tiny / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError):
+        load_causal_lm(str(tiny), device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_does_not_fit_says_the_way_out(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(OutOfMemoryError, match="nf4"):
+        load_causal_lm(str(tiny), device="cpu")
+
+
+@pytest.mark.usefixtures("minilm_folder")
+def test_an_encoder_is_not_taken_for_a_language_model() -> None:
+    with pytest.raises(ModelError, match="not a whole causal language model"):
+        load_causal_lm(DEFAULT_TEXT_ENCODER, device="cpu")
+
+
+@pytest.mark.usefixtures("smollm2_folder")
+def test_the_default_model_loads_in_seconds_and_without_torchvision() -> None:
+    seconds = []
+    for _ in range(2):
+        begun = time.process_time()
+        loaded = load_causal_lm(DEFAULT_LANGUAGE_MODEL, device="cpu")
+        seconds.append(time.process_time() - begun)
+    assert min(seconds) < 2
+    assert loaded.model.config.num_hidden_layers == 30
+    assert loaded.tokenizer.chat_template
+    assert "torchvision" not in sys.modules
