@@ -35,8 +35,7 @@ from llmrec.evaluation import (
     target_ranks,
     training_catalog,
 )
-from llmrec.items import ModalityVectors
-from llmrec.items.embedding import modalities_of
+from llmrec.items import ModalityVectors, modalities_of
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.storage import content_digest
 from llmrec.models import cache_folder

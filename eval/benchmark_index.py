@@ -26,13 +26,18 @@ from data_sets import columns_of
 
 from llmrec import Catalog, Index, TextEncoder
 from llmrec.content_cache import ContentCache
-from llmrec.items import ModalityVectors, VectorCache, item_text
-from llmrec.items.captioner import load_captioner
-from llmrec.items.captions import caption_pictures
+from llmrec.items import (
+    ModalityVectors,
+    PictureEncoder,
+    VectorCache,
+    caption_pictures,
+    embed_pictures,
+    embed_reviews,
+    item_text,
+    load_captioner,
+    understand_reviews,
+)
 from llmrec.items.fusion import Fusion, FusionConfig
-from llmrec.items.opinions import understand_reviews
-from llmrec.items.picture_encoders import PictureEncoder, embed_pictures
-from llmrec.items.review_vectors import embed_reviews
 from llmrec.models.peak_memory import forget_peak, peak_mib
 from llmrec.training import train_fusion
 

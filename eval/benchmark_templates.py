@@ -34,7 +34,7 @@ from llmrec.benchmarking.run_folder import RunFolder
 from llmrec.benchmarking.summary import PLAN, Summary
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
-from llmrec.items.understanding import understand_items
+from llmrec.items import understand_items
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
 
 RESULTS = Path(__file__).parent / "results"

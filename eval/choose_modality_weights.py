@@ -16,8 +16,7 @@ from data_sets import columns_of
 from llmrec import Catalog, Index, Retriever, TextEncoder
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import end_to_end_users, training_catalog
-from llmrec.items.embedding import modalities_of
-from llmrec.items.joint import concatenate
+from llmrec.items import concatenate, modalities_of
 
 RESULTS = Path(__file__).parent / "results" / "choose_modality_weights.json"
 GRID = {"reviews": (0.0, 0.05, 0.1, 0.2, 0.4), "image": (0.0, 0.02, 0.05, 0.1, 0.2)}

@@ -26,7 +26,7 @@ from llmrec.evaluation import (
     markdown_table,
     training_catalog,
 )
-from llmrec.items.embedding import modalities_of
+from llmrec.items import modalities_of
 from llmrec.items.fusion import FusionConfig
 from llmrec.retrieval import learn_weights
 from llmrec.training import train_fusion

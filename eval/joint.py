@@ -30,11 +30,8 @@ from llmrec.evaluation import (
     target_ranks,
     training_catalog,
 )
-from llmrec.items import ModalityVectors
-from llmrec.items.embedding import modalities_of
+from llmrec.items import ModalityVectors, concatenate, modalities_of, unit
 from llmrec.items.fusion import FusionConfig
-from llmrec.items.joint import concatenate
-from llmrec.items.unit import unit
 from llmrec.retrieval.standardise import standardise
 from llmrec.retrieval.taste import history_weights
 from llmrec.training import train_fusion

@@ -23,8 +23,7 @@ from llmrec.cli.ranking_view import (
     signal_names,
 )
 from llmrec.explaining import Explainer
-from llmrec.items.embedding import modalities_of
-from llmrec.items.understanding import understand_items
+from llmrec.items import modalities_of, understand_items
 from llmrec.models import OFFLINE_IMAGE_MODEL
 from llmrec.records import Ranking, User
 from llmrec.reranking import make_strategy, retrieval_ranking

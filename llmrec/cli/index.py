@@ -68,9 +68,8 @@ def index(
     """Understand and embed whole items, and save an index that opens without the data."""
     check_writable(out)
     from llmrec.cli.loading import load_text_encoder
-    from llmrec.items.embedding import modalities_of
+    from llmrec.items import check_parts, modalities_of, understand_items
     from llmrec.items.fusion import Fusion
-    from llmrec.items.understanding import check_parts, understand_items
     from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
     from llmrec.retrieval import Index
     from llmrec.retrieval.storage import refuse_foreign

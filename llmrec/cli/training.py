@@ -71,7 +71,7 @@ def read_material(data: Path, columns: Path | None, *, skip_broken: bool) -> Mat
     from llmrec.catalog import leave_one_out
     from llmrec.cli.loading import load_text_encoder
     from llmrec.evaluation import training_catalog
-    from llmrec.items.embedding import modalities_of
+    from llmrec.items import modalities_of
 
     catalog = read_data(data, columns, skip_broken=skip_broken)
     with waiting("Holding out the last interactions"):

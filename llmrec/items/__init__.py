@@ -6,37 +6,53 @@ embeddings of every modality, cached on disk by the content they were made from.
 
 from __future__ import annotations
 
-from llmrec.items.clip_vectors import embed_clips
+from llmrec.items.captions import caption_pictures, load_captioner
+from llmrec.items.clips import embed_clips
 from llmrec.items.facts import item_facts
-from llmrec.items.modality import ModalityVectors
-from llmrec.items.opinions import understand_reviews
-from llmrec.items.picture_encoders import PictureEncoder, embed_pictures
-from llmrec.items.review_vectors import embed_reviews
+from llmrec.items.modality import (
+    MODALITY_WEIGHTS,
+    ModalityVectors,
+    VectorCache,
+    concatenate,
+    unit,
+)
+from llmrec.items.opinions import opinion_line, understand_reviews
+from llmrec.items.pictures import PictureEncoder, PictureError, embed_pictures, open_picture
+from llmrec.items.reviews import embed_reviews
 from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL
-from llmrec.items.sound_encoder import SoundEncoder, embed_sounds
-from llmrec.items.taste import Taste, Tastes
+from llmrec.items.sounds import SoundEncoder, embed_sounds
+from llmrec.items.taste import Taste, Tastes, taste_line
 from llmrec.items.text_encoder import Encoded, SentenceEncoder, TextEncoder, item_text
-from llmrec.items.vector_cache import VectorCache
-from llmrec.items.wording import opinion_line, taste_line
+from llmrec.items.understanding import check_parts, modalities_of, understand_items
 
 __all__ = [
     "DEFAULT_SENTIMENT_MODEL",
+    "MODALITY_WEIGHTS",
     "Encoded",
     "ModalityVectors",
     "PictureEncoder",
+    "PictureError",
     "SentenceEncoder",
     "SoundEncoder",
     "Taste",
     "Tastes",
     "TextEncoder",
     "VectorCache",
+    "caption_pictures",
+    "check_parts",
+    "concatenate",
     "embed_clips",
     "embed_pictures",
     "embed_reviews",
     "embed_sounds",
     "item_facts",
     "item_text",
+    "load_captioner",
+    "modalities_of",
+    "open_picture",
     "opinion_line",
     "taste_line",
+    "understand_items",
     "understand_reviews",
+    "unit",
 ]

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from llmrec.content_cache import ContentCache
+from llmrec.errors import ModelError, ModelNotFoundError
 from llmrec.items.media_files import Reading, from_files
 from llmrec.items.pictures import open_picture
+from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
+from llmrec.models.memory import halve_until_it_fits
 from llmrec.records import Caption, CaptionSource, Item
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from llmrec.items.efficientnet import EfficientNetLite0
+
+logger = logging.getLogger(__name__)
 
 LEAST_PROBABILITY = 0.2
 """Classes less likely than this are not named."""
@@ -27,7 +35,7 @@ MOST_CHARACTERS = 300
 
 
 class PictureReader(Protocol):
-    """What writes captions: a :class:`~llmrec.items.captioner.Captioner`, or classes."""
+    """What writes captions: a :class:`~llmrec.items.captions.Captioner`, or classes."""
 
     @property
     def name(self) -> str:
@@ -147,3 +155,196 @@ def unpack_caption(packed: bytes) -> Caption | None:
     """Read what :func:`pack_caption` wrote."""
     known = json.loads(packed)
     return None if known is None else Caption(known["text"], CaptionSource(known["source"]))
+
+
+INSTRUCTION = "Describe what this picture shows in one short sentence."
+MOST_TOKENS = 40
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A vision-language model of transformers that writes one sentence about a picture.
+
+    A model with a chat template is given ``INSTRUCTION``; one without (BLIP) captions by itself.
+    Decoding is greedy, so a picture has one caption.
+
+    Args:
+        model: An ``AutoModelForImageTextToText``.
+        processor: Its ``AutoProcessor``.
+        name: The model's name with its revision and the instruction: captions are kept under it.
+        device: Where it runs.
+        batch_size: Pictures a forward pass.
+    """
+
+    model: Any
+    processor: Any
+    name: str
+    device: str = "cpu"
+    batch_size: int = 8
+
+    @classmethod
+    def from_pretrained(
+        cls, ref: str = DEFAULT_CAPTIONER, *, device: str | None = None, progress: bool = False
+    ) -> Captioner:
+        """Load a captioning model.
+
+        Args:
+            ref: A hub id or a local folder.
+            device: ``cpu``, ``cuda``...; None takes the best that is there.
+            progress: Show bars on stderr while fetching and loading, where that is a terminal.
+
+        Raises:
+            ModelNotFoundError: ``ref`` names nothing that can be had.
+            HardwareError: The device is not there.
+            ModelError: The folder holds no such model, or its processor needs what is not here.
+        """
+        folder = resolve_model(ref, progress=progress)
+        # These load torch, which reading captions does not need.
+        import torch  # noqa: PLC0415
+        from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415
+
+        from llmrec.models.hardware import choose_placement  # noqa: PLC0415
+        from llmrec.models.progress import transformers_bars  # noqa: PLC0415
+
+        placement = choose_placement(device)
+        try:
+            with transformers_bars(shown=progress):
+                processor = AutoProcessor.from_pretrained(
+                    folder.path, local_files_only=True, trust_remote_code=False
+                )
+                model = AutoModelForImageTextToText.from_pretrained(
+                    folder.path,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    dtype=getattr(torch, placement.dtype),
+                )
+        except Exception as error:  # a processor without its libraries fails in many ways
+            raise ModelError(
+                f"{ref!r} is no captioning model that can be loaded here: {error}",
+                hint="Models whose processor also reads video (SmolVLM2, Qwen-VL) need the package "
+                "torchvision, and SmolVLM2 num2words; BLIP, Idefics3 (SmolVLM) and LLaVA do not.",
+            ) from error
+        tokenizer = getattr(processor, "tokenizer", None)
+        if tokenizer is None:
+            raise ModelError(
+                f"{ref!r} does not read pictures: its processor is {type(processor).__name__}.",
+                hint=f"Name a captioning model, for example {DEFAULT_CAPTIONER}.",
+            )
+        tokenizer.padding_side = "left"  # what is written follows the prompt without a gap
+        name = f"{folder.name}@{folder.revision}|{MOST_TOKENS}|{INSTRUCTION}"
+        return cls(model.eval().to(placement.device), processor, name, placement.device)
+
+    def describe(self, pictures: Sequence[Image.Image]) -> list[Caption | None]:
+        """Write a caption of each RGB picture; None where the model writes nothing.
+
+        Raises:
+            OutOfMemoryError: Not even one picture fits.
+        """
+
+        def compute(size: int) -> list[str]:
+            parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+            return [text for part in parts for text in self._write(part)]
+
+        texts = halve_until_it_fits(compute, self.batch_size, unit="picture", name=self.name)
+        lines = [one_line(text) for text in texts]
+        return [Caption(line, CaptionSource.MODEL) if line else None for line in lines]
+
+    def _write(self, pictures: Sequence[Image.Image]) -> list[str]:
+        import torch  # noqa: PLC0415
+
+        given, prompt_tokens = self._inputs(pictures)
+        given = given.to(self.device, self.model.dtype)
+        with torch.inference_mode():
+            written = self.model.generate(
+                **given, do_sample=False, num_beams=1, max_new_tokens=MOST_TOKENS
+            )
+        texts = self.processor.batch_decode(written[:, prompt_tokens:], skip_special_tokens=True)
+        return [str(text) for text in texts]
+
+    def _inputs(self, pictures: Sequence[Image.Image]) -> tuple[Any, int]:
+        if not getattr(self.processor, "chat_template", None):
+            return self.processor(images=list(pictures), return_tensors="pt"), 0
+        messages = [
+            [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image", "image": picture},
+                        {"type": "text", "text": INSTRUCTION},
+                    ],
+                }
+            ]
+            for picture in pictures
+        ]
+        given = self.processor.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
+        return given, int(given["input_ids"].shape[1])
+
+
+@dataclass(frozen=True)
+class ClassCaptioner:
+    """Names the ImageNet classes of a picture, with their probabilities.
+
+    Args:
+        model: The classifier.
+        name: Its name with its revision: captions are kept under it.
+        batch_size: Pictures a forward pass.
+    """
+
+    model: EfficientNetLite0
+    name: str
+    batch_size: int = 32
+
+    @classmethod
+    def from_pretrained(
+        cls, ref: str = OFFLINE_IMAGE_MODEL, *, device: str | None = None, progress: bool = False
+    ) -> ClassCaptioner:
+        """Load EfficientNet-Lite0.
+
+        Raises:
+            ModelNotFoundError: It cannot be fetched.
+            ModelError: The folder does not hold it.
+        """
+        folder = resolve_model(ref, progress=progress)
+        from llmrec.items.efficientnet import EfficientNetLite0  # noqa: PLC0415
+        from llmrec.models.hardware import choose_placement  # noqa: PLC0415 - loads torch
+
+        model = EfficientNetLite0(folder.path, choose_placement(device, "float32").device)
+        return cls(model, f"{folder.name}@{folder.revision}")
+
+    def describe(self, pictures: Sequence[Image.Image]) -> list[Caption | None]:
+        """Name the likely classes of each RGB picture; None where none is likely enough."""
+        found = halve_until_it_fits(
+            lambda size: self.model.probabilities(pictures, batch_size=size),
+            self.batch_size,
+            unit="picture",
+            name=self.name,
+        )
+        return [caption_from_classes(self.model.class_names, row) for row in found]
+
+
+def load_captioner(
+    ref: str = DEFAULT_CAPTIONER, *, device: str | None = None, progress: bool = False
+) -> PictureReader:
+    """Load a captioner; where the default one cannot be had, name classes instead and warn.
+
+    Raises:
+        ModelNotFoundError: ``ref``, named by the user, cannot be had.
+        ModelError: It cannot be loaded.
+    """
+    if ref == OFFLINE_IMAGE_MODEL:
+        return ClassCaptioner.from_pretrained(ref, device=device, progress=progress)
+    try:
+        return Captioner.from_pretrained(ref, device=device, progress=progress)
+    except ModelNotFoundError as error:
+        if ref != DEFAULT_CAPTIONER:
+            raise
+        logger.warning("Pictures are captioned by their classes instead: %s", error.message)
+        return ClassCaptioner.from_pretrained(device=device, progress=progress)

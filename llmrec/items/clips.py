@@ -1,4 +1,4 @@
-"""Key frames of a clip: the first frame of each scene, in bounded memory and time."""
+"""Clips of items: the first frame of each scene, captioned and embedded."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from llmrec.items.captions import (
     pack_caption,
     unpack_caption,
 )
-from llmrec.items.media_files import Reading, from_files
-from llmrec.items.pictures import MOST_PIXELS, missing_file
+from llmrec.items.media_files import Reading, embed_files, from_files
+from llmrec.items.modality import ModalityVectors, unit
+from llmrec.items.pictures import MOST_PIXELS, PictureEncoder, missing_file
 from llmrec.records import Caption, Item
 
 if TYPE_CHECKING:
@@ -209,3 +210,42 @@ def _scaled(frame: Any) -> Image.Image:  # noqa: ANN401 - PyAV's
     width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
     picture: Image.Image = frame.reformat(width=width, height=height, format="rgb24").to_image()
     return picture
+
+
+def embed_clips(
+    encoder: PictureEncoder,
+    paths: Sequence[Path | None],
+    *,
+    most: int = MOST_FRAMES,
+    progress: bool = False,
+) -> ModalityVectors:
+    """Embed the clip of each item: the mean of its key frames' unit vectors, at length 1.
+
+    Args:
+        encoder: Its cache keeps what is computed.
+        paths: The clip of each item, None where it has none.
+        most: Key frames of a clip at most.
+        progress: Show a bar on stderr while computing, where that is a terminal.
+
+    Returns:
+        The modality ``clip``: float32 [n_items, d]. A clip that cannot be read is a gap.
+
+    Raises:
+        ModelError: PyAV is not installed, or the encoder cannot be run.
+        StorageError: The cache file cannot be read or written.
+    """
+
+    def compute(clips: Sequence[tuple[KeyFrame, ...]]) -> list[np.ndarray]:
+        each = [encoder.encode([frame.picture for frame in clip]).mean(axis=0) for clip in clips]
+        return list(unit(np.stack(each)))
+
+    by = Reading(
+        unit="clip",
+        doing="Embedding clips",
+        recipe=(encoder.name, "clip", str(most)),
+        read=lambda path: key_frames(path, most=most),
+        compute=compute,
+        batch_size=4,
+        cache=encoder.cache,
+    )
+    return embed_files(encoder.name, lambda: encoder.dimension, paths, by, progress=progress)

@@ -1,4 +1,4 @@
-"""What a model makes of files: each content once, kept batch by batch, faults said by row."""
+"""What a model makes of files: each content once, cached by batch, faults reported by row."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from llmrec.content_cache import content_key
 from llmrec.errors import DataError
+from llmrec.items.modality import ModalityVectors
 
 logger = logging.getLogger(__name__)
 
@@ -138,3 +140,36 @@ def _compute(
     if not contents:
         return {}
     return dict(zip(contents, by.compute(list(contents.values())), strict=True))
+
+
+def embed_files(
+    encoder: str,
+    dimension: Callable[[], int],
+    paths: Sequence[Path | None],
+    by: Reading[T, np.ndarray],
+    *,
+    progress: bool,
+) -> ModalityVectors:
+    """Embed one file an item: see :func:`~llmrec.items.media_files.from_files`.
+
+    Args:
+        encoder: The model's name with its revision.
+        dimension: Finds the length d of a vector, where no file gives one.
+        paths: The file of each item, None where it has none.
+        by: How; its results are rows of length 1, its unit is the modality's name.
+        progress: Show a bar on stderr while computing, where that is a terminal.
+
+    Returns:
+        float32 [n_items, d]. A file that cannot be read, or in which the encoder finds nothing, is
+        a gap.
+    """
+    found = from_files(paths, by, progress=progress)
+    first = next(iter(found.results.values()), None)
+    d = dimension() if first is None else len(first)
+    vectors = np.zeros((len(paths), d), dtype=np.float32)
+    gaps = dict(found.gaps)
+    for row, vector in found.results.items():
+        vectors[row] = vector
+        if not vector.any():
+            gaps[row] = f"{encoder} finds nothing in {str(paths[row])!r}."
+    return ModalityVectors(by.unit, encoder, vectors, np.any(vectors != 0, axis=1), gaps)

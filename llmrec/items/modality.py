@@ -1,13 +1,45 @@
-"""The vectors of one modality, with the items that have none."""
+"""The vectors of one modality: scaled to length 1, kept on disk, put together without training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from llmrec.errors import DataError
+from llmrec.content_cache import ContentCache
+from llmrec.errors import DataError, ModelError, OptionError, nearest
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors [..., d] to length 1; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    units: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return units
+
+
+def unit_rows(made: object, n: int, *, kind: str, name: str) -> np.ndarray:
+    """Take what an encoder returned for n inputs, scaled: float32 [n, d], rows of length 1.
+
+    Args:
+        made: What it returned.
+        n: How many inputs it was given.
+        kind: What they are: ``text``, ``picture``.
+        name: The encoder's name.
+
+    Raises:
+        ModelError: It is something else than one finite row an input.
+    """
+    vectors = np.asarray(made, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != n or not np.isfinite(vectors).all():
+        raise ModelError(
+            f"The {kind} encoder {name} returned an array of shape {vectors.shape} for "
+            f"{n} {kind}s, or values that are not finite.",
+            hint=f"Use another {kind} encoder.",
+        )
+    return unit(vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,3 +75,142 @@ class ModalityVectors:
     def coverage(self) -> float:
         """The share of items that have it, 0 to 1."""
         return float(self.present.mean()) if self.present.size else 0.0
+
+
+class VectorCache:
+    """float32 vectors by string key in one file; see :class:`~llmrec.content_cache.ContentCache`.
+
+    Args:
+        path: The file. Its folder is made where it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._contents = ContentCache(path)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read the vectors that are there; a key that the cache does not hold is left out.
+
+        Raises:
+            StorageError: The file cannot be opened or read.
+        """
+        found = self._contents.get_many(keys)
+        return {key: np.frombuffer(blob, "<f4").astype(np.float32) for key, blob in found.items()}
+
+    def put_many(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Keep vectors, each under its key, all of them or (where interrupted) none.
+
+        Raises:
+            StorageError: The file cannot be opened or written.
+        """
+        self._contents.put_many(
+            {key: np.asarray(vector, dtype="<f4").tobytes() for key, vector in vectors.items()}
+        )
+
+
+MODALITY_WEIGHTS: Mapping[str, float] = MappingProxyType(
+    {"text": 1.0, "reviews": 0.1, "image": 0.1, "clip": 0.1, "audio": 0.1}
+)
+"""Weights without training, chosen on validation targets (eval/choose_modality_weights.py).
+
+Of clips and sounds no data was at hand: they weigh what pictures do.
+"""
+
+
+def concatenate(
+    modalities: Sequence[ModalityVectors], weights: Mapping[str, float] | None = None
+) -> ModalityVectors:
+    """Put the vectors of an item side by side, each scaled by the root of its weight.
+
+    The cosine of two items that have the same modalities is then the weighted mean of their
+    cosines. A modality that an item lacks is a block of zeros; the row is scaled to length 1.
+
+    Args:
+        modalities: At least one; rows of the same items.
+        weights: Modality -> weight, 0 or more; one that is not named weighs 1.
+
+    Returns:
+        The modality ``joint``: float32 [n_items, sum of d]. An item without any is absent.
+
+    Raises:
+        DataError: The modalities have different numbers of items.
+        OptionError: There is no modality, one is given twice, or a weight is not allowed.
+    """
+    scales = np.sqrt(_weights(modalities, weights))
+    blocks = [_rows(given) * scale for given, scale in zip(modalities, scales, strict=True)]
+    return _joint("concatenate", np.concatenate(blocks, axis=1), modalities, scales**2)
+
+
+def weighted_sum(
+    modalities: Sequence[ModalityVectors], weights: Mapping[str, float] | None = None
+) -> ModalityVectors:
+    """Add the vectors of an item, each times its weight, where all have one length.
+
+    That means something only where one model made them all, such as CLIP of texts and pictures.
+
+    Args:
+        modalities: As of :func:`concatenate`, of one dimension d.
+        weights: As of :func:`concatenate`.
+
+    Returns:
+        The modality ``joint``: float32 [n_items, d], rows of length 1. An item without any, or
+        whose vectors cancel out, is absent.
+
+    Raises:
+        DataError: The modalities have different numbers of items.
+        OptionError: As of :func:`concatenate`, or the dimensions differ.
+    """
+    scales = _weights(modalities, weights)
+    sizes = {given.name: given.vectors.shape[1] for given in modalities}
+    if len(set(sizes.values())) > 1:
+        raise OptionError(
+            f"The dimensions are {sizes}; allowed is one for all.",
+            hint="Use concatenate, which takes any.",
+        )
+    rows = sum(_rows(given) * scale for given, scale in zip(modalities, scales, strict=True))
+    return _joint("weighted_sum", np.asarray(rows), modalities, scales)
+
+
+def _rows(given: ModalityVectors) -> np.ndarray:
+    rows: np.ndarray = np.where(given.present[:, None], given.vectors, 0).astype(np.float64)
+    return rows
+
+
+def _weights(
+    modalities: Sequence[ModalityVectors], weights: Mapping[str, float] | None
+) -> np.ndarray:
+    names = [given.name for given in modalities]
+    if not names or len(set(names)) < len(names):
+        raise OptionError(f"Modalities are {names}; allowed is at least one, each once.")
+    counts = {given.name: len(given.vectors) for given in modalities}
+    if len(set(counts.values())) > 1:
+        raise DataError(
+            f"The modalities have different numbers of items: {counts}.",
+            hint="Give one row an item, in one order.",
+        )
+    for name, weight in (weights or {}).items():
+        if name not in names:
+            raise OptionError(
+                f"There is a weight for {name!r}, but the modalities are {', '.join(names)}.",
+                hint=nearest(name, names),
+            )
+        if not (np.isfinite(weight) and weight >= 0):
+            raise OptionError(f"The weight of {name!r} is {weight}; allowed is 0 or more.")
+    found = np.array([(weights or {}).get(name, 1.0) for name in names])
+    if not found.any():
+        raise OptionError("All weights are 0; allowed is more than 0 for at least one.")
+    return found
+
+
+def _joint(
+    how: str, rows: np.ndarray, modalities: Sequence[ModalityVectors], weights: np.ndarray
+) -> ModalityVectors:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    present = lengths[:, 0] > 1e-9
+    parts = (f"{m.name}={m.encoder}*{w:g}" for m, w in zip(modalities, weights, strict=True))
+    return ModalityVectors(
+        name="joint",
+        encoder=f"{how}({', '.join(parts)})",
+        vectors=np.where(present[:, None], rows / np.maximum(lengths, 1e-9), 0).astype(np.float32),
+        present=present,
+    )

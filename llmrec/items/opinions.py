@@ -15,11 +15,14 @@ from llmrec.items.rated_sentiment import Encoder, spoken_well
 from llmrec.items.readings import read_texts
 from llmrec.items.sentiment import Sentiment, choose_sentiment
 from llmrec.models import cache_folder
-from llmrec.records import Item, Opinion, Review
+from llmrec.records import Aspect, Item, Opinion, Review
 
 logger = logging.getLogger(__name__)
 
 _REVIEWS_AN_ITEM = 100
+_ASPECTS_TOLD = 3
+_CLEARLY = 2
+"""So many times as often must be spoken well of what is praised, and ill of what is criticised."""
 _WELL = 0.6
 """A sentence counts as praise from here on, as a complaint from one less this down."""
 
@@ -130,6 +133,27 @@ def opinions_by(
     if gaps:
         logger.warning("%d items have reviews that could not be judged", len(gaps))
     return opinions, gaps
+
+
+def opinion_line(opinion: Opinion) -> str:
+    """Say what reviewers think; aspects on which they are divided are left out.
+
+    >>> from llmrec.records import SentimentSource
+    >>> aspects = (Aspect("plot", 5, 1), Aspect("length", 0, 2))
+    >>> opinion_line(Opinion(12, 0.75, (), (), aspects, SentimentSource.RATINGS))
+    '75 % of 12 reviews positive; praised: plot; criticised: length'
+    """
+    reviews = "1 review" if opinion.n == 1 else f"{opinion.n} reviews"
+    praised = [each for each in opinion.aspects if each.positive >= _CLEARLY * each.negative]
+    criticised = [each for each in opinion.aspects if each.negative >= _CLEARLY * each.positive]
+    parts = [f"{100 * opinion.share_positive:.0f} % of {reviews} positive"]
+    parts += _aspects("praised", praised) + _aspects("criticised", criticised)
+    return "; ".join(parts)
+
+
+def _aspects(word: str, aspects: list[Aspect]) -> list[str]:
+    names = ", ".join(each.name for each in aspects[:_ASPECTS_TOLD])
+    return [f"{word}: {names}"] if names else []
 
 
 def _by_item(reviews: Sequence[Review]) -> dict[str, list[Review]]:

@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from llmrec.content_cache import ContentCache, content_key
-from llmrec.items.passages import sentences
+from llmrec.items.reviews import sentences
 
 _VERSION = "review reading 1"
 _ENGLISH_FROM = 0.5

@@ -39,7 +39,7 @@ class Sentiment(Protocol):
         ...
 
     def sentence_scores(self, reviews: Sequence[Review]) -> list[NDArray[np.float64]]:
-        """The same for each of a review's :func:`~llmrec.items.passages.sentences`."""
+        """The same for each of a review's :func:`~llmrec.items.reviews.sentences`."""
         ...
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.items.passages import passages
 from llmrec.items.readings import Reading
+from llmrec.items.reviews import passages
 from llmrec.items.vocabulary import Vocabulary
 
 SOURCES = ("words", "meaning", "tone")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.errors import ModelError
-from llmrec.items.passages import passages, sentences
+from llmrec.items.reviews import passages, sentences
 from llmrec.models import resolve_model
 from llmrec.records import Review, SentimentSource
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 from llmrec.catalog import Catalog, liked
 from llmrec.catalog.attributes import named_values
@@ -152,3 +153,30 @@ class Tastes:
 def _values(item: Item) -> tuple[Value, ...]:
     """The short text values of an item's attributes; numbers are nobody's taste."""
     return named_values(item, longest=_LONGEST_VALUE)
+
+
+def taste_line(taste: Taste) -> str:
+    """Say what a history tells of a user; empty where it tells nothing.
+
+    >>> taste_line(Taste(favoured=(("genres", "War"), ("brand", "Acme"), ("genres", "Crime"))))
+    'often genres War, Crime, brand Acme'
+    """
+    parts = [
+        f"{word} {_by_name(values)}"
+        for word, values in (("often", taste.favoured), ("rarely liked", taste.avoided))
+        if values
+    ]
+    for words, aspects in (("enjoys", taste.enjoyed), ("put off by", taste.disliked)):
+        if aspects:
+            parts.append(f"{words} {', '.join(name for _, name in aspects)}")
+    return "; ".join(parts)
+
+
+def _by_name(values: tuple[Value, ...]) -> str:
+    """Attribute by attribute, in the order in which the attributes first come."""
+    first = {name: at for at, (name, _) in reversed(list(enumerate(values)))}
+    ordered = sorted(values, key=lambda value: first[value[0]])
+    return ", ".join(
+        f"{name.replace('_', ' ')} {', '.join(text for _, text in group)}"
+        for name, group in groupby(ordered, key=lambda value: value[0])
+    )

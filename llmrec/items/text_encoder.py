@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from llmrec.catalog.attributes import readable_attributes
 from llmrec.errors import ModelError
-from llmrec.items.unit import unit_rows
-from llmrec.items.vector_cache import VectorCache
+from llmrec.items.modality import VectorCache, unit_rows
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
 from llmrec.models.memory import halve_until_it_fits
 from llmrec.records import Item

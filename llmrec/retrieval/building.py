@@ -10,9 +10,8 @@ import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.errors import OptionError
-from llmrec.items import ModalityVectors, item_text
+from llmrec.items import ModalityVectors, concatenate, item_text
 from llmrec.items.fusion import Fusion
-from llmrec.items.joint import concatenate
 from llmrec.records import Insight
 from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.index import Index

@@ -13,9 +13,8 @@ import numpy as np
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError, UnknownItemError, nearest
-from llmrec.items import ModalityVectors, Taste, Tastes
+from llmrec.items import MODALITY_WEIGHTS, ModalityVectors, Taste, Tastes
 from llmrec.items.fusion import Fusion
-from llmrec.items.joint import MODALITY_WEIGHTS
 from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
 from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.vectors import VectorStore

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.items.captioner import Captioner, ClassCaptioner, load_captioner
+from llmrec.items.captions import Captioner, ClassCaptioner, load_captioner
 from llmrec.models import sources
 from llmrec.records import Caption, CaptionSource
 

@@ -14,10 +14,8 @@ import pytest
 from PIL import Image
 
 from llmrec.errors import ModelError
-from llmrec.items.clip_vectors import embed_clips
-from llmrec.items.clips import ClipError, caption_clips, key_frames
-from llmrec.items.picture_encoders import PictureEncoder
-from llmrec.items.pictures import open_picture
+from llmrec.items.clips import ClipError, caption_clips, embed_clips, key_frames
+from llmrec.items.pictures import PictureEncoder, open_picture
 from llmrec.records import Caption, CaptionSource, Item
 
 av = pytest.importorskip("av")

@@ -5,7 +5,7 @@ import pytest
 
 from llmrec.errors import DataError, OptionError
 from llmrec.items import ModalityVectors
-from llmrec.items.joint import concatenate, weighted_sum
+from llmrec.items.modality import concatenate, weighted_sum
 
 
 def made(name: str, d: int, n: int = 4, gone: int | None = None) -> ModalityVectors:

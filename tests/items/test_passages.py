@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.items.passages import passages, sentences
+from llmrec.items.reviews import passages, sentences
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n", "<br />"])

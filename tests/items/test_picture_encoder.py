@@ -11,7 +11,7 @@ from PIL import Image
 
 from llmrec.errors import ModelError, ModelNotFoundError, OutOfMemoryError
 from llmrec.items import VectorCache
-from llmrec.items.picture_encoders import PictureEncoder, embed_pictures
+from llmrec.items.pictures import PictureEncoder, embed_pictures
 from llmrec.models import sources
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrec.items.review_vectors import embed_reviews
+from llmrec.items.reviews import embed_reviews
 from llmrec.items.text_encoder import TextEncoder
 from llmrec.records import Review
 

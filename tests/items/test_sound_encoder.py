@@ -9,8 +9,7 @@ import torch
 
 from llmrec.errors import ModelError
 from llmrec.items import VectorCache
-from llmrec.items.sound_encoder import SoundEncoder, embed_sounds
-from llmrec.items.sounds import SoundError, open_sound
+from llmrec.items.sounds import SoundEncoder, SoundError, embed_sounds, open_sound
 
 pytest.importorskip("av")
 

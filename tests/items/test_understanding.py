@@ -13,9 +13,8 @@ from llmrec.catalog import Catalog
 from llmrec.content_cache import ContentCache
 from llmrec.errors import OptionError
 from llmrec.items import understanding
-from llmrec.items.embedding import modalities_of
 from llmrec.items.text_encoder import TextEncoder
-from llmrec.items.understanding import understand_items
+from llmrec.items.understanding import modalities_of, understand_items
 from llmrec.records import Caption, CaptionSource, Insight
 
 

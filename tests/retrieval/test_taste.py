@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from llmrec.items.unit import unit
+from llmrec.items import unit
 from llmrec.records import Interaction, User
 from llmrec.retrieval.taste import DISLIKED_WEIGHT, history_weights
 

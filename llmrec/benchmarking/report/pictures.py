@@ -7,7 +7,7 @@ import io
 import logging
 from pathlib import Path
 
-from llmrec.items.pictures import PictureError, open_picture
+from llmrec.items import PictureError, open_picture
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,8 +7,7 @@ import logging
 import numpy as np
 
 from llmrec.errors import OptionError
-from llmrec.items import item_text
-from llmrec.items.unit import unit
+from llmrec.items import item_text, unit
 from llmrec.records import Item, User
 from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.index import Index
