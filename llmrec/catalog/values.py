@@ -35,6 +35,8 @@ def is_missing(value: object) -> bool:
         return not value.strip()
     if isinstance(value, float):
         return math.isnan(value)
+    if isinstance(value, Decimal):
+        return value.is_nan()
     if isinstance(value, list | tuple | dict):
         return not value
     return type(value).__name__ in {"NaTType", "NAType"}  # pandas' own two, without importing it

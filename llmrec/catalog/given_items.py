@@ -1,0 +1,349 @@
+"""Items that a caller gives instead of a data set: titles, ids, mappings, records or table rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from llmrec.catalog.problems import Findings, cut, problems_error, quoted
+from llmrec.catalog.reading import SUFFIXES, Table, read_arrow, read_file
+from llmrec.catalog.values import (
+    is_missing,
+    parse_attribute,
+    parse_id,
+    parse_path,
+    parse_rating,
+    parse_text,
+    parse_timestamp,
+    typed,
+    whole,
+)
+from llmrec.errors import DataError, nearest
+from llmrec.records import AttributeValue, Candidate, Interaction, Item, Review
+
+T = TypeVar("T")
+
+_KEYS = (
+    "item_id", "id", "title", "description", "image", "video", "audio", "caption", "reviews",
+    "score", "rating", "timestamp", "attributes",
+)  # fmt: skip
+_ALLOWED_ITEM = (
+    "a title (text), an id (a whole number), a mapping with item_id, id or title, an Item, "
+    "an Interaction or a Candidate"
+)
+_ALLOWED_ITEMS = (
+    "a list, another iterable in a fixed order, a pandas DataFrame or Series, a NumPy array, "
+    "a pyarrow Table or a datasets.Dataset"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenItem:
+    """One entry of a history or of a candidate list, as a caller gave it.
+
+    Args:
+        item: The item. An entry without an id has its title as id.
+        reviews: Reviews of the item.
+        caption: What its picture or clip shows.
+        score: Score of another retriever, higher is better; for candidates.
+        rating: The user's rating, in the caller's own unit; for history entries.
+        timestamp: Seconds since 1970; for history entries.
+    """
+
+    item: Item
+    reviews: tuple[Review, ...] = ()
+    caption: str | None = None
+    score: float | None = None
+    rating: float | None = None
+    timestamp: int | None = None
+
+
+def read_item(value: object, *, where: str) -> GivenItem:
+    """Read one item.
+
+    Args:
+        value: Text is a title and the id at once. A whole number is an id. A mapping has
+            ``item_id`` (else ``id``), ``title``, ``description``, ``image``, ``video``, ``audio``,
+            ``caption``, ``reviews`` (texts, or mappings with ``text``, ``rating``, ``user_id``,
+            ``timestamp``), ``score``, ``rating``, ``timestamp`` and ``attributes`` (a mapping);
+            every other key is an attribute. None, NaN and blank text mean that a value is missing.
+            An ``Interaction`` or ``Candidate`` gives its id, and its rating and time or its score.
+        where: Where the value comes from, such as ``candidates[3]``: errors begin with it.
+
+    Raises:
+        DataError: The value is no item, has neither id nor title, or holds a value that is not
+            allowed.
+    """
+    value = _python(value)
+    if isinstance(value, GivenItem):
+        return value
+    if isinstance(value, Item):
+        if not isinstance(value.item_id, str) or not value.item_id.strip():
+            raise DataError(f"{where}: the item_id of an Item is {value.item_id!r}, not text.")
+        return GivenItem(value)
+    if isinstance(value, Interaction):
+        value = {"item_id": value.item_id, "rating": value.rating, "timestamp": value.timestamp}
+    elif isinstance(value, Candidate):
+        value = {"item_id": value.item_id, "score": value.score}
+    elif isinstance(value, str) and value.strip():
+        value = {"title": value}
+    elif _is(value, "pandas", "Series"):
+        value = dict(value.items())
+    if isinstance(value, Mapping):
+        return _of_mapping(value, where)
+    try:
+        item_id = parse_id(value)
+    except ValueError:
+        item_id = None
+    if item_id is None:
+        raise DataError(
+            f"{where} is {_shown(value)} ({type(value).__name__}); allowed is {_ALLOWED_ITEM}."
+        )
+    return GivenItem(Item(item_id))
+
+
+def read_items(values: object, *, where: str) -> tuple[GivenItem, ...]:
+    """Read a list of items, in its order. An empty list gives an empty tuple.
+
+    pandas, pyarrow and datasets are not imported; their tables are recognised where a caller gives
+    one, and each row is a mapping.
+
+    Args:
+        values: A list or another iterable of what :func:`read_item` takes, a pandas DataFrame or
+            Series, a NumPy array, a pyarrow Table or a ``datasets.Dataset``.
+        where: What the list is, such as ``candidates``: errors begin with ``candidates[3]``,
+            counted from 0.
+
+    Raises:
+        DataError: ``values`` is no list of items, or as of :func:`read_item`.
+    """
+    return tuple(
+        read_item(value, where=f"{where}[{place}]")
+        for place, value in enumerate(_entries(values, where))
+    )
+
+
+def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
+    """Read a table of items, one a row, from a .csv, .jsonl or .parquet file.
+
+    The columns are the keys of a mapping that :func:`read_item` takes. In a .csv a column of
+    numbers, or of true and false, becomes one.
+
+    Raises:
+        DataError: The file cannot be read, a row is broken, or an id occurs twice.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"The items table '{path}' must end in {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise DataError(f"There is no items table '{path}'.", hint="Give the path of a file.")
+    findings = Findings()
+    try:
+        table = read_file(path, "items", findings)
+    except DataError as error:
+        raise DataError(f"The items table cannot be used: {error.message}.") from error
+    if findings.problems:
+        raise problems_error(findings.problems, f"'{path}'", "Correct or remove the rows.")
+    rows: dict[str, int] = {}
+    items = []
+    for number, row in zip(table.rows, _file_rows(table), strict=True):
+        given = read_item(row, where=f"'{path}' row {number:,}")
+        first = rows.setdefault(given.item.item_id, number)
+        if first != number:
+            raise DataError(
+                f"'{path}' row {number:,}: the id {given.item.item_id!r} is that of row {first:,}.",
+                hint="Give each item an item_id of its own.",
+            )
+        items.append(given)
+    return tuple(items)
+
+
+def _entries(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - whatever was given
+    if _is(values, "pandas", "DataFrame"):
+        return _frame_rows(values, where)
+    if _is(values, "pyarrow", "Table"):
+        return _arrow_rows(values, where)
+    if _is(values, "datasets", "Dataset"):
+        return _arrow_rows(values.with_format("arrow")[:], where)
+    if _is(values, "pyarrow", "Array", "ChunkedArray"):
+        entries: list[object] = values.to_pylist()
+        return entries
+    no_list = isinstance(values, str | bytes | Mapping | set | frozenset)
+    if no_list or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
+        hint = "Put it into a list: [...]." if isinstance(values, str | Mapping) else ""
+        if _is(values, "datasets", "DatasetDict"):
+            hint = "Give one split, such as data['train']."
+        raise DataError(
+            f"{where} is {_shown(values)} ({type(values).__name__}); allowed is {_ALLOWED_ITEMS}.",
+            hint=hint,
+        )
+    return values
+
+
+def _frame_rows(frame: Any, where: str) -> Iterable[Mapping[str, object]]:  # noqa: ANN401 - pandas
+    if frame.index.name in _KEYS:
+        frame = frame.reset_index()
+    names = [str(column) for column in frame.columns]
+    _refuse_repeated(names, where)
+    return _rows({name: frame.iloc[:, n].tolist() for n, name in enumerate(names)})
+
+
+def _arrow_rows(table: Any, where: str) -> Iterable[Mapping[str, object]]:  # noqa: ANN401 - pyarrow
+    _refuse_repeated(table.column_names, where)
+    return _rows(read_arrow(table, "items").columns)
+
+
+def _file_rows(table: Table) -> Iterable[Mapping[str, object]]:
+    columns: dict[str, Any] = dict(table.columns)
+    for name in columns if table.textual else ():
+        if name not in _KEYS:
+            columns[name] = whole(typed([parse_attribute(cell) for cell in columns[name]]))
+    return _rows(columns)
+
+
+def _rows(columns: Mapping[str, Iterable[object]]) -> Iterable[Mapping[str, object]]:
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def _refuse_repeated(names: Sequence[str], where: str) -> None:
+    repeated = [name for place, name in enumerate(names) if name in names[:place]]
+    if repeated:
+        raise DataError(f"{where} has the column {repeated[0]!r} twice; rename one of them.")
+
+
+def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
+    fields = {str(key): _python(each) for key, each in value.items()}
+
+    def parsed(name: str, parse: Callable[[object], T | None]) -> T | None:
+        hint = f'If it describes the item: {{"attributes": {{"{name}": ...}}}}.'
+        return _parsed(fields.get(name), parse, f"{where}: {name}", hint)
+
+    item_id = parsed("item_id", parse_id)
+    if item_id is None:
+        item_id = parsed("id", parse_id)
+    title = parsed("title", parse_text)
+    if item_id is None and title is None:
+        keys = ", ".join(repr(key) for key in fields) or "none"
+        raise DataError(
+            f"{where} has neither item_id (or id) nor title; its keys are {keys}.",
+            hint=next(filter(None, (nearest(key, ("item_id", "title")) for key in fields)), ""),
+        )
+    item_id = item_id or str(title)
+    item = Item(
+        item_id,
+        title or "",
+        parsed("description", parse_text) or "",
+        MappingProxyType(_attributes(fields, where)),
+        parsed("image", parse_path),
+        parsed("video", parse_path),
+        parsed("audio", parse_path),
+    )
+    return GivenItem(
+        item,
+        _reviews(fields.get("reviews"), item_id, f"{where}: reviews"),
+        parsed("caption", parse_text),
+        parsed("score", _finite),
+        parsed("rating", parse_rating),
+        parsed("timestamp", parse_timestamp),
+    )
+
+
+def _attributes(fields: Mapping[str, object], where: str) -> dict[str, AttributeValue]:
+    given = fields.get("attributes")
+    if is_missing(given):
+        given = {}
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"{where}: attributes {quoted(given)} is not allowed: it is a mapping from name to "
+            "value."
+        )
+    named = {str(name): value for name, value in given.items()}
+    others = {name: value for name, value in fields.items() if name not in _KEYS}
+    twice = sorted({*named} & {*others})
+    if twice:
+        raise DataError(f"{where} has {twice[0]!r} twice: as a key and in attributes.")
+    found = {
+        name: _parsed(_python(value), parse_attribute, f"{where}: {name}")
+        for name, value in (others | named).items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _reviews(given: object, item_id: str, where: str) -> tuple[Review, ...]:
+    if is_missing(given):
+        return ()
+    each = [given] if isinstance(given, str | Mapping | Review) else given
+    if not isinstance(each, list | tuple):
+        raise DataError(
+            f"{where} {quoted(given)} is not allowed: it is a list of texts, or of mappings with "
+            "text, rating, user_id and timestamp."
+        )
+    read = (_review(_python(one), item_id, f"{where}[{n}]") for n, one in enumerate(each))
+    return tuple(review for review in read if review is not None)
+
+
+def _review(given: object, item_id: str, where: str) -> Review | None:
+    if isinstance(given, Review):
+        return replace(given, item_id=item_id)
+    if not isinstance(given, Mapping):
+        text = _parsed(given, parse_text, where)
+        return Review(item_id, text) if text else None
+    if "text" not in given:
+        raise DataError(f"{where} has no text; its keys are {', '.join(map(repr, given))}.")
+
+    def parsed(name: str, parse: Callable[[object], T | None]) -> T | None:
+        return _parsed(_python(given.get(name)), parse, f"{where}: {name}")
+
+    text, rating = parsed("text", parse_text), parsed("rating", parse_rating)
+    user_id, timestamp = parsed("user_id", parse_id), parsed("timestamp", parse_timestamp)
+    return Review(item_id, text, rating, user_id, timestamp) if text else None
+
+
+def _parsed(
+    value: object, parse: Callable[[object], T | None], where: str, hint: str = ""
+) -> T | None:
+    if is_missing(value):
+        return None
+    try:
+        return parse(value)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{where} {quoted(value)} is not allowed: {error}.", hint=hint) from error
+
+
+def _finite(value: object) -> float | None:
+    try:
+        return parse_rating(value)
+    except ValueError:
+        raise ValueError("a score is a finite number; None or NaN means no score") from None
+
+
+def _python(value: Any) -> Any:  # noqa: ANN401 - whatever was given
+    """Turn a NumPy value or a whole Decimal into Python's own."""
+    if isinstance(value, np.datetime64):
+        return value.astype("datetime64[us]").item()  # in nanoseconds it would become an int
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    return value
+
+
+def _is(value: object, package: str, *names: str) -> bool:
+    """Say whether a value is of another package's type, which is not imported for it."""
+    module = sys.modules.get(package)
+    return module is not None and isinstance(
+        value, tuple(getattr(module, name) for name in names if hasattr(module, name))
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return quoted(value) if value.strip() else "blank text"
+    return " ".join(cut(str(value)).split())
