@@ -19,7 +19,7 @@ from rerank_strategies import SEED, judge, thinned
 from llmrec import Reranker, TransformersModel
 from llmrec.evaluation import discrimination_lists, ndcg_at
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
-from llmrec.prompting.templates import template_names
+from llmrec.prompting.template import template_names
 from llmrec.reranking import make_strategy
 
 RESULTS = Path(__file__).parent / "results" / "choose_templates.md"

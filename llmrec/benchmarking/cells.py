@@ -13,7 +13,7 @@ from pathlib import PurePath
 from llmrec.benchmarking.plan import BenchmarkPlan, Quantization, strategies_for
 from llmrec.errors import OptionError, StorageError, nearest
 from llmrec.prompting import Budget, load_template
-from llmrec.prompting.templates import read_source, template_path
+from llmrec.prompting.template import read_source, template_path
 from llmrec.reranking import Strategy, make_strategy
 from llmrec.reranking.strategies import ONE_AT_A_TIME, WITHOUT_LABELS
 

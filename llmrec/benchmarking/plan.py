@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llmrec.benchmarking.plan_faults import refusal
 from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
-from llmrec.prompting.templates import template_names
+from llmrec.prompting.template import template_names
 from llmrec.reranking import STRATEGIES
 from llmrec.reranking.strategies import folder_of
 

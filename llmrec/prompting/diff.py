@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from llmrec.models import TextTokenizer
 from llmrec.prompting import sandbox, structure
 from llmrec.prompting.examples import FourCharacters, example
-from llmrec.prompting.templates import Template
+from llmrec.prompting.template import Template
 from llmrec.records import Prompt
 
 Mark = Literal["", "changed", "first", "second"]

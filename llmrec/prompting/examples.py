@@ -8,10 +8,10 @@ from string import ascii_uppercase
 
 from llmrec.items import Taste
 from llmrec.models import TextTokenizer
-from llmrec.prompting.budget import Budget
 from llmrec.prompting.context import Background
-from llmrec.prompting.rendering import PromptWriter
-from llmrec.prompting.templates import Template
+from llmrec.prompting.fields import Budget
+from llmrec.prompting.render import PromptWriter
+from llmrec.prompting.template import Template
 from llmrec.records import (
     Aspect,
     Caption,

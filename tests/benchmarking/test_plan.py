@@ -8,7 +8,7 @@ import pytest
 
 from llmrec.benchmarking.plan import BenchmarkPlan, plan_schema, strategies_for
 from llmrec.errors import OptionError
-from llmrec.prompting.templates import template_names
+from llmrec.prompting.template import template_names
 
 
 def refused(**document: object) -> OptionError:

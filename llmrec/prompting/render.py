@@ -10,18 +10,35 @@ from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
 from llmrec.models import TextTokenizer
 from llmrec.prompting import sandbox
-from llmrec.prompting.budget import Budget, field_text
 from llmrec.prompting.context import Background
-from llmrec.prompting.fields import ShownHistoryItem, ShownItem, ShownUser
+from llmrec.prompting.fields import Budget, ShownHistoryItem, ShownItem, ShownUser, field_text
 from llmrec.prompting.neutralise import contains_token
-from llmrec.prompting.rendered import Rendered
-from llmrec.prompting.templates import Template
+from llmrec.prompting.template import Template
 from llmrec.records import Item, Prompt, Review, User
 
 _WHEN = {
     "item": "`item` is there where a template is asked once for each candidate.",
     "items": "`items` is there where a template is asked once for all candidates.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The prompts of one user, all with the same history.
+
+    ``history_given`` counts the items that the budget allows, ``history_kept`` those of them (the
+    most recent) that stand in the prompts: fewer where a prompt would not have fitted.
+    """
+
+    prompts: tuple[Prompt, ...]
+    history_given: int
+    history_kept: int
+
+    @property
+    def fallbacks(self) -> Mapping[str, int]:
+        """How many history items did not fit, where any did not, for a ranking's count."""
+        dropped = self.history_given - self.history_kept
+        return {"history_shortened": dropped} if dropped else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from llmrec.prompting import (
     list_templates,
     load_template,
     prompts_folder,
-    templates,
+    template,
 )
 
 Write = Callable[..., Path]
@@ -72,7 +72,7 @@ def test_templates_of_a_wheel_come_before_a_checkouts(
 ) -> None:
     room = tmp_path / "llmrec" / "prompting"
     room.mkdir(parents=True)
-    monkeypatch.setattr(templates, "__file__", str(room / "templates.py"))
+    monkeypatch.setattr(template, "__file__", str(room / "template.py"))
     with pytest.raises(PromptError, match="templates of llmrec are missing"):
         prompts_folder()
     checkout = tmp_path / "prompts"
