@@ -1,26 +1,51 @@
-"""The catalogue: items, what users did with them, and all else a data set says."""
+"""The catalogue: items, interactions and all else that a data set holds, read from tables."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Any, Literal
 
-from llmrec.catalog.building import Contents, Fact
-from llmrec.catalog.columns import ColumnMap
-from llmrec.catalog.loading import load_folder, load_tables
-from llmrec.catalog.problems import Findings, Problem, problems_error
-from llmrec.errors import OptionError, UnknownUserError, nearest
+from llmrec.catalog.columns import LAYOUTS, ColumnMap, TableName
+from llmrec.catalog.tables import (
+    SUFFIXES,
+    Findings,
+    MappedTable,
+    Problem,
+    Table,
+    find_file,
+    problems_error,
+    read_arrow,
+    read_file,
+    read_rows,
+)
+from llmrec.catalog.values import (
+    is_from,
+    parse_id,
+    parse_path,
+    parse_rating,
+    parse_text,
+    parse_timestamp,
+)
+from llmrec.errors import DataError, OptionError, UnknownUserError, nearest
 from llmrec.records import AttributeValue, Interaction, Item, Review, User
 
 OnProblem = Literal["raise", "skip"]
 
-_WHOLE_FILE_HINT = "Broken rows can be left out, a broken file or column cannot: correct it."
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An edge of a knowledge graph; ``head`` and ``tail`` may be item ids or anything else."""
+
+    head: str
+    relation: str
+    tail: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,9 +59,8 @@ class Catalog:
         profiles: User id -> profile columns.
         friends: User id -> the users named as friends.
         facts: Edges of a knowledge graph.
-        problems: What was wrong with the rows that ``on_problem="skip"`` left out.
-        folder: Where the data set lies, from where an item's ``image``, ``video``, ``audio`` are
-            relative.
+        problems: The problems of the rows that ``on_problem="skip"`` left out.
+        folder: The data set folder; ``image``, ``video`` and ``audio`` are relative to it.
     """
 
     items: Mapping[str, Item]
@@ -48,39 +72,36 @@ class Catalog:
     problems: tuple[Problem, ...] = ()
     folder: Path | None = None
 
-    @classmethod
+    @staticmethod
     def from_folder(
-        cls,
         path: str | Path,
         *,
         columns: ColumnMap | None = None,
         on_problem: OnProblem = "raise",
-    ) -> Self:
+    ) -> Catalog:
         """Read a data set folder.
 
         Args:
-            path: A folder with ``items`` and, where there are any, ``reviews``, ``interactions``,
-                ``users``, ``social`` and ``facts``, each as .jsonl, .parquet or .csv.
-            columns: How the files and columns are called, where they are called otherwise.
+            path: A folder with ``items`` and optionally ``reviews``, ``interactions``, ``users``,
+                ``social`` and ``facts``, each as .jsonl, .parquet or .csv.
+            columns: File and column names, where they differ from llmrec's.
             on_problem: ``"raise"`` refuses a data set with a broken row; ``"skip"`` leaves broken
                 rows out and lists them in ``problems``.
 
         Raises:
-            DataError: Something is broken. A missing or unreadable file or a missing column is
+            DataError: The data set is broken. A missing or unreadable file or a missing column is
                 an error under ``"skip"`` too.
             OptionError: ``on_problem`` is neither.
         """
         _check_option(on_problem)
-        contents, findings = load_folder(Path(path), columns or ColumnMap())
         hint = (
             f"See them all with `llmrec data check {path}`, "
             'or leave the broken rows out with on_problem="skip".'
         )
-        return cls._of(contents, findings, on_problem, f"'{path}'", hint, Path(path))
+        return _accepted(*load_folder(Path(path), columns), on_problem, f"'{path}'", hint)
 
-    @classmethod
+    @staticmethod
     def from_datasets(
-        cls,
         items: Iterable[object],
         *,
         reviews: Iterable[object] | None = None,
@@ -90,51 +111,24 @@ class Catalog:
         facts: Iterable[object] | None = None,
         columns: ColumnMap | None = None,
         on_problem: OnProblem = "raise",
-    ) -> Self:
+    ) -> Catalog:
         """Read tables in memory: each a ``datasets.Dataset`` or any iterable of mappings.
 
-        The arguments mean what they do in :meth:`from_folder`, and so do the errors.
+        Arguments and errors are those of :meth:`from_folder`.
         """
         _check_option(on_problem)
-        contents, findings = load_tables(
-            {
-                "items": items,
-                "reviews": reviews,
-                "interactions": interactions,
-                "users": users,
-                "social": social,
-                "facts": facts,
-            },
-            columns or ColumnMap(),
-        )
+        sources: dict[TableName, Iterable[object] | None] = {
+            "items": items,
+            "reviews": reviews,
+            "interactions": interactions,
+            "users": users,
+            "social": social,
+            "facts": facts,
+        }
+        findings = Findings()
+        catalog = _load(lambda name: _in_memory(sources[name], name, findings), columns, findings)
         hint = 'Correct the rows, or leave the broken ones out with on_problem="skip".'
-        return cls._of(contents, findings, on_problem, "the given tables", hint, None)
-
-    @classmethod
-    def _of(
-        cls,
-        contents: Contents,
-        findings: Findings,
-        on_problem: OnProblem,
-        where: str,
-        hint: str,
-        folder: Path | None,
-    ) -> Self:
-        whole_files = tuple(problem for problem in findings.problems if problem.row is None)
-        if whole_files:
-            raise problems_error(whole_files, where, _WHOLE_FILE_HINT)
-        if findings.problems and on_problem == "raise":
-            raise problems_error(findings.problems, where, hint)
-        return cls(
-            contents.items,
-            contents.interactions,
-            contents.reviews,
-            contents.profiles,
-            contents.friends,
-            contents.facts,
-            tuple(findings.problems),
-            folder,
-        )
+        return _accepted(catalog, findings, on_problem, "the given tables", hint)
 
     def __repr__(self) -> str:
         return (
@@ -153,14 +147,10 @@ class Catalog:
             raise UnknownUserError(
                 f"There is no user {user_id!r} among {len(self.user_ids):,} users.",
                 hint=nearest(str(user_id), self.user_ids)
-                or "Somebody new is served in Python: give a User of your own.",
+                or "For a new user, give a User of your own in Python.",
             )
-        return User(
-            user_id,
-            history,
-            self.profiles.get(user_id, MappingProxyType({})),
-            self.friends.get(user_id, ()),
-        )
+        profile = self.profiles.get(user_id, MappingProxyType({}))
+        return User(user_id, history, profile, self.friends.get(user_id, ()))
 
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
@@ -169,7 +159,7 @@ class Catalog:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256, in hex, of all that the catalogue holds; the folder does not count."""
+        """The sha256, in hex, of the content; the folder does not count."""
         digest = hashlib.sha256()
         for item in self.items.values():
             fields = [item.item_id, item.title, item.description, item.image, item.video]
@@ -192,16 +182,13 @@ class Catalog:
         return frozenset((*self._histories, *self.profiles, *self.friends, *friends))
 
 
-def _check_option(on_problem: str) -> None:
-    if on_problem not in {"raise", "skip"}:
-        raise OptionError(
-            f"on_problem is {on_problem!r}; allowed are 'raise' and 'skip'.",
-            hint=nearest(on_problem, ("raise", "skip")),
-        )
+def sample_folder() -> Path:
+    """Return the folder of the embedded sample data set, for ``Catalog.from_folder``."""
+    return Path(__file__).parent / "sample"
 
 
 def by_user(interactions: Iterable[Interaction]) -> dict[str, list[Interaction]]:
-    """Group interactions by user, users and rows in the order in which they come."""
+    """Group interactions by user; users and rows keep their order."""
     groups: dict[str, list[Interaction]] = {}
     for interaction in interactions:
         groups.setdefault(interaction.user_id, []).append(interaction)
@@ -214,5 +201,241 @@ def by_time(interactions: Sequence[Interaction]) -> list[Interaction]:
 
 
 def seconds(interaction: Interaction) -> float:
-    """Return when an interaction was, in seconds since 1970; minus infinity where nobody knows."""
+    """Return the time of an interaction, in seconds since 1970; minus infinity where unknown."""
     return -math.inf if interaction.timestamp is None else interaction.timestamp
+
+
+def liked(history: Sequence[Interaction]) -> tuple[bool, ...]:
+    """Return for each of a user's interactions whether the user liked the item.
+
+    Data sets rate in different units, so each user is their own measure: a rating counts as
+    liked from the user's median up, or from 60 % of the user's highest rating. An interaction
+    without a rating counts as liked.
+    """
+    ratings = [math.nan if row.rating is None else row.rating for row in history]
+    known = [rating for rating in ratings if not math.isnan(rating)]
+    if not known:
+        return (True,) * len(history)
+    enough = min(statistics.median(known), 0.6 * max(known))
+    return tuple(math.isnan(rating) or rating >= enough for rating in ratings)
+
+
+def load_folder(folder: Path, columns: ColumnMap | None) -> tuple[Catalog, Findings]:
+    """Read a folder's tables into a catalogue of the rows that are whole.
+
+    Raises:
+        DataError: The folder does not exist; every other problem goes to the findings.
+    """
+    if not folder.is_dir():
+        kind = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise DataError(
+            f"The data set folder '{folder}' {kind}.",
+            hint="Give the folder that holds items.jsonl, items.parquet or items.csv.",
+        )
+    names = columns or ColumnMap()
+    findings = Findings()
+    unread = {path.name for path in folder.iterdir() if path.suffix in SUFFIXES}
+
+    def read(name: TableName) -> Table | None:
+        path = find_file(folder, name, names.table(name).file)
+        if path is None:
+            return None
+        unread.discard(path.name)
+        return read_file(path, name, findings)
+
+    catalog = replace(_load(read, names, findings), folder=folder)
+    findings.notes.extend(f"{file} is not read" for file in sorted(unread))
+    return catalog, findings
+
+
+def _check_option(on_problem: str) -> None:
+    if on_problem not in {"raise", "skip"}:
+        raise OptionError(
+            f"on_problem is {on_problem!r}; allowed are 'raise' and 'skip'.",
+            hint=nearest(on_problem, ("raise", "skip")),
+        )
+
+
+def _accepted(
+    catalog: Catalog, findings: Findings, on_problem: OnProblem, where: str, hint: str
+) -> Catalog:
+    whole_files = tuple(problem for problem in findings.problems if problem.row is None)
+    if whole_files:
+        hint = "Broken rows can be left out, a broken file or column cannot: correct it."
+        raise problems_error(whole_files, where, hint)
+    if findings.problems and on_problem == "raise":
+        raise problems_error(findings.problems, where, hint)
+    return replace(catalog, problems=tuple(findings.problems))
+
+
+def _in_memory(source: Any, name: TableName, findings: Findings) -> Table | None:  # noqa: ANN401
+    if source is None:
+        return None
+    if isinstance(source, str | Mapping):
+        raise DataError(
+            f"a {type(source).__name__} is no table; give a datasets.Dataset or an iterable of "
+            "mappings (of a DatasetDict one split, as in data['train'])",
+        )
+    if is_from(source, "datasets", "Dataset"):
+        return read_arrow(source.with_format("arrow")[:], name)
+    return read_rows(source, name, findings)
+
+
+def _load(
+    read: Callable[[TableName], Table | None], columns: ColumnMap | None, findings: Findings
+) -> Catalog:
+    """Read every table; one that cannot be read at all is a problem of its file."""
+    tables: dict[TableName, MappedTable] = {}
+    for name in LAYOUTS:
+        try:
+            table = read(name)
+        except DataError as error:
+            findings.add(name, None, None, None, error.message)
+            continue
+        if table is not None:
+            mapping = (columns or ColumnMap()).table(name)
+            tables[name] = MappedTable.of(table, mapping, findings)
+    for mapped in tables.values():
+        findings.notes.extend(mapped.notes())
+    catalog = _catalog(tables, columns or ColumnMap(), findings)
+    whole_files = {problem.table for problem in findings.problems if problem.row is None}
+    if not catalog.items and "items" not in whole_files:
+        why = "no item is left; a catalogue holds at least one whole row"
+        findings.add("items", None, None, None, why)
+    order = list(LAYOUTS)
+    findings.problems.sort(key=lambda each: (order.index(each.table), each.row or 0))
+    return catalog
+
+
+def _catalog(
+    tables: Mapping[TableName, MappedTable], columns: ColumnMap, findings: Findings
+) -> Catalog:
+    """Build all records; a row with a problem is left out and noted in the findings."""
+    items = _items(tables["items"]) if "items" in tables else {}
+    reviews: tuple[Review, ...] = ()
+    if "reviews" in tables:
+        reviews = tuple(_reviews(tables["reviews"], items, columns.reviews.missing_rating))
+    if "interactions" in tables:
+        missing = columns.interactions.missing_rating
+        interactions = tuple(_interactions(tables["interactions"], items, missing))
+    else:
+        interactions = _from_reviews(reviews, findings)
+    return Catalog(
+        MappingProxyType(items),
+        interactions,
+        reviews,
+        MappingProxyType(_profiles(tables["users"]) if "users" in tables else {}),
+        MappingProxyType(_friends(tables["social"]) if "social" in tables else {}),
+        _facts(tables["facts"]) if "facts" in tables else (),
+    )
+
+
+def _items(table: MappedTable) -> dict[str, Item]:
+    ids = _unique_ids(table, "item_id")
+    titles = table.values("title", parse_text)
+    descriptions = table.values("description", parse_text)
+    images = table.values("image", parse_path)
+    videos = table.values("video", parse_path)
+    sounds = table.values("audio", parse_path)
+    for column, values in (("title", titles), ("description", descriptions), ("image", images)):
+        table.count_gaps(column, values)  # a missing column is a gap in every row
+    attributes = table.attributes()
+    return {
+        ids[row]: Item(
+            ids[row],
+            titles[row] or "",
+            descriptions[row] or "",
+            MappingProxyType(attributes[row]),
+            images[row],
+            videos[row],
+            sounds[row],
+        )
+        for row in table.good_rows()
+    }
+
+
+def _interactions(
+    table: MappedTable, items: Mapping[str, Item], missing_rating: float | None
+) -> Iterator[Interaction]:
+    users = table.ids("user_id")
+    item_ids = table.ids("item_id")
+    ratings = table.values("rating", parse_rating)
+    times = table.values("timestamp", parse_timestamp)
+    _reject_unknown(table, item_ids, items)
+    first: dict[Interaction, int] = {}
+    for row in table.good_rows():
+        rating = None if ratings[row] == missing_rating else ratings[row]
+        interaction = Interaction(users[row], item_ids[row], rating, times[row])
+        if first.setdefault(interaction, row) == row:
+            yield interaction
+        else:
+            why = f"is the same as row {table.numbers[first[interaction]]:,}; remove one of them"
+            table.reject(row, None, f"{users[row]}, {item_ids[row]}", f"({{value}}) {why}")
+
+
+def _reviews(
+    table: MappedTable, items: Mapping[str, Item], missing_rating: float | None
+) -> Iterator[Review]:
+    item_ids = table.ids("item_id")
+    texts = table.values("text", parse_text)
+    ratings = table.values("rating", parse_rating)
+    users = table.values("user_id", parse_id)
+    times = table.values("timestamp", parse_timestamp)
+    _reject_unknown(table, item_ids, items)
+    for row in table.good_rows():
+        rating = None if ratings[row] == missing_rating else ratings[row]
+        yield Review(item_ids[row], texts[row] or "", rating, users[row], times[row])
+
+
+def _from_reviews(reviews: tuple[Review, ...], findings: Findings) -> tuple[Interaction, ...]:
+    """Take reviews that name a user as interactions, each distinct one once."""
+    interactions = tuple(
+        dict.fromkeys(
+            Interaction(review.user_id, review.item_id, review.rating, review.timestamp)
+            for review in reviews
+            if review.user_id is not None
+        ),
+    )
+    if interactions:
+        findings.notes.append(
+            f"there is no interactions file: {len(interactions):,} interactions come from reviews"
+        )
+    return interactions
+
+
+def _profiles(table: MappedTable) -> dict[str, Mapping[str, AttributeValue]]:
+    ids = _unique_ids(table, "user_id")
+    attributes = table.attributes()
+    return {ids[row]: MappingProxyType(attributes[row]) for row in table.good_rows()}
+
+
+def _friends(table: MappedTable) -> dict[str, tuple[str, ...]]:
+    users, friends = table.ids("user_id"), table.ids("friend_id")
+    of_user: dict[str, dict[str, None]] = {}
+    for row in table.good_rows():
+        of_user.setdefault(users[row], {})[friends[row]] = None
+    return {user: tuple(names) for user, names in of_user.items()}
+
+
+def _facts(table: MappedTable) -> tuple[Fact, ...]:
+    heads, relations, tails = (table.ids(column) for column in ("head", "relation", "tail"))
+    return tuple(Fact(heads[row], relations[row], tails[row]) for row in table.good_rows())
+
+
+def _unique_ids(table: MappedTable, column: str) -> list[str]:
+    ids = table.ids(column)
+    first: dict[str, int] = {}
+    for row in table.good_rows():
+        if first.setdefault(ids[row], row) != row:
+            number = table.numbers[first[ids[row]]]
+            table.reject(row, column, ids[row], f"{{value}} is in row {number:,} already")
+    return ids
+
+
+def _reject_unknown(table: MappedTable, item_ids: list[str], items: Mapping[str, Item]) -> None:
+    if not items:  # the items file itself is broken, which is reported once and not row by row
+        return
+    for row, item_id in enumerate(item_ids):
+        if item_id and item_id not in items:
+            why = "{value} is not in the items table; add the item or remove the row"
+            table.reject(row, "item_id", item_id, why)

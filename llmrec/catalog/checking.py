@@ -1,4 +1,4 @@
-"""Check a data set folder: what it holds, what is missing, what is broken, what is not used."""
+"""Check a data set folder: counts, missing values, problems, unused columns."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from llmrec.catalog.building import Contents
+from llmrec.catalog.catalog import Catalog, load_folder
 from llmrec.catalog.columns import ColumnMap
-from llmrec.catalog.loading import load_folder
-from llmrec.catalog.problems import Problem
+from llmrec.catalog.tables import Problem
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a data set folder holds.
+    """Result of checking a data set folder.
 
     Args:
-        counts: Rows by kind that are whole: items, users, interactions, reviews, profiles,
-            friendships, facts.
+        counts: Whole rows by kind: items, users, interactions, reviews, profiles, friendships,
+            facts.
         gaps: ``table.column`` -> rows in which the value is missing; ``items.image (no such
-            file)`` counts pictures that are named and not there.
+            file)`` counts absent pictures.
         problems: Everything that is broken, row by row; empty for a folder that loads.
-        notes: What a reader may want to know or change, in whole clauses.
+        notes: Unused columns and files, and other remarks.
     """
 
     counts: Mapping[str, int]
@@ -39,37 +38,35 @@ def check_folder(path: str | Path, columns: ColumnMap | None = None) -> CheckRep
         DataError: The folder itself is not there.
     """
     folder = Path(path)
-    contents, findings = load_folder(folder, columns or ColumnMap())
-    users = {row.user_id for row in contents.interactions}
+    catalog, findings = load_folder(folder, columns)
+    users = {row.user_id for row in catalog.interactions}
     counts = {
-        "items": len(contents.items),
+        "items": len(catalog.items),
         "users": len(users),
-        "interactions": len(contents.interactions),
-        "reviews": len(contents.reviews),
-        "profiles": len(contents.profiles),
-        "friendships": sum(map(len, contents.friends.values())),
-        "facts": len(contents.facts),
+        "interactions": len(catalog.interactions),
+        "reviews": len(catalog.reviews),
+        "profiles": len(catalog.profiles),
+        "friendships": sum(map(len, catalog.friends.values())),
+        "facts": len(catalog.facts),
     }
     gaps = dict(findings.gaps)
     for kind in ("image", "video", "audio"):
-        absent = list(_absent_files(contents, folder, kind))
+        absent = _absent_files(catalog, folder, kind)
         if absent:
-            gaps[f"items.{kind} (no such file)"] = len(absent)
-    notes = (*findings.notes, *_notes(contents, users))
+            gaps[f"items.{kind} (no such file)"] = absent
+    notes = (*findings.notes, *_notes(catalog, users))
     return CheckReport(
         MappingProxyType(counts), MappingProxyType(gaps), tuple(findings.problems), notes
     )
 
 
-def _absent_files(contents: Contents, folder: Path, kind: str) -> Iterator[str]:
-    for item in contents.items.values():
-        name: str | None = getattr(item, kind)
-        if name is not None and "://" not in name and not (folder / name).is_file():
-            yield name
+def _absent_files(catalog: Catalog, folder: Path, kind: str) -> int:
+    names = (name for item in catalog.items.values() if (name := getattr(item, kind)))
+    return sum("://" not in name and not (folder / name).is_file() for name in names)
 
 
-def _notes(contents: Contents, users: set[str]) -> Iterator[str]:
-    rows = contents.interactions
+def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:
+    rows = catalog.interactions
     ratings = [row.rating for row in rows if row.rating is not None]
     rated = [rating for rating in ratings if rating != 0]
     if len(rated) < len(ratings) and rated and min(rated) >= 1 and max(rated) <= 10:
@@ -80,7 +77,7 @@ def _notes(contents: Contents, users: set[str]) -> Iterator[str]:
         )
     untimed = sum(row.timestamp is None for row in rows)
     if untimed:
-        yield f"{untimed:,} of {len(rows):,} interactions have no timestamp: file order is taken"
-    idle = {*contents.profiles, *contents.friends} - users
+        yield f"{untimed:,} of {len(rows):,} interactions have no timestamp: file order is used"
+    idle = {*catalog.profiles, *catalog.friends} - users
     if idle:
-        yield f"users without history: {len(idle):,}, served by popularity and profile"
+        yield f"users without history: {len(idle):,}, ranked by popularity and profile"

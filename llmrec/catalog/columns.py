@@ -1,4 +1,4 @@
-"""The column map: how the files and columns of a foreign data set are called."""
+"""The column map: file and column names of a data set that differ from llmrec's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TableName = Literal["items", "reviews", "interactions", "users", "social", "fact
 
 
 class Layout(NamedTuple):
-    """The columns of a table. ``attributes``: every further column is kept as an attribute."""
+    """The columns of a table; with ``attributes`` every other column is an attribute."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
@@ -42,14 +42,14 @@ LAYOUTS: MappingProxyType[TableName, Layout] = MappingProxyType(
 
 
 class TableMap(BaseModel):
-    """How one table of a foreign data set is called and read.
+    """File, columns and format of one table.
 
     Args:
         file: File name inside the folder, ending in .jsonl, .parquet or .csv.
-        columns: Our column -> their column, as in ``{"item_id": "movieId"}``.
-        separators: Attribute -> what separates its values, as in ``{"genres": "|"}``.
-        missing_rating: The rating that stands for "not rated", such as 0.
-        ignore: Their columns to leave out, such as counts that would give test rows away.
+        columns: llmrec's column -> column of the file, as in ``{"item_id": "movieId"}``.
+        separators: Attribute -> separator of its values, as in ``{"genres": "|"}``.
+        missing_rating: The rating that means "not rated", such as 0.
+        ignore: Columns of the file to leave out, such as counts that include test rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +62,7 @@ class TableMap(BaseModel):
 
 
 class ColumnMap(BaseModel):
-    """How the tables of a foreign data set are called and read; the default changes nothing."""
+    """File, columns and format of each table; the default is llmrec's own names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,21 +75,14 @@ class ColumnMap(BaseModel):
 
     def table(self, name: TableName) -> TableMap:
         """Return the map of one table."""
-        tables: dict[TableName, TableMap] = {
-            "items": self.items,
-            "reviews": self.reviews,
-            "interactions": self.interactions,
-            "users": self.users,
-            "social": self.social,
-            "facts": self.facts,
-        }
-        return tables[name]
+        table: TableMap = getattr(self, name)
+        return table
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """Read a column map from a JSON file.
 
-        The file holds one object with a key for each table to change, as in
+        The file holds one object with a key for each table that differs, as in
         ``{"items": {"file": "movies.csv", "columns": {"item_id": "movieId"}}}``.
 
         Raises:
@@ -106,11 +99,11 @@ class ColumnMap(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            faults = "; ".join(
-                _fault(fault["type"], fault["loc"], fault["msg"]) for fault in error.errors()
+            errors = "; ".join(
+                _described(each["type"], each["loc"], each["msg"]) for each in error.errors()
             )
             raise DataError(
-                f"The column map '{path}' is not usable: {faults}.",
+                f"The column map '{path}' is not usable: {errors}.",
                 hint=f"Tables: {', '.join(LAYOUTS)}; keys of a table: {_keys(TableMap)}.",
             ) from error
 
@@ -122,7 +115,7 @@ class ColumnMap(BaseModel):
                 if column not in layout.columns:
                     allowed = ", ".join(layout.columns)
                     raise ValueError(
-                        f"{name}.columns: {column!r} is no column of ours, which are {allowed}. "
+                        f"{name}.columns: {column!r} is not allowed; allowed are {allowed}. "
                         f"{nearest(column, layout.columns)}".rstrip(" ."),
                     )
             if table.separators and not layout.attributes:
@@ -140,8 +133,8 @@ def _keys(model: type[BaseModel]) -> str:
     return ", ".join(model.model_fields)
 
 
-def _fault(kind: str, place: Sequence[int | str], message: str) -> str:
-    """Say in one clause what pydantic found, with the nearest valid key for an unknown one."""
+def _described(kind: str, place: Sequence[int | str], message: str) -> str:
+    """Describe an error of pydantic in one clause, with the nearest key for an unknown one."""
     where = ".".join(map(str, place)) or "the file"
     if kind == "extra_forbidden":
         fields = ColumnMap.model_fields if len(place) == 1 else TableMap.model_fields

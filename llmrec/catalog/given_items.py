@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-
-from llmrec.catalog.problems import Findings, cut, problems_error, quoted
-from llmrec.catalog.reading import SUFFIXES, Table, read_arrow, read_file
+from llmrec.catalog.tables import (
+    SUFFIXES,
+    Findings,
+    Table,
+    cut,
+    problems_error,
+    quoted,
+    read_arrow,
+    read_file,
+)
 from llmrec.catalog.values import (
+    is_from,
     is_missing,
     parse_attribute,
     parse_id,
@@ -22,18 +28,13 @@ from llmrec.catalog.values import (
     parse_rating,
     parse_text,
     parse_timestamp,
+    python_value,
     typed,
     whole,
 )
 from llmrec.errors import DataError, nearest
 from llmrec.records import AttributeValue, Candidate, Interaction, Item, Review
 
-T = TypeVar("T")
-
-_KEYS = (
-    "item_id", "id", "title", "description", "image", "video", "audio", "caption", "reviews",
-    "score", "rating", "timestamp", "attributes",
-)  # fmt: skip
 _ALLOWED_ITEM = (
     "a title (text), an id (a whole number), a mapping with item_id, id or title, an Item, "
     "an Interaction or a Candidate"
@@ -81,60 +82,56 @@ def read_item(value: object, *, where: str) -> GivenItem:
         DataError: The value is no item, has neither id nor title, or holds a value that is not
             allowed.
     """
-    value = _python(value)
-    if isinstance(value, GivenItem):
-        return value
-    if isinstance(value, Item):
-        if not isinstance(value.item_id, str) or not value.item_id.strip():
-            raise DataError(f"{where}: the item_id of an Item is {value.item_id!r}, not text.")
-        return GivenItem(value)
-    if isinstance(value, Interaction):
-        value = {"item_id": value.item_id, "rating": value.rating, "timestamp": value.timestamp}
-    elif isinstance(value, Candidate):
-        value = {"item_id": value.item_id, "score": value.score}
-    elif isinstance(value, str) and value.strip():
-        value = {"title": value}
-    elif _is(value, "pandas", "Series"):
-        value = dict(value.items())
-    if isinstance(value, Mapping):
-        return _of_mapping(value, where)
+    given = _python(value)
+    if isinstance(given, GivenItem):
+        return given
+    if isinstance(given, Item):
+        if not isinstance(given.item_id, str) or not given.item_id.strip():
+            raise DataError(f"{where}: the item_id of an Item is {given.item_id!r}, not text.")
+        return GivenItem(given)
+    if isinstance(given, Interaction):
+        given = {"item_id": given.item_id, "rating": given.rating, "timestamp": given.timestamp}
+    elif isinstance(given, Candidate):
+        given = {"item_id": given.item_id, "score": given.score}
+    elif isinstance(given, str) and given.strip():
+        given = {"title": given}
+    elif is_from(given, "pandas", "Series"):
+        given = dict(given.items())
+    if isinstance(given, Mapping):
+        return _of_mapping(given, where)
     try:
-        item_id = parse_id(value)
+        item_id = parse_id(given)
     except ValueError:
         item_id = None
     if item_id is None:
-        raise DataError(
-            f"{where} is {_shown(value)} ({type(value).__name__}); allowed is {_ALLOWED_ITEM}."
-        )
+        raise DataError(f"{where} is {_shown(given)}; allowed is {_ALLOWED_ITEM}.")
     return GivenItem(Item(item_id))
 
 
 def read_items(values: object, *, where: str) -> tuple[GivenItem, ...]:
     """Read a list of items, in its order. An empty list gives an empty tuple.
 
-    pandas, pyarrow and datasets are not imported; their tables are recognised where a caller gives
-    one, and each row is a mapping.
+    pandas, pyarrow and datasets are imported only by a caller that gives one of their tables.
 
     Args:
         values: A list or another iterable of what :func:`read_item` takes, a pandas DataFrame or
-            Series, a NumPy array, a pyarrow Table or a ``datasets.Dataset``.
-        where: What the list is, such as ``candidates``: errors begin with ``candidates[3]``,
+            Series, a NumPy array, a pyarrow Table or a ``datasets.Dataset``. Each row of a table
+            is a mapping.
+        where: Name of the list, such as ``candidates``: errors begin with ``candidates[3]``,
             counted from 0.
 
     Raises:
         DataError: ``values`` is no list of items, or as of :func:`read_item`.
     """
-    return tuple(
-        read_item(value, where=f"{where}[{place}]")
-        for place, value in enumerate(_entries(values, where))
-    )
+    entries = enumerate(_entries(values, where))
+    return tuple(read_item(value, where=f"{where}[{place}]") for place, value in entries)
 
 
 def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
     """Read a table of items, one a row, from a .csv, .jsonl or .parquet file.
 
-    The columns are the keys of a mapping that :func:`read_item` takes. In a .csv a column of
-    numbers, or of true and false, becomes one.
+    The columns are the keys of a mapping that :func:`read_item` takes. In a .csv an attribute
+    whose column holds only numbers, or only true and false, becomes a number or a bool.
 
     Raises:
         DataError: The file cannot be read, a row is broken, or an id occurs twice.
@@ -151,11 +148,11 @@ def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
         raise DataError(f"The items table cannot be used: {error.message}.") from error
     if findings.problems:
         raise problems_error(findings.problems, f"'{path}'", "Correct or remove the rows.")
-    rows: dict[str, int] = {}
-    items = []
-    for number, row in zip(table.rows, _file_rows(table), strict=True):
+    items: list[GivenItem] = []
+    row_of: dict[str, int] = {}
+    for number, row in zip(table.numbers, _file_rows(table), strict=True):
         given = read_item(row, where=f"'{path}' row {number:,}")
-        first = rows.setdefault(given.item.item_id, number)
+        first = row_of.setdefault(given.item.item_id, number)
         if first != number:
             raise DataError(
                 f"'{path}' row {number:,}: the id {given.item.item_id!r} is that of row {first:,}.",
@@ -166,24 +163,21 @@ def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
 
 
 def _entries(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - whatever was given
-    if _is(values, "pandas", "DataFrame"):
+    if is_from(values, "pandas", "DataFrame"):
         return _frame_rows(values, where)
-    if _is(values, "pyarrow", "Table"):
+    if is_from(values, "pyarrow", "Table"):
         return _arrow_rows(values, where)
-    if _is(values, "datasets", "Dataset"):
+    if is_from(values, "datasets", "Dataset"):
         return _arrow_rows(values.with_format("arrow")[:], where)
-    if _is(values, "pyarrow", "Array", "ChunkedArray"):
+    if is_from(values, "pyarrow", "Array", "ChunkedArray"):
         entries: list[object] = values.to_pylist()
         return entries
     no_list = isinstance(values, str | bytes | Mapping | set | frozenset)
     if no_list or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
         hint = "Put it into a list: [...]." if isinstance(values, str | Mapping) else ""
-        if _is(values, "datasets", "DatasetDict"):
+        if is_from(values, "datasets", "DatasetDict"):
             hint = "Give one split, such as data['train']."
-        raise DataError(
-            f"{where} is {_shown(values)} ({type(values).__name__}); allowed is {_ALLOWED_ITEMS}.",
-            hint=hint,
-        )
+        raise DataError(f"{where} is {_shown(values)}; allowed is {_ALLOWED_ITEMS}.", hint=hint)
     return values
 
 
@@ -218,59 +212,82 @@ def _refuse_repeated(names: Sequence[str], where: str) -> None:
         raise DataError(f"{where} has the column {repeated[0]!r} twice; rename one of them.")
 
 
+def _finite(value: object) -> float | None:
+    try:
+        return parse_rating(value)
+    except ValueError:
+        raise ValueError("a score is a finite number; None or NaN means no score") from None
+
+
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "item_id": parse_id,
+    "id": parse_id,
+    "title": parse_text,
+    "description": parse_text,
+    "image": parse_path,
+    "video": parse_path,
+    "audio": parse_path,
+    "caption": parse_text,
+    "score": _finite,
+    "rating": parse_rating,
+    "timestamp": parse_timestamp,
+}
+_KEYS = (*_PARSERS, "reviews", "attributes")
+_REVIEW_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "text": parse_text,
+    "rating": parse_rating,
+    "user_id": parse_id,
+    "timestamp": parse_timestamp,
+}
+
+
 def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
-    fields = {str(key): _python(each) for key, each in value.items()}
-
-    def parsed(name: str, parse: Callable[[object], T | None]) -> T | None:
-        hint = f'If it describes the item: {{"attributes": {{"{name}": ...}}}}.'
-        return _parsed(fields.get(name), parse, f"{where}: {name}", hint)
-
-    item_id = parsed("item_id", parse_id)
+    fields = {str(key): each for key, each in value.items()}
+    read = {
+        name: _parsed(
+            fields.get(name),
+            parse,
+            f"{where}: {name}",
+            f'If it describes the item: {{"attributes": {{"{name}": ...}}}}.',
+        )
+        for name, parse in _PARSERS.items()
+    }
+    item_id = read["item_id"] or read["id"] or read["title"]
     if item_id is None:
-        item_id = parsed("id", parse_id)
-    title = parsed("title", parse_text)
-    if item_id is None and title is None:
-        keys = ", ".join(repr(key) for key in fields) or "none"
+        keys = ", ".join(map(repr, fields)) or "none"
         raise DataError(
             f"{where} has neither item_id (or id) nor title; its keys are {keys}.",
             hint=next(filter(None, (nearest(key, ("item_id", "title")) for key in fields)), ""),
         )
-    item_id = item_id or str(title)
     item = Item(
         item_id,
-        title or "",
-        parsed("description", parse_text) or "",
+        read["title"] or "",
+        read["description"] or "",
         MappingProxyType(_attributes(fields, where)),
-        parsed("image", parse_path),
-        parsed("video", parse_path),
-        parsed("audio", parse_path),
+        read["image"],
+        read["video"],
+        read["audio"],
     )
+    reviews = _reviews(_python(fields.get("reviews")), item_id, f"{where}: reviews")
     return GivenItem(
-        item,
-        _reviews(fields.get("reviews"), item_id, f"{where}: reviews"),
-        parsed("caption", parse_text),
-        parsed("score", _finite),
-        parsed("rating", parse_rating),
-        parsed("timestamp", parse_timestamp),
+        item, reviews, read["caption"], read["score"], read["rating"], read["timestamp"]
     )
 
 
 def _attributes(fields: Mapping[str, object], where: str) -> dict[str, AttributeValue]:
-    given = fields.get("attributes")
+    given = _python(fields.get("attributes"))
     if is_missing(given):
         given = {}
     if not isinstance(given, Mapping):
-        raise DataError(
-            f"{where}: attributes {quoted(given)} is not allowed: it is a mapping from name to "
-            "value."
-        )
+        why = "attributes are a mapping from name to value"
+        raise DataError(f"{where}: attributes {quoted(given)} is not allowed: {why}.")
     named = {str(name): value for name, value in given.items()}
     others = {name: value for name, value in fields.items() if name not in _KEYS}
     twice = sorted({*named} & {*others})
     if twice:
         raise DataError(f"{where} has {twice[0]!r} twice: as a key and in attributes.")
     found = {
-        name: _parsed(_python(value), parse_attribute, f"{where}: {name}")
+        name: _parsed(value, parse_attribute, f"{where}: {name}")
         for name, value in (others | named).items()
     }
     return {name: value for name, value in found.items() if value is not None}
@@ -281,69 +298,46 @@ def _reviews(given: object, item_id: str, where: str) -> tuple[Review, ...]:
         return ()
     each = [given] if isinstance(given, str | Mapping | Review) else given
     if not isinstance(each, list | tuple):
-        raise DataError(
-            f"{where} {quoted(given)} is not allowed: it is a list of texts, or of mappings with "
-            "text, rating, user_id and timestamp."
-        )
-    read = (_review(_python(one), item_id, f"{where}[{n}]") for n, one in enumerate(each))
-    return tuple(review for review in read if review is not None)
+        why = "reviews are a list of texts, or of mappings with text, rating, user_id and timestamp"
+        raise DataError(f"{where} {quoted(given)} is not allowed: {why}.")
+    read = (_review(one, item_id, f"{where}[{n}]") for n, one in enumerate(each))
+    return tuple(review for review in read if review.text)
 
 
-def _review(given: object, item_id: str, where: str) -> Review | None:
+def _review(given: object, item_id: str, where: str) -> Review:
     if isinstance(given, Review):
         return replace(given, item_id=item_id)
     if not isinstance(given, Mapping):
-        text = _parsed(given, parse_text, where)
-        return Review(item_id, text) if text else None
+        return Review(item_id, _parsed(given, parse_text, where) or "")
     if "text" not in given:
         raise DataError(f"{where} has no text; its keys are {', '.join(map(repr, given))}.")
-
-    def parsed(name: str, parse: Callable[[object], T | None]) -> T | None:
-        return _parsed(_python(given.get(name)), parse, f"{where}: {name}")
-
-    text, rating = parsed("text", parse_text), parsed("rating", parse_rating)
-    user_id, timestamp = parsed("user_id", parse_id), parsed("timestamp", parse_timestamp)
-    return Review(item_id, text, rating, user_id, timestamp) if text else None
+    read = {
+        name: _parsed(given.get(name), parse, f"{where}: {name}")
+        for name, parse in _REVIEW_PARSERS.items()
+    }
+    return Review(item_id, read["text"] or "", read["rating"], read["user_id"], read["timestamp"])
 
 
-def _parsed(
-    value: object, parse: Callable[[object], T | None], where: str, hint: str = ""
-) -> T | None:
-    if is_missing(value):
+def _parsed(value: object, parse: Callable[[object], Any], where: str, hint: str = "") -> Any:  # noqa: ANN401 - what the parser returns
+    plain = _python(value)
+    if is_missing(plain):
         return None
     try:
-        return parse(value)
+        return parse(plain)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{where} {quoted(value)} is not allowed: {error}.", hint=hint) from error
-
-
-def _finite(value: object) -> float | None:
-    try:
-        return parse_rating(value)
-    except ValueError:
-        raise ValueError("a score is a finite number; None or NaN means no score") from None
+        raise DataError(f"{where} {quoted(plain)} is not allowed: {error}.", hint=hint) from error
 
 
 def _python(value: Any) -> Any:  # noqa: ANN401 - whatever was given
     """Turn a NumPy value or a whole Decimal into Python's own."""
-    if isinstance(value, np.datetime64):
-        return value.astype("datetime64[us]").item()  # in nanoseconds it would become an int
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)
-    return value
-
-
-def _is(value: object, package: str, *names: str) -> bool:
-    """Say whether a value is of another package's type, which is not imported for it."""
-    module = sys.modules.get(package)
-    return module is not None and isinstance(
-        value, tuple(getattr(module, name) for name in names if hasattr(module, name))
-    )
+    return python_value(value)
 
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        return quoted(value) if value.strip() else "blank text"
-    return " ".join(cut(str(value)).split())
+        text = quoted(value) if value.strip() else "blank text"
+    else:
+        text = " ".join(cut(str(value)).split())
+    return f"{text} ({type(value).__name__})"

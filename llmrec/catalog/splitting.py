@@ -1,7 +1,7 @@
-"""Split a catalogue's interactions into what may be learned from and what must be foretold.
+"""Split a catalogue's interactions into training rows and held-out targets.
 
-A split never gives a target away: no training row has the user and the item of a target. An item
-that a user met more than once counts at the first meeting; the later rows are left out.
+A split never leaks a target: no training row has the user and the item of a target. Of repeated
+interactions of a user with an item the first counts; the later rows are left out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Split:
     """A split of a catalogue's interactions.
 
     Args:
-        train: Rows to learn from, in file order.
-        validation: User id -> the row to choose settings by.
-        test: User id -> the row to report on.
-        left_out: Rows in none of the three, in file order: repeated meetings, and rows that would
-            give something away.
-        held_out_items: The items of :func:`cold_start_split` that no training row has.
+        train: Training rows, in file order.
+        validation: User id -> target for choosing settings.
+        test: User id -> target for reporting.
+        left_out: Rows in none of the three, in file order: repeated interactions, and rows that
+            would leak a target.
+        held_out_items: The items of :func:`cold_start_split` without a training row.
     """
 
     train: tuple[Interaction, ...]
@@ -40,8 +40,8 @@ class Split:
 def leave_one_out(catalog: Catalog, *, min_train: int = 3) -> Split:
     """Hold out each user's last row for the test and the one before it for validation.
 
-    Order is by time, ties and rows without a time by their place in the file. A user with fewer
-    than ``min_train + 2`` rows stays whole in ``train``.
+    Rows are ordered by time, ties and rows without a time by file order. All rows of a user with
+    fewer than ``min_train + 2`` rows are training rows.
 
     Raises:
         OptionError: ``min_train`` is below 1.
@@ -51,7 +51,7 @@ def leave_one_out(catalog: Catalog, *, min_train: int = 3) -> Split:
     validation: dict[str, Interaction] = {}
     test: dict[str, Interaction] = {}
     train: set[Interaction] = set()
-    for user_id, rows in _first_meetings(catalog.interactions).items():
+    for user_id, rows in _first_rows(catalog.interactions).items():
         kept = len(rows)
         if kept >= min_train + 2:
             kept -= 2
@@ -63,14 +63,14 @@ def leave_one_out(catalog: Catalog, *, min_train: int = 3) -> Split:
 def global_time_split(
     catalog: Catalog, cut: float, *, validation_cut: float | None = None
 ) -> Split:
-    """Learn from what came before one moment, and foretell what each user did first after it.
+    """Train on the rows before one moment; each user's first row from then on is the target.
 
     Args:
         catalog: The catalogue; every interaction needs a timestamp.
-        cut: The first moment of the test, in seconds since 1970; a number between 0 and 1 is the
-            share of the rows that come before it.
-        validation_cut: An earlier moment, given in the same way. ``train`` then ends there, and
-            validation is what each user did first between the two. None: no validation.
+        cut: Start of the test, in seconds since 1970; a number between 0 and 1 is the share of
+            the rows before it.
+        validation_cut: An earlier moment, given in the same way. Training rows end there, and each
+            user's first row between the two is the validation target. None: no validation.
 
     A target's user has at least one training row; the target's item is new to the user.
 
@@ -84,7 +84,7 @@ def global_time_split(
         raise DataError(
             f"A time split needs a timestamp in every interaction; {untimed:,} of "
             f"{len(catalog.interactions):,} have none.",
-            hint="Use leave_one_out, which takes the order of the file where there is no time.",
+            hint="Use leave_one_out, which uses file order where there is no time.",
         )
     test_start = _moment(cut, times)
     train_end = test_start if validation_cut is None else _moment(validation_cut, times)
@@ -96,7 +96,7 @@ def global_time_split(
     validation: dict[str, Interaction] = {}
     test: dict[str, Interaction] = {}
     train: set[Interaction] = set()
-    for user_id, rows in _first_meetings(catalog.interactions).items():
+    for user_id, rows in _first_rows(catalog.interactions).items():
         before = [row for row in rows if seconds(row) < train_end]
         train.update(before)
         for row in rows if before else ():
@@ -108,34 +108,34 @@ def global_time_split(
 
 
 def cold_start_split(catalog: Catalog, share: float, seed: int) -> Split:
-    """Hold out items that nobody is known to have met: none of their rows is in ``train``.
+    """Hold out items as if they were new: none of their rows is in ``train``.
 
     Half of the items held out, drawn by ``seed``, are for validation and half for the test; a
     user's target is the last of the user's rows with such an item, and the user has at least one
-    training row. What is foretold is the item, not the moment: training rows may be later.
+    training row. Training rows may be later than the target.
 
     Args:
         catalog: The catalogue.
         share: The share of the items with interactions to hold out, between 0 and 1.
-        seed: Seed of the draw; the same seed holds out the same items.
+        seed: Random seed; the same seed holds out the same items.
 
     Raises:
         OptionError: ``share`` is not between 0 and 1, or holds out fewer than two items or all.
     """
-    met = sorted({row.item_id for row in catalog.interactions})
-    n_out = round(share * len(met)) if 0 < share < 1 else 0
-    if not 2 <= n_out < len(met):
+    items = sorted({row.item_id for row in catalog.interactions})
+    n_out = round(share * len(items)) if 0 < share < 1 else 0
+    if not 2 <= n_out < len(items):
         raise OptionError(
-            f"share is {share}: {n_out} of {len(met):,} items with interactions would be held "
+            f"share is {share}: {n_out} of {len(items):,} items with interactions would be held "
             "out; allowed is a share between 0 and 1 that holds out at least two and not all.",
         )
-    drawn = np.random.default_rng(seed).permutation(len(met))[:n_out]
-    for_validation = frozenset(met[i] for i in drawn[: n_out // 2])
-    for_test = frozenset(met[i] for i in drawn[n_out // 2 :])
+    drawn = np.random.default_rng(seed).permutation(len(items))[:n_out]
+    for_validation = frozenset(items[i] for i in drawn[: n_out // 2])
+    for_test = frozenset(items[i] for i in drawn[n_out // 2 :])
     validation: dict[str, Interaction] = {}
     test: dict[str, Interaction] = {}
     train: set[Interaction] = set()
-    for user_id, rows in _first_meetings(catalog.interactions).items():
+    for user_id, rows in _first_rows(catalog.interactions).items():
         known = [row for row in rows if row.item_id not in for_validation | for_test]
         train.update(known)
         for row in rows if known else ():
@@ -163,15 +163,15 @@ def _split(
     )
 
 
-def _first_meetings(interactions: Iterable[Interaction]) -> dict[str, list[Interaction]]:
+def _first_rows(interactions: Iterable[Interaction]) -> dict[str, list[Interaction]]:
     """Group by user, oldest first, keeping a user's first row with each item."""
-    meetings: dict[str, list[Interaction]] = {}
+    rows_of: dict[str, list[Interaction]] = {}
     for user_id, rows in by_user(interactions).items():
         first: dict[str, Interaction] = {}
         for row in by_time(rows):
             first.setdefault(row.item_id, row)
-        meetings[user_id] = list(first.values())
-    return meetings
+        rows_of[user_id] = list(first.values())
+    return rows_of
 
 
 def _moment(cut: float, times: np.ndarray) -> float:

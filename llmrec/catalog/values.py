@@ -1,24 +1,38 @@
-"""Turn one cell of a data file into the value a record holds.
+"""Parse one cell of a table into the value of a record; write an attribute as readable text.
 
 Every ``parse_*`` function returns None for a missing value (None, NaN, NaT, blank text, an empty
-list) and raises ValueError, saying what is allowed, for a value that is none of its kind.
+list) and raises ValueError, which says what is allowed, for a value of another kind.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from typing import Any
 
-from llmrec.records import AttributeValue
+import numpy as np
+
+from llmrec.records import AttributeValue, Item
 
 _LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59 UTC: a larger number is not in seconds."""
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?")
 _TRUTH = {"true": True, "false": False, "True": True, "False": False}
+
+# Columns for machines, and counts: how popular an item is does not belong into its description,
+# least of all counted on data that an evaluation holds back.
+_FOR_MACHINES = re.compile(
+    r"(?:^|_)(?:ids?|isbn|asin|urls?|uri|link|path|image|video|audio|source)$|^(?:n|num|also)_|_count$",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")
+LONGEST_VALUE = 60
+"""Characters; longer values are sentences, not attributes."""
 
 _ALLOWED_ID = "an id is text or a whole number"
 _ALLOWED_RATING = "a rating is a finite number, or empty where there is none"
@@ -27,8 +41,22 @@ _ALLOWED_TEXT = "text, a number, or a list of texts"
 _ALLOWED_ATTRIBUTE = "an attribute is text, a number, true or false, or a list of texts"
 
 
+def is_from(value: object, package: str, *names: str) -> bool:
+    """Return whether a value has one of a package's types, without importing the package."""
+    module = sys.modules.get(package)
+    types = (getattr(module, name, ()) for name in names)
+    return module is not None and isinstance(value, tuple(types))
+
+
+def python_value(value: Any) -> Any:  # noqa: ANN401 - any cell
+    """Turn a NumPy scalar or array into Python's own value."""
+    if isinstance(value, np.datetime64):
+        return value.astype("datetime64[us]").item()  # in nanoseconds it would become an int
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
 def is_missing(value: object) -> bool:
-    """Say whether a cell holds nothing: None, NaN, NaT, blank text or an empty list or mapping."""
+    """Return whether a cell is None, NaN, NaT, blank text or an empty list or mapping."""
     if value is None:
         return True
     if isinstance(value, str):
@@ -190,3 +218,58 @@ def _flat(value: object) -> list[str]:
         return [text for each in value for text in _flat(each)]
     text = None if is_missing(value) else clean(str(value))
     return [] if text is None else [text]
+
+
+def readable_attributes(
+    attributes: Mapping[str, AttributeValue],
+) -> dict[str, tuple[str, ...]]:
+    """Return the values of each attribute as texts, without columns and codes for machines.
+
+    Columns named like an id, an address, a file or a count are left out, and so are values that
+    are addresses or codes. Whole numbers read without ``.0``, bools yes or no.
+
+    >>> readable_attributes({"genres": ("Comedy", "Drama"), "runtime": 81.0, "imdb_id": "tt1"})
+    {'genres': ('Comedy', 'Drama'), 'runtime': ('81',)}
+    """
+    readable = {
+        name: tuple(text for text in _parts(value) if text.strip() and not _CODE.fullmatch(text))
+        for name, value in attributes.items()
+        if not _FOR_MACHINES.search(name)
+    }
+    return {name: texts for name, texts in readable.items() if texts}
+
+
+def named_values(item: Item, *, longest: int = LONGEST_VALUE) -> tuple[tuple[str, str], ...]:
+    """List the text values that items can share, each with its attribute's name; no numbers."""
+    return tuple(
+        (name, text)
+        for name, value in item.attributes.items()
+        if isinstance(value, (str, tuple))
+        for text in readable(name, value, longest=longest)
+    )
+
+
+def readable(name: str, value: AttributeValue, *, longest: int = LONGEST_VALUE) -> tuple[str, ...]:
+    """Return an attribute's values as texts, without those for machines or too long.
+
+    >>> readable("genres", ("Comedy", "Drama")), readable("price", 18.0), readable("imdb_id", "tt1")
+    (('Comedy', 'Drama'), ('18',), ())
+    """
+    values = readable_attributes({name: value}).get(name, ())
+    texts = (" ".join(text.split()) for text in values)
+    return tuple(dict.fromkeys(text for text in texts if len(text) <= longest))
+
+
+def value_text(value: AttributeValue) -> str:
+    """Return an attribute's value as people write it: ``Comedy, Drama``, ``81``, ``yes``."""
+    return ", ".join(_parts(value))
+
+
+def _parts(value: AttributeValue) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, bool):
+        return ("yes" if value else "no",)
+    if isinstance(value, float) and value.is_integer():
+        return (str(int(value)),)
+    return (str(value),)

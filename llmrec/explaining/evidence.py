@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmrec.catalog import liked
-from llmrec.catalog.attributes import named_values, readable
+from llmrec.catalog.values import named_values, readable
 from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.sentences import split_sentences
 from llmrec.explaining.titles import content_keys

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from llmrec.catalog.attributes import named_values
+from llmrec.catalog.values import named_values
 from llmrec.records import Item
 
 

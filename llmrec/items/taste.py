@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import groupby
 
 from llmrec.catalog import Catalog, liked
-from llmrec.catalog.attributes import named_values
+from llmrec.catalog.values import named_values
 from llmrec.records import Insight, Interaction, Item, User
 
 Value = tuple[str, str]

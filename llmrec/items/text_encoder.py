@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from llmrec.catalog.attributes import readable_attributes
+from llmrec.catalog.values import readable_attributes
 from llmrec.errors import ModelError
 from llmrec.items.modality import VectorCache, unit_rows
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model

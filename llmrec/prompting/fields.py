@@ -13,7 +13,7 @@ from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from types import MappingProxyType
 
-from llmrec.catalog.attributes import readable_attributes, value_text
+from llmrec.catalog.values import readable_attributes, value_text
 from llmrec.errors import OptionError
 from llmrec.items import Taste, opinion_line, taste_line
 from llmrec.models import TextTokenizer

@@ -162,7 +162,7 @@ def test_duplicate_and_empty_item_ids_are_named(folder: Path) -> None:
     )
     duplicate, empty, absent = problems_of(folder)
     assert (duplicate.row, duplicate.column, duplicate.value) == (3, "item_id", "1")
-    assert "'1' stands in row 1 already" in duplicate.message
+    assert "'1' is in row 1 already" in duplicate.message
     assert (empty.row, absent.row) == (4, 5)
     assert "is empty" in empty.message
     assert Catalog.from_folder(folder, on_problem="skip").items["1"].title == "One"
@@ -178,7 +178,7 @@ def test_an_unknown_item_id_is_named(folder: Path, table: str) -> None:
         "item_id",
         "99",
     )
-    assert "'99' is no item of the items table" in problem.message
+    assert "'99' is not in the items table" in problem.message
 
 
 @pytest.mark.parametrize("value", ["nan", "good", "inf"])
@@ -224,7 +224,7 @@ def test_the_error_shows_the_first_few_and_counts_the_rest(folder: Path) -> None
     (folder / "interactions.csv").write_text("user_id,item_id,rating\n" + rows)
     with pytest.raises(DataError, match=r"^1,300 problems in .*; and 1,297 more\.") as caught:
         Catalog.from_folder(folder)
-    assert caught.value.message.count("is no item of") == 3
+    assert caught.value.message.count("is not in the items") == 3
 
 
 def test_a_long_value_is_cut_in_the_message(folder: Path) -> None:

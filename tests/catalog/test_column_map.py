@@ -40,7 +40,7 @@ def test_a_map_is_read_from_one_json_file(tmp_path: Path) -> None:
         ({"item": {}}, r"unknown key 'item' \(did you mean 'items'\?\)"),
         ({"items": {"colums": {}}}, r"unknown key 'items.colums' \(did you mean 'columns'\?\)"),
         ({"items": {"columns": {"item_id": 3}}}, r"items\.columns\.item_id: .*string"),
-        ({"interactions": {"columns": {"user": "u"}}}, "'user' is no column of ours.*user_id"),
+        ({"interactions": {"columns": {"user": "u"}}}, "'user' is not allowed.*user_id"),
         ({"interactions": {"columns": {"useer_id": "u"}}}, "Did you mean 'user_id'"),
         ({"items": {"missing_rating": 0}}, "only reviews and interactions have ratings"),
         ({"reviews": {"separators": {"text": "|"}}}, "only items and users have attributes"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.catalog.attributes import named_values, readable
+from llmrec.catalog.values import named_values, readable
 from llmrec.explaining.rarity import Rarity
 from llmrec.records import AttributeValue, Item
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.catalog.attributes import readable_attributes, value_text
+from llmrec.catalog.values import readable_attributes, value_text
 from llmrec.records import AttributeValue
 
 
