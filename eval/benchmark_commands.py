@@ -61,7 +61,7 @@ def main() -> None:
             catalog = Catalog.from_folder(options.data, columns=columns_of(options.data))
             cache = VectorCache(Path(folder) / "vectors.sqlite3")
             encoder = TextEncoder.from_pretrained(cache=cache)
-            Index.build(catalog, encoder, progress=True).save(saved)
+            Index.build(catalog, encoder, modalities=(), insights={}, progress=True).save(saved)
 
         found["index, from scratch"] = seconds(index)
         found["index, nothing changed"] = seconds(index)

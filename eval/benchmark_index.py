@@ -90,7 +90,9 @@ def index(data: Path, scratch: Path) -> dict[str, dict[str, float]]:
     if not fused.exists():
         train_fusion(catalog, modalities, {}, FusionConfig(epochs=1)).fusion.save(fused)
     stages.run("fusion", lambda: Fusion.open(fused).item_vectors(modalities, item_ids))
-    made = Index.build(catalog, encoder, modalities=modalities, fusion=Fusion.open(fused))
+    made = Index.build(
+        catalog, encoder, modalities=modalities, insights={}, fusion=Fusion.open(fused)
+    )
     stages.run("saving", lambda: made.save(scratch / "index"))
     return stages.found
 

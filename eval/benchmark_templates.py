@@ -53,7 +53,7 @@ def make_index(data: Path, folder: Path) -> Path:
     known = training_catalog(catalog, leave_one_out(catalog, min_train=2))
     encoder = TextEncoder.from_pretrained()
     insights = understand_items(known, encoder, progress=True)
-    index = Index.build(known, encoder, insights=insights, progress=True)
+    index = Index.build(known, encoder, modalities=(), insights=insights, progress=True)
     # The benchmark holds the last interactions out itself.
     replace(index, interactions=catalog.interactions, reviews=catalog.reviews).save(folder)
     return folder

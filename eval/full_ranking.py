@@ -196,7 +196,9 @@ def main() -> None:
     catalog = read(options.data)
     split = leave_one_out(catalog)
     known = training_catalog(catalog, split)
-    index = Index.build(known, TextEncoder.from_pretrained(), progress=True)
+    index = Index.build(
+        known, TextEncoder.from_pretrained(), modalities=(), insights={}, progress=True
+    )
     validation, test = (part_of(catalog, split, index, w) for w in ("validation", "test"))
     met = np.zeros((len(validation.users), len(index.items)))
     for row, history in enumerate(validation.histories):

@@ -47,7 +47,7 @@ def main() -> None:
     trained = train_fusion(
         known, modalities, split.validation, replace(FusionConfig(), seed=SEED), progress=True
     )
-    index = Index.build(known, encoder, modalities=modalities, fusion=trained.fusion)
+    index = Index.build(known, encoder, modalities=modalities, insights={}, fusion=trained.fusion)
     validation, test = (part_of(catalog, split, index, which) for which in ("validation", "test"))
     learned = learn_weights(index, names=SIGNALS).weights
     tried: Mapping[float, Mapping[str, float]] = {

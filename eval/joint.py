@@ -32,8 +32,8 @@ from llmrec.evaluation import (
 )
 from llmrec.items import ModalityVectors, concatenate, modalities_of, unit
 from llmrec.items.fusion import FusionConfig
-from llmrec.retrieval.standardise import standardise
-from llmrec.retrieval.taste import history_weights
+from llmrec.retrieval import standardise
+from llmrec.retrieval.signals import history_weights
 from llmrec.training import train_fusion
 
 SEED = 0

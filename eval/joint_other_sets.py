@@ -40,7 +40,7 @@ from llmrec import Catalog
 from llmrec.catalog import Split, leave_one_out
 from llmrec.items.fusion import FusionConfig
 from llmrec.models import cache_folder
-from llmrec.retrieval.standardise import standardise
+from llmrec.retrieval import standardise
 
 
 def main() -> None:

@@ -38,7 +38,9 @@ def load(folder: Path) -> MovieLens:
     catalog = Catalog.from_folder(folder, columns=columns_of(folder))
     split = leave_one_out(catalog)
     encoder = TextEncoder.from_pretrained()
-    index = Index.build(training_catalog(catalog, split), encoder, progress=True)
+    index = Index.build(
+        training_catalog(catalog, split), encoder, modalities=(), insights={}, progress=True
+    )
     return MovieLens(catalog, split, index)
 
 

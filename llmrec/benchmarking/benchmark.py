@@ -211,7 +211,7 @@ def _facts(index: Index, lists: Sequence[UserList]) -> ItemFacts:
     shown = sorted({item_id for one in lists for item_id in one.candidates})
     return ItemFacts(
         titles={item_id: index.items[item_id].name for item_id in shown},
-        vectors={item_id: index.store[index.row(item_id)] for item_id in shown},
+        vectors={item_id: index.vectors[index.row(item_id)] for item_id in shown},
         training_users=len({row.user_id for row in index.interactions}),
     )
 

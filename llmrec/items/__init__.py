@@ -22,13 +22,14 @@ from llmrec.items.reviews import embed_reviews
 from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL
 from llmrec.items.sounds import SoundEncoder, embed_sounds
 from llmrec.items.taste import Taste, Tastes, taste_line
-from llmrec.items.text_encoder import Encoded, SentenceEncoder, TextEncoder, item_text
+from llmrec.items.text_encoder import Encoded, Encoder, SentenceEncoder, TextEncoder, item_text
 from llmrec.items.understanding import check_parts, modalities_of, understand_items
 
 __all__ = [
     "DEFAULT_SENTIMENT_MODEL",
     "MODALITY_WEIGHTS",
     "Encoded",
+    "Encoder",
     "ModalityVectors",
     "PictureEncoder",
     "PictureError",

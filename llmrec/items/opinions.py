@@ -11,9 +11,10 @@ import numpy as np
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.items.aspects import AspectNames, find_aspects, title_words
 from llmrec.items.quotes import choose_quotes
-from llmrec.items.rated_sentiment import Encoder, spoken_well
+from llmrec.items.rated_sentiment import spoken_well
 from llmrec.items.readings import read_texts
 from llmrec.items.sentiment import Sentiment, choose_sentiment
+from llmrec.items.text_encoder import Encoder
 from llmrec.models import cache_folder
 from llmrec.records import Aspect, Item, Opinion, Review
 

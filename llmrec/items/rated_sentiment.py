@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.items.readings import Reading, is_short, read_texts
 from llmrec.items.sentiment_head import Head, Material, deal, fit_head
+from llmrec.items.text_encoder import Encoder
 from llmrec.items.vocabulary import Vocabulary
 from llmrec.records import Review, SentimentSource
 
@@ -24,19 +24,6 @@ logger = logging.getLogger(__name__)
 _VERSION = "rated sentiment 3"
 _FOLDS = 5
 _ENOUGH = 20
-
-
-class Encoder(Protocol):
-    """What the head needs of a text encoder."""
-
-    @property
-    def name(self) -> str:
-        """The model's name with its revision."""
-        ...
-
-    def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
-        """Embed texts: float32 [n, d], rows of length 1."""
-        ...
 
 
 def spoken_well(reviews: Sequence[Review]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from llmrec.content_cache import content_key
 from llmrec.items.modality import ModalityVectors, unit
-from llmrec.items.text_encoder import TextEncoder
+from llmrec.items.text_encoder import Encoder
 from llmrec.records import Review
 
 _LONGEST = 1_000
@@ -82,7 +82,7 @@ _REVIEWS_AN_ITEM = 20
 def embed_reviews(
     reviews: Sequence[Review],
     item_ids: Sequence[str],
-    encoder: TextEncoder,
+    encoder: Encoder,
     *,
     progress: bool = False,
 ) -> ModalityVectors:
@@ -104,7 +104,7 @@ def embed_reviews(
         absent, which is no gap.
 
     Raises:
-        ModelError, OutOfMemoryError, StorageError: As :meth:`TextEncoder.encode_counted`.
+        ModelError, OutOfMemoryError, StorageError: As :meth:`TextEncoder.encode`.
     """
     read = _sample(reviews, frozenset(item_ids))
     texts = list(dict.fromkeys(part for parts in read.values() for ps in parts for part in ps))

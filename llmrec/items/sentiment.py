@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelNotFoundError
-from llmrec.items.rated_sentiment import Encoder, RatedSentiment, why_not_fitted
+from llmrec.items.rated_sentiment import RatedSentiment, why_not_fitted
 from llmrec.items.readings import read_texts
 from llmrec.items.sentiment_model import ModelSentiment
+from llmrec.items.text_encoder import Encoder
 from llmrec.records import Review, SentimentSource
 
 logger = logging.getLogger(__name__)

@@ -34,6 +34,19 @@ class SentenceEncoder(Protocol):
         ...
 
 
+class Encoder(Protocol):
+    """What turns texts into vectors; a :class:`TextEncoder` does."""
+
+    @property
+    def name(self) -> str:
+        """The model's name with its revision."""
+        ...
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
+        """Embed texts: float32 [n, d], rows of length 1."""
+        ...
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Vectors and where they came from.

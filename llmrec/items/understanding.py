@@ -16,10 +16,10 @@ from llmrec.items.clips import caption_clips
 from llmrec.items.facts import item_facts
 from llmrec.items.modality import ModalityVectors
 from llmrec.items.opinions import understand_reviews
-from llmrec.items.rated_sentiment import Encoder, why_not_fitted
+from llmrec.items.rated_sentiment import why_not_fitted
 from llmrec.items.reviews import embed_reviews
 from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL
-from llmrec.items.text_encoder import TextEncoder, item_text
+from llmrec.items.text_encoder import Encoder, item_text
 from llmrec.models import (
     DEFAULT_IMAGE_ENCODER,
     DEFAULT_SOUND_ENCODER,
@@ -126,7 +126,7 @@ def _reader(ref: str, *, progress: bool) -> PictureReader:
 
 def modalities_of(
     catalog: Catalog,
-    encoder: TextEncoder,
+    encoder: Encoder,
     *,
     without: Collection[str] = (),
     image_encoder: str = DEFAULT_IMAGE_ENCODER,
@@ -162,7 +162,7 @@ def modalities_of(
     return (found[0], *(given for given in found[1:] if given.present.any()))
 
 
-def _texts(catalog: Catalog, encoder: TextEncoder, *, progress: bool) -> ModalityVectors:
+def _texts(catalog: Catalog, encoder: Encoder, *, progress: bool) -> ModalityVectors:
     texts = [item_text(item) for item in catalog.items.values()]
     vectors = encoder.encode(texts, progress=progress)
     present = np.array([bool(text.strip()) for text in texts], dtype=bool)

@@ -1,4 +1,4 @@
-"""A user's candidates: the saved index of a catalogue, filters, and the exact search over both."""
+"""A user's candidates: an index, signals, filters, rules, and the search over them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from llmrec.retrieval.index import Index
 from llmrec.retrieval.learning import hold_out, learn_weights
 from llmrec.retrieval.retriever import DEFAULT_WEIGHTS, WEIGHTS_KEY, Retriever, Signal
 from llmrec.retrieval.rules import Rules
-from llmrec.retrieval.standardise import standardise
-from llmrec.retrieval.weights import FittedWeights, SignalList, fit_weights, fuse
+from llmrec.retrieval.weights import (
+    FittedWeights,
+    SignalList,
+    check_weights,
+    fit_weights,
+    fuse,
+    standardise,
+)
 
 __all__ = [
     "DEFAULT_WEIGHTS",
@@ -24,6 +30,7 @@ __all__ = [
     "Rules",
     "Signal",
     "SignalList",
+    "check_weights",
     "filter_mask",
     "fit_weights",
     "fuse",

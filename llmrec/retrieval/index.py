@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,24 @@ from types import MappingProxyType
 import numpy as np
 
 from llmrec.catalog import Catalog
-from llmrec.errors import DataError, UnknownItemError, nearest
-from llmrec.items import MODALITY_WEIGHTS, ModalityVectors, Taste, Tastes
+from llmrec.errors import DataError, OptionError, UnknownItemError, nearest
+from llmrec.items import (
+    MODALITY_WEIGHTS,
+    Encoder,
+    ModalityVectors,
+    Taste,
+    Tastes,
+    TextEncoder,
+    concatenate,
+    item_text,
+    modalities_of,
+    understand_items,
+)
 from llmrec.items.fusion import Fusion
 from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
-from llmrec.retrieval.encoder import Encoder
-from llmrec.retrieval.vectors import VectorStore
+from llmrec.retrieval import storage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +39,7 @@ class Index:
 
     Attributes:
         items: Items by id; their order is the row order of ``vectors``.
-        vectors: float32 [n_items, d], rows of length 1, read-only; a ``VectorStore`` where the
-            index was opened or updated, or is large. ``[row]`` and ``numpy.asarray`` read either;
-            ``store`` searches.
+        vectors: float32 [n_items, d], rows of length 1, read-only.
         interactions: Who met what: the histories, and what popularity is counted on. Build from a
             catalogue of training rows to keep held-out rows out of both.
         reviews: Reviews in file order.
@@ -46,7 +57,7 @@ class Index:
     """
 
     items: Mapping[str, Item]
-    vectors: np.ndarray | VectorStore
+    vectors: np.ndarray
     interactions: tuple[Interaction, ...] = ()
     reviews: tuple[Review, ...] = ()
     profiles: Mapping[str, Mapping[str, AttributeValue]] = field(
@@ -69,13 +80,6 @@ class Index:
                 f"{len(self.items)} items and vectors of shape {shape} make no index.",
                 hint="Give at least one item, and one row an item.",
             )
-        if isinstance(self.vectors, VectorStore):
-            if self.vectors.ids != self.item_ids:
-                raise DataError(
-                    "The vectors are not those of the items, in their order.",
-                    hint="Make the index again with `llmrec index`.",
-                )
-            return  # finite when they were put in: not read here
         broken = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if broken.size:
             raise DataError(
@@ -91,67 +95,64 @@ class Index:
     def build(
         cls,
         catalog: Catalog,
-        encoder: Encoder,
+        encoder: Encoder | None = None,
         *,
-        modalities: Sequence[ModalityVectors] = (),
+        modalities: Sequence[ModalityVectors] | None = None,
         weights: Mapping[str, float] = MODALITY_WEIGHTS,
-        insights: Mapping[str, Insight] = MappingProxyType({}),
+        insights: Mapping[str, Insight] | None = None,
         fusion: Fusion | None = None,
         progress: bool = False,
     ) -> Index:
-        """Embed a catalogue's items.
+        """Understand and embed a catalogue's items.
 
         Args:
             catalog: The data. Rows it does not have are in no history and no popularity count.
-            encoder: Makes the vectors of texts.
-            modalities: What ``embedding.modalities_of`` found, text first; without them the items'
-                texts alone are embedded.
-            weights: Of each modality in ``vectors``; see ``embedding.concatenate``.
-            insights: What ``understanding.understand_items`` found.
-            fusion: A trained one, for vectors that know who met what.
+            encoder: Text encoder; None loads the default one.
+            modalities: Vectors by modality, text first, as from ``modalities_of``. None embeds
+                every modality that the data has; ``()`` embeds the items' texts only.
+            weights: Weight of each modality in ``vectors``; see ``llmrec.items.concatenate``.
+            insights: What was understood of items, as from ``understand_items``. None runs it;
+                ``{}`` leaves it out.
+            fusion: A trained fusion, for vectors that know who met what.
             progress: Show a bar on stderr while embedding.
 
         Raises:
             DataError: The catalogue has no items, or the encoder's values are not finite.
-            ModelError: The fusion was trained with other encoders.
-            OptionError: A fusion is given without modalities.
+            ModelError: A model cannot be loaded, or the fusion was trained with other encoders.
+            OptionError: A fusion is given with ``modalities=()``.
         """
-        from llmrec.retrieval.building import build_index  # noqa: PLC0415 (it imports Index)
-
-        return build_index(
-            catalog,
-            encoder,
-            modalities=modalities,
-            weights=weights,
-            insights=insights,
+        encoder = encoder or TextEncoder.from_pretrained(progress=progress)
+        if modalities is None:
+            modalities = modalities_of(catalog, encoder, progress=progress)
+        if insights is None:
+            insights = understand_items(catalog, encoder, progress=progress)
+        if fusion and not modalities:
+            raise OptionError(
+                f"{fusion.name} fuses {', '.join(fusion.modalities)}, and modalities is ().",
+                hint="Leave modalities out, or give modalities_of(catalog, encoder).",
+            )
+        if modalities:
+            vectors = _joint(modalities, weights)
+        else:
+            texts = [item_text(item) for item in catalog.items.values()]
+            vectors = np.array(encoder.encode(texts, progress=progress), dtype=np.float32)
+        ids = tuple(catalog.items)
+        return cls(
+            items=catalog.items,
+            vectors=vectors,
+            interactions=catalog.interactions,
+            reviews=catalog.reviews,
+            profiles=catalog.profiles,
+            friends=catalog.friends,
+            insights=_with_gaps(insights, modalities, ids),
+            encoder=encoder.name,
+            modalities={given.name: given.encoder for given in modalities}
+            or {"text": encoder.name},
             fusion=fusion,
-            progress=progress,
+            fused=_fused(fusion, modalities, ids) if fusion else None,
+            fingerprint=catalog.fingerprint,
+            folder=catalog.folder.absolute() if catalog.folder else None,
         )
-
-    def save(self, folder: str | Path) -> None:
-        """Write the index to a folder, all of it or nothing; an index that is there is replaced.
-
-        Raises:
-            StorageError: The folder holds something else, or cannot be written.
-        """
-        from llmrec.retrieval.index_files import save_index  # noqa: PLC0415 (it imports Index)
-
-        save_index(self, Path(folder))
-
-    @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = False) -> Index:
-        """Open a saved index, its vectors by memory map.
-
-        Every byte of the other files is checked against the manifest; of the vectors the size, and
-        with ``verify`` every byte too.
-
-        Raises:
-            StorageError: There is no index, or a file is missing, damaged, of another index or of
-                another format; the file is named.
-        """
-        from llmrec.retrieval.index_files import open_index  # noqa: PLC0415 (it imports Index)
-
-        return open_index(Path(folder), verify=verify)
 
     def updated(
         self,
@@ -165,7 +166,7 @@ class Index:
     ) -> Index:
         """Return an index of a changed catalogue: items added, changed and deleted.
 
-        Only changed texts are embedded, only changed vectors written where it is saved again.
+        Only changed texts are embedded.
 
         Args:
             catalog: All of the data as it is now.
@@ -179,16 +180,125 @@ class Index:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             OptionError: The modalities or encoders are not those of the index.
         """
-        from llmrec.retrieval.building import updated_index  # noqa: PLC0415 (it imports Index)
-
-        return updated_index(
+        given = {one.name: one.encoder for one in modalities} or {"text": encoder.name}
+        if given != dict(self.modalities) or encoder.name != self.encoder:
+            raise OptionError(
+                f"The index holds vectors of {_listed(self.modalities)}; "
+                f"given is {_listed(given)}.",
+                hint="Give the same modalities from the same encoders, or build the index again.",
+            )
+        if self.fusion and not modalities:
+            raise OptionError(
+                "The index holds a fusion.", hint="Give the modalities that it fuses."
+            )
+        ids = tuple(catalog.items)
+        if modalities:
+            vectors = _joint(modalities, weights)
+        else:
+            vectors = self._embedded_again(catalog.items, encoder, progress=progress)
+        if insights is None:
+            same = [name for name, item in catalog.items.items() if self.items.get(name) == item]
+            insights = {name: self.insights[name] for name in same if name in self.insights}
+        return replace(
             self,
-            catalog,
-            encoder,
-            modalities=modalities,
-            weights=weights,
-            insights=insights,
-            progress=progress,
+            items=catalog.items,
+            vectors=vectors,
+            interactions=catalog.interactions,
+            reviews=catalog.reviews,
+            profiles=catalog.profiles,
+            friends=catalog.friends,
+            insights=_with_gaps(insights, modalities, ids),
+            fused=_fused(self.fusion, modalities, ids) if self.fusion else None,
+            fingerprint=catalog.fingerprint,
+            folder=catalog.folder.absolute() if catalog.folder else None,
+        )
+
+    def _embedded_again(
+        self, items: Mapping[str, Item], encoder: Encoder, *, progress: bool
+    ) -> np.ndarray:
+        """Return the vectors of items: of unchanged texts those of the index."""
+        vectors = np.empty((len(items), self.vectors.shape[1]), dtype=np.float32)
+        changed: list[int] = []
+        texts: list[str] = []
+        for row, (item_id, item) in enumerate(items.items()):
+            old, text = self.items.get(item_id), item_text(item)
+            if old is not None and item_text(old) == text:
+                vectors[row] = self.vectors[self.row(item_id)]
+            else:
+                changed.append(row)
+                texts.append(text)
+        if changed:
+            vectors[changed] = encoder.encode(texts, progress=progress)
+        gone = len(self.items.keys() - items.keys())
+        logger.info(
+            "%d of %d items are new or changed; %d are gone.", len(changed), len(items), gone
+        )
+        return vectors
+
+    def save(self, folder: str | Path) -> None:
+        """Write the index to a folder, all of it or nothing; an index that is there is replaced.
+
+        Raises:
+            StorageError: The folder holds something else, or cannot be written.
+        """
+        manifest = storage.Manifest(
+            encoder=self.encoder,
+            modalities=self.modalities,
+            dimension=self.vectors.shape[1],
+            fingerprint=self.fingerprint,
+            folder=str(self.folder) if self.folder else None,
+            weights=self.weights,
+        )
+        tables: dict[str, storage.Content] = {
+            "vectors.npy": self.vectors,
+            "items.json": storage.to_json(storage.ITEMS, tuple(self.items.values())),
+            "interactions.parquet": storage.interactions_to_bytes(self.interactions),
+            "reviews.json": storage.to_json(storage.REVIEWS, self.reviews),
+            "users.json": storage.to_json(
+                storage.USERS, storage.Users(self.profiles, self.friends)
+            ),
+            "insights.json": storage.to_json(storage.INSIGHTS, dict(self.insights)),
+        }
+        if self.fusion is not None and self.fused is not None:
+            tables |= {"fusion.safetensors": self.fusion.to_bytes(), "fused.npy": self.fused}
+        storage.save_folder(Path(folder), manifest, tables)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, verify: bool = False) -> Index:
+        """Open a saved index.
+
+        Files up to 64 MiB are checked against the manifest byte by byte. Larger ones are mapped
+        into memory and their size is checked, with ``verify`` every byte too.
+
+        Raises:
+            StorageError: There is no index, or a file is missing, damaged, of another index or of
+                another format; the file is named.
+        """
+        opened = storage.open_folder(Path(folder), verify=verify)
+        manifest, tables = opened.manifest, opened.tables
+        users = storage.USERS.validate_json(tables["users.json"].tobytes())
+        items = storage.ITEMS.validate_json(tables["items.json"].tobytes())
+        fusion = fused = None
+        if "fusion.safetensors" in tables:
+            fusion = Fusion.from_bytes(
+                tables["fusion.safetensors"].tobytes(), opened.paths["fusion.safetensors"]
+            )
+            fused = storage.array_of(opened, "fused.npy")
+        return cls(
+            items={item.item_id: item for item in items},
+            vectors=storage.array_of(opened, "vectors.npy"),
+            interactions=storage.interactions_from_bytes(tables["interactions.parquet"]),
+            reviews=storage.REVIEWS.validate_json(tables["reviews.json"].tobytes()),
+            profiles=users.profiles,
+            friends=users.friends,
+            insights=storage.INSIGHTS.validate_json(tables["insights.json"].tobytes()),
+            encoder=manifest.encoder,
+            modalities=manifest.modalities,
+            fusion=fusion,
+            fused=fused,
+            fingerprint=manifest.fingerprint,
+            folder=Path(manifest.folder) if manifest.folder else None,
+            weights=manifest.weights,
         )
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
@@ -199,13 +309,6 @@ class Index:
     def item_ids(self) -> tuple[str, ...]:
         """Item ids in row order."""
         return tuple(self.items)
-
-    @cached_property
-    def store(self) -> VectorStore:
-        """The vectors as a store, to search them."""
-        if isinstance(self.vectors, VectorStore):
-            return self.vectors
-        return VectorStore.of(self.item_ids, self.vectors)
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -284,3 +387,46 @@ class Index:
         for review in self.reviews:
             grouped[review.item_id].append(review)
         return {item_id: tuple(rows) for item_id, rows in grouped.items()}
+
+
+def _joint(modalities: Sequence[ModalityVectors], weights: Mapping[str, float]) -> np.ndarray:
+    """Put modalities side by side; one without a weight weighs 1."""
+    named = {given.name: weights.get(given.name, 1.0) for given in modalities}
+    return concatenate(modalities, named).vectors
+
+
+def _fused(
+    fusion: Fusion, modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
+) -> np.ndarray:
+    """Fuse what the fusion was trained with, and say what it was not."""
+    known = [given for given in modalities if given.name in fusion.modalities]
+    if len(known) < len(modalities):
+        ignored = ", ".join(given.name for given in modalities if given not in known)
+        logger.warning("%s was not trained with %s: not fused.", fusion.name, ignored)
+    here = len(set(fusion.item_ids) & set(item_ids))
+    if 2 * here < len(fusion.item_ids):
+        logger.warning(
+            "Of the %d items that %s was trained on %d are here: was it trained on other data? An "
+            "item that shares its id with one of them is taken for it.",
+            len(fusion.item_ids),
+            fusion.name,
+            here,
+        )
+    return fusion.item_vectors(known, item_ids)
+
+
+def _listed(modalities: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({encoder})" for name, encoder in modalities.items())
+
+
+def _with_gaps(
+    insights: Mapping[str, Insight], modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
+) -> Mapping[str, Insight]:
+    """Note with each item also which of its files could not be embedded."""
+    noted = dict(insights)
+    for given in modalities:
+        for row, reason in given.gaps.items():
+            insight = noted.get(item_ids[row], Insight())
+            gaps = {given.name: reason, **insight.gaps}
+            noted[item_ids[row]] = replace(insight, gaps=gaps)
+    return noted

@@ -13,7 +13,7 @@ from llmrec.catalog import Catalog, leave_one_out
 from llmrec.errors import DataError, OptionError
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.retriever import Retriever
-from llmrec.retrieval.taste import history_rows
+from llmrec.retrieval.signals import history_rows
 from llmrec.retrieval.weights import FittedWeights, SignalList, fit_weights
 
 LEARNED = ("content", "co_occurrence", "keywords", "popularity", "friends")

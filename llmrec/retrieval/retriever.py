@@ -13,14 +13,14 @@ import numpy as np
 from scipy.stats import rankdata
 
 from llmrec.errors import OptionError, nearest
+from llmrec.items import Encoder
 from llmrec.records import Candidate, User
 from llmrec.retrieval import signals as known_signals
-from llmrec.retrieval.encoder import Encoder
 from llmrec.retrieval.filters import Filter, filter_mask
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.rules import Rules
-from llmrec.retrieval.standardise import standardise
-from llmrec.retrieval.taste import history_rows
+from llmrec.retrieval.signals import history_rows
+from llmrec.retrieval.weights import standardise
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +145,14 @@ class Retriever:
         if k < 1:
             raise OptionError(f"k is {k}.", hint="Ask for at least one candidate.")
         allowed = filter_mask(tuple(self.index.items.values()), filters)
+        met = history_rows(self.index, user)
         if not include_seen:
-            allowed[history_rows(self.index, user)] = False
+            allowed[met] = False
         if self._rules is None:
             return self._best(user, np.flatnonzero(allowed), k)
-        allowed &= self._rules.allowed(user).mask
+        allowed &= self._rules.allowed(user, met)
         rows = np.flatnonzero(allowed)
-        return self._rules.cap(self._best(user, rows, len(rows)), k).candidates
+        return self._rules.cap(self._best(user, rows, len(rows)), k)
 
     def candidates(self, user: User, item_ids: Sequence[str]) -> tuple[Candidate, ...]:
         """Score given items for a user, those already seen too; rules boost and do not remove.

@@ -1,4 +1,4 @@
-"""Rules of a shop or feed in one TOML file: what is proposed, what never, and what comes first.
+"""Business rules in one TOML file: keep, drop, never, at_most, boost.
 
     [[keep]]                        # only items for which it holds
     attribute = "in_stock"
@@ -34,8 +34,9 @@ from __future__ import annotations
 
 import logging
 import tomllib
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Self
@@ -53,8 +54,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from llmrec.errors import DataError, OptionError, nearest
-from llmrec.records import Item
-from llmrec.retrieval.bound_rules import Allowed, AtMost, BoundRules, Capped
+from llmrec.records import Candidate, Item, User
 from llmrec.retrieval.filters import (
     Dates,
     Equals,
@@ -65,8 +65,6 @@ from llmrec.retrieval.filters import (
     attribute_values,
     filter_mask,
 )
-
-__all__ = ["Allowed", "AtMost", "Boost", "BoundRules", "Capped", "Condition", "Never", "Rules"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +77,7 @@ def _scalar(value: object) -> object:
 
 def _date(value: object) -> object:
     if not isinstance(value, date):  # a datetime is one too
-        raise ValueError(f"{value!r} is no date; write it without quotes, as 2001-12-31")
+        raise ValueError(f"{value!r} is not a date; write it without quotes, as 2001-12-31")
     return value
 
 
@@ -152,8 +150,20 @@ class Boost(Condition):
     add: FiniteFloat = Field(strict=True)
 
 
+class AtMost(BaseModel):
+    """How many items of each value of an attribute one list may hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attribute: str
+    n: int = Field(ge=1, strict=True)
+
+    def __str__(self) -> str:
+        return f"{self.n} of each {self.attribute}"
+
+
 class Rules(BaseModel):
-    """Rules as a file says them; without any, everything is allowed."""
+    """The rules of one file; without any, everything is allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -191,40 +201,97 @@ class Rules(BaseModel):
         return rules
 
     def bind(self, items: Mapping[str, Item]) -> BoundRules:
-        """Make the rules ready for items; what each removes for everybody is logged.
+        """Evaluate the rules on items; what each removes for everybody is logged.
 
         Raises:
             OptionError: No item has an attribute, or its values cannot be compared.
         """
         rows = tuple(items.values())
+
+        def mask(rule: Condition) -> np.ndarray:
+            return filter_mask(rows, [rule.filter])
+
         allowed = np.ones(len(rows), dtype=bool)
-        removed: Counter[str] = Counter()
-        fixed = [(f"keep {rule}", filter_mask(rows, [rule.filter])) for rule in self.keep]
-        fixed += [(f"drop {rule}", ~filter_mask(rows, [rule.filter])) for rule in self.drop]
-        for name, mask in fixed:
-            removed[name] += int(np.count_nonzero(allowed & ~mask))
-            allowed &= mask
+        removed: dict[str, int] = {}
+        fixed = [(f"keep {rule}", mask(rule)) for rule in self.keep]
+        fixed += [(f"drop {rule}", ~mask(rule)) for rule in self.drop]
+        for name, kept in fixed:
+            removed[name] = removed.get(name, 0) + int(np.count_nonzero(allowed & ~kept))
+            allowed &= kept
+        listed = ", ".join(f"`{rule}` removes {n:,}" for rule, n in removed.items())
         if not allowed.any():
-            logger.warning("The rules leave none of %d items: %s.", len(rows), _listed(removed))
+            logger.warning("The rules leave none of %d items: %s.", len(rows), listed)
         elif removed:
-            logger.info("Of %d items the rules remove: %s.", len(rows), _listed(removed))
+            logger.info("Of %d items the rules remove: %s.", len(rows), listed)
         boosts = np.zeros(len(rows))
         for boost in self.boost:
-            boosts += boost.add * filter_mask(rows, [boost.filter])
-        never = tuple(
-            (
-                f"never {rule}",
-                filter_mask(rows, [rule.filter]),
-                filter_mask(rows, [rule.after.filter]),
-            )
-            for rule in self.never
-        )
+            boosts += boost.add * mask(boost)
         for cap in self.at_most:
-            attribute_values(rows, cap.attribute)  # says so where no item has it
+            attribute_values(rows, cap.attribute)  # raises where no item has it
+        never = tuple((f"never {rule}", mask(rule), mask(rule.after)) for rule in self.never)
         for array in (allowed, boosts):
             array.setflags(write=False)
-        row_by_id = {item_id: row for row, item_id in enumerate(items)}
-        return BoundRules(boosts, rows, row_by_id, allowed, removed, never, self.at_most)
+        return BoundRules(items, allowed, boosts, never, self.at_most)
+
+
+@dataclass(frozen=True, eq=False)
+class BoundRules:
+    """Rules evaluated on items, once for all users.
+
+    Attributes:
+        items: The items.
+        everybody: bool [n_items], read-only: what ``keep`` and ``drop`` allow.
+        boosts: float64 [n_items], read-only, to add to the standardised score.
+        never: Each rule's name, what it removes, and what must have been met for that.
+        at_most: Caps on one list.
+    """
+
+    items: Mapping[str, Item]
+    everybody: np.ndarray
+    boosts: np.ndarray
+    never: tuple[tuple[str, np.ndarray, np.ndarray], ...]
+    at_most: tuple[AtMost, ...]
+
+    def allowed(self, user: User, met: Sequence[int]) -> np.ndarray:
+        """Return what a user may be shown, bool [n_items]; ``met`` is the rows of the history."""
+        mask = self.everybody.copy()
+        for name, these, after in self.never:
+            if after[list(met)].any():
+                count = np.count_nonzero(mask & these)
+                logger.info("Of user %s's items '%s' removes %d.", user.user_id, name, count)
+                mask &= ~these
+        return mask
+
+    def cap(self, candidates: Sequence[Candidate], k: int) -> tuple[Candidate, ...]:
+        """Take the first k candidates within the caps.
+
+        Args:
+            candidates: Best first; more than k, to replace those removed.
+            k: How many; fewer come back only where no more candidates may be shown.
+        """
+        counts: defaultdict[AtMost, Counter[object]] = defaultdict(Counter)
+        left: list[Candidate] = []
+        removed: Counter[str] = Counter()
+        for candidate in candidates:
+            if len(left) == k:
+                break
+            item = self.items[candidate.item_id]
+            kinds = [(rule, _values(item, rule.attribute)) for rule in self.at_most]
+            full = [r for r, values in kinds if any(counts[r][v] >= r.n for v in values)]
+            if full:
+                removed[f"at_most {full[0]}"] += 1
+                continue
+            for rule, values in kinds:
+                counts[rule].update(values)
+            left.append(candidate)
+        if removed:
+            logger.info("The rules remove candidates: %s.", dict(removed))
+        return tuple(left)
+
+
+def _values(item: Item, attribute: str) -> set[object]:
+    value = item.attributes.get(attribute)
+    return set(value) if isinstance(value, tuple) else set() if value is None else {value}
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {
@@ -253,7 +320,3 @@ def _nearest_key(fault: ErrorDetails) -> str:
     model = Condition if "after" in inside else _MODELS[str(inside[-1])] if inside else Rules
     fields = ", ".join(model.model_fields)
     return nearest(str(key), model.model_fields) or f"Allowed are {fields}."
-
-
-def _listed(removed: Mapping[str, int]) -> str:
-    return ", ".join(f"`{rule}` removes {n:,}" for rule, n in removed.items())

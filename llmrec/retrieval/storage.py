@@ -1,18 +1,18 @@
-"""An index or a vector store on disk: a folder that is whole or refused by the name of the fault.
+"""An index on disk: a folder that is complete, or refused with the damaged file's name.
 
-Every file bears the beginning of its sha256 in its name. ``manifest.json`` lists the files with
-size and sha256, holds everything small (the fitted weights too), and carries the sha256 of its own
-content. A save writes the new files beside the old ones and then replaces the manifest: that one
-rename is the moment when the new index takes the old one's place. Files that no manifest names any
-more are removed afterwards. Small files are read and checked whole; large ones (vectors) are mapped
-into memory, their size checked, their content when asked for, and are not written again where the
-folder holds them already. A lock, a file beside the folder, makes saves wait for each other: the
-last one stays.
+Every file has the beginning of its sha256 in its name. ``manifest.json`` lists the files with size
+and sha256, holds everything small (fitted weights too), and carries the sha256 of its own content.
+A save writes new files beside the old ones and then replaces the manifest: that one rename switches
+to the new index. Files that no manifest names any more are removed afterwards. Files up to 64 MiB
+are read and checked; larger ones are mapped into memory, their size checked, their content with
+``verify``. A file that the folder already holds is not written again. A lock file beside the folder
+makes saves wait for each other: the last one stays.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -20,19 +20,29 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from llmrec.errors import StorageError
+from llmrec.records import AttributeValue, Insight, Interaction, Item, Review
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
+MAPPED_FROM = 64 << 20
+"""Bytes from which a file is mapped instead of read."""
+
 _MANIFEST = "manifest.json"
-_MAPPED = (".f32", ".faiss")
-_TABLE = re.compile(r"[a-z]+[0-9]*-[0-9a-f]{12}\.(json|parquet|safetensors|i64|f32|faiss)(\.part)?")
+_TABLE = re.compile(  # .f32 and .i64: of formats 1 and 2
+    r"[a-z]+[0-9]*-[0-9a-f]{12}\.(json|parquet|safetensors|npy|arrow|faiss|f32|i64)(\.part)?"
+)
 _AGAIN = "Make the index again with `llmrec index`."
 
 
@@ -56,35 +66,25 @@ class Manifest:
     folder: str | None = None
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
-    kind: str = "index"
     format: int = FORMAT
-
-
-@dataclass(frozen=True, eq=False)
-class Mapped:
-    """A file too large to be read: ``content`` is uint8 [size], mapped where it is opened.
-
-    ``entry`` says what it is called where it came from a file.
-    """
-
-    content: np.ndarray
-    entry: FileEntry | None = None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An index on disk: the small files' content, the large ones mapped, by table name."""
+    """An index on disk: by table name the content of each file, as uint8, and its path."""
 
-    folder: Path
     manifest: Manifest
-    tables: Mapping[str, bytes]
-    mapped: Mapping[str, Mapped]
+    tables: Mapping[str, np.ndarray]
+    paths: Mapping[str, Path]
 
 
 _MANIFESTS = TypeAdapter(Manifest)
 
+Content = bytes | np.ndarray
+"""What is written to a file: bytes, or an array that becomes a .npy file."""
 
-def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, bytes | Mapped]) -> None:
+
+def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content]) -> None:
     """Write an index, in place of the one that is there; interrupted, it leaves that one.
 
     Args:
@@ -133,12 +133,11 @@ def is_stored(folder: Path) -> bool:
     return (folder / _MANIFEST).is_file()
 
 
-def open_folder(folder: Path, *, kind: str = "index", verify: bool = False) -> Opened:
-    """Read an index: small files whole, every byte checked; large ones by memory map.
+def open_folder(folder: Path, *, verify: bool = False) -> Opened:
+    """Open an index.
 
     Args:
-        folder: Where it lies.
-        kind: What it must be.
+        folder: Where it is.
         verify: Check every byte of the large files too.
 
     Raises:
@@ -148,19 +147,25 @@ def open_folder(folder: Path, *, kind: str = "index", verify: bool = False) -> O
     if not is_stored(folder):
         raise StorageError(f"{folder} is not an index: it has no {_MANIFEST}.", hint=_AGAIN)
     manifest = _unseal(folder / _MANIFEST)
-    if manifest.kind != kind:
-        raise StorageError(
-            f"{folder} holds {manifest.kind!r}, not {kind!r}.", hint="Name another folder."
-        )
-    tables: dict[str, bytes] = {}
-    mapped: dict[str, Mapped] = {}
-    for name, entry in manifest.files.items():
-        content = _checked(folder / entry.name, entry, verify=verify)
-        if isinstance(content, Mapped):
-            mapped[name] = content
-        else:
-            tables[name] = content
-    return Opened(folder, manifest, tables, mapped)
+    paths = {name: folder / entry.name for name, entry in manifest.files.items()}
+    tables = {
+        name: _checked(paths[name], entry, verify=verify) for name, entry in manifest.files.items()
+    }
+    return Opened(manifest, tables, paths)
+
+
+def array_of(opened: Opened, table: str) -> np.ndarray:
+    """Return the array of a .npy file, read-only and without a copy."""
+    content = opened.tables[table]
+    stream = io.BytesIO(content[:4096].tobytes())
+    try:
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        array: np.ndarray = content[stream.tell() :].view(dtype).reshape(shape)
+    except ValueError as error:
+        raise damaged(opened.paths[table], str(error)) from error
+    array.setflags(write=False)
+    return array
 
 
 def damaged(path: Path, what: str) -> StorageError:
@@ -168,50 +173,58 @@ def damaged(path: Path, what: str) -> StorageError:
     return StorageError(f"The index file {path} is damaged: {what}.", hint=_AGAIN)
 
 
-def _entry(table: str, content: bytes | Mapped) -> FileEntry:
-    if isinstance(content, Mapped) and content.entry:
-        return content.entry
-    data = _bytes(content)
-    digest = hashlib.sha256(data).hexdigest()
+def _entry(table: str, content: Content) -> FileEntry:
+    digest = hashlib.sha256()
+    size = 0
+    for part in _parts(content):
+        digest.update(part)
+        size += part.nbytes
     stem, _, suffix = table.partition(".")
-    return FileEntry(f"{stem}-{digest[:12]}.{suffix}", data.nbytes, digest)
+    return FileEntry(f"{stem}-{digest.hexdigest()[:12]}.{suffix}", size, digest.hexdigest())
 
 
-def _bytes(content: bytes | Mapped) -> memoryview:
-    return content.content.data if isinstance(content, Mapped) else memoryview(content)
+def _parts(content: Content) -> tuple[memoryview, ...]:
+    """The bytes of a file, one after the other and none copied."""
+    if isinstance(content, bytes):
+        return (memoryview(content),)
+    header = io.BytesIO()
+    array = np.ascontiguousarray(content)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getbuffer(), array.reshape(-1).view(np.uint8).data
 
 
-def _write_table(folder: Path, entry: FileEntry, content: bytes | Mapped) -> None:
+def _write_table(folder: Path, entry: FileEntry, content: Content) -> None:
     path = folder / entry.name
-    is_there = isinstance(content, Mapped) and content.entry and path.is_file()
-    if not (is_there and path.stat().st_size == entry.size):
-        _write(path, _bytes(content))
+    large = entry.size >= MAPPED_FROM
+    if not (large and path.is_file() and path.stat().st_size == entry.size):
+        _write(path, *_parts(content))
 
 
-def _write(path: Path, content: bytes | memoryview) -> None:
+def _write(path: Path, *parts: bytes | memoryview) -> None:
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
-        file.write(content)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def _checked(path: Path, entry: FileEntry, *, verify: bool) -> bytes | Mapped:
-    large = path.suffix in _MAPPED
+def _checked(path: Path, entry: FileEntry, *, verify: bool) -> np.ndarray:
+    """Return a file's content, uint8 [size]."""
     try:
         size = path.stat().st_size
         if size != entry.size:
             raise damaged(path, f"it has {size} bytes instead of {entry.size}")
+        mapped = size >= MAPPED_FROM
         content = (
-            Mapped(np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray), entry)
-            if large
-            else path.read_bytes()
+            np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+            if mapped
+            else np.frombuffer(path.read_bytes(), dtype=np.uint8)
         )
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        what = getattr(error, "strerror", None) or error
+    except OSError as error:
+        what = error.strerror or error
         raise StorageError(f"The index file {path} cannot be read: {what}.", hint=_AGAIN) from error
-    if (verify or not large) and hashlib.sha256(_bytes(content)).hexdigest() != entry.sha256:
+    if (verify or not mapped) and hashlib.sha256(content.data).hexdigest() != entry.sha256:
         raise damaged(path, "its content is not what was written")
     return content
 
@@ -243,3 +256,51 @@ def _unseal(path: Path) -> Manifest:
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Users:
+    """What is known of users beside their interactions, by user id."""
+
+    profiles: Mapping[str, Mapping[str, AttributeValue]] = field(default_factory=dict)
+    friends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+ITEMS = TypeAdapter(tuple[Item, ...])
+REVIEWS = TypeAdapter(tuple[Review, ...])
+USERS = TypeAdapter(Users)
+INSIGHTS = TypeAdapter(dict[str, Insight])
+
+_INTERACTIONS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("rating", pa.float64()),
+        ("timestamp", pa.int64()),
+    ]
+)
+
+
+def to_json(adapter: TypeAdapter[T], records: T) -> bytes:
+    """Write records as one JSON document; the adapter's ``validate_json`` reads it."""
+    # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
+    return adapter.dump_json(records, fallback=dict, warnings=False)
+
+
+def interactions_to_bytes(interactions: tuple[Interaction, ...]) -> bytes:
+    """Write interactions as parquet, in their order."""
+    columns = {
+        name: [getattr(interaction, name) for interaction in interactions]
+        for name in _INTERACTIONS.names
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=_INTERACTIONS), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def interactions_from_bytes(content: np.ndarray) -> tuple[Interaction, ...]:
+    """Read what :func:`interactions_to_bytes` wrote."""
+    # No threads: one that still holds the bytes when Python ends would abort the process.
+    file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content)), pre_buffer=False)
+    table = file.read(use_threads=False).cast(_INTERACTIONS)
+    return tuple(map(Interaction, *(column.to_pylist() for column in table.columns)))

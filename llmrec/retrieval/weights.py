@@ -11,13 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
 from llmrec.errors import OptionError
-from llmrec.retrieval.standardise import standardise
 
 RIDGE = 1e-3
 """Squared-weight penalty a list: keeps weights finite where one signal separates all targets."""
@@ -45,6 +44,36 @@ class FittedWeights:
     weights: Mapping[str, float]
     p_values: Mapping[str, float]
     lists: int
+
+
+def standardise(values: ArrayLike) -> np.ndarray:
+    """Turn a list of values into z-scores: mean 0, standard deviation 1.
+
+    NaN means "no value": it stays NaN and does not count. A list without spread (one value, all
+    equal, none) says nothing about an order and becomes zeros.
+
+    Args:
+        values: [n] numbers, NaN allowed.
+
+    Returns:
+        float64 [n], a new array.
+
+    >>> standardise([1.0, 3.0, float("nan")])
+    array([-1.,  1., nan])
+    """
+    scores = np.array(values, dtype=np.float64)
+    known = ~np.isnan(scores)
+    if not known.any():
+        return scores
+    # By a power of two, which is exact: squares of huge values would overflow.
+    _, exponent = np.frexp(np.abs(scores[known]).max())
+    scaled = np.ldexp(scores[known], -exponent)
+    centred = scaled - scaled.mean()
+    spread = centred.std()
+    # Rounding leaves a tiny spread in a constant list: it must not be blown up to 1.
+    constant = spread <= 1e-12 * np.abs(scaled).max()
+    scores[known] = 0.0 if constant else centred / spread
+    return scores
 
 
 def fuse(

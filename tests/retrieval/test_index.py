@@ -26,6 +26,10 @@ class Lengths:
         return np.array([[len(text), 1.0] for text in texts])
 
 
+def text_index(catalog: Catalog) -> Index:
+    return Index.build(catalog, Lengths(), modalities=(), insights={})
+
+
 @pytest.fixture
 def catalog() -> Catalog:
     return Catalog.from_datasets(
@@ -60,13 +64,13 @@ def catalog() -> Catalog:
 
 @pytest.fixture
 def index(catalog: Catalog) -> Index:
-    return Index.build(catalog, Lengths())
+    return text_index(catalog)
 
 
 def parts(index: Index) -> tuple[object, ...]:
     return (
         list(index.items.values()),
-        np.asarray(index.vectors).tolist(),
+        index.vectors.tolist(),
         index.interactions,
         index.reviews,
         {user: dict(profile) for user, profile in index.profiles.items()},
@@ -80,7 +84,7 @@ def parts(index: Index) -> tuple[object, ...]:
 
 def test_holds_what_the_catalogue_holds(catalog: Catalog, index: Index) -> None:
     assert index.item_ids == ("1", "01", "x" * 300)
-    assert np.asarray(index.vectors).dtype == np.float32
+    assert index.vectors.dtype == np.float32
     assert index.vectors.shape == (3, 2)
     assert index.encoder == "lengths@1"
     assert index.fingerprint == catalog.fingerprint
@@ -107,7 +111,7 @@ def test_saved_and_opened_it_is_the_same(index: Index, tmp_path: Path) -> None:
 
 def test_remembers_where_the_pictures_are(catalog: Catalog, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    Index.build(replace(catalog, folder=data), Lengths()).save(tmp_path / "index")
+    text_index(replace(catalog, folder=data)).save(tmp_path / "index")
     opened = Index.open(tmp_path / "index")
     image = opened.items["1"].image
     assert opened.folder is not None
@@ -117,7 +121,6 @@ def test_remembers_where_the_pictures_are(catalog: Catalog, tmp_path: Path) -> N
 
 def test_vectors_and_counts_cannot_be_changed(index: Index) -> None:
     for array in (index.vectors, index.popularity):
-        assert isinstance(array, np.ndarray)
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 7
 
@@ -143,7 +146,7 @@ def test_vectors_that_are_not_finite_are_refused(catalog: Catalog) -> None:
             return np.array([[1.0], [np.nan], [1.0]])
 
     with pytest.raises(DataError, match="not finite, the first that of '01'"):
-        Index.build(catalog, Broken())
+        Index.build(catalog, Broken(), modalities=(), insights={})
 
 
 def test_items_and_vectors_must_match() -> None:
@@ -160,7 +163,7 @@ def saved(index: Index, tmp_path: Path) -> Path:
     return folder
 
 
-TABLES = ("vectors", "vectors0", "slots", "items", "interactions", "reviews", "users", "insights")
+TABLES = ("vectors", "items", "interactions", "reviews", "users", "insights")
 
 
 def file_of(folder: Path, table: str) -> Path:
@@ -226,7 +229,7 @@ def test_a_manifest_that_is_something_else_is_refused(saved: Path, content: byte
 
 def test_another_format_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmrec.retrieval.storage.FORMAT", 0)
-    with pytest.raises(StorageError, match="has format 2; this llmrec reads format 0"):
+    with pytest.raises(StorageError, match="has format 3; this llmrec reads format 0"):
         Index.open(saved)
 
 

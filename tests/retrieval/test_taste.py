@@ -6,7 +6,7 @@ import numpy as np
 
 from llmrec.items import unit
 from llmrec.records import Interaction, User
-from llmrec.retrieval.taste import DISLIKED_WEIGHT, history_weights
+from llmrec.retrieval.signals import DISLIKED_WEIGHT, history_weights
 
 
 def rated(*ratings: float | None) -> User:

@@ -12,7 +12,6 @@ from llmrec.errors import DataError, OptionError
 from llmrec.items import ModalityVectors
 from llmrec.records import Caption, CaptionSource, Insight, Interaction, Item
 from llmrec.retrieval import Index
-from llmrec.retrieval.vectors import VectorStore
 
 
 class Counting:
@@ -43,28 +42,29 @@ def caption(text: str) -> Insight:
 
 def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     insights = {name: caption(name) for name in "abc"}
-    built = Index.build(OLD, Counting(), insights=insights).with_weights("key", {"content": 1})
+    built = Index.build(OLD, Counting(), modalities=(), insights=insights).with_weights(
+        "key", {"content": 1}
+    )
     built.save(tmp_path)
     encoder = Counting()
     updated = Index.open(tmp_path).updated(NEW, encoder)
     assert encoder.texts == ["four", "thirty"]
-    fresh = Index.build(NEW, Counting())
-    np.testing.assert_array_equal(np.asarray(updated.vectors), np.asarray(fresh.vectors))
-    assert updated.item_ids == updated.store.ids == ("c", "d", "b")
+    fresh = Index.build(NEW, Counting(), modalities=())
+    np.testing.assert_array_equal(updated.vectors, fresh.vectors)
+    assert updated.item_ids == ("c", "d", "b")
     assert updated.interactions == NEW.interactions
     assert updated.fingerprint == fresh.fingerprint
     assert updated.insights == {"c": caption("c")}
     assert updated.weights == {"key": {"content": 1}}
-    (large,) = tmp_path.glob("vectors0-*")
-    written = large.stat().st_mtime_ns
     updated.save(tmp_path)
-    assert large.stat().st_mtime_ns == written
     assert Index.open(tmp_path, verify=True).items == NEW.items
 
 
 def test_without_a_change_nothing_is_embedded() -> None:
     encoder = Counting()
-    updated = Index.build(OLD, Counting()).updated(OLD, encoder, insights={"a": caption("new")})
+    updated = Index.build(OLD, Counting(), modalities=()).updated(
+        OLD, encoder, insights={"a": caption("new")}
+    )
     assert encoder.texts == []
     assert updated.items == OLD.items
     assert updated.insights == {"a": caption("new")}
@@ -88,10 +88,9 @@ def test_with_several_modalities_changed_vectors_are_put() -> None:
     given = modalities(NEW, 1)
     updated = index.updated(NEW, Counting(), modalities=given)
     fresh = Index.build(NEW, Counting(), modalities=given)
-    np.testing.assert_array_equal(np.asarray(updated.vectors), np.asarray(fresh.vectors))
+    np.testing.assert_array_equal(updated.vectors, fresh.vectors)
     same = index.updated(OLD, Counting(), modalities=modalities(OLD, 0))
-    assert isinstance(same.vectors, VectorStore)
-    np.testing.assert_array_equal(np.asarray(same.vectors), np.asarray(index.vectors))
+    np.testing.assert_array_equal(same.vectors, index.vectors)
 
 
 def test_what_does_not_fit_the_index_is_refused() -> None:
@@ -100,7 +99,7 @@ def test_what_does_not_fit_the_index_is_refused() -> None:
         index.updated(NEW, Counting())
     other = Counting()
     other.name = "other@2"
-    plain = Index.build(OLD, Counting())
+    plain = Index.build(OLD, Counting(), modalities=())
     with pytest.raises(OptionError, match="other@2"):
         plain.updated(NEW, other)
     with pytest.raises(DataError, match="0 items"):
@@ -112,14 +111,7 @@ def test_vectors_that_are_not_finite_are_refused() -> None:
         def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
             return np.full((len(texts), 2), np.nan)
 
-    index = Index.build(OLD, Counting())
+    index = Index.build(OLD, Counting(), modalities=())
     with pytest.raises(DataError, match="not finite, the first that of 'd'"):
         index.updated(NEW, Broken())
     assert replace(index, weights={}).updated(OLD, Broken()).items == OLD.items
-
-
-def test_a_large_catalogue_is_sorted_when_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmrec.retrieval.building.EXACT_BELOW", 2)
-    index = Index.build(OLD, Counting())
-    assert isinstance(index.vectors, VectorStore)
-    np.testing.assert_array_equal(np.asarray(index.vectors), [[3, 1], [5, 1], [9, 1]])

@@ -14,16 +14,19 @@ from llmrec.records import Interaction, Item, User
 from llmrec.retrieval import Index, Retriever
 from llmrec.retrieval.retriever import Signal
 from llmrec.retrieval.signals import (
+    BACKWARD,
+    NEIGHBOURS,
+    SHRINKAGE,
+    WINDOW,
     Content,
     CoOccurrence,
     Friends,
     Keywords,
     Popularity,
     Sequential,
+    history_weights,
+    tokens,
 )
-from llmrec.retrieval.signals.co_occurrence import BACKWARD, NEIGHBOURS, SHRINKAGE, WINDOW
-from llmrec.retrieval.signals.keywords import tokens
-from llmrec.retrieval.taste import history_weights
 
 LETTERS = "abcdefgh"
 HISTORIES = {"u": "abcd", "v": "bcde", "w": "dcaf", "x": "ab"}
