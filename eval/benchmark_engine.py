@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from llmrec import TransformersModel
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, ScoredSequence, resolve_model
-from llmrec.models.peak_memory import forget_peak, peak_mib
+from llmrec.models.hardware import peak_mib, reset_peak_memory
 from llmrec.models.prefix_scoring import score_sequences
 
 SHARED, OWN = 300, 60
@@ -191,7 +191,7 @@ def main() -> None:
     model = TransformersModel.from_pretrained(options.model, device="cpu")
     if options.only_score:
         tokens = [model.encode(text) for text in prompts(model, options.only_score)]
-        forget_peak()  # that of loading
+        reset_peak_memory()  # that of loading
         by_tree(model, tokens, 5, 6)
         sys.stdout.write(f"{peak_mib() or math.nan:.1f}\n")
         return

@@ -38,7 +38,7 @@ from llmrec.items import (
     understand_reviews,
 )
 from llmrec.items.fusion import Fusion, FusionConfig
-from llmrec.models.peak_memory import forget_peak, peak_mib
+from llmrec.models.hardware import peak_mib, reset_peak_memory
 from llmrec.training import train_fusion
 
 RESULTS = Path(__file__).parent / "results" / "benchmark_index"
@@ -52,7 +52,7 @@ class Stages:
 
     def run(self, name: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the stage makes
         """Run a stage and return what it makes."""
-        forget_peak()  # each stage has its own
+        reset_peak_memory()  # each stage has its own
         started = time.perf_counter()
         made = work()
         seconds = time.perf_counter() - started

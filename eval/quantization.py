@@ -39,7 +39,7 @@ from tqdm import tqdm
 from llmrec import Reranker, Retriever, TransformersModel
 from llmrec.evaluation import compare_rows, estimate, markdown_table, target_ranks
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder, resolve_model
-from llmrec.models.peak_memory import forget_peak, peak_mib
+from llmrec.models.hardware import peak_mib, reset_peak_memory
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
@@ -102,7 +102,7 @@ def measure(name: str, ref: str) -> None:
     seconds = time.process_time() - started
     tokens = [model.encode(text) for text in prompts(model, 10)]
     gc.collect()
-    forget_peak()  # that of loading
+    reset_peak_memory()  # that of loading
     by_tree(model, tokens, 5, 6)
     found = {
         "load_seconds": seconds,

@@ -29,6 +29,7 @@ _WHERE = {
     "TransformersModel": "models",
     "Usage": "records",
     "User": "records",
+    "load_model": "models",
 }
 
 __version__ = version("llmrec")

@@ -10,7 +10,7 @@ import llmrec
 PUBLIC = [
     "Candidate", "Catalog", "Evidence", "Explainer", "Explanation", "Index", "Interaction", "Item",
     "LlmrecError", "RankedItem", "Ranking", "Reranker", "Retriever", "Review", "Status",
-    "TextEncoder", "TransformersModel", "Usage", "User",
+    "TextEncoder", "TransformersModel", "Usage", "User", "load_model",
 ]  # fmt: skip
 
 

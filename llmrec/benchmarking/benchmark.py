@@ -26,7 +26,7 @@ from llmrec.benchmarking.running import BLOCK, Load, Task, place_tasks, run_task
 from llmrec.benchmarking.summarising import summarise
 from llmrec.benchmarking.summary import PLAN, Summary
 from llmrec.models.openai import Prices
-from llmrec.models.references import WeightsReference, parse_reference
+from llmrec.models.references import parse_reference
 from llmrec.records import Insight, Usage
 from llmrec.retrieval import Index
 
@@ -224,7 +224,7 @@ def _rates(plan: BenchmarkPlan) -> dict[str, Prices]:
     return {
         ref: Prices.load(plan.prices, what.model)
         for ref, what in served.items()
-        if not isinstance(what, WeightsReference)
+        if what.backend != "transformers"
     }
 
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmrec.models import resolve_model
-from llmrec.models.references import (
-    ServerReference,
-    WeightsReference,
-    load_language_model,
-    load_reader,
-    parse_reference,
-)
+from llmrec.models import load_model, resolve_model
+from llmrec.models.references import load_reader, parse_reference
 
 if TYPE_CHECKING:
     from llmrec.models import LanguageModel
@@ -52,12 +46,12 @@ class BenchmarkModels:
             OptionError: A server is asked to quantize.
         """
         what = parse_reference(ref)
-        if not isinstance(what, WeightsReference):
+        if what.backend != "transformers":
             return self.load(ref, quantization).revision
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415 - brings torch
 
         placement = choose_placement(self.device, None, quantization, spread=True)
-        found = resolve_model(what.ref, progress=self.progress)
+        found = resolve_model(what.model, progress=self.progress)
         revision = f"{found.revision}+{placement.dtype}"
         return revision if quantization == "none" else f"{revision}+{quantization}"
 
@@ -67,7 +61,7 @@ class BenchmarkModels:
         Raises:
             ModelError: The model cannot be had.
         """
-        if not isinstance(parse_reference(ref), WeightsReference):
+        if parse_reference(ref).backend != "transformers":
             loaded = (model for (name, _), model in self._loaded.items() if name == ref)
             return next(loaded, None) or self.load(ref, "none")
         if ref not in self._readers:
@@ -82,9 +76,9 @@ class BenchmarkModels:
             OptionError: A server is asked to quantize.
         """
         what, key = parse_reference(ref), (ref, quantization)
-        if isinstance(what, ServerReference):
+        if what.backend == "openai":
             if key not in self._served:
-                self._served[key] = load_language_model(
+                self._served[key] = load_model(
                     ref,
                     quantization=quantization,
                     tokenizer=self.tokenizer,
@@ -94,9 +88,9 @@ class BenchmarkModels:
             return self._served[key]
         if key not in self._loaded:
             self._loaded.clear()
-            self._loaded[key] = load_language_model(
+            self._loaded[key] = load_model(
                 ref,
-                device=self.device if isinstance(what, WeightsReference) else None,
+                device=self.device if what.backend == "transformers" else None,
                 quantization=quantization,
                 progress=self.progress,
             )

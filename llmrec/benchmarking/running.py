@@ -22,7 +22,7 @@ from llmrec.errors import (
     StorageError,
 )
 from llmrec.models import LanguageModel
-from llmrec.models.peak_memory import forget_peak, peak_mib
+from llmrec.models.hardware import peak_mib, reset_peak_memory
 from llmrec.models.protocol import REQUEST_FAILED
 from llmrec.reranking import judge
 from llmrec.reranking.strategies import ONE_AT_A_TIME
@@ -136,7 +136,7 @@ def ask(task: Task, index: Index, model: LanguageModel) -> Result:
     one = task.asked
     ids = one.candidates if task.place is None else planted(one, task.place)
     strategy, budget = task.cell.make()  # it was made before: what fails now is about no user
-    forget_peak()
+    reset_peak_memory()
     try:
         question = question_about(index, index.user(one.user_id), ids, budget)
         (judged,) = judge(model, strategy, [question])

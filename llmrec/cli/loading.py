@@ -56,10 +56,9 @@ class ModelChoice:
             return None
         from llmrec.models import DEFAULT_LANGUAGE_MODEL
         from llmrec.models.openai import Prices
-        from llmrec.models.references import WeightsReference, parse_reference
+        from llmrec.models.references import parse_reference
 
-        what = parse_reference(self.ref or DEFAULT_LANGUAGE_MODEL)
-        name = what.ref if isinstance(what, WeightsReference) else what.model
+        name = parse_reference(self.ref or DEFAULT_LANGUAGE_MODEL).model
         return Prices.load(self.prices, name)
 
     def load(self) -> LanguageModel:
@@ -70,11 +69,10 @@ class ModelChoice:
             OptionError: An option is not one of this model's backend.
         """
         from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
-        from llmrec.models.references import WeightsReference, parse_reference
+        from llmrec.models.references import parse_reference
 
         ref = self.ref or DEFAULT_LANGUAGE_MODEL
-        what = parse_reference(ref)
-        if isinstance(what, WeightsReference):
+        if parse_reference(ref).backend == "transformers":
             with waiting("Loading torch"):
                 from llmrec.models.hardware import choose_placement
             choose_placement(self.device, None, self.quantization)
@@ -82,9 +80,9 @@ class ModelChoice:
         else:
             name = f"Connecting to {ref}"
         with waiting(name):
-            from llmrec.models.references import load_language_model
+            from llmrec.models import load_model
 
-            return load_language_model(
+            return load_model(
                 ref,
                 device=self.device,
                 quantization=self.quantization,

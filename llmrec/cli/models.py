@@ -67,15 +67,14 @@ def fetch(
 def list_(*, as_json: AsJson = False) -> None:
     """Name the models that the package index holds, and say which are on the disk."""
     from llmrec.models import PACKAGED, cache_folder
-    from llmrec.models.gguf import is_converted
-    from llmrec.models.packaged import is_fetched
+    from llmrec.models.resolve import is_on_disk
 
     rows = [
         {
             "name": model.name,
             "hub_id": model.hub_id,
             "wheels": model.wheels,
-            "on_disk": is_converted(model.files[0].sha256) if model.is_gguf else is_fetched(model),
+            "on_disk": is_on_disk(model),
         }
         for model in PACKAGED.values()
     ]

@@ -16,7 +16,7 @@ from llmrec.errors import ModelError, ModelNotFoundError
 from llmrec.items.media_files import Reading, from_files
 from llmrec.items.pictures import open_picture
 from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
-from llmrec.models.memory import halve_until_it_fits
+from llmrec.models.hardware import halve_until_it_fits
 from llmrec.records import Caption, CaptionSource, Item
 
 if TYPE_CHECKING:
@@ -204,11 +204,11 @@ class Captioner:
         from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415
 
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415
-        from llmrec.models.progress import transformers_bars  # noqa: PLC0415
+        from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
         placement = choose_placement(device)
         try:
-            with transformers_bars(shown=progress):
+            with progress_bars(shown=progress):
                 processor = AutoProcessor.from_pretrained(
                     folder.path, local_files_only=True, trust_remote_code=False
                 )

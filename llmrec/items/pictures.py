@@ -33,7 +33,7 @@ from llmrec.models import (
     cache_folder,
     resolve_model,
 )
-from llmrec.models.memory import halve_until_it_fits
+from llmrec.models.hardware import halve_until_it_fits
 
 logger = logging.getLogger(__name__)
 
@@ -302,10 +302,10 @@ def _load(folder: ModelFolder, ref: str, device: str, *, progress: bool) -> Imag
     import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
-    from llmrec.models.progress import transformers_bars  # noqa: PLC0415
+    from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
     try:
-        with transformers_bars(shown=progress):
+        with progress_bars(shown=progress):
             model = SentenceTransformer(
                 str(folder.path),
                 device=device,

@@ -105,7 +105,7 @@ class ModelSentiment:
         )
 
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415
-        from llmrec.models.progress import transformers_bars  # noqa: PLC0415
+        from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
         placement = choose_placement(device, "float32")
         local = {"local_files_only": True, "trust_remote_code": False}
@@ -115,7 +115,7 @@ class ModelSentiment:
             if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
                 raise ValueError(f"its architecture is {', '.join(kinds) or 'not given'}")
             values = label_values({int(k): v for k, v in config.id2label.items()}, ref)
-            with transformers_bars(shown=progress):
+            with progress_bars(shown=progress):
                 tokenizer = AutoTokenizer.from_pretrained(folder.path, **local)
                 model = AutoModelForSequenceClassification.from_pretrained(
                     folder.path, dtype=placement.dtype, use_safetensors=True, **local

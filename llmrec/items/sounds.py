@@ -16,7 +16,7 @@ from llmrec.items.media_files import Reading, embed_files
 from llmrec.items.modality import ModalityVectors, VectorCache, unit
 from llmrec.items.pictures import missing_file
 from llmrec.models import DEFAULT_SOUND_ENCODER, cache_folder, resolve_model
-from llmrec.models.memory import halve_until_it_fits
+from llmrec.models.hardware import halve_until_it_fits
 
 MOST_SECONDS = 30.0
 _LEAST_SECONDS = 0.1
@@ -118,12 +118,12 @@ class SoundEncoder:
         from transformers import AutoFeatureExtractor, AutoModel  # noqa: PLC0415
 
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415
-        from llmrec.models.progress import transformers_bars  # noqa: PLC0415
+        from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
         placement = choose_placement(device, "float32")
         local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with transformers_bars(shown=progress):
+            with progress_bars(shown=progress):
                 extractor = AutoFeatureExtractor.from_pretrained(folder.path, **local)
                 model = AutoModel.from_pretrained(
                     folder.path, use_safetensors=True, dtype=torch.float32, **local

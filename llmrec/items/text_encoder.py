@@ -16,7 +16,7 @@ from llmrec.catalog.values import readable_attributes
 from llmrec.errors import ModelError
 from llmrec.items.modality import VectorCache, unit_rows
 from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
-from llmrec.models.memory import halve_until_it_fits
+from llmrec.models.hardware import halve_until_it_fits
 from llmrec.records import Item
 
 logger = logging.getLogger(__name__)
@@ -103,12 +103,12 @@ class TextEncoder:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415
-        from llmrec.models.progress import transformers_bars  # noqa: PLC0415
+        from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
         # float32 on every device: a cached vector must not depend on where it was made.
         placement = choose_placement(device, "float32")
         try:
-            with transformers_bars(shown=progress):
+            with progress_bars(shown=progress):
                 model = SentenceTransformer(
                     str(folder.path),
                     device=placement.device,

@@ -1,7 +1,6 @@
-"""Models: where they come from, what they run on, and the one protocol that rerankers ask.
+"""Language models: where they come from, what they run on, and the one interface to them.
 
-``TransformersModel`` loads on first use, and ``llmrec.models.hardware`` is imported by its own
-name: both load torch.
+Importing this package loads no torch: `TransformersModel` loads on first use.
 """
 
 from __future__ import annotations
@@ -9,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmrec.models.build_cache import cache_folder
+from llmrec.models.hardware import choose_placement, halve_until_it_fits
 from llmrec.models.labels import MOST_LABELS, labels_for
 from llmrec.models.packaged import PACKAGED, PackagedModel
+from llmrec.models.prefix_tree import ScoredSequence
 from llmrec.models.protocol import (
     ContinuationRequest,
     Generated,
@@ -20,8 +21,8 @@ from llmrec.models.protocol import (
     LogProbs,
     TextTokenizer,
 )
-from llmrec.models.scored_sequence import ScoredSequence
-from llmrec.models.sources import (
+from llmrec.models.references import load_model, load_reader, parse_reference
+from llmrec.models.resolve import (
     DEFAULT_CAPTIONER,
     DEFAULT_IMAGE_ENCODER,
     DEFAULT_LANGUAGE_MODEL,
@@ -56,7 +57,12 @@ __all__ = [
     "TextTokenizer",
     "TransformersModel",
     "cache_folder",
+    "choose_placement",
+    "halve_until_it_fits",
     "labels_for",
+    "load_model",
+    "load_reader",
+    "parse_reference",
     "resolve_model",
 ]
 

@@ -14,13 +14,13 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
-from llmrec.models.order_patterns import BETWEEN, CLOSE, OPEN
+from llmrec.models.labels import BETWEEN, CLOSE, OPEN
 from llmrec.models.prefix_scoring import input_device, out_of_memory
 from llmrec.models.protocol import TextTokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LabelOrder:
     """The tokens that an order of labels is made of."""
 
     labels: frozenset[int]
@@ -29,7 +29,7 @@ class Order:
     close: tuple[int, ...]
 
     @classmethod
-    def of(cls, labels: Sequence[str], tokenizer: TextTokenizer) -> Order:
+    def of(cls, labels: Sequence[str], tokenizer: TextTokenizer) -> LabelOrder:
         """Encode the labels, each one token, and what stands between them."""
         tokens = frozenset(token for label in labels for token in tokenizer.encode(label))
         parts = (tuple(tokenizer.encode(text)) for text in (OPEN, BETWEEN, CLOSE))
@@ -70,7 +70,7 @@ class Decoded:
 def decode(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    orders: Sequence[Order | None],
+    orders: Sequence[LabelOrder | None],
     *,
     fill: int | None,
     max_new_tokens: int,
@@ -118,7 +118,7 @@ def decode(
 def _batch(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    orders: Sequence[Order | None],
+    orders: Sequence[LabelOrder | None],
     fill: int | None,
     max_new_tokens: int,
     temperature: float,

@@ -1,34 +1,42 @@
-"""What this machine has, and where and how precisely a model will run on it."""
+"""The machine: its devices and memory, and where and in which precision a model runs on it.
+
+Importing this module loads no torch; its functions do.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import psutil
-import torch
 
-from llmrec.errors import HardwareError, OptionError, nearest
+from llmrec.errors import HardwareError, OptionError, OutOfMemoryError, nearest
+
+logger = logging.getLogger(__name__)
 
 Quantization = Literal["none", "nf4", "int8"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
+T = TypeVar("T")
 _Name = TypeVar("_Name", bound=str)
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+_RESET_PEAK, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics card: its name, memory in bytes, and whether it computes in bfloat16 itself."""
+    """A graphics card: its name, memory in bytes, and whether it has bfloat16 instructions."""
 
     name: str
     memory: int
@@ -37,17 +45,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine has.
+    """The hardware and the versions that decide where a model runs.
 
     Args:
-        cpu: The processor's name.
+        cpu: Name of the processor.
         cores: Cores that this process may use.
         memory: Main memory in bytes.
-        flags: Those of the processor's instruction sets that matter here.
-        gpus: The CUDA (or ROCm) cards that torch sees.
+        flags: The processor's instruction sets that matter here.
+        gpus: CUDA (or ROCm) cards that torch sees.
         mps: Whether torch sees an Apple GPU.
-        torch: The version of torch, which says what it was built for.
-        python: The version of Python.
+        torch: Version of torch; it names the build.
+        python: Version of Python.
     """
 
     cpu: str
@@ -61,7 +69,7 @@ class Machine:
 
     @property
     def cpu_bfloat16(self) -> bool:
-        """Whether the processor computes in bfloat16 itself."""
+        """Whether the processor has bfloat16 instructions."""
         return not _BF16_FLAGS.isdisjoint(self.flags)
 
     @property
@@ -73,12 +81,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs, how precisely, and why.
+    """Where a model runs, in which precision, and why.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is all GPUs, then main memory.
-        dtype: What is computed in: ``float32``, ``bfloat16`` or ``float16``.
-        quantization: How the weights are held: ``none`` (as computed), ``nf4`` or ``int8``.
+        dtype: Precision of the computation: ``float32``, ``bfloat16`` or ``float16``.
+        quantization: Format of the weights: ``none`` (that of the computation), ``nf4``, ``int8``.
         reasons: Sentences for a reader.
     """
 
@@ -89,14 +97,18 @@ class Placement:
 
 
 def machine() -> Machine:
-    """Look at this machine."""
-    words, name = _cpu()
+    """Describe this machine."""
+    import torch  # noqa: PLC0415
+
+    flags, name = _cpu()
+    cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    rocm = torch.version.hip is not None  # every card that torch supports there has bfloat16
     return Machine(
         cpu=name,
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         memory=psutil.virtual_memory().total,
-        flags=tuple(flag for flag in _CPU_FLAGS if flag in words),
-        gpus=tuple(_gpu(number) for number in range(torch.cuda.device_count())),
+        flags=tuple(flag for flag in _CPU_FLAGS if flag in flags),
+        gpus=tuple(Gpu(card.name, card.total_memory, rocm or card.major >= 8) for card in cards),
         mps=torch.backends.mps.is_available(),
         torch=torch.__version__,
         python=platform.python_version(),
@@ -111,30 +123,30 @@ def choose_placement(
     spread: bool = False,
     on: Machine | None = None,
 ) -> Placement:
-    """Choose where and how precisely to run a model, or check what was asked for.
+    """Choose where and in which precision a model runs, or check what was asked for.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None or ``auto`` takes the fastest there
-            is.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None or ``auto`` takes the fastest.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None takes what suits the device.
         quantization: ``none``, ``nf4`` or ``int8``.
-        spread: Whether ``auto`` may put layers on several devices; then it is all CUDA GPUs.
-        on: The machine; None looks at this one.
+        spread: Whether ``auto`` may put layers on several devices; then it means all CUDA GPUs.
+        on: The machine; None describes this one.
 
     Raises:
         HardwareError: The device is not there.
-        OptionError: A name is not one of those allowed.
+        OptionError: A value is not one of those allowed.
     """
-    here = on or machine()
     held = _one_of("quantization", quantization, QUANTIZATIONS)
+    known = None if dtype is None else _one_of("dtype", dtype, DTYPES)
+    here = on or machine()
     chosen, device_reason = _device(device, here, spread=spread)
-    precision, dtype_reason = _dtype(dtype, chosen, held, here)
+    precision, dtype_reason = _dtype(known, chosen, held, here)
     reasons = [device_reason, dtype_reason]
     if held == "nf4":
-        reasons.append("The weights are held in 4 bits (nf4), to spare memory.")
+        reasons.append("The weights are stored in 4 bits (nf4), to save memory.")
     elif held == "int8":
         reasons.append(
-            "The weights are held in 8 bits (int8), to spare memory, "
+            "The weights are stored in 8 bits (int8), to save memory, "
             "and products are rounded to float16."
         )
         if chosen == "cpu":
@@ -157,11 +169,7 @@ def _device(asked: str | None, here: Machine, *, spread: bool) -> tuple[str, str
         cards = ", ".join(card.name for card in here.gpus)
         return asked, f"The model is spread over all GPUs ({cards}), then main memory."
     if asked in {None, "auto"}:
-        why = {
-            "cuda": "it is the fastest device here",
-            "mps": "it is the fastest device here",
-            "cpu": "torch sees no GPU",
-        }[best]
+        why = "torch sees no GPU" if best == "cpu" else "it is the fastest device here"
         return best, f"The model runs on {best}: {why}."
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", asked):
         raise OptionError(
@@ -173,20 +181,28 @@ def _device(asked: str | None, here: Machine, *, spread: bool) -> tuple[str, str
         raise HardwareError(
             f"The device {asked!r} is not there: torch {here.torch} sees "
             f"{', '.join(here.devices)}{build}.",
-            hint="Leave the device out to take the fastest there is, or install a torch that is "
+            hint="Leave the device out to take the fastest one, or install a torch that is "
             "built for this GPU.",
         )
     return asked, f"The model runs on {asked}: it was asked for."
 
 
-def _dtype(asked: str | None, device: str, held: Quantization, here: Machine) -> tuple[Dtype, str]:
+def _dtype(
+    asked: Dtype | None, device: str, held: Quantization, here: Machine
+) -> tuple[Dtype, str]:
     if asked is not None:
-        known = _one_of("dtype", asked, DTYPES)
-        slow = device == "cpu" and known != "float32" and not here.cpu_bfloat16
+        slow = device == "cpu" and asked != "float32" and not here.cpu_bfloat16
         warning = ", but this CPU has no instructions for it: float32 is far faster"
-        return known, f"It computes in {known}: it was asked for{warning if slow else ''}."
+        return asked, f"It computes in {asked}: it was asked for{warning if slow else ''}."
     if device == "cpu":
-        return "float32", _why_float32(here)
+        why = (
+            "for exact scores. This CPU has bfloat16 instructions: ask for the dtype bfloat16 to "
+            "trade exactness for speed and memory."
+            if here.cpu_bfloat16
+            else "whatever the checkpoint says: this CPU has no bfloat16 instructions, and "
+            "bfloat16 without them is some 15 times slower."
+        )
+        return "float32", f"It computes in float32, {why}"
     if device == "mps":
         return "float16", "It computes in float16: half the memory, and an Apple GPU is fast in it."
     if held == "int8":
@@ -198,27 +214,10 @@ def _dtype(asked: str | None, device: str, held: Quantization, here: Machine) ->
     return "bfloat16", f"It computes in bfloat16: {cards[0].name} has instructions for it."
 
 
-def _why_float32(here: Machine) -> str:
-    if here.cpu_bfloat16:
-        return (
-            "It computes in float32, for exact scores. This CPU has bfloat16 instructions: ask for "
-            "the dtype bfloat16 to trade exactness for speed and memory."
-        )
-    return (
-        "It computes in float32, whatever the checkpoint says: this CPU has no bfloat16 "
-        "instructions, and bfloat16 without them is some 15 times slower."
-    )
-
-
-def _gpu(number: int) -> Gpu:
-    properties = torch.cuda.get_device_properties(number)
-    # From compute capability 8.0 on; ROCm's cards that torch supports all have it.
-    bfloat16 = torch.version.hip is not None or properties.major >= 8
-    return Gpu(properties.name, properties.total_memory, bfloat16)
-
-
 def _cpu() -> tuple[frozenset[str], str]:
-    """Return the processor's instruction sets, as far as the system tells, and its name."""
+    """Return the processor's instruction sets, as far as the system lists them, and its name."""
+    import torch  # noqa: PLC0415
+
     listing = Path("/proc/cpuinfo")
     if not listing.is_file():
         capability = torch.backends.cpu.get_cpu_capability().lower()
@@ -230,3 +229,62 @@ def _cpu() -> tuple[frozenset[str], str]:
         fields.setdefault(key.strip().lower(), value.strip())
     words = fields.get("flags", fields.get("features", "")).lower().split()
     return frozenset(words), fields.get("model name", platform.machine())
+
+
+def halve_until_it_fits(compute: Callable[[int], T], size: int, *, unit: str, name: str) -> T:
+    """Return ``compute(size)``, with half the size as long as memory does not suffice.
+
+    Args:
+        compute: Runs a model with at most so many inputs at once.
+        size: How many to begin with.
+        unit: What one input is called: ``text``, ``picture``...
+        name: The model's name.
+
+    Raises:
+        OutOfMemoryError: Not even one fits.
+    """
+    while True:
+        try:
+            return compute(size)
+        except RuntimeError as error:
+            from accelerate.utils.memory import should_reduce_batch_size  # noqa: PLC0415
+
+            if not should_reduce_batch_size(error):
+                raise
+            if size == 1:
+                raise OutOfMemoryError(
+                    f"Not even one {unit} fits into memory for {name} ({error}).",
+                    hint="Use a smaller encoder or another device.",
+                ) from error
+            size //= 2
+            logger.warning("out of memory: trying again with %d %ss at once", size, unit)
+
+
+def reset_peak_memory() -> None:
+    """Measure peak memory from what is in use now."""
+    for device in _gpus_in_use():
+        sys.modules["torch"].cuda.reset_peak_memory_stats(device)
+    if os.access(_RESET_PEAK, os.W_OK):  # Linux, but for containers that do not allow it
+        _RESET_PEAK.write_text("5")
+
+
+def peak_mib() -> float | None:
+    """Peak memory in MiB since `reset_peak_memory`: of the GPUs in use, else of the process.
+
+    None where the system cannot reset its own high-water mark (other systems than Linux).
+    """
+    if gpus := _gpus_in_use():
+        torch = sys.modules["torch"]
+        return float(sum(torch.cuda.max_memory_allocated(device) for device in gpus)) / _MIB
+    if not os.access(_RESET_PEAK, os.W_OK):
+        return None
+    marks = [line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(marks[0].split()[1]) / 1024 if marks else None
+
+
+def _gpus_in_use() -> list[int]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return []
+    devices = range(torch.cuda.device_count())
+    return [device for device in devices if torch.cuda.memory_allocated(device)]

@@ -1,7 +1,7 @@
 """Models of the Hugging Face hub, in the hub's own cache folder: safetensors only.
 
-A copy that is there is used without asking the hub. Whether the hub answers is found out once a
-process, within a few seconds, because a network that drops packets otherwise costs minutes.
+A cached copy is used without asking the hub. Whether the hub answers is probed once a process,
+with a limit of a few seconds: a network that drops packets otherwise costs minutes.
 """
 
 from __future__ import annotations
@@ -11,36 +11,30 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils.tqdm import (
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-)
 
 from llmrec.errors import ModelNotFoundError
 
 PROBE_SECONDS = 4.0
 """How long the hub may take to answer at all."""
-
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""The files that a model needs; weights in any other format are not downloaded."""
 _HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 """The error of the hub's HTTP library, which is httpx or httpx2 by its version."""
-
 _CHECK = "Check the name, and log in with `hf auth login` if its authors ask for that."
-
-WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""The files that a model needs; weights in any other form stay where they are."""
 
 
 def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
-    """Return the whole copy in the hub's cache, or None; asks no network.
+    """Return the complete copy in the hub's cache, or None; uses no network.
 
     Raises:
-        ModelNotFoundError: The hub gives no model such a name.
+        ModelNotFoundError: The name is not valid on the hub.
     """
     try:
         folder = _snapshot(hub_id, revision, local_files_only=True)
@@ -62,21 +56,15 @@ def download_snapshot(hub_id: str, revision: str | None, *, progress: bool = Fal
         progress: Show the hub's progress bars on a terminal.
 
     Raises:
-        ModelNotFoundError: The hub has no such model, keeps it closed, or stopped answering.
+        ModelNotFoundError: The hub has no such model, restricts it, or stopped answering.
     """
-    quiet = are_progress_bars_disabled()
-    if not (progress and sys.stderr.isatty()):
-        disable_progress_bars()
     try:
-        folder = _snapshot(hub_id, revision, local_files_only=False)
+        with progress_bars(shown=progress):
+            folder = _snapshot(hub_id, revision, local_files_only=False)
     except (_HTTP_ERROR, OSError) as error:
         raise ModelNotFoundError(
-            f"The hub does not give the model {hub_id!r}: {_first_line(error)}.",
-            hint=_CHECK,
+            f"The hub does not give the model {hub_id!r}: {_first_line(error)}.", hint=_CHECK
         ) from error
-    finally:
-        if not quiet:
-            enable_progress_bars()
     missing = missing_parts(folder)
     if missing is not None:
         raise ModelNotFoundError(
@@ -86,13 +74,33 @@ def download_snapshot(hub_id: str, revision: str | None, *, progress: bool = Fal
     return folder
 
 
+@contextmanager
+def progress_bars(*, shown: bool) -> Iterator[None]:
+    """Show the bars of transformers and the hub in this block, if asked for and on a terminal."""
+    from transformers.utils import logging as bars  # noqa: PLC0415 - its switch moves the hub's too
+
+    before = bars.is_progress_bar_enabled()
+
+    def switch(*, on: bool) -> None:
+        if on:
+            bars.enable_progress_bar()
+        else:
+            bars.disable_progress_bar()
+
+    switch(on=shown and sys.stderr.isatty())
+    try:
+        yield
+    finally:
+        switch(on=before)
+
+
 def hub_answers() -> bool:
-    """Say whether the hub may be asked (HF_HUB_OFFLINE) and answers; found out once a process."""
+    """Whether the hub may be asked (HF_HUB_OFFLINE) and answers; probed once a process."""
     return not constants.is_offline_mode() and _probe(constants.ENDPOINT)
 
 
 def missing_parts(folder: Path) -> str | None:
-    """Say what a model folder lacks to be loaded, or None where it is whole."""
+    """Say what a model folder lacks to be loaded, or None where it is complete."""
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         return "it holds neither config.json nor modules.json"
     index = folder / "model.safetensors.index.json"
@@ -119,7 +127,7 @@ def _snapshot(hub_id: str, revision: str | None, *, local_files_only: bool) -> P
 
 @cache
 def _probe(endpoint: str) -> bool:
-    answered = threading.Event()
+    answered, finished = threading.Event(), threading.Event()
 
     def ask() -> None:
         request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 - the user's own hub
@@ -133,8 +141,7 @@ def _probe(endpoint: str) -> bool:
             pass
         finished.set()
 
-    finished = threading.Event()
-    # Looking a name up has no time limit of its own: leave a thread behind rather than wait for it.
+    # A DNS lookup has no time limit of its own: leave the thread behind rather than wait for it.
     threading.Thread(target=ask, daemon=True).start()
     finished.wait(PROBE_SECONDS)
     return answered.is_set()

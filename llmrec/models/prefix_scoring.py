@@ -21,8 +21,7 @@ from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from llmrec.errors import ModelError, OutOfMemoryError
-from llmrec.models.prefix_tree import Chunk, PrefixTree, common_length
-from llmrec.models.scored_sequence import ScoredSequence
+from llmrec.models.prefix_tree import Chunk, PrefixTree, ScoredSequence, common_length
 from llmrec.models.tree_attention import TreeAttention
 
 logger = logging.getLogger(__name__)
@@ -140,7 +139,7 @@ def score_sequences(
             halvings += 1
             max_rows //= 2
             logger.warning("out of memory: trying again with %d tokens at once", max_rows)
-    lengths = [len(reading.rows) for reading in tree.readings]
+    lengths = [len(some.rows) for some in tree.positions]
     return Passed(torch.split(picked, lengths), rows, forwards, halvings)
 
 
@@ -172,8 +171,8 @@ def _pass_over(
         for layer, keys, values in zip(layers, kept.keys, kept.values, strict=True):
             layer.update(keys[:, :, :had], values[:, :, :had])
     cache = Cache(layers=[*layers])
-    rows = np.concatenate([reading.rows for reading in tree.readings])
-    tokens = np.concatenate([reading.tokens for reading in tree.readings])
+    rows = np.concatenate([some.rows for some in tree.positions])
+    tokens = np.concatenate([some.tokens for some in tree.positions])
     by_row = np.argsort(rows, kind="stable")
     rows, tokens = rows[by_row], tokens[by_row]
     parts = []

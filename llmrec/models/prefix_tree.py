@@ -22,13 +22,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.models.scored_sequence import ScoredSequence
+from llmrec.errors import OptionError
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ScoredSequence:
+    """A token sequence and the positions in it that are scored.
+
+    Scored are each of ``tokens[start:]``, given all tokens before it, and each of ``alternatives``
+    in the place of the last token. Labels ("Yes", "No") and whole titles are scored alike: as a
+    prompt followed by them.
+
+    Raises:
+        OptionError: ``start`` leaves nothing to condition on, or nothing to score.
+    """
+
+    tokens: tuple[int, ...]
+    start: int
+    alternatives: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.start < len(self.tokens):
+            raise OptionError(
+                f"start={self.start} for a sequence of {len(self.tokens)} tokens: "
+                f"allowed is 1 to {len(self.tokens) - 1}.",
+                hint="Put at least one token before, and one token at, the scored position.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePositions:
     """Where one sequence's scores are read: the log-probability of ``tokens[i]`` at ``rows[i]``."""
 
     rows: Rows
@@ -54,13 +79,13 @@ class PrefixTree:
     """All nodes of a batch, by row, and what to read from them.
 
     ``tokens[n]`` and ``depths[n]`` (0 at a root) describe a row; ``ends[n]`` is the row after its
-    subtree. ``readings`` has one entry a sequence, in the order the sequences were given.
+    subtree. ``positions`` has one entry a sequence, in the order the sequences were given.
     """
 
     tokens: Rows
     depths: Rows
     ends: Rows
-    readings: tuple[Reading, ...]
+    positions: tuple[ScorePositions, ...]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -72,7 +97,7 @@ class PrefixTree:
         tokens: list[int] = []
         depths: list[int] = []
         ends: list[int] = []
-        readings: list[Reading | None] = [None] * len(sequences)
+        positions: list[ScorePositions | None] = [None] * len(sequences)
         above = np.empty(0, dtype=np.int64)  # the previous sequence, and the rows of its tokens
         path = np.empty(0, dtype=np.int64)
         for i in order:
@@ -89,14 +114,14 @@ class PrefixTree:
             above = context
             start = sequences[i].start
             last = path[-1:].repeat(len(sequences[i].alternatives))
-            readings[i] = Reading(np.concatenate([path[start - 1 :], last]), asked[start:])
+            positions[i] = ScorePositions(np.concatenate([path[start - 1 :], last]), asked[start:])
         for row in path:
             ends[row] = len(tokens)
         return cls(
             np.asarray(tokens, dtype=np.int64),
             np.asarray(depths, dtype=np.int64),
             np.asarray(ends, dtype=np.int64),
-            tuple(reading for reading in readings if reading is not None),
+            tuple(some for some in positions if some is not None),
         )
 
     def paths(self, starts: Sequence[int]) -> list[Rows]:
@@ -114,9 +139,9 @@ class PrefixTree:
 
     def scored_rows(self) -> Rows:
         """Every row at which some score is read, ascending."""
-        if not self.readings:
+        if not self.positions:
             return np.empty(0, dtype=np.int64)
-        return np.unique(np.concatenate([reading.rows for reading in self.readings]))
+        return np.unique(np.concatenate([some.rows for some in self.positions]))
 
     def common_prefix(self) -> Rows:
         """The tokens that all sequences begin with, up to the first at which a score is read."""

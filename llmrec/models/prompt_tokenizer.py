@@ -1,17 +1,33 @@
-"""How a model reads prompts: through its tokenizer and chat template, no weights needed."""
+"""How a model reads prompts: its tokenizer and chat template, or an estimate of them."""
 
 from __future__ import annotations
 
+import re
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llmrec.errors import ModelError
-from llmrec.models.sources import ModelFolder, resolve_model
+from llmrec.models.resolve import ModelFolder, resolve_model
 from llmrec.records import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "1 January 2025"}
+"""For chat templates that would have the model think before its answer, or print today's date."""
+_PIECE = re.compile(r" ?[A-Za-z]{1,6}| ?[^\sA-Za-z]|\s")
+_AROUND_A_TURN = 8
+"""Control tokens that chat templates put around a message."""
+_CONTROL = (
+    "<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "[INST]", "[/INST]", "<think>", "</think>",
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>",
+    "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|start|>", "<|channel|>", "<|message|>",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,18 +39,18 @@ class PromptTokenizer:
 
     @classmethod
     def from_pretrained(cls, ref: str, *, progress: bool = False) -> PromptTokenizer:
-        """Load a tokenizer by what `llmrec.models.resolve_model` takes.
+        """Load a tokenizer by a reference of `llmrec.models.resolve_model`.
 
         Raises:
-            ModelNotFoundError: The reference names nothing that can be had.
-            ModelError: What was found has no tokenizer.
+            ModelNotFoundError: The reference names no model that can be reached.
+            ModelError: It has no tokenizer.
         """
         source = resolve_model(ref, progress=progress)
         return cls(load_tokenizer(source), source.name)
 
     @property
     def revision(self) -> str:
-        """There are no weights that could be of any."""
+        """Empty: there are no weights to identify."""
         return ""
 
     @property
@@ -49,12 +65,12 @@ class PromptTokenizer:
         return tuple(sorted(token.content for token in added if token.special))
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of plain text: nothing added, and no text read as a control token."""
+        """Tokens of plain text: none added, and no text read as a control token."""
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return list(encoded["input_ids"])
 
     def cut(self, text: str, n_tokens: int) -> str:
-        """The longest beginning of ``text`` that is at most ``n_tokens`` tokens long."""
+        """The longest beginning of ``text`` of at most ``n_tokens`` tokens, whole characters."""
         # No readable text packs more characters into a token: the rest need not be tokenized.
         text = text[: 64 * n_tokens]
         encoded = self.tokenizer(
@@ -64,41 +80,37 @@ class PromptTokenizer:
         if len(offsets) <= n_tokens:
             return text
         # A character of several byte-level tokens spans them all: cut before it if it is split.
-        end = offsets[n_tokens][0]
-        return text[:end]
+        return text[: offsets[n_tokens][0]]
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt up to where the answer begins.
 
-        A chat prompt goes through the model's chat template; a model without one (a base model)
-        reads system and user text as paragraphs. A plain-text prompt is read as it is, after the
-        tokenizer's beginning-of-text token if it has one.
+        A chat goes through the model's chat template; a model without one (a base model) reads
+        system and user text as paragraphs. Plain text is read as it is, after the tokenizer's
+        beginning-of-text token if it has one.
         """
         if prompt.text is None and self.tokenizer.chat_template:
             return list(self.tokenizer(self._chat(prompt), add_special_tokens=False)["input_ids"])
-        text = prompt.text
-        if text is None:
-            text = "\n\n".join(part for part in (prompt.system, prompt.user) if part) + "\n\n"
         bos = self.tokenizer.bos_token_id
         starts_with_bos = bos is not None and self.tokenizer("a")["input_ids"][0] == bos
-        tokens = ([bos] if starts_with_bos else []) + self.encode(text)
+        tokens = ([bos] if starts_with_bos else []) + self.encode(plain_text(prompt))
         # Even an empty prompt needs one token from which to score what follows.
         return tokens or [bos if bos is not None else self.tokenizer.eos_token_id or 0]
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt up to where the answer begins."""
+        """Number of tokens of a prompt up to where the answer begins."""
         return len(self.encode_prompt(prompt))
 
     def _chat(self, prompt: Prompt) -> str:
         user = {"role": "user", "content": prompt.user}
         turns = [{"role": "system", "content": prompt.system}, user] if prompt.system else [user]
+        # Gemma-style templates refuse a system turn: its text then opens the user's.
+        merged = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
         try:
-            return self._apply_template(turns)
-        except jinja2.TemplateError:
-            # Gemma-style templates refuse a system turn: its text then opens the user's.
-            merged = {"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}
-        try:
-            return self._apply_template([merged])
+            try:
+                return self._apply_template(turns)
+            except jinja2.TemplateError:
+                return self._apply_template(merged)
         except jinja2.TemplateError as error:
             raise ModelError(
                 f"The chat template of {self.name} cannot be rendered: {error}",
@@ -107,21 +119,58 @@ class PromptTokenizer:
 
     def _apply_template(self, turns: list[dict[str, str]]) -> str:
         text = self.tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            date_string="1 January 2025",  # templates that print today's date would never repeat
+            turns, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
         )
         return str(text)
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedTokenizer:
+    """Token counts of a model whose tokenizer is not known.
+
+    Tokens are pieces of at most six letters with the space before them; every other character is
+    one. That is more than today's vocabularies need (in English by about a quarter, by more in
+    other scripts), so that what fits the estimate fits the model. A letter and a short word are one
+    piece, as they are one token everywhere.
+    """
+
+    special_tokens: tuple[str, ...] = _CONTROL
+    """Control tokens of widespread chat templates."""
+
+    def encode(self, text: str) -> list[int]:
+        """A number a piece, the same for the same piece."""
+        return [zlib.crc32(piece.encode()) for piece in _PIECE.findall(text)]
+
+    def cut(self, text: str, n_tokens: int) -> str:
+        """The longest beginning of at most ``n_tokens`` pieces."""
+        for place, piece in enumerate(_PIECE.finditer(text)):
+            if place == n_tokens:
+                return text[: piece.start()]
+        return text
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Number of pieces of a prompt, and what a chat template puts around it."""
+        if prompt.text is not None:
+            return len(self.encode(prompt.text)) + 1
+        turns = [text for text in (prompt.system, prompt.user) if text]
+        return sum(len(self.encode(text)) + _AROUND_A_TURN for text in turns) + _AROUND_A_TURN
+
+
+def plain_text(prompt: Prompt) -> str:
+    """A prompt as a base model reads it: a chat's turns become paragraphs."""
+    if prompt.text is not None:
+        return prompt.text
+    return "\n\n".join(part for part in (prompt.system, prompt.user) if part) + "\n\n"
 
 
 def load_tokenizer(source: ModelFolder) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder.
 
     Raises:
-        ModelError: There is none that can be loaded.
+        ModelError: It has none that can be loaded.
     """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source.path, local_files_only=True, trust_remote_code=False

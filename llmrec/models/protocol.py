@@ -1,9 +1,9 @@
-"""What every later room may ask of a causal language model, whatever runs it."""
+"""The interface of a causal language model, whatever runs it: requests, results, methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,21 +13,21 @@ from llmrec.errors import OptionError
 from llmrec.records import Prompt, Usage
 
 REQUEST_FAILED, REQUEST_REFUSED = "request_failed", "request_refused"
-"""Fallbacks of a request without an answer: another time it may get one, or it is not taken."""
+"""Why a request has no answer: it failed and may succeed later, or the server rejects it."""
 
 
 class TextTokenizer(Protocol):
-    """What cutting texts to token budgets needs of a tokenizer."""
+    """The part of a tokenizer that cuts texts to token budgets."""
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """The texts that the tokenizer reads as one token with a meaning of its own."""
+        """Texts that the tokenizer reads as control tokens."""
 
     def encode(self, text: str) -> Sequence[int]:
-        """Tokens of a text, none added, special-token text read as ordinary text."""
+        """Tokens of plain text: none added, and no text read as a control token."""
 
     def cut(self, text: str, n_tokens: int) -> str:
-        """The longest beginning of ``text`` with at most ``n_tokens`` tokens, whole characters."""
+        """The longest beginning of ``text`` of at most ``n_tokens`` tokens, whole characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,14 @@ class ContinuationRequest:
 
     def __post_init__(self) -> None:
         if not self.continuation:
-            raise OptionError("There is no text whose probability could be asked.")
+            raise OptionError("The continuation is empty: it needs at least one character.")
+
+    def split(self) -> tuple[Prompt, str]:
+        """The prompt without its last space, and the continuation with that space in front."""
+        text = self.prompt.text
+        if text is None or not text.endswith(" "):
+            return self.prompt, self.continuation
+        return replace(self.prompt, text=text[:-1]), f" {self.continuation}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +90,13 @@ class GenerationRequest:
 class LogProbs:
     """Natural logarithms, one float64 array a request, in the order given.
 
-    ``values[i]`` is ``[labels]``, or ``[tokens of the continuation]``. All NaN: no answer could be
-    had, and ``faults[i]`` names why; it is "" where there is one, and ``faults`` is empty where all
-    have one. ``fallbacks`` counts what befell the call as a whole. ``tokens[i]`` counts those of
-    the whole prompt and what was scored after it. ``floored[i]`` counts labels of which is known
-    only that they are no more probable than what stands there; it is empty where every value is
-    exact.
+    Args:
+        values: ``[labels]`` or ``[tokens of the continuation]`` a request; all NaN without answer.
+        usage: What the call took.
+        fallbacks: Counts of what went wrong in the call as a whole.
+        tokens: Tokens of each prompt and what was scored after it.
+        floored: Labels a request that stand at an upper bound; empty where every value is exact.
+        faults: Why a request has no answer, "" where it has one; empty where all have one.
     """
 
     values: tuple[NDArray[np.float64], ...]
@@ -101,11 +109,15 @@ class LogProbs:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Decoded continuations, one a prompt, special tokens left out.
+    """Decoded continuations, one a prompt, without special tokens.
 
-    ``finished[i]`` says that the model ended its answer itself; False: it was cut off.
-    ``tokens[i]`` counts those of the prompt and of the answer; ``faults[i]`` is as for `LogProbs`,
-    and the text of a request without an answer is empty.
+    Args:
+        texts: Empty where a request has no answer.
+        usage: What the call took.
+        fallbacks: As in `LogProbs`.
+        finished: Whether the model ended its answer itself; False: it was cut off.
+        tokens: Tokens of each prompt and its answer.
+        faults: As in `LogProbs`.
     """
 
     texts: tuple[str, ...]
@@ -121,18 +133,18 @@ class LanguageModel(TextTokenizer, Protocol):
 
     @property
     def name(self) -> str:
-        """The reference it was loaded from, for reports."""
+        """The reference it was loaded from."""
 
     @property
     def revision(self) -> str:
-        """What identifies the weights, for reports and cache keys."""
+        """Identifies the weights."""
 
     @property
     def max_length(self) -> int:
         """The longest sequence it can read, in tokens."""
 
     def session(self) -> LanguageModel:
-        """The model for one conversation: it may keep what prompts begin with between calls."""
+        """The model for a series of calls: it may cache the prompts' common prefix between them."""
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a whole prompt, through the chat template, up to where the answer begins."""

@@ -1,70 +1,81 @@
-"""Where a language model is to be had: a server, an engine in this process, or weights."""
+"""Loads the language model that a reference names: a server's, one for vLLM, or weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from llmrec.errors import OptionError
 from llmrec.models.protocol import LanguageModel
+from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL
 
-SERVER, ENGINE = "openai:", "vllm:"
-_SERVER_FORM = "A server's model is named like openai:http://localhost:8000/v1#Qwen/Qwen3-8B."
-_ENGINE_FORM = "A model for the engine is named like vllm:Qwen/Qwen3-8B."
+Backend: TypeAlias = Literal["transformers", "vllm", "openai"]
+_OPTIONS: dict[Backend, tuple[tuple[str, ...], str]] = {
+    "transformers": (
+        ("device", "dtype", "quantization", "skip_last_layers"),
+        "that is for servers",
+    ),
+    "vllm": (
+        ("dtype", "quantization", "max_length"),
+        "vLLM in this process takes dtype, quantization='nf4' and max_length",
+    ),
+    "openai": (
+        ("tokenizer", "max_length", "concurrency", "timeout"),
+        "the server decides that",
+    ),
+}
+"""The options of each backend, and why it takes no others."""
 
 
 @dataclass(frozen=True, slots=True)
-class ServerReference:
-    """A model of an OpenAI-compatible server: ``openai:BASE_URL#MODEL``."""
+class ModelReference:
+    """What a reference names.
 
-    base_url: str
+    Args:
+        backend: ``openai`` for ``openai:BASE_URL#MODEL``, ``vllm`` for ``vllm:MODEL``, else
+            ``transformers``.
+        model: A hub id, a folder, a ``.gguf`` file or a packaged name; of a server the name there.
+        base_url: Of the server.
+    """
+
+    backend: Backend
     model: str
+    base_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineReference:
-    """A model for vLLM in this process: ``vllm:MODEL``."""
-
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsReference:
-    """A model for transformers: a hub id, a folder, a ``.gguf`` file or a packaged name."""
-
-    ref: str
-
-
-Reference: TypeAlias = ServerReference | EngineReference | WeightsReference
-
-
-def parse_reference(ref: str) -> Reference:
-    """Read a reference; nothing is asked of a network or a disk.
+def parse_reference(ref: str) -> ModelReference:
+    """Read a reference; uses no network and no disk.
 
     Raises:
-        OptionError: It begins like a server's or an engine's, but is none.
+        OptionError: It begins like a server's or an engine's, but is malformed.
     """
-    if ref.startswith(ENGINE):
-        model = ref.removeprefix(ENGINE)
+    if ref.startswith("vllm:"):
+        model = ref.removeprefix("vllm:")
         if not model or model != model.strip():
-            raise OptionError(f"{ref!r} names no model.", hint=_ENGINE_FORM)
-        return EngineReference(model)
-    if not ref.startswith(SERVER):
-        return WeightsReference(ref)
-    url, _, model = ref.removeprefix(SERVER).partition("#")
-    why = _fault(url)
+            raise OptionError(
+                f"{ref!r} names no model.",
+                hint="A model for the engine is named like vllm:Qwen/Qwen3-8B.",
+            )
+        return ModelReference("vllm", model)
+    if not ref.startswith("openai:"):
+        return ModelReference("transformers", ref)
+    url, _, model = ref.removeprefix("openai:").partition("#")
+    why = _url_fault(url)
     if not why and (not model or model != model.strip()):
         why = "no model stands after #"
     if why:
+        scheme, slashes, rest = ref.partition("//")
+        address, mark, name = rest.partition("#")
+        shown = f"{scheme}{slashes}{address.rpartition('@')[2]}{mark}{name}"  # without a secret
         raise OptionError(
-            f"{_without_secret(ref)!r} names no server's model: {why}.", hint=_SERVER_FORM
+            f"{shown!r} names no server's model: {why}.",
+            hint="A server's model is named like openai:http://localhost:8000/v1#Qwen/Qwen3-8B.",
         )
-    return ServerReference(url.rstrip("/"), model)
+    return ModelReference("openai", model, url.rstrip("/"))
 
 
-def _fault(url: str) -> str:
+def _url_fault(url: str) -> str:
     """What is wrong with a base URL; empty where nothing is."""
     try:
         parts = urlsplit(url)
@@ -77,53 +88,52 @@ def _fault(url: str) -> str:
         return "the address has no host"
     if parts.username is not None or parts.password is not None:
         return "a key stands in the environment variable LLMREC_API_KEY, never in an address"
-    if parts.query:
-        return "the address has a query"
-    return ""
+    return "the address has a query" if parts.query else ""
 
 
-def _without_secret(ref: str) -> str:
-    """The reference as it may be shown: without what stands before an @ of the address."""
-    url, mark, model = ref.partition("#")
-    scheme, slashes, rest = url.partition("//")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}{mark}{model}"
-
-
-def load_language_model(
-    ref: str,
+def load_model(
+    ref: str | None = None,
     *,
     device: str | None = None,
     dtype: str | None = None,
     quantization: str = "none",
-    progress: bool = False,
     tokenizer: str | None = None,
     max_length: int | None = None,
     concurrency: int | None = None,
     timeout: float | None = None,
     skip_last_layers: int = 0,
+    progress: bool = False,
 ) -> LanguageModel:
-    """Load the model that a reference names, or connect to the server that has it.
+    """Load a language model, or connect to the server that runs it.
+
+    The reference and the options are checked before anything is downloaded or loaded.
 
     Args:
-        ref: ``openai:http://host:port/v1#model``, ``vllm:model``, or what `resolve_model` takes.
-        device: Where transformers runs it; None takes the fastest there is.
-        dtype: What to compute in, of transformers and vLLM.
-        quantization: ``none``, ``nf4`` or ``int8``; a server's weights are as they are, and vLLM
-            knows ``nf4`` alone.
-        progress: Show bars on stderr while fetching and loading.
-        tokenizer: The tokenizer of a server's model, by hub id, folder, ``.gguf`` file or packaged
-            name: tokens are then counted, not estimated.
-        max_length: Tokens a sequence may have, of a server or vLLM; None asks them.
-        concurrency: Requests that a server is sent at the same time.
-        timeout: Seconds until a server's silence counts as a failure.
-        skip_last_layers: Layers that transformers leaves out at the end.
+        ref: A hub id ``org/name`` or ``org/name@revision``, a folder, a ``.gguf`` file, a packaged
+            name, ``openai:http://host:port/v1#model`` or ``vllm:model``; None takes
+            `DEFAULT_LANGUAGE_MODEL`.
+        device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto`` (all GPUs); None takes the
+            fastest. transformers only.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None takes what suits the device.
+            transformers and vLLM.
+        quantization: ``none``, ``nf4`` or ``int8``; not for servers, and vLLM has no ``int8``.
+        tokenizer: Tokenizer of a server's model, by hub id, folder, ``.gguf`` file or packaged
+            name; None estimates token counts.
+        max_length: Longest sequence in tokens, of a server or vLLM; None asks them.
+        concurrency: Requests at the same time, for servers; None: 8.
+        timeout: Seconds of silence until a request to a server counts as failed; None: 60.
+        skip_last_layers: Number of last decoder layers to leave out, to trade quality for speed.
+            transformers only.
+        progress: Show progress bars on stderr, if it is a terminal.
 
     Raises:
-        OptionError: The reference is malformed, or an option is not one of this backend.
-        ModelError: The model cannot be had.
+        OptionError: The reference is malformed, or an option is not allowed for it.
+        HardwareError: The device is not there.
+        ModelNotFoundError: The reference names no model that can be reached.
+        ModelError: The model cannot be loaded.
     """
-    found = parse_reference(ref)
-    asked = {
+    found = parse_reference(DEFAULT_LANGUAGE_MODEL if ref is None else ref)
+    options: dict[str, Any] = {
         "device": device,
         "dtype": dtype,
         "quantization": None if quantization == "none" else quantization,
@@ -133,75 +143,43 @@ def load_language_model(
         "timeout": timeout,
         "skip_last_layers": skip_last_layers or None,
     }
-    given = {name: value for name, value in asked.items() if value is not None}
-    if isinstance(found, ServerReference):
-        _refuse(
-            ref,
-            given,
-            ("device", "dtype", "quantization", "skip_last_layers"),
-            "the server decided that",
-        )
+    given = {name: value for name, value in options.items() if value is not None}
+    allowed, why = _OPTIONS[found.backend]
+    for name, value in given.items():
+        if name not in allowed:
+            raise OptionError(
+                f"{name}={value!r} cannot be asked of {ref}: {why}.",
+                hint=f"Leave {name} out, or name another model.",
+            )
+    if found.backend == "openai":
         from llmrec.models.openai import OpenAIServerModel  # noqa: PLC0415
-        from llmrec.models.openai.model import CONCURRENCY, TIMEOUT  # noqa: PLC0415
 
-        return OpenAIServerModel.connect(
-            found.base_url,
-            found.model,
-            tokenizer=tokenizer,
-            max_length=max_length,
-            concurrency=CONCURRENCY if concurrency is None else concurrency,
-            timeout=TIMEOUT if timeout is None else timeout,
-        )
-    if isinstance(found, EngineReference):
-        why = "vLLM in this process takes dtype, quantization='nf4' and max_length"
-        _refuse(
-            ref, given, ("device", "tokenizer", "concurrency", "timeout", "skip_last_layers"), why
-        )
+        return OpenAIServerModel.connect(found.base_url, found.model, **given)
+    if found.backend == "vllm":
         from llmrec.models.vllm_engine import VllmModel  # noqa: PLC0415
 
-        return VllmModel.load(
-            found.model, dtype=dtype, quantization=quantization, max_length=max_length
-        )
-    _refuse(
-        ref, given, ("tokenizer", "max_length", "concurrency", "timeout"), "that is for servers"
-    )
+        return VllmModel.load(found.model, **given)
     from llmrec.models.transformers_model import TransformersModel  # noqa: PLC0415
 
-    return TransformersModel.from_pretrained(
-        found.ref,
-        device=device,
-        dtype=dtype,
-        quantization=quantization,
-        skip_last_layers=skip_last_layers,
-        progress=progress,
-    )
+    return TransformersModel.from_pretrained(found.model, **given, progress=progress)
 
 
 def load_reader(ref: str, *, progress: bool = False) -> LanguageModel:
-    """What counts and cuts tokens as a model does: of weights no more is loaded, nor can it answer.
+    """What counts and cuts tokens as a model does: for weights only the tokenizer is loaded.
 
-    Of a server's or vLLM's model it is the model itself.
+    For a server or vLLM it is the model itself.
 
     Args:
-        ref: As `load_language_model` takes it.
-        progress: Show bars on stderr while fetching.
+        ref: As `load_model` takes it.
+        progress: Show progress bars on stderr, if it is a terminal.
 
     Raises:
         OptionError: The reference is malformed.
-        ModelError: The model cannot be had.
+        ModelError: The tokenizer or the model cannot be loaded.
     """
     found = parse_reference(ref)
-    if not isinstance(found, WeightsReference):
-        return load_language_model(ref)
+    if found.backend != "transformers":
+        return load_model(ref)
     from llmrec.models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
 
-    return cast("LanguageModel", PromptTokenizer.from_pretrained(found.ref, progress=progress))
-
-
-def _refuse(ref: str, given: Mapping[str, object], names: tuple[str, ...], why: str) -> None:
-    for name in names:
-        if name in given:
-            raise OptionError(
-                f"{name}={given[name]!r} cannot be asked of {ref}: {why}.",
-                hint=f"Leave {name} out, or name another model.",
-            )
+    return cast("LanguageModel", PromptTokenizer.from_pretrained(found.model, progress=progress))

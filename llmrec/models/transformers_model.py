@@ -1,4 +1,4 @@
-"""A causal language model of transformers, behind the one protocol."""
+"""A causal language model of transformers: loading, quantization and the interface to it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,45 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from torch.distributed import is_torchelastic_launched
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.distributed.configuration_utils import DistributedConfig
 
-from llmrec.errors import ModelError, OptionError
+from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
 from llmrec.models import tree_attention
-from llmrec.models.generation import Order, decode
-from llmrec.models.hardware import Placement
-from llmrec.models.loading import load_causal_lm
+from llmrec.models.build_cache import cache_folder, keep
+from llmrec.models.generation import LabelOrder, decode
+from llmrec.models.hardware import Placement, choose_placement
+from llmrec.models.hub import progress_bars
 from llmrec.models.prefix_scoring import KeptPrefix, check_prefix_sharing, score_sequences
-from llmrec.models.prompt_tokenizer import PromptTokenizer
-from llmrec.models.protocol import (
-    ContinuationRequest,
-    Generated,
-    LabelRequest,
-    LogProbs,
-)
-from llmrec.models.scored_sequence import (
-    ScoredSequence,
-    score_continuations,
-    score_labels,
-)
+from llmrec.models.prefix_tree import ScoredSequence
+from llmrec.models.prompt_tokenizer import PromptTokenizer, load_tokenizer
+from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
+from llmrec.models.resolve import ModelFolder, resolve_model
+from llmrec.models.scoring import score_continuations, score_labels
 from llmrec.records import Prompt, Usage
 
 logger = logging.getLogger(__name__)
 
 LONGEST = 8192
 """Tokens a prompt may have where the model's configuration names no limit."""
-ROWS_ON_CPU = 1024
-"""Tokens forwarded at once on a CPU: matrix products gain nothing from more."""
-ROWS_ON_ACCELERATOR = 8192
+ROWS_ON_CPU, ROWS_ON_ACCELERATOR = 1024, 8192
+"""Tokens forwarded at once: on a CPU matrix products gain nothing from more."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class TransformersModel:
     """SmolLM2, Qwen, Llama, Gemma...: anything ``AutoModelForCausalLM`` loads that routes its
     attention through transformers' attention interface.
 
-    Make one with `from_pretrained`. ``max_rows`` bounds the tokens forwarded at once, and with it
-    memory, in scoring.
+    Make one with `from_pretrained`. ``max_rows`` bounds the tokens forwarded at once in scoring,
+    and with it memory.
     """  # noqa: D205
 
     model: PreTrainedModel
@@ -68,53 +75,67 @@ class TransformersModel:
         quantization: str = "none",
         tp_plan: str | None = None,
         skip_last_layers: int = 0,
-        compile: bool = False,  # noqa: A002
+        compile: bool = False,  # noqa: A002 - what torch and transformers call it
         max_rows: int | None = None,
         progress: bool = False,
     ) -> TransformersModel:
         """Load a model by hub id, folder, ``.gguf`` file or packaged name.
 
         Args:
-            ref: What to load; see `llmrec.models.resolve_model`.
-            device: ``cpu``, ``cuda``, ``mps``..., None to choose, or ``auto`` to spread the layers
-                over all GPUs.
-            dtype: ``float32``, ``bfloat16``, ``float16``, or None to choose for the device.
-            quantization: ``none``, ``nf4`` or ``int8``.
-            tp_plan: ``auto`` cuts every layer over the processes of ``torchrun``.
-            skip_last_layers: How many of the last decoder layers are left out.
+            ref: The model; see `llmrec.models.resolve_model`.
+            device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None takes the fastest; ``auto``
+                spreads the layers over all GPUs and, where those are full, main memory and disk.
+            dtype: ``float32``, ``bfloat16`` or ``float16``; None takes what suits the device.
+            quantization: ``none``, ``nf4`` or ``int8``. Quantized weights are cached, so that only
+                the first start quantizes.
+            tp_plan: ``auto`` splits every layer over the processes that ``torchrun`` started. All
+                of them have to make the same calls, in one order.
+            skip_last_layers: Number of last decoder layers to leave out.
             compile: Refused, with the reason.
-            max_rows: Tokens forwarded at once, or None to choose for the device.
-            progress: Show bars on stderr while fetching and loading.
+            max_rows: Tokens forwarded at once; None takes what suits the device.
+            progress: Show progress bars on stderr, if it is a terminal.
 
         Raises:
-            ModelNotFoundError: The reference names nothing that can be had.
-            HardwareError: The device is not there, or there is no ``torchrun`` for ``tp_plan``.
-            ModelError: The model cannot share prefixes, or what was found is no whole model.
             OptionError: An argument has a value that is not allowed.
+            HardwareError: The device is not there, or there is no ``torchrun`` for ``tp_plan``.
+            ModelNotFoundError: The reference names no model that can be reached.
+            OutOfMemoryError: The model does not fit into the device's memory.
+            ModelError: It is no complete causal language model, or cannot share prefixes.
         """
         if max_rows is not None and max_rows < 1:
             raise OptionError(f"max_rows={max_rows}: at least 1 is needed.")
-        loaded = load_causal_lm(
-            ref,
-            device=device,
-            dtype=dtype,
-            quantization=quantization,
-            tp_plan=tp_plan,
-            skip_last_layers=skip_last_layers,
-            compile=compile,
-            attn_implementation=tree_attention.NAME,
-            progress=progress,
-        )
-        check_prefix_sharing(loaded.model)
-        on_cpu = loaded.placement.device == "cpu"
-        return cls(
-            loaded.model,
-            loaded.tokenizer,
-            loaded.name,
-            loaded.revision,
-            loaded.placement,
-            max_rows or (ROWS_ON_CPU if on_cpu else ROWS_ON_ACCELERATOR),
-        )
+        if compile:
+            raise OptionError(
+                "compile=True: prefix trees are of another shape in every call, so torch.compile "
+                "fails on their attention, and compiling the layers between gained nothing where "
+                "measured.",
+                hint="Leave it out.",
+            )
+        if skip_last_layers < 0:
+            raise OptionError(f"skip_last_layers={skip_last_layers}: at least 0 is needed.")
+        placement = choose_placement(device, dtype, quantization, spread=True)
+        if tp_plan is not None:
+            _check_tensor_parallel(tp_plan, device, placement)
+        source = resolve_model(ref, progress=progress)
+        if not (source.path / "config.json").is_file():
+            raise ModelError(
+                f"{source.name} is not a causal language model: {source.path} holds no config.json."
+            )
+        with progress_bars(shown=progress):
+            folder = _quantized(source, placement) if quantization != "none" else source.path
+            options: dict[str, object] = {"attn_implementation": tree_attention.NAME}
+            if skip_last_layers:
+                options["config"] = _shortened(folder, source.name, skip_last_layers)
+            model = _load(folder, source.name, placement, tp_plan, options)
+            tokenizer = load_tokenizer(source)
+        check_prefix_sharing(model)
+        # Scores of a quantized or shortened model are not those of the weights it was made from.
+        changes = [quantization] * (quantization != "none")
+        changes += [f"skip-{skip_last_layers}"] * (skip_last_layers > 0)
+        rows = max_rows or (ROWS_ON_CPU if placement.device == "cpu" else ROWS_ON_ACCELERATOR)
+        revision = "+".join([source.revision, *changes])
+        logger.info("loaded %s: %s", source.name, " ".join(placement.reasons))
+        return cls(model, tokenizer, source.name, revision, placement, rows)
 
     @property
     def max_length(self) -> int:
@@ -123,7 +144,7 @@ class TransformersModel:
 
     @cached_property
     def reader(self) -> PromptTokenizer:
-        """What the model reads prompts through."""
+        """The tokenizer with its chat template."""
         return PromptTokenizer(self.tokenizer, self.name)
 
     @property
@@ -132,11 +153,11 @@ class TransformersModel:
         return self.reader.special_tokens
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of plain text: nothing added, and no text read as a control token."""
+        """Tokens of plain text."""
         return self.reader.encode(text)
 
     def cut(self, text: str, n_tokens: int) -> str:
-        """The longest beginning of ``text`` that is at most ``n_tokens`` tokens long."""
+        """The longest beginning of ``text`` of at most ``n_tokens`` tokens."""
         return self.reader.cut(text, n_tokens)
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
@@ -144,11 +165,15 @@ class TransformersModel:
         return self.reader.encode_prompt(prompt)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt up to where the answer begins."""
+        """Number of tokens of a prompt up to where the answer begins."""
         return self.reader.count_tokens(prompt)
 
+    def session(self) -> TransformersModel:
+        """The same model, which caches the prompts' common prefix from one call to the next."""
+        return replace(self, kept=KeptPrefix())
+
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
-        """Log-probabilities of the asked positions, through one prefix tree for all sequences.
+        """Log-probabilities of the scored positions, through one prefix tree for all sequences.
 
         Raises:
             ModelError: A score is not a finite number, or the model cannot share prefixes.
@@ -171,15 +196,10 @@ class TransformersModel:
             forwards=passed.forwards,
             seconds=time.perf_counter() - started,
         )
-        fallbacks = {"batch_halved": passed.halvings} if passed.halvings else {}
-        return LogProbs(values, usage, fallbacks)
-
-    def session(self) -> TransformersModel:
-        """The same model, which keeps what prompts begin with from one call to the next."""
-        return replace(self, kept=KeptPrefix())
+        return LogProbs(values, usage, _fallbacks(passed.halvings))
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
-        """Log-probability of each label, all its spellings that are one token summed.
+        """Log-probability of each label, its spellings that are one token summed.
 
         Raises:
             ModelError: A label has no single token of its own, or a score is not a finite number.
@@ -207,38 +227,35 @@ class TransformersModel:
     ) -> Generated:
         """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
 
-        An answer that has to be an order of labels is held to it token by token.
+        An order of labels is constrained token by token.
 
         Raises:
             OutOfMemoryError: Not even one prompt fits.
         """
         started = time.perf_counter()
         encoded = [self.encode_prompt(prompt) for prompt in prompts]
-        labels = orders_of or [()] * len(prompts)
         decoded = decode(
             self.model,
             encoded,
-            [Order.of(some, self) if some else None for some in labels],
+            [
+                LabelOrder.of(labels, self) if labels else None
+                for labels in orders_of or [()] * len(prompts)
+            ],
             fill=self.tokenizer.pad_token_id,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
         )
         given = sum(map(len, encoded))
-        usage = Usage(
-            tokens_given=given,
-            tokens_forwarded=given,
-            tokens_generated=sum(map(len, decoded.answers)),
-            forwards=decoded.forwards,
-            seconds=time.perf_counter() - started,
-        )
+        written = sum(map(len, decoded.answers))
+        seconds = time.perf_counter() - started
         return Generated(
             tuple(
                 str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
                 for tokens in decoded.answers
             ),
-            usage,
-            {"batch_halved": decoded.halvings} if decoded.halvings else {},
+            Usage(given, given, written, decoded.forwards, seconds),
+            _fallbacks(decoded.halvings),
             decoded.finished,
             tuple(len(p) + len(a) for p, a in zip(encoded, decoded.answers, strict=True)),
         )
@@ -254,3 +271,129 @@ def longest_sequence(config: PretrainedConfig) -> int:
         # long and a short one could not share a tree.
         limit = min(limit, int(rope.get("original_max_position_embeddings") or limit))
     return limit
+
+
+def _fallbacks(halvings: int) -> dict[str, int]:
+    return {"batch_halved": halvings} if halvings else {}
+
+
+def _check_tensor_parallel(tp_plan: str, device: str | None, placement: Placement) -> None:
+    if tp_plan != "auto":
+        raise OptionError(f"The tp_plan {tp_plan!r} is not 'auto', the only one allowed.")
+    if device is not None or placement.quantization != "none":
+        raise OptionError(
+            f"tp_plan='auto' with device {device!r} and quantization {placement.quantization!r}: "
+            "each process takes its own device, and quantized weights cannot be split.",
+            hint="Leave both out, or take device='auto' instead of tp_plan.",
+        )
+    if not is_torchelastic_launched():
+        raise HardwareError(
+            "tp_plan='auto' was asked for by a process that torchrun did not start.",
+            hint="Run `torchrun --nproc-per-node GPUS program.py`, or take device='auto'.",
+        )
+
+
+def _shortened(folder: Path, name: str, skip: int) -> PretrainedConfig:
+    """The configuration of a model without its last layers; their weights are not loaded."""
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(name, error) from error
+    text = config.get_text_config()
+    layers = text.num_hidden_layers
+    if skip >= layers:
+        raise OptionError(
+            f"skip_last_layers={skip}: {name} has {layers} layers; allowed is 0 to {layers - 1}."
+        )
+    text.num_hidden_layers = layers - skip
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[: layers - skip]
+    return config
+
+
+def _quantized(source: ModelFolder, placement: Placement) -> Path:
+    """Return the cached folder with the quantized weights, quantizing them first if needed."""
+    # bitsandbytes says in every layer of every pass that int8 products are rounded to float16; the
+    # placement's reasons say it once.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    if placement.quantization == "int8":
+        # Threshold 0 rounds each row by itself. With the default, columns that are large anywhere
+        # in the batch are kept apart, and a score would depend on what it is batched with.
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",  # the default is fp4, which is less exact
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, placement.dtype),
+        )
+    what = f"{source.name} in {placement.quantization}"
+
+    def build(folder: Path) -> None:
+        logger.warning("Quantizing %s to %s, once", source.name, placement.quantization)
+        _load(
+            source.path, source.name, placement, None, {"quantization_config": config}
+        ).save_pretrained(folder)
+
+    made_with = [source.name, source.revision, placement.quantization, placement.dtype]
+    made_with += [placement.device.partition(":")[0], config.to_json_string(use_diff=False)]
+    made_with += [version(package) for package in ("torch", "transformers", "bitsandbytes")]
+    key = sha256("\n".join(made_with).encode()).hexdigest()[:32]
+    return keep(cache_folder() / "quantized" / key, build, what=what)
+
+
+def _load(
+    folder: Path,
+    name: str,
+    placement: Placement,
+    tp_plan: str | None,
+    options: dict[str, object],
+) -> PreTrainedModel:
+    """Load weights onto their devices; ``options`` are further ones of ``from_pretrained``."""
+    if tp_plan is not None:
+        options = options | {"distributed_config": DistributedConfig(tp_plan="auto")}
+    else:
+        device = placement.device
+        options = options | {"device_map": "auto" if device == "auto" else {"": device}}
+    reports = logging.getLogger("transformers.modeling_utils")
+    try:
+        reports.addFilter(_nothing_unexpected)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, placement.dtype),
+            **options,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemoryError(
+            f"{name} does not fit into the memory of {placement.device}.",
+            hint="Ask for quantization 'nf4', another device, or a smaller model.",
+        ) from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _not_loaded(name, error) from error
+    finally:
+        reports.removeFilter(_nothing_unexpected)
+    model, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would fill them with random numbers
+        raise ModelError(
+            f"{name} is not a whole causal language model: {len(missing)} weights are missing, "
+            f"{missing[0]} for one.",
+            hint="Name a model that was made to continue text, not an encoder.",
+        )
+    model.eval()
+    return model
+
+
+def _not_loaded(name: str, error: Exception) -> ModelError:
+    return ModelError(f"{name} cannot be loaded as a causal language model: {error}")
+
+
+def _nothing_unexpected(record: logging.LogRecord) -> bool:
+    """Drop the report on weights that no layer takes: those of layers left out."""
+    return "UNEXPECTED" not in record.getMessage()

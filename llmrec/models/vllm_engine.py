@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmrec.errors import ModelError, OptionError
-from llmrec.models.order_patterns import order_regex
+from llmrec.models.labels import order_regex
+from llmrec.models.prefix_tree import ScoredSequence
 from llmrec.models.prompt_tokenizer import PromptTokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
-from llmrec.models.scored_sequence import (
-    ScoredSequence,
+from llmrec.models.resolve import resolve_model
+from llmrec.models.scoring import (
     score_continuations,
     score_labels,
 )
-from llmrec.models.sources import resolve_model
 from llmrec.records import Prompt, Usage
 
 _MOST_NAMED = 128

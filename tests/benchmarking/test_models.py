@@ -52,7 +52,7 @@ def test_an_engine_is_loaded_in_the_quantization_it_is_asked_for(
         loads.append(f"{ref} {quantization}")
         return SimpleNamespace(name=loads[-1], revision="1")
 
-    monkeypatch.setattr("llmrec.benchmarking.models.load_language_model", load)
+    monkeypatch.setattr("llmrec.benchmarking.models.load_model", load)
     models = BenchmarkModels(device="cuda:0")
     assert models.load("vllm:m", "none").name == "vllm:m none"
     assert models.revision("vllm:m", "nf4") == "1"

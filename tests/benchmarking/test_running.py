@@ -18,7 +18,7 @@ from llmrec.errors import (
     ServerError,
     StorageError,
 )
-from llmrec.models.peak_memory import peak_mib
+from llmrec.models.hardware import peak_mib
 from llmrec.records import Prompt
 from tests.benchmarking.faked import (
     BLIND,

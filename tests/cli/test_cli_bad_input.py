@@ -21,7 +21,7 @@ def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("llmrec.models.transformers_model.load_causal_lm", refuse)
+    monkeypatch.setattr("llmrec.models.transformers_model._load", refuse)
 
 
 @pytest.mark.parametrize("words", [("data", "check"), ("index", "--out", "out")], ids=" ".join)
@@ -137,7 +137,7 @@ def test_a_missing_requests_file(run: Run, plain_index: Path, tmp_path: Path) ->
 def test_an_unknown_model(run: Run, plain_index: Path) -> None:
     ended = run("recommend", plain_index, "--user", "u01", "--model", "smolm2-135m-instruct")
     assert ended.returncode == 1
-    assert "cannot be had" in said(ended)
+    assert "was not found" in said(ended)
     assert "Did you mean 'smollm2-135m-instruct'" in said(ended)
 
 
@@ -233,7 +233,7 @@ def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Pat
     words = ("rerank", plain_index, "--user", "u01", "--candidates", "o29,o30")
     ended = run(*words, "--model", "x" * 5000)
     assert ended.returncode == 1
-    assert "cannot be had: file name too long" in said(ended)
+    assert "was not found: file name too long" in said(ended)
 
 
 def test_an_index_whose_users_have_nothing_to_hold_out(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from llmrec.errors import ModelError, ModelNotFoundError
 from llmrec.items.captions import Captioner, ClassCaptioner, load_captioner
-from llmrec.models import sources
+from llmrec.models import resolve
 from llmrec.records import Caption, CaptionSource
 
 SIDE = {
@@ -198,8 +198,8 @@ def test_a_text_model_is_no_captioner(minilm_folder: Path) -> None:
 def test_without_a_hub_classes_are_named_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sources, "hub_answers", lambda: False)
-    monkeypatch.setattr(sources, "cached_snapshot", lambda _hub_id, _revision: None)
+    monkeypatch.setattr(resolve, "hub_answers", lambda: False)
+    monkeypatch.setattr(resolve, "cached_snapshot", lambda _hub_id, _revision: None)
     with caplog.at_level(logging.WARNING):
         try:
             captioner = load_captioner(device="cpu")

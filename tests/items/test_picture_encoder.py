@@ -12,7 +12,7 @@ from PIL import Image
 from llmrec.errors import ModelError, ModelNotFoundError, OutOfMemoryError
 from llmrec.items import VectorCache
 from llmrec.items.pictures import PictureEncoder, embed_pictures
-from llmrec.models import sources
+from llmrec.models import resolve
 
 
 class MeanColour:
@@ -203,8 +203,8 @@ def test_models_of_the_hub_embed_pictures(tmp_path: Path, save: object, dimensio
 def test_without_a_hub_the_packaged_network_is_taken_and_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sources, "hub_answers", lambda: False)
-    monkeypatch.setattr(sources, "cached_snapshot", lambda _hub_id, _revision: None)
+    monkeypatch.setattr(resolve, "hub_answers", lambda: False)
+    monkeypatch.setattr(resolve, "cached_snapshot", lambda _hub_id, _revision: None)
     cache = VectorCache(tmp_path / "vectors.sqlite3")
     with caplog.at_level(logging.WARNING):
         try:

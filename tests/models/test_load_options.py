@@ -32,14 +32,12 @@ ON_DISK: dict[str, Any] = {
 RANK = """
 import sys
 import torch
-from llmrec.models import loading, tree_attention
+from llmrec.models import TransformersModel, transformers_model
 from llmrec.models.prefix_scoring import KeptPrefix, score_sequences
 from tests.models.test_prefix_scoring import batch
 
-loading.load_tokenizer = lambda source: None
-loaded = loading.load_causal_lm(
-    sys.argv[1], tp_plan="auto", attn_implementation=tree_attention.NAME
-)
+transformers_model.load_tokenizer = lambda source: None
+loaded = TransformersModel.from_pretrained(sys.argv[1], tp_plan="auto")
 torch.distributed.barrier()
 assert loaded.model.model.layers[0].self_attn.q_proj.weight.to_local().shape[0] == 16
 kept = KeptPrefix()

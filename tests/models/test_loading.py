@@ -17,8 +17,12 @@ from transformers import (
 )
 
 from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER
-from llmrec.models.loading import LoadedModel, load_causal_lm
+from llmrec.models import (
+    DEFAULT_LANGUAGE_MODEL,
+    DEFAULT_TEXT_ENCODER,
+    TransformersModel,
+    tree_attention,
+)
 
 WORDS = ["<unk>", "<s>", "</s>", *(f"word{number}" for number in range(61))]
 
@@ -47,7 +51,11 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _logits(loaded: LoadedModel) -> torch.Tensor:
+def load(folder: Path, **options: str) -> TransformersModel:
+    return TransformersModel.from_pretrained(str(folder), device="cpu", **options)  # type: ignore[arg-type]
+
+
+def _logits(loaded: TransformersModel) -> torch.Tensor:
     tokens = loaded.tokenizer("word1 word2 word3 word4", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         logits = loaded.model(input_ids=tokens).logits
@@ -56,28 +64,28 @@ def _logits(loaded: LoadedModel) -> torch.Tensor:
 
 
 def test_a_bfloat16_checkpoint_computes_in_float32_on_a_cpu(tiny: Path) -> None:
-    loaded = load_causal_lm(str(tiny), device="cpu")
+    loaded = load(tiny)
     assert loaded.model.dtype == torch.float32
     assert loaded.placement.dtype == "float32"
     assert not loaded.model.training
     assert (loaded.name, len(loaded.revision)) == ("tiny", 16)
-    assert loaded.model.config._attn_implementation == "sdpa"
+    assert loaded.model.config._attn_implementation == tree_attention.NAME
     assert torch.isfinite(_logits(loaded)).all()
 
 
 def test_the_dtype_that_was_asked_for_is_given(tiny: Path) -> None:
-    assert load_causal_lm(str(tiny), device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
+    assert load(tiny, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantized_model_is_kept_and_answers_the_same(
     tiny: Path, quantization: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    exact = load_causal_lm(str(tiny), device="cpu")
-    first = load_causal_lm(str(tiny), device="cpu", quantization=quantization)
+    exact = load(tiny)
+    first = load(tiny, quantization=quantization)
     assert "Quantizing tiny" in caplog.text
     caplog.clear()
-    second = load_causal_lm(str(tiny), device="cpu", quantization=quantization)
+    second = load(tiny, quantization=quantization)
     assert "Quantizing" not in caplog.text
     assert torch.equal(_logits(first), _logits(second))
     assert first.model.get_memory_footprint() < 0.6 * exact.model.get_memory_footprint()
@@ -86,7 +94,7 @@ def test_a_quantized_model_is_kept_and_answers_the_same(
 
 
 def test_nf4_is_double_quantized_and_computes_in_float32(tiny: Path, tmp_path: Path) -> None:
-    load_causal_lm(str(tiny), device="cpu", quantization="nf4")
+    load(tiny, quantization="nf4")
     (config,) = (tmp_path / "cache" / "quantized").glob("*/config.json")
     said = json.loads(config.read_text())["quantization_config"]
     assert said["bnb_4bit_quant_type"] == "nf4"
@@ -95,13 +103,13 @@ def test_nf4_is_double_quantized_and_computes_in_float32(tiny: Path, tmp_path: P
 
 
 def test_other_weights_are_quantized_anew(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = load_causal_lm(str(tiny), device="cpu", quantization="nf4")
+    before = load(tiny, quantization="nf4")
     model = AutoModelForCausalLM.from_pretrained(tiny)
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.weight.mul_(2)
     model.save_pretrained(tiny)
     caplog.clear()
-    after = load_causal_lm(str(tiny), device="cpu", quantization="nf4")
+    after = load(tiny, quantization="nf4")
     assert "Quantizing tiny" in caplog.text
     assert not torch.equal(_logits(before), _logits(after))
 
@@ -109,53 +117,53 @@ def test_other_weights_are_quantized_anew(tiny: Path, caplog: pytest.LogCaptureF
 def test_a_damaged_kept_model_is_quantized_again(
     tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = _logits(load_causal_lm(str(tiny), device="cpu", quantization="nf4"))
+    before = _logits(load(tiny, quantization="nf4"))
     (weights,) = (tmp_path / "cache" / "quantized").glob("*/model.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 0xFF
     weights.write_bytes(content)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        after = _logits(load_causal_lm(str(tiny), device="cpu", quantization="nf4"))
+        after = _logits(load(tiny, quantization="nf4"))
     assert "tiny in nf4 in the cache is damaged" in caplog.text
     assert torch.equal(before, after)
 
 
 def test_options_are_checked_before_a_model_is_looked_for() -> None:
     with pytest.raises(OptionError, match="nf5"):
-        load_causal_lm("no/model", quantization="nf5")
+        TransformersModel.from_pretrained("no/model", quantization="nf5")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_gpu_that_is_not_there_is_refused_before_a_model_is_looked_for() -> None:
     with pytest.raises(HardwareError, match="'cuda' is not there"):
-        load_causal_lm("no/model", device="cuda")
+        TransformersModel.from_pretrained("no/model", device="cuda")
 
 
 def test_weights_that_are_missing_are_not_made_up(tiny: Path) -> None:
     config = json.loads((tiny / "config.json").read_text())
     (tiny / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(ModelError, match=r"weights are missing, model\.layers\.2\."):
-        load_causal_lm(str(tiny), device="cpu")
+        load(tiny)
 
 
 def test_damaged_weights_are_named(tiny: Path) -> None:
     (tiny / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(ModelError, match="tiny cannot be loaded"):
-        load_causal_lm(str(tiny), device="cpu")
+        load(tiny)
 
 
 def test_a_model_without_a_tokenizer_is_refused(tiny: Path) -> None:
     for path in tiny.glob("tokenizer*"):
         path.unlink()
     with pytest.raises(ModelError, match=r"tokenizer"):
-        load_causal_lm(str(tiny), device="cpu")
+        load(tiny)
 
 
 def test_an_architecture_that_is_not_known_is_named(tiny: Path) -> None:
     (tiny / "config.json").write_text('{"model_type": "unheard-of"}')
     with pytest.raises(ModelError, match="unheard-of"):
-        load_causal_lm(str(tiny), device="cpu")
+        load(tiny)
 
 
 def test_remote_code_is_not_run(tiny: Path, tmp_path: Path) -> None:
@@ -163,7 +171,7 @@ def test_remote_code_is_not_run(tiny: Path, tmp_path: Path) -> None:
     config = {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "code.Model"}}
     (tiny / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError):
-        load_causal_lm(str(tiny), device="cpu")
+        load(tiny)
     assert not (tmp_path / "ran").exists()
 
 
@@ -175,13 +183,13 @@ def test_a_model_that_does_not_fit_says_the_way_out(
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(OutOfMemoryError, match="nf4"):
-        load_causal_lm(str(tiny), device="cpu")
+        load(tiny)
 
 
 @pytest.mark.usefixtures("minilm_folder")
 def test_an_encoder_is_not_taken_for_a_language_model() -> None:
     with pytest.raises(ModelError, match="not a whole causal language model"):
-        load_causal_lm(DEFAULT_TEXT_ENCODER, device="cpu")
+        TransformersModel.from_pretrained(DEFAULT_TEXT_ENCODER, device="cpu")
 
 
 @pytest.mark.usefixtures("smollm2_folder")
@@ -189,7 +197,7 @@ def test_the_default_model_loads_in_seconds_and_without_torchvision() -> None:
     seconds = []
     for _ in range(2):
         begun = time.process_time()
-        loaded = load_causal_lm(DEFAULT_LANGUAGE_MODEL, device="cpu")
+        loaded = TransformersModel.from_pretrained(DEFAULT_LANGUAGE_MODEL, device="cpu")
         seconds.append(time.process_time() - begun)
     assert min(seconds) < 2
     assert loaded.model.config.num_hidden_layers == 30

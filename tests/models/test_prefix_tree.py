@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.errors import OptionError
-from llmrec.models.prefix_tree import PrefixTree
-from llmrec.models.scored_sequence import ScoredSequence
+from llmrec.models.prefix_tree import PrefixTree, ScoredSequence
 
 # Few tokens and short sequences: shared beginnings, repeats, prefixes of each other all occur.
 sequences = st.lists(
@@ -30,21 +29,21 @@ def test_shared_beginnings_are_one_branch() -> None:
     assert tree.tokens.tolist() == [5, 6, 7, 8]
     assert tree.depths.tolist() == [0, 1, 2, 2]
     assert tree.ends.tolist() == [4, 4, 3, 4]
-    assert [reading.rows.tolist() for reading in tree.readings] == [[2], [3]]
+    assert [some.rows.tolist() for some in tree.positions] == [[2], [3]]
 
 
 def test_labels_after_one_prompt_cost_no_rows() -> None:
     prompt = (4, 5, 6)
     tree = PrefixTree.of([ScoredSequence((*prompt, label), 3) for label in (1, 2, 3)])
     assert len(tree) == 3
-    assert [reading.tokens.tolist() for reading in tree.readings] == [[1], [2], [3]]
+    assert [some.tokens.tolist() for some in tree.positions] == [[1], [2], [3]]
 
 
 def test_alternatives_are_read_where_the_last_token_is() -> None:
     tree = PrefixTree.of([ScoredSequence((4, 5, 6, 1), 2, (2, 3)), ScoredSequence((4, 5), 1, (9,))])
     assert len(tree) == 3
-    assert [reading.tokens.tolist() for reading in tree.readings] == [[6, 1, 2, 3], [5, 9]]
-    assert [reading.rows.tolist() for reading in tree.readings] == [[1, 2, 2, 2], [0, 0]]
+    assert [some.tokens.tolist() for some in tree.positions] == [[6, 1, 2, 3], [5, 9]]
+    assert [some.rows.tolist() for some in tree.positions] == [[1, 2, 2, 2], [0, 0]]
 
 
 @given(sequences)
@@ -56,11 +55,11 @@ def test_one_row_for_every_distinct_prefix(batch: list[ScoredSequence]) -> None:
 
 
 @given(sequences)
-def test_readings_stand_at_their_prefixes(batch: list[ScoredSequence]) -> None:
+def test_positions_stand_at_their_prefixes(batch: list[ScoredSequence]) -> None:
     tree = PrefixTree.of(batch)
-    for sequence, reading in zip(batch, tree.readings, strict=True):
-        assert reading.tokens.tolist() == list(sequence.tokens[sequence.start :])
-        for i, row in enumerate(reading.rows, start=sequence.start):
+    for sequence, some in zip(batch, tree.positions, strict=True):
+        assert some.tokens.tolist() == list(sequence.tokens[sequence.start :])
+        for i, row in enumerate(some.rows, start=sequence.start):
             assert path_of(tree, int(row)) == list(sequence.tokens[:i])
 
 

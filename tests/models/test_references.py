@@ -7,11 +7,8 @@ import pytest
 from llmrec.errors import ModelError, OptionError
 from llmrec.models import TransformersModel
 from llmrec.models.references import (
-    EngineReference,
-    Reference,
-    ServerReference,
-    WeightsReference,
-    load_language_model,
+    ModelReference,
+    load_model,
     parse_reference,
 )
 
@@ -19,15 +16,21 @@ from llmrec.models.references import (
 @pytest.mark.parametrize(
     ("ref", "found"),
     [
-        ("openai:http://localhost:8000/v1#m", ServerReference("http://localhost:8000/v1", "m")),
-        ("openai:https://h.org/v1/#a/b:c", ServerReference("https://h.org/v1", "a/b:c")),
-        ("openai:http://[::1]:8000/v1#m", ServerReference("http://[::1]:8000/v1", "m")),
-        ("vllm:Qwen/Qwen3-8B", EngineReference("Qwen/Qwen3-8B")),
-        ("HuggingFaceTB/SmolLM2-135M", WeightsReference("HuggingFaceTB/SmolLM2-135M")),
-        ("models/openai:x.gguf", WeightsReference("models/openai:x.gguf")),
+        (
+            "openai:http://localhost:8000/v1#m",
+            ModelReference("openai", "m", "http://localhost:8000/v1"),
+        ),
+        ("openai:https://h.org/v1/#a/b:c", ModelReference("openai", "a/b:c", "https://h.org/v1")),
+        ("openai:http://[::1]:8000/v1#m", ModelReference("openai", "m", "http://[::1]:8000/v1")),
+        ("vllm:Qwen/Qwen3-8B", ModelReference("vllm", "Qwen/Qwen3-8B")),
+        (
+            "HuggingFaceTB/SmolLM2-135M",
+            ModelReference("transformers", "HuggingFaceTB/SmolLM2-135M"),
+        ),
+        ("models/openai:x.gguf", ModelReference("transformers", "models/openai:x.gguf")),
     ],
 )
-def test_references_are_read(ref: str, found: Reference) -> None:
+def test_references_are_read(ref: str, found: ModelReference) -> None:
     assert parse_reference(ref) == found
 
 
@@ -75,11 +78,11 @@ def test_options_of_another_backend_are_refused(
     ref: str, options: dict[str, str], name: str
 ) -> None:
     with pytest.raises(OptionError, match=name):
-        load_language_model(ref, **options)  # type: ignore[arg-type]
+        load_model(ref, **options)  # type: ignore[arg-type]
 
 
 def test_weights_are_loaded_here(smollm2_folder: object) -> None:
-    model = load_language_model(str(smollm2_folder), device="cpu")
+    model = load_model(str(smollm2_folder), device="cpu")
     assert isinstance(model, TransformersModel)
 
 
@@ -95,4 +98,4 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModelError, match=f"{package}.*{way_out}"):
-        load_language_model(ref)
+        load_model(ref)

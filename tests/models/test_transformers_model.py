@@ -241,7 +241,7 @@ def test_options_are_checked_before_anything_is_loaded(monkeypatch: pytest.Monke
     def loaded(*_: object, **__: object) -> None:
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr(transformers_model, "load_causal_lm", loaded)
+    monkeypatch.setattr(transformers_model, "_load", loaded)
     with pytest.raises(OptionError, match="max_rows=0"):
         TransformersModel.from_pretrained("any", max_rows=0)
 

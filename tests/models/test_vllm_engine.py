@@ -21,7 +21,7 @@ from llmrec.models import (
     ScoredSequence,
     TransformersModel,
 )
-from llmrec.models.references import load_language_model
+from llmrec.models.references import load_model
 from llmrec.models.vllm_engine import VllmModel
 from llmrec.records import Prompt
 
@@ -105,7 +105,7 @@ def vllm(own: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def loaded(folder: Path, **options: object) -> VllmModel:
-    model = load_language_model(f"vllm:{folder}", **options)  # type: ignore[arg-type]
+    model = load_model(f"vllm:{folder}", **options)  # type: ignore[arg-type]
     assert isinstance(model, VllmModel)
     return model
 

@@ -15,7 +15,7 @@ from llmrec.models import (
     ScoredSequence,
     TransformersModel,
 )
-from llmrec.models.scored_sequence import score_continuations, score_labels
+from llmrec.models.scoring import score_continuations, score_labels
 from llmrec.records import Interaction, Item, Prompt, Usage, User
 from llmrec.retrieval import Index
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +11,11 @@ from numpy.typing import NDArray
 from llmrec.errors import ModelError
 from llmrec.models.labels import label_tokens
 from llmrec.models.openai.capabilities import Capabilities
-from llmrec.models.openai.estimate import Estimate
 from llmrec.models.openai.replies import Reply, read_echo, read_echoed_ids
 from llmrec.models.openai.sending import CHAT, COMPLETIONS, Ask
+from llmrec.models.prompt_tokenizer import EstimatedTokenizer, PromptTokenizer
 from llmrec.models.protocol import ContinuationRequest, LabelRequest
-from llmrec.models.scored_sequence import without_last_space
 from llmrec.records import Prompt
-
-if TYPE_CHECKING:
-    from llmrec.models.prompt_tokenizer import PromptTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class Asker:
     name: str
     model: str
     able: Capabilities
-    reader: PromptTokenizer | Estimate
+    reader: PromptTokenizer | EstimatedTokenizer
 
     def labels(self, request: LabelRequest) -> Ask:
         """One token of an answer, and what it might have been.
@@ -81,7 +76,7 @@ class Asker:
         if not chat:
             return self.prompt(request.prompt, 1, {"logprobs": width})
         extra: dict[str, object] = {"logprobs": True, "top_logprobs": width}
-        if self.able.label_tokens and not isinstance(self.reader, Estimate):
+        if self.able.label_tokens and not isinstance(self.reader, EstimatedTokenizer):
             tokens = [label_tokens(self.reader, label) for label in request.labels]
             extra["logprob_token_ids"] = [token for some in tokens for token in some]
         return self.prompt(request.prompt, 1, extra)
@@ -99,16 +94,15 @@ class Asker:
                 hint="Use a pointwise, graded or listwise strategy, or a server that echoes "
                 "prompts with their log-probabilities (vLLM, SGLang).",
             )
-        prompt, space = without_last_space(request.prompt)
+        prompt, after = request.split()
         if prompt.text is None:
             raise ModelError(
                 f"{self.name} scores what follows a plain text, not what follows a chat.",
                 hint="Use a template that is one plain text, as those of likelihood are.",
             )
-        after = space + request.continuation
         text: str | list[int] = prompt.text + after
         before = 0
-        if not isinstance(self.reader, Estimate):
+        if not isinstance(self.reader, EstimatedTokenizer):
             tokens = self.reader.encode_prompt(prompt)
             before, text = len(tokens), tokens + self.reader.encode(after)
         body = {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": self.able.echo}

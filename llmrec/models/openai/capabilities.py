@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from llmrec.models.order_patterns import order_grammar, order_regex
+from llmrec.models.labels import order_grammar, order_regex
 
 TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "1 January 2025"}
 """For chat templates that would have the model think before its answer, or print today's date."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,12 @@ from llmrec.models.labels import label_tokens
 from llmrec.models.openai.answers import Answers, gather
 from llmrec.models.openai.asks import Asker
 from llmrec.models.openai.capabilities import Capabilities, guided, unwrapped
-from llmrec.models.openai.estimate import Estimate
 from llmrec.models.openai.probing import Probe
 from llmrec.models.openai.replies import Reply, WrongReplyError, read_labels
 from llmrec.models.openai.sending import Ask, Sender
+from llmrec.models.prompt_tokenizer import EstimatedTokenizer, PromptTokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
 from llmrec.records import Prompt
-
-if TYPE_CHECKING:
-    from llmrec.models.prompt_tokenizer import PromptTokenizer
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -60,7 +57,7 @@ class OpenAIServerModel:
     revision: str
     max_length: int
     capabilities: Capabilities
-    reader: PromptTokenizer | Estimate = field(repr=False)
+    reader: PromptTokenizer | EstimatedTokenizer = field(repr=False)
     sender: Sender = field(repr=False)
     model: str
     taken: Event | None = field(default=None, repr=False, compare=False)
@@ -104,12 +101,10 @@ class OpenAIServerModel:
         if retries < 0:
             raise OptionError(f"retries={retries}: allowed is 0 or more.")
         sender = Sender.to(base_url, concurrency=concurrency, timeout=timeout, retries=retries)
-        reader: PromptTokenizer | Estimate = Estimate()
+        reader: PromptTokenizer | EstimatedTokenizer = EstimatedTokenizer()
         named: tuple[int, ...] = ()
         try:
             if tokenizer is not None:
-                from llmrec.models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
-
                 reader = PromptTokenizer.from_pretrained(tokenizer)
                 named = label_tokens(reader, "Yes") + label_tokens(reader, "No")
             served = Probe(sender, model, named).served()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmrec.errors import ModelError, ModelNotFoundError, ServerError
-from llmrec.models.labels import spellings
+from llmrec.models.labels import spellings, write_order
 from llmrec.models.openai.capabilities import (
     Capabilities,
     Guide,
@@ -33,7 +33,6 @@ from llmrec.models.openai.sending import (
     RefusedError,
     Sender,
 )
-from llmrec.models.order_patterns import written
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +237,7 @@ class Probe:
 def is_order(text: str, labels: Sequence[str]) -> bool:
     """Whether a text is an order of all the labels and nothing else."""
     parts = text.strip().split(" > ")
-    return written([part[1:-1] for part in parts]) == text.strip() and sorted(parts) == sorted(
+    return write_order([part[1:-1] for part in parts]) == text.strip() and sorted(parts) == sorted(
         f"[{label}]" for label in labels
     )
 

@@ -27,7 +27,7 @@ from llmrec.models import (
 from llmrec.models.openai import OpenAIServerModel
 from llmrec.models.openai.probing import is_order
 from llmrec.models.packaged import PACKAGED, fetch
-from llmrec.models.references import load_language_model
+from llmrec.models.references import load_model
 from llmrec.records import Prompt
 from llmrec.reranking import judge, make_strategy
 from tests.models.openai.scripted_server import ScriptedServer
@@ -69,7 +69,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def served(address: str) -> Iterator[OpenAIServerModel]:
-    model = load_language_model(f"openai:{address}#{NAME}", tokenizer=NAME, concurrency=2)
+    model = load_model(f"openai:{address}#{NAME}", tokenizer=NAME, concurrency=2)
     assert isinstance(model, OpenAIServerModel)
     yield model
     model.close()

@@ -21,6 +21,7 @@ from llmrec.models import (
     DEFAULT_TEXT_ENCODER,
     hub,
     packaged,
+    resolve,
     resolve_model,
 )
 
@@ -165,7 +166,7 @@ def test_the_hubs_cache_comes_first_and_asks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("the network was asked"))
+    monkeypatch.setattr(resolve, "hub_answers", lambda: pytest.fail("the network was asked"))
     commit = "c" * 40
     repository = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2"
     folder = _model_folder(repository / "snapshots" / commit)

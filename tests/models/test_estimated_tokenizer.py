@@ -6,10 +6,10 @@ import pytest
 
 from llmrec.models import labels_for
 from llmrec.models.labels import label_tokens
-from llmrec.models.openai.estimate import Estimate
+from llmrec.models.prompt_tokenizer import EstimatedTokenizer
 from llmrec.records import Prompt
 
-READER = Estimate()
+READER = EstimatedTokenizer()
 
 
 def test_labels_are_one_token_each() -> None:
