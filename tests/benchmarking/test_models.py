@@ -38,7 +38,7 @@ def test_a_server_is_connected_to_once() -> None:
         model = models.load(ref, "none")
         assert models.reader(ref) is model
         assert models.revision(ref, "none") == model.revision
-        with pytest.raises(OptionError, match="the server decided that"):
+        with pytest.raises(OptionError, match="the server decides that"):
             models.revision(ref, "nf4")
 
 
