@@ -41,8 +41,8 @@ from llmrec.items.fusion.storage import content_digest
 from llmrec.models import cache_folder
 from llmrec.training import train_fusion
 from llmrec.training.classic import judge_classic, train_classic
-from llmrec.training.dataset import Material, gather_material
-from llmrec.training.validation_ranking import validation_ranks
+from llmrec.training.dataset import FusionDataset, build_dataset
+from llmrec.training.train_fusion import validation_ranks
 
 RESULTS = Path(__file__).parent / "results"
 Ranks = NDArray[np.float64]  # [users]
@@ -79,7 +79,7 @@ class Data:
 
     training: Catalog
     modalities: Sequence[ModalityVectors]
-    material: Material
+    material: FusionDataset
 
 
 def load(folder: Path) -> tuple[Data, dict[str, NDArray[np.float64]]]:
@@ -88,16 +88,16 @@ def load(folder: Path) -> tuple[Data, dict[str, NDArray[np.float64]]]:
     split = leave_one_out(catalog)
     training = training_catalog(catalog, split)
     modalities = modalities_of(training, TextEncoder.from_pretrained(), progress=True)
-    material = gather_material(training, modalities, split.validation, DEFAULT)
+    material = build_dataset(training, modalities, split.validation, DEFAULT)
     return Data(training, modalities, material), baselines(material)
 
 
-def baselines(material: Material) -> dict[str, NDArray[np.float64]]:
+def baselines(material: FusionDataset) -> dict[str, NDArray[np.float64]]:
     """Popularity, item-kNN (cosine) and EASE (Steck 2019), the last two of recent items most."""
-    n, every = len(material.item_ids), list(material.sequences)
+    n, every = len(material.item_ids), list(material.histories)
     met = np.zeros((len(every), n))
     for row, user in enumerate(every):
-        met[row, material.sequences[user].items] = 1
+        met[row, material.histories[user].items] = 1
     counts, together = met.sum(axis=0), met.T @ met
     alike = together / np.sqrt(np.outer(counts, counts) + 1e-9)
     np.fill_diagonal(alike, 0)
@@ -107,7 +107,7 @@ def baselines(material: Material) -> dict[str, NDArray[np.float64]]:
     asked = list(material.targets)
     recent = np.zeros((len(asked), n))
     for row, user in enumerate(asked):
-        items = material.sequences[user].items
+        items = material.histories[user].items
         recent[row, items] = 0.5 ** (np.arange(len(items))[::-1] / 5)
     popular = np.tile(counts, (len(asked), 1))
     return {
@@ -117,11 +117,11 @@ def baselines(material: Material) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def rank(scores: NDArray[np.float64], material: Material) -> Ranks:
+def rank(scores: NDArray[np.float64], material: FusionDataset) -> Ranks:
     """Each target's place among all items but the history's."""
     left = scores.copy()
     for row, user in enumerate(material.targets):
-        left[row, material.sequences[user].items] = -np.inf
+        left[row, material.histories[user].items] = -np.inf
     return target_ranks(left, np.array(list(material.targets.values())), seed=0)
 
 
@@ -173,7 +173,7 @@ def main() -> None:
     rows = {name: metrics([rank(scores, data.material)]) for name, scores in simple.items()}
     about: dict[str, dict[str, str | int | float]] = {}
     classic = train_classic(data.training, data.modalities, epochs=5)
-    scores = [classic.scores(data.material.sequences[user].items) for user in data.material.targets]
+    scores = [classic.scores(data.material.histories[user].items) for user in data.material.targets]
     rows["classic head"] = metrics([rank(np.array(scores, dtype=np.float64), data.material)])
     about["classic head"] = dict(classic_figures(data))
     kept = cache_folder() / "eval" / "ablate_fusion"

@@ -1,8 +1,8 @@
-"""Training: the fusion of all modalities, and the classic recommender it stands beside."""
+"""Training of the fusion of all modalities."""
 
 from __future__ import annotations
 
-from llmrec.training.fusion import train_fusion
-from llmrec.training.trained import Epoch, TrainedFusion
+from llmrec.training.checkpoints import Epoch
+from llmrec.training.train_fusion import TrainedFusion, train_fusion
 
 __all__ = ["Epoch", "TrainedFusion", "train_fusion"]

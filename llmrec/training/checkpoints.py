@@ -1,7 +1,7 @@
-"""Where training stands, after every epoch, so that a killed run goes on and ends the same.
+"""A checkpoint after every epoch, from which a killed run resumes and ends with the same bytes.
 
-What an epoch draws depends on the seed and the epoch's number alone, so that no generator's state
-has to be kept: parameters, AdamW's moments, the best parameters so far and the record are all.
+An epoch's random draws depend on the seed and its number alone, so no generator's state is saved:
+parameters, AdamW's moments, the best parameters so far and the epochs' metrics suffice.
 """
 
 from __future__ import annotations
@@ -18,54 +18,80 @@ from torch import nn
 from llmrec.errors import StorageError
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.storage import read_tensors, write_tensors
-from llmrec.training.trained import Epoch
 
 _FILE = "checkpoint.safetensors"
 _KIND = "checkpoint"
 _FORMAT = 1
-_ANEW = "Delete the file to train anew, or name another folder."
+_HINT = "Delete the file to start training again, or name another folder."
 _LENGTH_OF_RUN = ("epochs", "patience")
-"""Settings that say when training ends, not what an epoch does: they may differ on resuming."""
+"""Settings that end a training and do not change an epoch: they may differ on resuming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Metrics of one pass over the training windows.
+
+    ``losses`` are the weighted terms, means over the steps; ``loss`` is their sum. ``recall`` is
+    recall@20 and ``ndcg`` nDCG@10 of the validation targets among all items but the history's,
+    None without validation.
+    """
+
+    number: int
+    loss: float
+    losses: Mapping[str, float]
+    recall: float | None
+    ndcg: float | None
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """recall@20 + nDCG@10, which chooses the best epoch; without validation the number."""
+        if self.recall is None or self.ndcg is None:
+            return float(self.number)
+        return self.recall + self.ndcg
+
+    def metrics(self) -> dict[str, float]:
+        """All metrics by name, as a tracker logs them."""
+        validation = {"validation/recall@20": self.recall, "validation/ndcg@10": self.ndcg}
+        return {
+            "loss": self.loss,
+            **{f"loss/{name}": value for name, value in self.losses.items()},
+            **{name: value for name, value in validation.items() if value is not None},
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where training stands: the epochs that are done, the best of them and its parameters."""
+class TrainingState:
+    """The epochs so far, and the number and parameters of the best of them."""
 
     epochs: tuple[Epoch, ...] = ()
     best_epoch: int = 0
     best: Mapping[str, np.ndarray] | None = None
 
 
-def keep(
+def save_checkpoint(
     folder: Path,
-    standing: Standing,
+    state: TrainingState,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    training: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint in place of the last one.
-
-    Args:
-        folder: Where to.
-        standing: The epochs so far.
-        network: With the parameters of the last epoch.
-        optimizer: With its moments.
-        training: What tells this training from another, see :func:`described`.
+    """Replace the folder's checkpoint; ``settings`` are those of :func:`checkpoint_settings`.
 
     Raises:
         StorageError: The folder cannot be written.
     """
     tensors = {f"now.{name}": _array(value) for name, value in network.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in (standing.best or {}).items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"moment.{number}.{name}": _array(value) for name, value in state.items()}
+    tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"moment.{number}.{name}": _array(value) for name, value in moments.items()}
     about = {
         "kind": _KIND,
         "format": _FORMAT,
-        "training": dict(training),
-        "best_epoch": standing.best_epoch,
-        "epochs": [asdict(epoch) for epoch in standing.epochs],
+        "training": dict(settings),
+        "best_epoch": state.best_epoch,
+        "epochs": [asdict(epoch) for epoch in state.epochs],
     }
     write_tensors(folder / _FILE, about, tensors)
 
@@ -74,43 +100,40 @@ def resume(
     folder: Path,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    training: Mapping[str, Any],
-) -> Standing:
-    """Load the checkpoint of a folder into network and optimizer; without one, nothing is done.
+    settings: Mapping[str, Any],
+) -> TrainingState:
+    """Load the folder's checkpoint, where there is one, into network and optimizer.
 
     Raises:
-        StorageError: The checkpoint is damaged, or that of another training.
+        StorageError: The checkpoint is damaged, or of a training with other data or settings.
     """
     path = folder / _FILE
     if not path.exists():
-        return Standing()
-    about, tensors = read_tensors(path, _KIND, _ANEW)
-    differing = [
-        name for name, value in training.items() if about.get("training", {}).get(name) != value
-    ]
+        return TrainingState()
+    about, tensors = read_tensors(path, _KIND, _HINT)
+    saved = about.get("training", {})
+    differing = [name for name, value in settings.items() if saved.get(name) != value]
     if about.get("format") != _FORMAT or differing:
         what = ", ".join(differing) or "format"
         raise StorageError(
-            f"{path} is the checkpoint of another training: {what} differ.", hint=_ANEW
+            f"{path} is the checkpoint of another training: {what} differ.", hint=_HINT
         )
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("moment."):
-            _, number, field = name.split(".")
-            moments.setdefault(int(number), {})[field] = torch.tensor(value)
+    for name, value in _under("moment.", tensors).items():
+        number, field = name.split(".")
+        moments.setdefault(int(number), {})[field] = torch.tensor(value)
+    now = {name: torch.tensor(value) for name, value in _under("now.", tensors).items()}
     try:
-        network.load_state_dict(
-            {name: torch.tensor(value) for name, value in _under("now.", tensors).items()}
-        )
+        network.load_state_dict(now)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         epochs = tuple(Epoch(**epoch) for epoch in about["epochs"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StorageError(f"{path} is damaged: {error}.", hint=_ANEW) from error
-    return Standing(epochs, about["best_epoch"], _under("best.", tensors))
+        raise StorageError(f"{path} is damaged: {error}.", hint=_HINT) from error
+    return TrainingState(epochs, about["best_epoch"], _under("best.", tensors))
 
 
-def described(config: FusionConfig, digest: str) -> dict[str, Any]:
-    """What tells one training from another: the data's digest and what an epoch depends on."""
+def checkpoint_settings(config: FusionConfig, digest: str) -> dict[str, Any]:
+    """Return what an epoch depends on: the data set's digest, torch's version and the settings."""
     settings = {**asdict(config), "augmentation": list(config.augmentation)}
     kept = {name: value for name, value in settings.items() if name not in _LENGTH_OF_RUN}
     return {"data": digest, "torch": torch.__version__, **kept}

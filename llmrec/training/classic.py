@@ -21,9 +21,8 @@ from llmrec.errors import OptionError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
 from llmrec.records import Interaction
-from llmrec.training.dataset import Material, gather_material
-from llmrec.training.fusion import reproducible
-from llmrec.training.sequences import Met
+from llmrec.training.dataset import FusionDataset, UserHistory, build_dataset
+from llmrec.training.train_fusion import reproducible
 
 _PAIRS = 1024
 """Pairs a step."""
@@ -79,12 +78,12 @@ def train_classic(
         seed: Of everything drawn.
 
     Raises:
-        DataError: As of :func:`~llmrec.training.dataset.gather_material`.
+        DataError: As of :func:`~llmrec.training.dataset.build_dataset`.
         OptionError: There is no modality, or a number is below 1.
     """
     if epochs < 1 or negatives < 1:
         raise OptionError(f"epochs is {epochs}, negatives {negatives}; allowed is 1 or more.")
-    material = gather_material(training, modalities, {}, FusionConfig(identities=False))
+    material = build_dataset(training, modalities, {}, FusionConfig(identities=False))
     items = torch.cat(list(material.vectors.values()), dim=1)
     draw = np.random.default_rng(seed)
     with reproducible(seed):
@@ -118,13 +117,13 @@ def judge_classic(
     """
     from sklearn import metrics  # noqa: PLC0415
 
-    material = gather_material(training, (), held_out, FusionConfig())
+    material = build_dataset(training, (), held_out, FusionConfig())
     if not material.targets:
         raise OptionError("There is no held-out row of a user with a history.")
     draw = np.random.default_rng(seed)
     odds: list[float] = []
     for user, target in material.targets.items():
-        history = material.sequences[user].items
+        history = material.histories[user].items
         scores = classic.scores(history)
         other = _unmet(np.append(history, target), len(scores), 1, draw)[0]
         odds += [float(scores[target]), float(scores[other])]
@@ -157,9 +156,9 @@ class _Users:
 
 
 def _pairs(
-    material: Material, items: Tensor, negatives: int, draw: np.random.Generator
+    material: FusionDataset, items: Tensor, negatives: int, draw: np.random.Generator
 ) -> tuple[_Users, Tensor, Tensor]:
-    histories: list[Met] = list(material.sequences.values())
+    histories: list[UserHistory] = list(material.histories.values())
     user: list[int] = []
     rows: list[int] = []
     own: list[int] = []

@@ -1,4 +1,4 @@
-"""What a fusion is trained on, checked and as tensors."""
+"""What a fusion is trained on: item vectors, user histories, and windows cut from them."""
 
 from __future__ import annotations
 
@@ -7,59 +7,82 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.catalog import Catalog
+from llmrec.catalog import Catalog, liked
 from llmrec.errors import DataError, OptionError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.storage import content_digest
 from llmrec.records import Interaction
-from llmrec.training.sequences import Met, histories, popularity
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """Items, what is known of them, and who met them.
+class UserHistory:
+    """One user's history: item rows [t], oldest first, and which of them were liked, bool [t]."""
+
+    items: Rows
+    liked: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A piece of a history, and the targets at each of its positions; a batch has a first axis b.
+
+    ``items`` and ``liked`` are [t]. ``targets`` and ``given`` are [t + 1, horizon]: position p is
+    before item p of the window, sees the items before it, and predicts item p and those that
+    follow; ``given`` is False where there is none, or where an earlier window has the target.
+    """
+
+    items: Rows
+    liked: NDArray[np.bool_]
+    targets: Rows
+    given: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class FusionDataset:
+    """Items, their vectors, and the histories to train on.
 
     Attributes:
         item_ids: All items, in the order of the catalogue.
         encoders: Modality -> the encoder that made its vectors.
         vectors: Modality -> float32 [n, its dimension].
         present: Modality -> bool [n].
-        known: int64 [n]: a row for each item that training met, -1 for the others.
-        counts: int64 [n]: how often training met each item.
-        sequences: User -> history.
-        targets: User -> the item row to foretell for the choice of the best epoch.
+        identities: int64 [n]: row of the learned vector of each item in a training history; -1 for
+            all other items.
+        counts: int64 [n]: training interactions of each item.
+        histories: User -> history.
+        targets: User -> item row of the validation target.
     """
 
     item_ids: tuple[str, ...]
     encoders: Mapping[str, str]
     vectors: Mapping[str, Tensor]
     present: Mapping[str, Tensor]
-    known: Tensor
+    identities: Tensor
     counts: Tensor
-    sequences: Mapping[str, Met]
+    histories: Mapping[str, UserHistory]
     targets: Mapping[str, int]
 
     @property
-    def met(self) -> tuple[str, ...]:
-        """The items that training met, in the order of ``known``."""
-        return tuple(
-            item_id
-            for item_id, row in zip(self.item_ids, self.known.tolist(), strict=True)
-            if row >= 0
-        )
+    def known_ids(self) -> tuple[str, ...]:
+        """The items that have a learned vector, in the order of its rows."""
+        rows = zip(self.item_ids, self.identities.tolist(), strict=True)
+        return tuple(item_id for item_id, row in rows if row >= 0)
 
     def dimensions(self) -> dict[str, int]:
         """The length of the vectors of each modality."""
         return {name: rows.shape[1] for name, rows in self.vectors.items()}
 
     def digest(self) -> str:
-        """The sha256, in hex, of all of it."""
+        """The sha256, in hex, of the whole data set."""
         arrays = {f"vectors.{name}": rows.numpy() for name, rows in self.vectors.items()}
         arrays |= {f"present.{name}": rows.numpy() for name, rows in self.present.items()}
-        for user, history in self.sequences.items():
+        for user, history in self.histories.items():
             arrays |= {f"items.{user}": history.items, f"liked.{user}": history.liked}
         about = {
             "item_ids": self.item_ids,
@@ -69,17 +92,17 @@ class Material:
         return content_digest(about, arrays)
 
 
-def gather_material(
+def build_dataset(
     training: Catalog,
     modalities: Sequence[ModalityVectors],
     validation: Mapping[str, Interaction],
     config: FusionConfig,
-) -> Material:
-    """Check and gather what a fusion is trained on.
+) -> FusionDataset:
+    """Check the input of a training and turn it into tensors.
 
     Raises:
-        DataError: There are no interactions, rows do not fit the items, values are not finite, or
-            a validation row is among the training rows or names an unknown item.
+        DataError: There are no interactions, vectors do not fit the items or are not finite, or a
+            validation row is among the training rows or names an unknown item.
         OptionError: A modality is given twice, or there is neither a modality nor ``identities``.
     """
     items = tuple(training.items)
@@ -88,7 +111,7 @@ def gather_material(
         raise OptionError(f"Modalities are {', '.join(names)}; allowed is each once.")
     if not names and not config.identities:
         raise OptionError(
-            "There is no modality and identities is False: nothing tells one item from another.",
+            "There is no modality and identities is False: all items would be the same.",
             hint="Give a modality, or set identities.",
         )
     for given in modalities:
@@ -99,29 +122,30 @@ def gather_material(
                 hint="Give one row an item, in the order of the catalogue.",
             )
         if not np.isfinite(given.vectors).all():
-            raise DataError(f"The modality {given.name!r} holds values that are not finite.")
-    sequences = histories(training)
-    if not sequences:
-        raise DataError(
-            "No user met an item: there is nothing to train on.",
-            hint="Add an interactions file.",
-        )
-    counts = popularity(sequences, len(items))
-    known = np.where(counts > 0, np.cumsum(counts > 0) - 1, -1) if config.identities else None
-    return Material(
+            raise DataError(f"The modality {given.name!r} has values that are not finite.")
+    histories = user_histories(training)
+    if not histories:
+        raise DataError("There are no interactions to train on.", hint="Add an interactions file.")
+    counts = np.bincount(
+        np.concatenate([history.items for history in histories.values()]), minlength=len(items)
+    )
+    known = counts > 0 if config.identities else np.zeros(len(items), dtype=bool)
+    return FusionDataset(
         items,
         {given.name: given.encoder for given in modalities},
         {given.name: torch.tensor(given.vectors, dtype=torch.float32) for given in modalities},
         {given.name: torch.tensor(given.present, dtype=torch.bool) for given in modalities},
-        torch.full((len(items),), -1) if known is None else torch.tensor(known),
+        torch.tensor(np.where(known, np.cumsum(known) - 1, -1)),
         torch.tensor(counts),
-        sequences,
-        _targets(sequences, items, validation),
+        histories,
+        _targets(histories, items, validation),
     )
 
 
 def _targets(
-    sequences: Mapping[str, Met], items: Sequence[str], validation: Mapping[str, Interaction]
+    histories: Mapping[str, UserHistory],
+    items: Sequence[str],
+    validation: Mapping[str, Interaction],
 ) -> dict[str, int]:
     row = {item_id: number for number, item_id in enumerate(items)}
     targets: dict[str, int] = {}
@@ -130,13 +154,63 @@ def _targets(
         if target is None:
             raise DataError(
                 f"The validation row of user {user_id!r} has the item {interaction.item_id!r}, "
-                "which the catalogue does not hold."
+                "which is not in the catalogue."
             )
-        if user_id in sequences and target in sequences[user_id].items:
+        if user_id in histories and target in histories[user_id].items:
             raise DataError(
-                f"User {user_id!r} met the validation item {interaction.item_id!r} in training.",
+                f"User {user_id!r} has the validation item {interaction.item_id!r} in training.",
                 hint="Give training rows without it, as `leave_one_out` makes them.",
             )
-        if user_id in sequences:
+        if user_id in histories:
             targets[user_id] = target
     return targets
+
+
+def user_histories(training: Catalog) -> dict[str, UserHistory]:
+    """Each user's history as rows of ``training.items``; users without one are left out."""
+    row = {item_id: number for number, item_id in enumerate(training.items)}
+    found: dict[str, UserHistory] = {}
+    for user_id in training.user_ids:
+        history = [each for each in training.user(user_id).history if each.item_id in row]
+        if history:
+            items = np.array([row[each.item_id] for each in history], dtype=np.int64)
+            found[user_id] = UserHistory(items, np.array(liked(history), dtype=bool))
+    return found
+
+
+def windows(history: UserHistory, length: int, horizon: int) -> list[Window]:
+    """Cut a history into windows of at most ``length`` items that overlap by half.
+
+    Every item of the history is exactly once the next item of a position. The position sees all
+    items before it, in a later window at least half a window of them.
+    """
+    total, covered, start = len(history.items), 0, 0
+    made: list[Window] = []
+    while covered < total:
+        stop = min(start + length, total - 1)
+        positions = np.arange(start, stop + 1)
+        ahead = positions[:, None] + np.arange(horizon)
+        given = (ahead < total) & (positions >= covered)[:, None]
+        targets = history.items[np.minimum(ahead, total - 1)]
+        made.append(Window(history.items[start:stop], history.liked[start:stop], targets, given))
+        covered, start = stop + 1, start + max(1, length // 2)
+    return made
+
+
+def batch_of(some: Sequence[Window], filler: int) -> Window:
+    """Stack windows to a batch, padded at the end with the item row ``filler``."""
+    return Window(
+        padded([window.items for window in some], filler),
+        padded([window.liked for window in some], True),
+        padded([window.targets for window in some], 0),
+        padded([window.given for window in some], False),
+    )
+
+
+def padded(arrays: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
+    """Stack arrays along a new first axis, each padded with ``fill`` up to the longest."""
+    shape = (len(arrays), max(map(len, arrays)), *arrays[0].shape[1:])
+    stacked = np.full(shape, fill, dtype=arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked

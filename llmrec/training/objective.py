@@ -1,4 +1,4 @@
-"""What a step of training makes small: the named terms of one batch, each with its weight."""
+"""The training objective: named loss terms of one batch, each times its weight."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ from torch import Tensor
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.losses import association, bpr, contrast, infonce, reconstruction
 from llmrec.items.fusion.network import IDENTITY, FusionNetwork
-from llmrec.training.augmenting import vary
-from llmrec.training.dataset import Material
-from llmrec.training.sequences import Batch, Window, batch_of
+from llmrec.training.augmentation import vary
+from llmrec.training.dataset import FusionDataset, Window, batch_of
 
 
 def weighted_terms(
     network: FusionNetwork,
-    material: Material,
+    dataset: FusionDataset,
     some: Sequence[Window],
     config: FusionConfig,
     draw: np.random.Generator,
 ) -> dict[str, Tensor]:
-    """The terms of a batch that are switched on, each times its weight: their sum counts.
+    """Return the terms of a batch that are switched on, each times its weight.
 
-    With ``config.adversarial`` each term is that of the fused vectors plus that of the vectors
-    moved a little in the direction that makes the sum worst (FGM, Miyato et al. 2017): every row by
-    the given length along its own gradient. The parameters stay as they are.
+    With ``config.adversarial`` each term is that of the fused vectors plus that of perturbed ones,
+    every row moved by the given length along its gradient (FGM, Miyato et al. 2017). The
+    parameters stay as they are.
     """
-    present = {**material.present, IDENTITY: material.known >= 0}
-    projected = network.items.project(material.vectors, material.known)
+    present = {**dataset.present, IDENTITY: dataset.identities >= 0}
+    projected = network.items.project(dataset.vectors, dataset.identities)
     fused = network.items.fuse(projected, present)
-    batch = batch_of(some, filler=len(material.item_ids))
+    mask = len(dataset.item_ids)
+    batch = batch_of(some, mask)
     variants = [
-        batch_of([vary(w, config.augmentation, len(material.item_ids), draw) for w in some],
-                 filler=len(material.item_ids))
+        batch_of([vary(window, config.augmentation, mask, draw) for window in some], mask)
         for _ in range(2 if config.augmentation and config.contrast else 0)
-    ]  # fmt: skip
+    ]
 
     def terms(items: Tensor) -> dict[str, Tensor]:
-        found = _ranking_terms(network, items, batch, material, config, draw)
+        found = _ranking_terms(network, items, batch, dataset, config, draw)
         users, targets = found.pop("users"), found.pop("targets")
         if config.association:
             pairs = [
@@ -52,7 +51,7 @@ def weighted_terms(
         if config.reconstruction:
             parts = [
                 (rows[seen], network.back[name](items[seen]))
-                for name, rows in _given(network, material).items()
+                for name, rows in _given(network, dataset).items()
                 if (seen := present[name]) is not None
             ]
             parts.append((users.detach(), network.back_to_user(items[targets])))
@@ -72,19 +71,19 @@ def weighted_terms(
 
 
 def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
-    """The sum of all terms."""
+    """Return the sum of all terms."""
     return torch.stack(list(terms.values())).sum()
 
 
 def _ranking_terms(
     network: FusionNetwork,
     items: Tensor,
-    batch: Batch,
-    material: Material,
+    batch: Window,
+    dataset: FusionDataset,
     config: FusionConfig,
     draw: np.random.Generator,
 ) -> dict[str, Tensor]:
-    """Infonce and bpr, and with them the user vectors [p, d] and the targets [p] they foretell."""
+    """Return infonce and bpr, the user vectors [p, d] and the targets [p] they predict."""
     given = torch.tensor(batch.given)
     counted = given.any(dim=2)
     users = _encode(network, items, batch)[counted]
@@ -94,7 +93,7 @@ def _ranking_terms(
         scores = users @ items.T / config.temperature
         found["infonce"] = infonce(scores, targets, given, label_smoothing=config.label_smoothing)
     elif config.infonce:
-        found["infonce"] = _in_batch(users, items, targets[:, 0], material, config, draw)
+        found["infonce"] = _in_batch(users, items, targets[:, 0], dataset, config, draw)
     if config.bpr:
         drawn = torch.tensor(draw.integers(len(items), size=len(users)))
         positive = (users * items[targets[:, 0]]).sum(dim=1)
@@ -106,45 +105,39 @@ def _in_batch(
     users: Tensor,
     items: Tensor,
     targets: Tensor,
-    material: Material,
+    dataset: FusionDataset,
     config: FusionConfig,
     draw: np.random.Generator,
 ) -> Tensor:
-    """The softmax over the batch's distinct targets and uniformly drawn items."""
+    """Return the softmax loss over the batch's distinct targets and uniformly drawn items."""
     drawn = torch.tensor(draw.integers(len(items), size=config.sampled))
     columns, place = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
-    share = material.counts[columns] / material.counts.sum()
-    # The chance that a column is there at all: among the targets, or among the drawn.
+    share = dataset.counts[columns] / dataset.counts.sum()
+    # The probability that a column is among the targets or the drawn items.
     absent = (1 - share).double() ** len(targets) * (1 - 1 / len(items)) ** config.sampled
     log_q = torch.log((1 - absent).clamp(min=1e-12)).float()
     scores = users @ items[columns].T / config.temperature
     own = place[: len(targets), None]
-    return infonce(
-        scores,
-        own,
-        torch.ones_like(own, dtype=torch.bool),
-        log_q=log_q,
-        label_smoothing=config.label_smoothing,
-    )
+    given = torch.ones_like(own, dtype=torch.bool)
+    return infonce(scores, own, given, log_q=log_q, label_smoothing=config.label_smoothing)
 
 
-def _encode(network: FusionNetwork, items: Tensor, batch: Batch) -> Tensor:
-    """User vectors of all places of a batch: [b, t + 1, d]."""
+def _encode(network: FusionNetwork, items: Tensor, batch: Window) -> Tensor:
+    """Encode all positions of a batch: [b, t + 1, d]."""
     filled = torch.cat([items, network.items.missing[None]])
     made: Tensor = network.users(filled[torch.tensor(batch.items)], torch.tensor(batch.liked))
     return made
 
 
-def _last(network: FusionNetwork, items: Tensor, batch: Batch) -> Tensor:
-    """User vectors of whole windows: [b, d]."""
-    filler = len(items)
-    length = torch.tensor((batch.items != filler).sum(axis=1))
+def _last(network: FusionNetwork, items: Tensor, batch: Window) -> Tensor:
+    """Encode whole windows: [b, d]."""
+    length = torch.tensor((batch.items != len(items)).sum(axis=1))
     return _encode(network, items, batch)[torch.arange(len(length)), length]
 
 
-def _given(network: FusionNetwork, material: Material) -> dict[str, Tensor]:
-    """What reconstruction has to give back: the vectors, and the learned ones as they are now."""
-    given = dict(material.vectors)
+def _given(network: FusionNetwork, dataset: FusionDataset) -> dict[str, Tensor]:
+    """Return the targets of reconstruction: the modalities' vectors and the learned ones."""
+    given = dict(dataset.vectors)
     if network.items.identities is not None:
-        given[IDENTITY] = network.items.identities(material.known.clamp(min=0)).detach()
+        given[IDENTITY] = network.items.identities(dataset.identities.clamp(min=0)).detach()
     return given

@@ -1,7 +1,7 @@
-"""Where a run's figures go beside the screen: TensorBoard, Weights & Biases, or anything of yours.
+"""Experiment trackers: TensorBoard, Weights & Biases, or one of your own.
 
-Both are imported when asked for. Weights & Biases follows its own environment:
-``WANDB_MODE=offline`` sends nothing and keeps the run in a folder, to be sent with ``wandb sync``.
+Both packages are imported on use. Weights & Biases follows its own environment:
+``WANDB_MODE=offline`` keeps the run in a folder, to be sent with ``wandb sync``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PROJECT = "llmrec"
 
 
 class Tracker(Protocol):
-    """What is told of a run."""
+    """Receives the metrics of a training."""
 
-    def log(self, figures: Mapping[str, float], *, step: int) -> None:
-        """Take the figures of a step, counted from 1."""
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Take the metrics of a step, counted from 1."""
         ...
 
     def close(self) -> None:
@@ -30,17 +30,7 @@ class Tracker(Protocol):
         ...
 
 
-class TensorBoardTracker:
-    """Writes a run's figures to a folder that ``tensorboard --logdir`` shows.
-
-    Args:
-        folder: Where to; the settings go there too, as a text.
-        settings: Of the run.
-
-    Raises:
-        LlmrecError: TensorBoard is not installed.
-    """
-
+class _TensorBoard:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         _need("tensorboard")
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
@@ -49,28 +39,16 @@ class TensorBoardTracker:
         text = "\n".join(f"    {name} = {value}" for name, value in settings.items())
         self._writer.add_text("settings", text)
 
-    def log(self, figures: Mapping[str, float], *, step: int) -> None:
-        """Write the figures of a step."""
-        for name, value in figures.items():
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the file."""
         self._writer.close()
 
 
-class WandbTracker:
-    """Tells Weights & Biases of a run.
-
-    Args:
-        folder: Where its files go.
-        settings: Of the run.
-
-    Raises:
-        LlmrecError: wandb is not installed, or takes no run (no key, no network).
-    """
-
+class _Wandb:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         wandb = _need("wandb")
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,18 +61,16 @@ class WandbTracker:
                 hint="Run `wandb login`, or set WANDB_MODE=offline, which needs no key.",
             ) from error
 
-    def log(self, figures: Mapping[str, float], *, step: int) -> None:
-        """Send the figures of a step."""
-        self._run.log(dict(figures), step=step)
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """End the run."""
         self._run.finish()
 
 
 TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
 }
 """Trackers by the name that ``--track`` takes."""
 
@@ -104,16 +80,16 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Tracke
 
     Args:
         name: One of ``TRACKERS``.
-        folder: Where its files go.
-        settings: Of the run.
+        folder: Folder for its files.
+        settings: Settings of the run.
 
     Raises:
         OptionError: There is none of that name.
-        LlmrecError: Its package is not installed, or takes no run.
+        LlmrecError: Its package is not installed, or it cannot start a run (no key, no network).
     """
     if name not in TRACKERS:
         raise OptionError(
-            f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.",
+            f"There is no tracker {name!r}; allowed are {', '.join(TRACKERS)}.",
             hint=nearest(name, TRACKERS),
         )
     return TRACKERS[name](folder, settings)

@@ -1,4 +1,4 @@
-"""Find settings of a fusion with Optuna, on validation targets alone."""
+"""Tune the settings of a fusion with Optuna, on validation targets alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llmrec.errors import LlmrecError, OptionError, StorageError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
 from llmrec.records import Interaction
-from llmrec.training.dataset import gather_material
-from llmrec.training.fusion import train_fusion
+from llmrec.training.dataset import build_dataset
+from llmrec.training.train_fusion import train_fusion
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The best settings, what they reached (recall@20 + nDCG@10), and how many were tried."""
+class TunedFusion:
+    """The best settings, their score (recall@20 + nDCG@10), and the number of trials."""
 
     config: FusionConfig
-    figure: float
+    score: float
     trials: int
 
 
@@ -42,21 +42,21 @@ def tune_fusion(
     trials: int,
     storage: Path | None = None,
     progress: bool = False,
-) -> Tuned:
+) -> TunedFusion:
     """Try settings drawn by a tree-structured Parzen estimator (Bergstra et al. 2011).
 
     The space is small: dimension 32, 64 or 128; 0 to 2 layers; dropout 0.1 to 0.5; identity_dropout
     0 to 0.5; learning_rate 0.001 to 0.01; weight_decay 0.001 to 0.3; horizon 1, 3 or 5; association
-    and reconstruction off or 0.1. All else is as in ``config``, whose seed is that of the draws.
+    and reconstruction off or 0.1. All other settings, and the random seed, are those of ``config``.
 
     Args:
-        training: As of :func:`train_fusion`, and so the next two.
-        modalities: Likewise.
+        training: As of :func:`train_fusion`.
+        modalities: As of :func:`train_fusion`.
         validation: At least one target.
-        config: What the settings that are not in the space are; None takes the defaults.
-        trials: How many settings to try, those that ``storage`` holds included.
-        storage: An SQLite file that keeps the trials: a killed run goes on there. Trials on other
-            data or from another ``config`` may stand in it too and are left alone.
+        config: Settings outside the space; None takes the defaults.
+        trials: Number of settings to try, including the trials in ``storage``.
+        storage: An SQLite file of trials, from which a killed run resumes. Trials on other data or
+            from another ``config`` in the same file are not used.
         progress: Show a bar on stderr, where that is a terminal.
 
     Raises:
@@ -79,16 +79,16 @@ def tune_fusion(
             "optuna is not installed.", hint="Install it: pip install 'llmrec[tune]'."
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    digest = gather_material(training, modalities, validation, base).digest()
+    digest = build_dataset(training, modalities, validation, base).digest()
     name = f"fusion-{content_key(digest, repr(asdict(base)))[:16]}"
     study = _study(optuna, name, storage)
 
-    def judge(trial: Trial) -> float:
-        return train_fusion(training, modalities, validation, drawn(trial, base)).best.figure
+    def score(trial: Trial) -> float:
+        return train_fusion(training, modalities, validation, _drawn(trial, base)).best.score
 
     complete = (optuna.trial.TrialState.COMPLETE,)
     done = len(study.get_trials(states=complete))
-    # A sampler's draws start anew on resuming: another seed, or the same would be tried again.
+    # A sampler restarts its draws on resuming: with the same seed it would repeat its trials.
     study.sampler = optuna.samplers.TPESampler(seed=base.seed + done)
     bar = tqdm(
         total=max(trials, done),
@@ -98,21 +98,21 @@ def tune_fusion(
         disable=None if progress else True,
     )
 
-    def tell(study: Study, _: FrozenTrial) -> None:
+    def show(study: Study, _: FrozenTrial) -> None:
         bar.set_postfix_str(f"best {study.best_value:.3f}")
         bar.update()
 
     with bar:
-        study.optimize(judge, n_trials=max(0, trials - done), callbacks=[tell])
-    return Tuned(
-        drawn(optuna.trial.FixedTrial(study.best_params), base),
+        study.optimize(score, n_trials=max(0, trials - done), callbacks=[show])
+    return TunedFusion(
+        _drawn(optuna.trial.FixedTrial(study.best_params), base),
         study.best_value,
         len(study.get_trials(states=complete)),
     )
 
 
 def _study(optuna: Any, name: str, storage: Path | None) -> Any:  # noqa: ANN401 - Optuna's
-    """Open the study of that name, or begin it."""
+    """Open or create the study of that name."""
     database = import_module("sqlalchemy.exc")  # Optuna requires it
     try:
         if storage:
@@ -126,13 +126,12 @@ def _study(optuna: Any, name: str, storage: Path | None) -> Any:  # noqa: ANN401
     except (OSError, database.SQLAlchemyError) as error:
         why = str(error).splitlines()[0]
         raise StorageError(
-            f"The trials cannot be kept in {storage}: {why}.",
-            hint="Delete the file where it is damaged, or name a folder that can be written.",
+            f"The trials cannot be saved in {storage}: {why}.",
+            hint="Delete the file if it is damaged, or name a folder that can be written.",
         ) from error
 
 
-def drawn(trial: Trial, base: FusionConfig) -> FusionConfig:
-    """The settings of a trial."""
+def _drawn(trial: Trial, base: FusionConfig) -> FusionConfig:
     return replace(
         base,
         dimension=trial.suggest_categorical("dimension", (32, 64, 128)),

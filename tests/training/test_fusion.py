@@ -15,9 +15,8 @@ from llmrec.items import ModalityVectors
 from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.items.fusion.network import FusionNetwork
 from llmrec.training import TrainedFusion, train_fusion
-from llmrec.training.dataset import gather_material
+from llmrec.training.dataset import build_dataset, windows
 from llmrec.training.objective import sum_of, weighted_terms
-from llmrec.training.sequences import windows
 from tests.training.world import World
 
 SMALL = FusionConfig(
@@ -169,10 +168,10 @@ def test_every_option_trains(world: World, change: dict[str, Any]) -> None:
 
 def test_fgm_makes_the_loss_worse_and_leaves_the_weights(world: World) -> None:
     config = replace(SHORT, dropout=0.0, modality_dropout=0.0, identity_dropout=0.0)
-    material = gather_material(world.training, world.modalities, {}, config)
-    network = FusionNetwork(material.dimensions(), len(material.met), config)
+    material = build_dataset(world.training, world.modalities, {}, config)
+    network = FusionNetwork(material.dimensions(), len(material.known_ids), config)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    pieces = [w for h in material.sequences.values() for w in windows(h, 6, 1)]
+    pieces = [w for h in material.histories.values() for w in windows(h, 6, 1)]
 
     def loss(adversarial: float) -> float:
         settings = replace(config, adversarial=adversarial)
@@ -186,16 +185,16 @@ def test_fgm_makes_the_loss_worse_and_leaves_the_weights(world: World) -> None:
 
 def test_bad_input_is_refused_by_name(world: World, without_interactions: Catalog) -> None:
     text = world.modalities[0]
-    with pytest.raises(DataError, match="nothing to train on"):
+    with pytest.raises(DataError, match="no interactions to train on"):
         train_fusion(without_interactions, world.modalities, {}, SHORT)
     with pytest.raises(DataError, match="rows for 48 items"):
         train_fusion(world.training, [replace_rows(text, slice(0, 3))], {}, SHORT)
     with pytest.raises(OptionError, match="each once"):
         train_fusion(world.training, [text, text], {}, SHORT)
-    with pytest.raises(OptionError, match="tells one item from another"):
+    with pytest.raises(OptionError, match="all items would be the same"):
         train_fusion(world.training, [], {}, replace(SHORT, identities=False))
     leak = {"u0": world.training.user("u0").history[0]}
-    with pytest.raises(DataError, match="met the validation item"):
+    with pytest.raises(DataError, match="has the validation item"):
         train_fusion(world.training, world.modalities, leak, SHORT)
     broken = replace(text, vectors=np.full_like(text.vectors, np.nan))
     with pytest.raises(DataError, match="not finite"):

@@ -22,7 +22,7 @@ def test_trials_are_seeded_and_go_on_from_the_file(world: World, tmp_path: Path)
     assert first == tune_fusion(*given, trials=2)
     more = tune_fusion(*given, trials=3, storage=tmp_path / "trials.sqlite3")
     assert (first.trials, more.trials) == (2, 3)
-    assert more.figure >= first.figure
+    assert more.score >= first.score
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -45,7 +45,7 @@ def test_a_file_that_keeps_no_trials_is_refused(world: World, tmp_path: Path) ->
     material = (world.training, world.modalities, world.split.validation, SHORT)
     (tmp_path / "file").write_text("no database, but long enough to be told from an empty one")
     for storage in (tmp_path / "file", tmp_path / "file" / "trials.sqlite3"):
-        with pytest.raises(StorageError, match="trials cannot be kept"):
+        with pytest.raises(StorageError, match="trials cannot be saved"):
             tune_fusion(*material, trials=1, storage=storage)
 
 

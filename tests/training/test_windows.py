@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmrec.training.augmenting import vary
-from llmrec.training.sequences import Met, batch_of, windows
+from llmrec.training.augmentation import vary
+from llmrec.training.dataset import UserHistory, batch_of, windows
 
 
-def met(n: int) -> Met:
-    return Met(np.arange(100, 100 + n), np.arange(n) % 2 == 0)
+def met(n: int) -> UserHistory:
+    return UserHistory(np.arange(100, 100 + n), np.arange(n) % 2 == 0)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 20, 33])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from llmrec.errors import OptionError
-from llmrec.training.augmenting import back_translate, replace_synonyms
+from llmrec.training.augmentation import back_translate, replace_synonyms
 
 WORDS = {"film": ["movie"], "old": ["aged", "ancient"]}
 
@@ -36,5 +36,5 @@ def test_a_share_is_a_share() -> None:
 
 def test_back_translation_goes_there_and_back() -> None:
     assert back_translate(["a"], Shouting(), language="en", through="de") == ["a>de>en"]
-    with pytest.raises(OptionError, match="0 texts back for 1"):
+    with pytest.raises(OptionError, match="returned 0 texts for 1"):
         back_translate(["a"], Losing(), language="en", through="de")

@@ -1,0 +1,260 @@
+"""Train a fusion on interactions, with early stopping and checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.linalg import svds
+from torch import Tensor
+from tqdm import tqdm
+
+from llmrec.catalog import Catalog
+from llmrec.errors import ModelError
+from llmrec.evaluation import ndcg_at, recall_at, target_ranks
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import Fusion, FusionConfig
+from llmrec.items.fusion.network import FusionNetwork
+from llmrec.records import Interaction
+from llmrec.training.checkpoints import (
+    Epoch,
+    TrainingState,
+    checkpoint_settings,
+    resume,
+    save_checkpoint,
+)
+from llmrec.training.dataset import FusionDataset, Window, build_dataset, padded, windows
+from llmrec.training.objective import sum_of, weighted_terms
+from llmrec.training.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+_MAX_GRADIENT_NORM = 1.0
+_USERS_AT_ONCE = 256
+"""Users ranked at once in validation: bounds memory, not results."""
+
+
+@dataclass(frozen=True)
+class TrainedFusion:
+    """A fusion with the parameters of its best epoch, and the metrics of all epochs."""
+
+    fusion: Fusion
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    config: FusionConfig
+
+    @property
+    def best(self) -> Epoch:
+        """The best epoch."""
+        return self.epochs[self.best_epoch - 1]
+
+
+def train_fusion(
+    training: Catalog,
+    modalities: Sequence[ModalityVectors],
+    validation: Mapping[str, Interaction],
+    config: FusionConfig | None = None,
+    *,
+    out: Path | None = None,
+    progress: bool = False,
+    tracker: Tracker | None = None,
+) -> TrainedFusion:
+    """Train a fusion; the same input gives the same bytes on the same machine.
+
+    Args:
+        training: Items, and the interactions to train on, without the validation rows.
+        modalities: Vectors of the items, rows in the order of ``training.items``.
+        validation: User id -> target, for early stopping and the choice of the best epoch. Empty:
+            train ``config.epochs`` epochs and take the last.
+        config: The settings; None takes the defaults.
+        out: A folder for the fusion and a checkpoint after every epoch: the same call on the same
+            folder resumes a killed run and ends with the same bytes.
+        progress: Show bars on stderr, where that is a terminal.
+        tracker: Receives each epoch's metrics.
+
+    Raises:
+        DataError, OptionError: See :func:`~llmrec.training.dataset.build_dataset`.
+        ModelError: Training diverged.
+        StorageError: The folder cannot be used, or holds the checkpoint of another training.
+    """
+    config = config or FusionConfig()
+    dataset = build_dataset(training, modalities, validation, config)
+    settings = checkpoint_settings(config, dataset.digest())
+    pieces = [
+        window
+        for history in dataset.histories.values()
+        for window in windows(history, config.history, config.horizon)
+    ]
+    with reproducible(config.seed):
+        network = FusionNetwork(dataset.dimensions(), len(dataset.known_ids), config)
+        if config.warm_start and network.items.identities is not None:
+            weight = network.items.identities.weight
+            weight.data.copy_(initial_identities(dataset, weight.detach()))
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        state = resume(out, network, optimizer, settings) if out else TrainingState()
+        bar = tqdm(
+            total=config.epochs,
+            initial=len(state.epochs),
+            desc="Training",
+            unit="epoch",
+            disable=None if progress else True,
+        )
+        with bar:
+            while not _finished(state, config):
+                state = _next_epoch(state, network, optimizer, dataset, pieces, config, bar)
+                if out:
+                    save_checkpoint(out, state, network, optimizer, settings)
+                if tracker:
+                    tracker.log(state.epochs[-1].metrics(), step=len(state.epochs))
+    fusion = Fusion(config, dataset.encoders, dataset.known_ids, dict(state.best or {}))
+    if out:
+        fusion.save(out)
+    return TrainedFusion(fusion, state.epochs, state.best_epoch, config)
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seed torch and use deterministic algorithms inside; torch's own generator is unchanged."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+def initial_identities(dataset: FusionDataset, random: Tensor) -> Tensor:
+    """Return item factors of the training rows, [n_known, d], in place of ``random`` vectors.
+
+    The user-item matrix is divided by the roots of each user's and each item's number of
+    interactions, so that inner products of the factors approximate the cosine of item-kNN
+    (PureSVD, Cremonesi et al. 2010, on normalised rows). Columns beyond its rank stay ``random``,
+    and the scale is that of ``random``.
+    """
+    rows = dataset.identities.numpy()
+    columns = [rows[history.items] for history in dataset.histories.values()]
+    users = np.repeat(np.arange(len(columns)), [len(some) for some in columns])
+    pairs = np.unique(np.stack([users, np.concatenate(columns)]), axis=1)
+    shape = (len(columns), len(random))
+    rank = min(random.shape[1], min(shape) - 1)
+    if rank < 1:
+        return random
+    by_user, by_item = (
+        np.bincount(pairs[axis], minlength=shape[axis]).astype(np.float64) for axis in (0, 1)
+    )
+    values = 1 / np.sqrt(by_user[pairs[0]] * by_item[pairs[1]])
+    matrix = coo_array((values, (pairs[0], pairs[1])), shape=shape).tocsr()
+    # A given first vector: ARPACK draws a random one otherwise, which differs in every run.
+    first = np.random.default_rng(0).normal(size=min(shape))
+    _, sizes, directions = svds(matrix, k=rank, v0=first)
+    factors = (directions * np.sqrt(np.maximum(sizes, 0))[:, None]).T
+    scale = float(random.std()) / max(float(np.sqrt((factors**2).mean())), 1e-12)
+    made = random.clone()
+    made[:, :rank] = torch.tensor(factors * scale, dtype=random.dtype)
+    return made
+
+
+def validation_ranks(
+    network: FusionNetwork, dataset: FusionDataset, config: FusionConfig
+) -> NDArray[np.float64]:
+    """Rank each validation target among all items but those of the user's history: float64 [n]."""
+    network.eval()
+    users = list(dataset.targets)
+    ranks = []
+    with torch.inference_mode():
+        items = network.items(dataset.vectors, dataset.present, dataset.identities)
+        for start in range(0, len(users), _USERS_AT_ONCE):
+            some = users[start : start + _USERS_AT_ONCE]
+            histories = [dataset.histories[user] for user in some]
+            recent = [history.items[-config.history :] for history in histories]
+            opinions = [history.liked[-config.history :] for history in histories]
+            encoded = network.users(
+                items[torch.tensor(padded(recent, 0))], torch.tensor(padded(opinions, True))
+            )
+            last = encoded[torch.arange(len(some)), torch.tensor([len(rows) for rows in recent])]
+            scores = (last @ items.T).numpy()
+            for row, history in zip(scores, histories, strict=True):
+                row[history.items] = -np.inf
+            targets = np.array([dataset.targets[user] for user in some])
+            ranks.append(target_ranks(scores, targets, seed=config.seed))
+    return np.concatenate(ranks)
+
+
+def _finished(state: TrainingState, config: FusionConfig) -> bool:
+    done = len(state.epochs)
+    waited = done - state.best_epoch
+    return done >= config.epochs or bool(config.patience and waited >= config.patience)
+
+
+def _next_epoch(
+    state: TrainingState,
+    network: FusionNetwork,
+    optimizer: torch.optim.Optimizer,
+    dataset: FusionDataset,
+    pieces: Sequence[Window],
+    config: FusionConfig,
+    bar: tqdm,
+) -> TrainingState:
+    number, began = len(state.epochs) + 1, time.perf_counter()
+    losses = _train_epoch(network, optimizer, dataset, pieces, config, number, bar)
+    recall = ndcg = None
+    if dataset.targets:
+        ranks = validation_ranks(network, dataset, config)
+        recall, ndcg = float(recall_at(ranks, 20).mean()), float(ndcg_at(ranks, 10).mean())
+    seconds = time.perf_counter() - began
+    epoch = Epoch(number, sum(losses.values()), losses, recall, ndcg, seconds)
+    logger.info("epoch %d: %s", number, epoch.metrics())
+    bar.update()
+    epochs = (*state.epochs, epoch)
+    if state.best_epoch and epoch.score <= state.epochs[state.best_epoch - 1].score:
+        return TrainingState(epochs, state.best_epoch, state.best)
+    best = {name: value.detach().clone().numpy() for name, value in network.state_dict().items()}
+    return TrainingState(epochs, number, best)
+
+
+def _train_epoch(
+    network: FusionNetwork,
+    optimizer: torch.optim.Optimizer,
+    dataset: FusionDataset,
+    pieces: Sequence[Window],
+    config: FusionConfig,
+    number: int,
+    bar: tqdm,
+) -> dict[str, float]:
+    """Train on all windows once: the weighted terms, means over the steps."""
+    # Seed and number alone decide the draws: an epoch is the same in a resumed run.
+    torch.manual_seed(int(np.random.SeedSequence((config.seed, number)).generate_state(1)[0]))
+    draw = np.random.default_rng((config.seed, number))
+    order = draw.permutation(len(pieces))
+    starts = range(0, len(order), config.batch_size)
+    sums: dict[str, float] = {}
+    network.train()
+    for step, start in enumerate(starts, 1):
+        some = [pieces[place] for place in order[start : start + config.batch_size]]
+        terms = weighted_terms(network, dataset, some, config, draw)
+        loss = sum_of(terms)
+        if not torch.isfinite(loss):
+            raise ModelError(
+                f"Training diverged: the loss of epoch {number}, step {step} is {loss.item()}.",
+                hint=f"Lower learning_rate, which is {config.learning_rate}.",
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
+        optimizer.step()
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + term.item()
+        bar.set_postfix_str(f"step {step} of {len(starts)}, loss {loss.item():.3f}")
+    return {name: total / len(starts) for name, total in sums.items()}
