@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from llmrec.prompting.check_template import Finding, check_template, refuse_meaningless
+from llmrec.prompting.check_template import check_template, example, refuse_meaningless
 from llmrec.prompting.context import Background, background_of
-from llmrec.prompting.examples import example
 from llmrec.prompting.fields import Budget, field_text
 from llmrec.prompting.neutralise import neutralise
 from llmrec.prompting.render import PromptWriter, Rendered
 from llmrec.prompting.template import (
     DEFAULT_TEMPLATES,
+    Finding,
     Template,
     list_templates,
     load_template,

@@ -1,4 +1,4 @@
-"""Two templates beside each other: what each reads, and what each says of the same made-up user."""
+"""Two templates side by side: the fields each reads, and what each renders for one made-up user."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from itertools import zip_longest
 from typing import Literal, Protocol
 
 from llmrec.models import TextTokenizer
-from llmrec.prompting import sandbox, structure
-from llmrec.prompting.examples import FourCharacters, example
-from llmrec.prompting.template import Template
+from llmrec.prompting.check_template import FourCharacters, example
+from llmrec.prompting.template import Template, fields_read
 from llmrec.records import Prompt
 
 Mark = Literal["", "changed", "first", "second"]
 
 
-class PromptReader(TextTokenizer, Protocol):
-    """A tokenizer that knows what its model makes of a whole prompt."""
+class PromptCounter(TextTokenizer, Protocol):
+    """A tokenizer that also counts the tokens of a whole prompt."""
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, those of the chat template among them."""
+        """Tokens of a prompt, those of the chat template included."""
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ComparedTemplate:
     """One of the two templates.
 
-    ``reads`` names variables and their fields (``history.title``). ``tokens`` are the model's where
-    there is one; else of a token for four characters.
+    ``reads`` names variables and their fields (``history.title``). ``tokens`` are the model's, or
+    four characters each without a model.
     """
 
     name: str
@@ -43,9 +42,9 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class LinePair:
-    """Two lines that stand beside each other; None where the other prompt has none.
+    """Two lines side by side; None where the other prompt has none.
 
-    ``mark`` says whether they are the same (empty), differ, or stand in one of them alone.
+    ``mark`` is empty for equal lines; ``changed``, or the only prompt that has the line.
     """
 
     block: str
@@ -56,10 +55,10 @@ class LinePair:
 
 @dataclass(frozen=True, slots=True)
 class TemplateDiff:
-    """Two templates compared; ``counted`` says that a model's own tokens were counted."""
+    """Two templates compared; ``counted`` says whether ``tokens`` are a model's own."""
 
-    first: Side
-    second: Side
+    first: ComparedTemplate
+    second: ComparedTemplate
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     both: tuple[str, ...]
@@ -68,19 +67,19 @@ class TemplateDiff:
 
 
 def compare_templates(
-    first: Template, second: Template, reader: PromptReader | None = None
+    first: Template, second: Template, counter: PromptCounter | None = None
 ) -> TemplateDiff:
-    """Render two templates for the same made-up user and candidates, and lay them side by side.
+    """Render two templates for the same made-up user and candidates, and compare the lines.
 
     Args:
         first: A loaded template.
         second: Another one, or the same one.
-        reader: Of the model in mind; without one, a token is taken to be four characters.
+        counter: The tokenizer of the intended model; by default a token is four characters.
 
     Raises:
         PromptError: A template cannot be rendered.
     """
-    one, other = _side(first, reader), _side(second, reader)
+    one, other = _compared(first, counter), _compared(second, counter)
     reads = set(one.reads), set(other.reads)
     return TemplateDiff(
         one,
@@ -89,50 +88,44 @@ def compare_templates(
         tuple(sorted(reads[1] - reads[0])),
         tuple(sorted(reads[0] & reads[1])),
         tuple(_lines(one.prompt, other.prompt)),
-        reader is not None,
+        counter is not None,
     )
 
 
-def _side(template: Template, reader: PromptReader | None) -> Side:
-    prompt = example(template, reader)
+def _compared(template: Template, counter: PromptCounter | None) -> ComparedTemplate:
+    prompt = example(template, counter)
     texts = [text for _, text in blocks_of(prompt)]
     estimated = sum(len(FourCharacters().encode(text)) for text in texts)
-    return Side(
+    return ComparedTemplate(
         template.name,
         template.strategy,
         template.sha256,
-        tuple(sorted(structure.fields_read(sandbox.parse(template.source)))),
+        tuple(sorted(fields_read(template.source))),
         prompt,
         sum(map(len, texts)),
-        estimated if reader is None else reader.count_tokens(prompt),
+        estimated if counter is None else counter.count_tokens(prompt),
     )
 
 
 def blocks_of(prompt: Prompt) -> list[tuple[str, str]]:
-    """A prompt's texts by the names of their blocks, in the order in which they are read."""
+    """A prompt's texts by the names of their blocks, in reading order."""
     if prompt.text is not None:
         return [("text", prompt.text)]
     return [("system", prompt.system), ("user", prompt.user)]
 
 
 def _lines(first: Prompt, second: Prompt) -> Iterator[LinePair]:
-    """Block by block where both have the same blocks, else the whole of the one and the other."""
+    """Pair lines block by block if both have the same blocks, else those of the whole prompts."""
     one, other = blocks_of(first), blocks_of(second)
     if [name for name, _ in one] != [name for name, _ in other]:
         one = [("", "\n".join(text for _, text in one))]
         other = [("", "\n".join(text for _, text in other))]
     for (block, text), (_, text_of_other) in zip(one, other, strict=True):
-        yield from _pairs(block, text.split("\n"), text_of_other.split("\n"))
-
-
-def _pairs(block: str, one: list[str], other: list[str]) -> Iterator[LinePair]:
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
-    for kind, start, end, start_of_other, end_of_other in matcher.get_opcodes():
-        rows = zip_longest(one[start:end], other[start_of_other:end_of_other])
-        for line, line_of_other in rows:
-            mark: Mark = "" if kind == "equal" else "changed"
-            if line is None:
-                mark = "second"
-            elif line_of_other is None:
-                mark = "first"
-            yield LinePair(block, mark, line, line_of_other)
+        lines, others = text.split("\n"), text_of_other.split("\n")
+        matcher = SequenceMatcher(None, lines, others, autojunk=False)
+        for kind, start, end, other_start, other_end in matcher.get_opcodes():
+            for line, other_line in zip_longest(lines[start:end], others[other_start:other_end]):
+                mark: Mark = "" if kind == "equal" else "changed"
+                if line is None or other_line is None:
+                    mark = "second" if line is None else "first"
+                yield LinePair(block, mark, line, other_line)

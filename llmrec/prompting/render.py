@@ -9,10 +9,10 @@ from functools import cache, cached_property, partial
 from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
 from llmrec.models import TextTokenizer
-from llmrec.prompting import sandbox
 from llmrec.prompting.context import Background
 from llmrec.prompting.fields import Budget, ShownHistoryItem, ShownItem, ShownUser, field_text
 from llmrec.prompting.neutralise import contains_token
+from llmrec.prompting.sandbox import render_block
 from llmrec.prompting.template import Template
 from llmrec.records import Item, Prompt, Review, User
 
@@ -200,13 +200,12 @@ def _longest_history(
 def _render(
     template: Template, variables: Mapping[str, object], tokenizer: TextTokenizer
 ) -> Prompt:
-    code = sandbox.compiled(template.source, str(template.path))
     texts = {
-        block: sandbox.render_block(code, block, variables, name=template.name)
+        block: render_block(template.source, block, variables, name=template.name)
         for block in template.blocks
     }
     for block, text in texts.items():
-        # Fields are harmless by now: a token that is still there was written into the template.
+        # Fields are neutralised: a token that is still there was written into the template.
         if token := contains_token(text, tokenizer.special_tokens):
             raise PromptError(
                 f"Template {template.name}, block {block}: it writes the chat-template token "

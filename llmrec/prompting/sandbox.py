@@ -1,123 +1,129 @@
-"""The one jinja2 environment that templates run in, and how it is kept small.
+"""The sandbox that templates run in.
 
-A template is text that somebody may have sent: it reads its variables, loops and decides. It
-reaches no files and no Python, and calls nothing but ``.get`` of a mapping. Every text, list and
-number that it makes on its way is counted, so that a few lines cannot fill the memory.
+A template may come from a stranger. It reads its variables, loops and decides; it reaches no files
+and no Python, and calls only ``.get`` of a mapping. jinja2's sandbox and the checks in
+``template.py`` ensure that. What jinja2 does not limit is memory and time: a meter counts every
+text and list entry that a block makes and every step of its loops, and reads the processor time.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from types import CodeType
-from typing import Literal
+from typing import Any, Literal
 
 import jinja2
 from jinja2 import nodes
-from jinja2.filters import do_round, make_attrgetter
+from jinja2.filters import do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from llmrec.errors import PromptError, nearest
+from llmrec.errors import PromptError
 
-FILTERS = (
-    "capitalize",
-    "count",
-    "default",
-    "first",
-    "float",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "select",
-    "selectattr",
-    "sort",
-    "sum",
-    "title",
-    "trim",
-    "unique",
-    "upper",
+_FILTERS = (
+    "capitalize count default first float int items join last length list lower map max min reject "
+    "rejectattr replace reverse round select selectattr sort sum title trim unique upper"
 )
-"""The filters that templates may use: none is random, and what each makes is counted."""
+FILTERS = tuple(_FILTERS.split())
+"""The filters that templates may use: none is random, and what each makes is metered."""
 
-_LONGEST_BLOCK = 1_000_000  # characters; a hundred times what any model should read
-_MOST_MADE = 2_000_000  # characters and list entries that a block makes on its way to its text
+_LONGEST_BLOCK = 1_000_000  # characters; a hundred times what a model should read
+_MOST_MADE = 1_000_000  # characters, list entries and loop steps of one block
+_MOST_SECONDS = 5.0  # of processor time; a usual block takes milliseconds
+_CLOCK_EVERY = 32  # reading it takes a microsecond
 _MOST_DIGITS = 15
-_ALLOWANCE = "(allowance)"  # no template can write these two names
-_COUNTED = "(counted)"
-_GROWING = (nodes.List, nodes.Dict, nodes.Add, nodes.Mul)
-_TOO_DEEP_OR_BROKEN = (RecursionError, SyntaxError, ValueError, OverflowError, MemoryError)
+
+_METER = "(meter)"  # no template can write these names
+_MADE = "(made)"
+_STEPS = "(steps)"
+_MAKES = (nodes.List, nodes.Dict, nodes.Compare, nodes.Test)
 _WHEN_RENDERING = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
+    *(jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError),
+    *(RecursionError, TypeError, ValueError),
 )
 
 
-class _Allowance:
-    """What one rendering may still make, in characters and list entries."""
+class _Meter:
+    """What one block may still make, and until when."""
 
     def __init__(self) -> None:
         self._left = _MOST_MADE
+        self._until = time.thread_time() + _MOST_SECONDS
+        self._taken = 0
 
     def take(self, size: int) -> None:
         self._left -= size
+        self._taken += 1
         if self._left < 0:
-            raise ValueError(f"it makes texts and lists of more than {_MOST_MADE:,} characters")
+            raise ValueError(f"it makes more than {_MOST_MADE:,} characters, entries and steps")
+        if self._taken % _CLOCK_EVERY == 0 and time.thread_time() > self._until:
+            raise ValueError(f"it takes more than {_MOST_SECONDS:g} s")
 
     def count(self, made: object) -> None:
-        """Count a value as if each text in it were a copy, which printing it would make it."""
-        if isinstance(made, (str, int, float)):
-            self.take(len(str(made)))
+        """Take a value as if each text in it were a copy, as printing it would make one."""
+        if isinstance(made, str):
+            self.take(len(made))
         elif isinstance(made, Mapping):
             self.count(list(made.items()))
-        elif isinstance(made, (list, tuple)):
+        elif isinstance(made, list | tuple):
+            self.take(len(made))
             for part in made:
-                self.take(1)
                 self.count(part)
+        elif isinstance(made, int | float):
+            self.take(1)
+            if abs(made) > 10**_MOST_DIGITS:
+                raise ValueError(f"it makes a number of more than {_MOST_DIGITS} digits")
 
 
-def _allowance(context: Context) -> _Allowance:
-    allowance: _Allowance = context[_ALLOWANCE]
-    return allowance
+def _meter(context: Context) -> _Meter:
+    meter: _Meter = context[_METER]
+    return meter
 
 
-class _Counting(NodeTransformer):
-    """Put a counting filter around every expression that makes something larger than its parts."""
+class _Metered(NodeTransformer):
+    """Send what repeats, and what is larger or slower than its parts, past the meter."""
 
     def visit(self, node: nodes.Node) -> nodes.Node:
         self.generic_visit(node)
-        if isinstance(node, nodes.Concat):  # counted before it is made: it may have many parts
+        if isinstance(node, nodes.For):
+            node.iter = _filtered(node.iter, _STEPS)
+        if isinstance(node, nodes.Concat):
             return _filtered(nodes.List(node.nodes, lineno=node.lineno), "join")
         is_slice = isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
         is_tuple = isinstance(node, nodes.Tuple) and node.ctx == "load"
-        if isinstance(node, _GROWING) or is_slice or is_tuple:
-            return _filtered(node, _COUNTED)
+        if isinstance(node, _MAKES) or is_slice or is_tuple:
+            return _filtered(node, _MADE)
         return node
 
 
 def _filtered(node: nodes.Node, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """jinja2's sandbox, whose operators, tests and filters are metered."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
+        """Calculate; text times a large number would fill the memory, so only + takes texts."""
+        if operator != "+" and not all(isinstance(side, int | float) for side in (left, right)):
+            raise TypeError("*, ** and % calculate with numbers only")
+        made = math.pow(left, right) if operator == "**" else _OPERATORS[operator](left, right)
+        _meter(context).count(made)
+        return made
+
+    def call_test(self, name: str, value: Any, *args: Any) -> Any:  # noqa: ANN401
+        """Call the test of a ``select`` or ``reject``; the third argument is the context."""
+        _meter(args[2]).take(1)
+        return super().call_test(name, value, *args)
+
+
+_OPERATORS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
 
 
 @jinja2.pass_context
@@ -126,14 +132,14 @@ def _join(
 ) -> str:
     read = make_attrgetter(context.environment, attribute)
     parts = [read(value) for value in values]
-    _allowance(context).take(len(parts) * len(str(d)))
-    _allowance(context).count(parts)
+    _meter(context).take(len(parts) * len(str(d)))
+    _meter(context).count(parts)
     return str(d).join(map(str, parts))
 
 
 @jinja2.pass_context
 def _replace(context: Context, text: object, old: object, new: object, count: int = -1) -> str:
-    _allowance(context).take(str(text).count(str(old)) * len(str(new)))
+    _meter(context).take(str(text).count(str(old)) * len(str(new)))
     return str(text).replace(str(old), str(new), count)
 
 
@@ -145,139 +151,124 @@ def _round(
     return do_round(value, precision, method)
 
 
-def _counting(name: str, environment: jinja2.Environment) -> Callable[..., object]:
-    """A filter of ``environment`` whose results are counted, and are no iterators that wait."""
+@jinja2.pass_environment
+def _sum(
+    environment: jinja2.Environment,
+    values: Iterable[float],
+    attribute: str | int | None = None,
+    start: float = 0,
+) -> float:
+    if not isinstance(start, int | float):
+        raise TypeError("sum adds numbers only")  # lists would be copied at each step
+    total: float = do_sum(environment, values, attribute, start)
+    return total
 
-    @jinja2.pass_context  # and so the compiler does not run it, when nothing is counted yet
-    def counting(context: Context, value: object, *args: object, **kwargs: object) -> object:
+
+@jinja2.pass_context
+def _steps(context: Context, values: Iterable[object]) -> Iterator[object]:
+    meter = _meter(context)
+    for value in values:
+        meter.take(1)
+        yield value
+
+
+def _metered(name: str, environment: jinja2.Environment) -> Callable[..., object]:
+    """A filter of ``environment`` whose results are metered, and are no iterators that wait."""
+
+    @jinja2.pass_context  # and so it is not run at compile time, where there is no meter
+    def metered(context: Context, value: object, *args: object, **kwargs: object) -> object:
         made = environment.call_filter(name, value, args, kwargs, context)
         if isinstance(made, Iterator):
             made = list(made)
-        _allowance(context).count(made)
+        _meter(context).count(made)
         return made
 
-    return counting
+    return metered
 
 
-def _numbers_only(
-    calculate: Callable[[float, float], float],
-) -> Callable[[object, object], float]:
-    """Text times a large number fills the memory: let an operator take numbers alone."""
-
-    def checked(left: object, right: object) -> float:
-        if isinstance(left, (int, float)) and isinstance(right, (int, float)):
-            return calculate(left, right)
-        raise TypeError("*, ** and % calculate with numbers alone")
-
-    return checked
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _sandbox() -> _Sandbox:
+    sandbox = _Sandbox(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.globals.clear()
-    inner = environment.overlay()
-    inner.filters = {
-        **environment.filters,
+    sandbox.globals.clear()
+    plain = sandbox.overlay()
+    own = {
         "join": _join,
         "replace": _replace,
         "round": _round,
-        _COUNTED: lambda value: value,
+        "sum": _sum,
+        _MADE: lambda value: value,
     }
-    environment.filters = {name: _counting(name, inner) for name in (*FILTERS, _COUNTED)}
-    environment.intercepted_binops = frozenset({"*", "**", "%"})
-    environment.binop_table.update(
-        {
-            "*": _numbers_only(operator.mul),
-            "**": _numbers_only(math.pow),
-            "%": _numbers_only(operator.mod),
-        }
-    )
-    return environment
+    plain.filters = {**sandbox.filters, **own}
+    sandbox.filters = {name: _metered(name, plain) for name in (*FILTERS, _MADE)}
+    sandbox.filters[_STEPS] = _steps
+    return sandbox
 
 
-ENVIRONMENT = _environment()
+_ENVIRONMENT = _sandbox()
+_FILE = "(template)"
 
 
-def parse(source: str) -> jinja2.nodes.Template:
-    """Parse a template.
+def parse(source: str) -> nodes.Template:
+    """Parse a template, as its author wrote it.
 
     Raises:
         jinja2.TemplateSyntaxError: It is none; ``lineno`` says where.
     """
-    try:
-        tree = ENVIRONMENT.parse(source)
-        # Filters and tests are looked up by the compiler alone.
-        _code(source)
-    except _TOO_DEEP_OR_BROKEN as error:
-        raise jinja2.TemplateSyntaxError(f"cannot be compiled: {error}", 1) from error
-    return tree
-
-
-def syntax_hint(message: str) -> str:
-    """The way out of a syntax error."""
-    if "No filter named" in message:
-        wrong = message.split("'")[1]
-        return f"{nearest(wrong, FILTERS)} Filters: {', '.join(FILTERS)}.".lstrip()
-    return "prompts/README.md says what a template is made of."
+    return _ENVIRONMENT.parse(source)
 
 
 @lru_cache(maxsize=256)
-def compiled(source: str, filename: str) -> jinja2.Template:
-    """Compile a template that :func:`parse` accepts, once."""
-    return jinja2.Template.from_code(ENVIRONMENT, _code(source, filename), {})
+def compiled(source: str) -> jinja2.Template:
+    """Compile a template with its meter; raises the same where a filter or test is unknown."""
+    tree = parse(source)
+    _Metered().visit(tree)
+    code = _ENVIRONMENT.compile(tree, filename=_FILE)
+    return jinja2.Template.from_code(_ENVIRONMENT, code, {})
 
 
-def _code(source: str, filename: str | None = None) -> CodeType:
-    tree = ENVIRONMENT.parse(source)
-    _Counting().visit(tree)
-    return ENVIRONMENT.compile(tree, name=filename, filename=filename)
-
-
-def render_block(
-    template: jinja2.Template, block: str, variables: Mapping[str, object], *, name: str
-) -> str:
-    """Render one block, byte for byte, but for one newline at its end.
+def render_block(source: str, block: str, variables: Mapping[str, object], *, name: str) -> str:
+    """Render one block, byte for byte, except for one newline at its end.
 
     Args:
-        template: A compiled template.
-        block: The name of a block it has.
+        source: A usable template.
+        block: The name of one of its blocks.
         variables: What the block may read.
         name: The template's name, for messages.
 
     Raises:
-        PromptError: The block reads what is not there, or does what templates may not.
+        PromptError: The block reads what is missing, does what templates may not do, or makes too
+            much.
     """
+    template = compiled(source)
     parts: list[str] = []
     size = 0
     try:
-        context = template.new_context({**variables, _ALLOWANCE: _Allowance()})
+        context = template.new_context({**variables, _METER: _Meter()})
         for part in template.blocks[block](context):
             parts.append(part)
             size += len(part)
             if size > _LONGEST_BLOCK:
                 raise ValueError(f"it renders more than {_LONGEST_BLOCK:,} characters")
     except _WHEN_RENDERING as error:
-        line = line_of(template, error)
         reason = str(error).replace("'dict object'", "the item's attributes")
         raise PromptError(
-            f"Template {name}, line {line}, block {block}: {reason}.",
+            f"Template {name}, line {error_line(source, error)}, block {block}: {reason}.",
             hint="For an attribute that some items lack write item.attributes.get('year', '').",
         ) from error
     return "".join(parts).removesuffix("\n")
 
 
-def line_of(template: jinja2.Template, error: BaseException) -> int:
+def error_line(source: str, error: BaseException) -> int:
     """The template's line in which an error was raised: the last of its frames."""
     line = 1
     traceback = error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == template.filename:
-            line = template.get_corresponding_lineno(traceback.tb_lineno)
+        if traceback.tb_frame.f_code.co_filename == _FILE:
+            line = compiled(source).get_corresponding_lineno(traceback.tb_lineno)
         traceback = traceback.tb_next
     return line

@@ -1,18 +1,21 @@
-"""Templates: where they lie, and what makes one usable."""
+"""Templates: where they are, and what makes one usable."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal, NamedTuple
 
-from jinja2 import TemplateSyntaxError
+import jinja2
+from jinja2 import meta, nodes
 
 from llmrec.errors import PromptError, nearest
-from llmrec.prompting import sandbox, structure
+from llmrec.prompting.fields import FIELDS, ShownHistoryItem, ShownItem, ShownUser
+from llmrec.prompting.sandbox import FILTERS, compiled, parse
 
 DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
@@ -27,9 +30,14 @@ DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
         "explain": "explain/plain",
     }
 )
-"""The template each strategy takes where none is named."""
+"""The default template of each strategy."""
 
+VARIABLES = ("user", "history", "item", "items", "evidence", "fault")
+"""What templates may read."""
+
+_BLOCKS = (("system", "user"), ("text",))
 _HEADER = re.compile(r"\A\s*\{#-?\s*(.*?)\s*-?#\}", re.DOTALL)
+_LONGEST_SOURCE = 100_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,12 @@ class Template:
 
     Attributes:
         name: ``likelihood/list`` for a file ``likelihood/list.jinja``.
-        strategy: The name of the folder it lies in.
+        strategy: The name of its folder.
         source: The file's text.
-        sha256: Of the file's text, in hex.
+        sha256: Hash of the file's text, in hex.
         path: The file.
         blocks: ``("system", "user")`` for a chat prompt, ``("text",)`` for a plain one.
-        variables: What it reads, of :data:`llmrec.prompting.structure.VARIABLES`.
+        variables: What it reads, of :data:`VARIABLES`.
     """
 
     name: str
@@ -56,16 +64,25 @@ class Template:
 
     @property
     def summary(self) -> str:
-        """The first line of the comment it begins with, empty where there is none."""
+        """The first line of the comment at its beginning; empty if there is none."""
         header = _HEADER.match(self.source)
         return header.group(1).partition("\n")[0] if header else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault of a template; an error makes it unusable. Lines count from 1."""
+
+    level: Literal["error", "warning"]
+    line: int
+    message: str
 
 
 def prompts_folder() -> Path:
     """The folder of the templates that come with llmrec: in a wheel, else in a checkout.
 
     Raises:
-        PromptError: The installation has lost it.
+        PromptError: The installation lacks it.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_prompts", package.parent / "prompts"):
@@ -95,7 +112,7 @@ def template_names(strategy: str | None = None) -> tuple[str, ...]:
 
 
 def list_templates(strategy: str | None = None) -> tuple[Template, ...]:
-    """The templates that come with llmrec, by name; those of one strategy where one is given.
+    """The templates that come with llmrec, by name; with ``strategy``, only those of one.
 
     Raises:
         PromptError: There is no such strategy, or a template is not usable.
@@ -114,27 +131,20 @@ def load_template(ref: str | Path) -> Template:
     """
     path = template_path(ref)
     source = read_source(path)
-    try:
-        tree = sandbox.parse(source)
-    except TemplateSyntaxError as error:
-        message = (error.message or "cannot be read").rstrip(".")
+    for finding in source_findings(source):
         raise PromptError(
-            f"{path}, line {error.lineno}: {message}.",
-            hint=sandbox.syntax_hint(message),
-        ) from error
-    for fault in structure.faults_of(tree):
-        raise PromptError(
-            f"{path}, line {fault.line}: {fault.message}.",
-            hint=fault.hint or "`llmrec prompts check` lists all that is wrong with a template.",
+            f"{path}, line {finding.line}: {finding.message}",
+            hint="`llmrec prompts check` lists all findings of a template.",
         )
+    tree = parse(source)
     return Template(
         name=f"{path.parent.name}/{path.stem}",
         strategy=path.parent.name,
         source=source,
         sha256=hashlib.sha256(source.encode()).hexdigest(),
         path=path,
-        blocks=tuple(sorted(structure.blocks_of(tree))),
-        variables=structure.variables_of(tree),
+        blocks=tuple(sorted(block.name for block in tree.find_all(nodes.Block))),
+        variables=frozenset(meta.find_undeclared_variables(tree)),
     )
 
 
@@ -173,3 +183,172 @@ def read_source(path: Path) -> str:
         raise PromptError(
             f"The template file {path} cannot be read: {error}.", hint="Save it as UTF-8."
         ) from error
+
+
+# What a source may say: checked without rendering it, in every branch.
+
+_ALONE = (
+    *(nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Macro, nodes.CallBlock),
+)
+_UNMETERED = (nodes.AssignBlock, nodes.FilterBlock, nodes.ScopedEvalContextModifier)
+_GIVES_AWAY = frozenset(
+    {"score", "rank", "retrieval_score", "retrieval_rank", "position", "signals", "rating", "liked"}
+)
+
+
+class _Kind(NamedTuple):
+    """What an expression is: a record that templates read, or many."""
+
+    shown: type
+    many: bool
+
+
+_Kinds = Mapping[str, _Kind | None]
+_KINDS: _Kinds = {
+    "user": _Kind(ShownUser, many=False),
+    "history": _Kind(ShownHistoryItem, many=True),
+    "item": _Kind(ShownItem, many=False),
+    "items": _Kind(ShownItem, many=True),
+}
+
+
+def source_findings(source: str) -> tuple[Finding, ...]:
+    """Everything in a template's text that makes it unusable, by line."""
+    if len(source) > _LONGEST_SOURCE:
+        return (_error(1, f"has {len(source):,} characters; allowed are {_LONGEST_SOURCE:,}"),)
+    try:
+        tree = parse(source)
+        compiled(source)  # filters and tests are looked up here
+    except jinja2.TemplateSyntaxError as error:
+        message = (error.message or "cannot be read").rstrip(".")
+        hint = "prompts/README.md describes the form of a template."
+        if "No filter named" in message:
+            wrong = message.split("'")[1]
+            hint = f"{nearest(wrong, FILTERS)} Filters: {', '.join(FILTERS)}.".lstrip()
+        return (_error(error.lineno, message, hint),)
+    except (RecursionError, SyntaxError, ValueError, OverflowError, MemoryError) as error:
+        return (_error(1, f"cannot be compiled: {error}"),)
+    found = {*_blocks(tree), *_constructs(tree), *_names(tree), *_fields(tree)}
+    return tuple(sorted(found, key=lambda finding: (finding.line, finding.message)))
+
+
+def fields_read(source: str) -> frozenset[str]:
+    """What a usable template reads, each field by its variable: ``history.title``.
+
+    A variable of which no field is read stands by itself.
+    """
+    tree = parse(source)
+    variables = meta.find_undeclared_variables(tree)
+    owners = {ShownUser: "user", ShownHistoryItem: "history"}
+    owners[ShownItem] = "items" if "items" in variables else "item"
+    read = {f"{owners[shown]}.{name}" for shown, name, _ in _reads(tree)}
+    return frozenset(read | (variables - {field.partition(".")[0] for field in read}))
+
+
+def unused_names(source: str) -> Iterator[Finding]:
+    """Names that a usable template sets and never reads, such as a loop that shows nothing."""
+    names = list(parse(source).find_all(nodes.Name))
+    read = {name.name for name in names if name.ctx == "load"}
+    lines: dict[str, int] = {}
+    for name in names:
+        if name.ctx == "store" and name.name not in read and not name.name.startswith("_"):
+            lines[name.name] = min(name.lineno, lines.get(name.name, name.lineno))
+    for unused, line in lines.items():
+        yield Finding("warning", line, f"sets {unused!r} and never reads it")
+
+
+def _error(line: int, message: str, hint: str = "") -> Finding:
+    return Finding("error", line, f"{message}. {hint}".rstrip())
+
+
+def _blocks(tree: nodes.Template) -> Iterator[Finding]:
+    blocks = [block.name for block in tree.find_all(nodes.Block)]
+    if tuple(sorted(blocks)) not in _BLOCKS:
+        yield _error(
+            1,
+            f"has the blocks {', '.join(blocks) or 'none'}; allowed are system and user "
+            "(a chat prompt), or text alone (a plain one)",
+        )
+    for part in tree.body:
+        blank = isinstance(part, nodes.Output) and all(
+            isinstance(n, nodes.TemplateData) and not n.data.strip() for n in part.nodes
+        )
+        if not blank and not isinstance(part, nodes.Block):
+            yield _error(part.lineno, "only comments may stand outside the blocks")
+
+
+def _constructs(tree: nodes.Template) -> Iterator[Finding]:
+    for node in tree.find_all(_ALONE):
+        name = type(node).__name__.lower()
+        yield _error(node.lineno, f"uses {name}: a template stands by itself")
+    for node in tree.find_all(_UNMETERED):
+        hint = "Write {% set name = ... %}, and filter what {{ }} shows."
+        yield _error(node.lineno, "sets, filters or escapes a stretch of text", hint)
+    for call in tree.find_all(nodes.Call):
+        if not (isinstance(call.node, nodes.Getattr) and call.node.attr == "get"):
+            yield _error(call.lineno, "calls something: only .get of a mapping can be called")
+    for node in tree.find_all(nodes.Name):
+        if node.name in {"self", "super"}:
+            yield _error(node.lineno, f"uses {node.name}: a block cannot show another")
+
+
+def _names(tree: nodes.Template) -> Iterator[Finding]:
+    for name in meta.find_undeclared_variables(tree) - set(VARIABLES):
+        line = min(n.lineno for n in tree.find_all(nodes.Name) if n.name == name)
+        message = f"unknown variable {name!r}; allowed are {', '.join(VARIABLES)}"
+        yield _error(line, message, nearest(name, VARIABLES))
+
+
+def _fields(tree: nodes.Template) -> Iterator[Finding]:
+    for shown, name, line in _reads(tree):
+        allowed = FIELDS[shown]
+        if name not in allowed:
+            message = f"unknown field {name!r}"
+            if shown is ShownItem and name in _GIVES_AWAY:
+                message = f"target leakage: a candidate's {name!r} would give the answer away"
+            message += f"; allowed are {', '.join(allowed)}"
+            yield _error(line, message, nearest(name, allowed))
+
+
+def _reads(tree: nodes.Template) -> Iterator[tuple[type, str, int]]:
+    """Each field read of a known record: ``past.title``, ``map(attribute="title")``."""
+    known = dict(_KINDS)
+    for node in tree.find_all((nodes.For, nodes.Assign)):
+        if isinstance(node, nodes.For):
+            kind = _one(_kind(node.iter, known))
+        else:
+            kind = _kind(node.node, known) if isinstance(node, nodes.Assign) else None
+        if isinstance(node, nodes.For | nodes.Assign) and isinstance(node.target, nodes.Name):
+            name = node.target.name
+            known[name] = kind if known.get(name, kind) == kind else None
+    for read in tree.find_all(nodes.Getattr):
+        owner = _kind(read.node, known)
+        if owner and not owner.many:
+            yield owner.shown, read.attr, read.lineno
+    for call in tree.find_all(nodes.Filter):
+        owner = _kind(call.node, known)
+        named = [pair.value for pair in call.kwargs if pair.key == "attribute"]
+        named += call.args[:1] if call.name in {"selectattr", "rejectattr"} else []
+        for argument in named:
+            if owner and owner.many and isinstance(argument, nodes.Const):
+                yield owner.shown, str(argument.value), call.lineno
+
+
+def _kind(node: nodes.Node | None, known: _Kinds) -> _Kind | None:
+    """What an expression is, where that shows without running it."""
+    if isinstance(node, nodes.Name):
+        return known.get(node.name)
+    if isinstance(node, nodes.Filter):
+        kind = _kind(node.node, known)
+        if node.name in {"first", "last"}:
+            return _one(kind)
+        keeps = {"list", "reverse", "select", "selectattr", "reject", "rejectattr", "sort"}
+        return kind if node.name in keeps else None
+    if isinstance(node, nodes.Getitem):
+        kind = _kind(node.node, known)
+        return kind if isinstance(node.arg, nodes.Slice) else _one(kind)
+    return None
+
+
+def _one(kind: _Kind | None) -> _Kind | None:
+    return _Kind(kind.shown, many=False) if kind and kind.many else None

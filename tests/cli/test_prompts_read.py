@@ -15,7 +15,7 @@ from llmrec.cli import prompts
 from llmrec.errors import ModelError
 from llmrec.models import TransformersModel
 from llmrec.models.references import load_reader
-from llmrec.prompting.structure import VARIABLES
+from llmrec.prompting.template import VARIABLES
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]

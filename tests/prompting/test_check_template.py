@@ -7,7 +7,7 @@ import pytest
 
 from llmrec.errors import PromptError
 from llmrec.models import TextTokenizer
-from llmrec.prompting import Finding, check_template, example, load_template
+from llmrec.prompting import check_template, example, load_template
 
 Write = Callable[..., Path]
 HEAD = "{# For a test. #}\n"
@@ -62,7 +62,7 @@ def test_missing_blocks_are_an_error(write_template: Write) -> None:
 
 def test_an_unused_history_is_a_warning(write_template: Write) -> None:
     level, _, message = only(write_template("", source=chat("{{ item.title }}")))
-    assert (level, message) == ("warning", "a pointwise template does better with 'history'")
+    assert (level, message) == ("warning", "a pointwise template should read 'history'")
 
 
 def test_a_pointwise_template_must_show_the_candidate(write_template: Write) -> None:
@@ -105,8 +105,8 @@ def test_a_question_without_its_answers_is_a_warning(write_template: Write) -> N
 def test_no_header_and_a_strange_folder_are_warnings(write_template: Write) -> None:
     path = write_template("", strategy="mine", source=chat(GOOD).removeprefix(HEAD))
     assert [(level, message[:20]) for level, _, message in found(path)] == [
-        ("warning", "lies in a folder 'mi"),
-        ("warning", "no {# comment #} at "),
+        ("warning", "has no {# comment #}"),
+        ("warning", "is in a folder 'mine"),
     ]
 
 
@@ -163,13 +163,13 @@ def test_a_name_that_is_set_and_never_read_is_a_warning(write_template: Write) -
         ("\n\n{{ item.title | replace(' - ', ': ') }}", "a title opens a chat turn"),
     ],
 )
-def test_a_filter_that_undoes_what_made_a_text_harmless_is_an_error(
+def test_a_filter_that_restores_what_was_neutralised_is_an_error(
     write_template: Write, body: str, part: str
 ) -> None:
     path = write_template("", source=chat(GOOD.replace("{{ item.title }}", body)))
     level, _, message = only(path)
     assert level == "error"
-    assert message.startswith("makes harmless text harmful again")
+    assert message.startswith("restores what was neutralised")
     assert part in message
 
 
@@ -185,17 +185,13 @@ def test_a_template_that_is_not_there_is_raised() -> None:
         check_template("pointwise/none")
 
 
-def test_findings_are_plain_records() -> None:
-    assert Finding("error", 3, "x") == Finding("error", 3, "x")
-
-
 def test_an_example_needs_no_tokenizer(tokenizer: TextTokenizer) -> None:
     template = load_template("pointwise/plain-list")
     assert example(template) == example(template, tokenizer)
     assert "- Larkspur Tent for Two\n" in example(template).user
 
 
-def test_what_no_cutting_of_the_history_makes_short_enough_is_an_error(
+def test_a_prompt_too_long_without_history_is_an_error(
     write_template: Write,
 ) -> None:
     path = write_template("", source=chat(f"{'Yes or No? ' * 200}{GOOD}"))
@@ -221,3 +217,116 @@ def test_the_tokens_of_a_prompt_are_counted_as_the_model_counts_them(
     (finding,) = check_template(path, context=2_000, count=lambda _: 2_000)  # no room to answer
     assert (finding.level, finding.line) == ("error", 1)
     assert "takes up to 2,000 tokens without any history; the model reads 2,000" in finding.message
+
+
+# Templates for several candidates, and for grades.
+
+GROUP_HEAD = HEAD + "{% block system %}From 0 to 4.{% endblock %}\n{% block user %}\n"
+HISTORY = "{% for past in history %}{{ past.title }};{% endfor %}"
+SHOWN = "{% for item in items %}{{ item.label }} {{ item.title }}{% endfor %}"
+
+
+def group_found(write: Write, strategy: str, body: str) -> list[tuple[str, str]]:
+    path = write("", strategy=strategy, source=f"{GROUP_HEAD}{body}\n{{% endblock %}}\n")
+    return [(finding.level, finding.message) for finding in check_template(path)]
+
+
+@pytest.mark.parametrize("strategy", ["listwise", "listwise-generated", "pairwise", "setwise"])
+def test_several_candidates_are_shown_with_their_labels(
+    strategy: str, write_template: Write
+) -> None:
+    assert group_found(write_template, strategy, HISTORY + SHOWN) == []
+    ((level, message),) = group_found(write_template, strategy, HISTORY)
+    assert (level, message) == ("error", f"a {strategy} template must read 'items'")
+    findings = group_found(write_template, strategy, HISTORY + SHOWN + "{{ item.title }}")
+    assert any("must not read 'item': it is rendered once for" in text for _, text in findings)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% for item in items %}{{ item.title }}{% endfor %}",
+        "{{ (items | first).label }}{% for item in items %}{{ item.title }}{% endfor %}",
+    ],
+)
+def test_a_candidate_without_its_label_is_an_error(body: str, write_template: Write) -> None:
+    ((level, message),) = group_found(write_template, "listwise", HISTORY + body)
+    assert level == "error"
+    assert "{{ item.label }}" in message
+
+
+def test_candidates_before_the_history_are_a_warning(write_template: Write) -> None:
+    ((level, message),) = group_found(write_template, "setwise", SHOWN + HISTORY)
+    assert level == "warning"
+    assert "shows the candidates before the end of the history" in message
+
+
+def test_a_grade_needs_its_ends(write_template: Write) -> None:
+    body = HISTORY + "{{ item.title }}"
+    assert group_found(write_template, "graded", body) == []
+    path = write_template(
+        "",
+        strategy="graded",
+        source=f"{GROUP_HEAD}{body}{{% endblock %}}\n".replace("From 0 to 4.", "From 1 to 5."),
+    )
+    (finding,) = check_template(path)
+    assert (finding.level, finding.message) == ("warning", "does not say what 0 and 4 mean")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{{ i.label }} rank {{ loop.index }}: {{ i.title }}",
+        "{{ i.label }} {{ loop.revindex0 + 1 }}: {{ i.title }}",
+        "{% if i.title %}{{ i.label }} {{ loop.index0 }} {{ i.title }}{% endif %}",
+        "{{ i.label }} {{ loop['index'] }}: {{ i.title }}",
+        "{{ i.label }} {{ '(' ~ loop.revindex ~ ')' }}: {{ i.title }}",
+        "{{ i.label }} {{ loop.index if loop.index > 1 else 'first' }}: {{ i.title }}",
+        "{% set n = loop.index + 1 %}{{ i.label }} {{ n }}: {{ i.title }}",
+        "{% set a = loop %}{% for _ in history %}{{ a.index }}{% endfor %}{{ i.label }}",
+    ],
+)
+def test_a_candidates_place_is_not_shown(write_template: Write, line: str) -> None:
+    body = f"{HISTORY}{{% for i in items %}}{line}\n{{% endfor %}}"
+    ((level, message),) = group_found(write_template, "listwise", body)
+    assert level == "warning"
+    assert message.startswith("numbers the candidates")
+
+
+@pytest.mark.parametrize(
+    "over", ["items | reverse", "items[:2]", "items | sort(attribute='title')", "these"]
+)
+def test_a_place_is_one_in_whatever_order_the_candidates_are(
+    write_template: Write, over: str
+) -> None:
+    body = (
+        f"{HISTORY}{{% set these = items %}}"
+        f"{{% for i in {over} %}}{{{{ loop.index }}}}{{% endfor %}}"
+        "{% for i in these %}{{ i.label }} {{ i.title }}{% endfor %}"
+    )
+    messages = group_found(write_template, "setwise", body)
+    assert any("numbers the candidates" in message for _, message in messages)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{{ i.label }}: {{ i.title }}{{ ',' if not loop.last }}",
+        "{% if loop.index > 1 %}and {% endif %}{{ i.label }}: {{ i.title }}",
+        "{{ 'and ' if loop.index > 1 }}{{ i.label }}: {{ i.title }}",
+        "{{ i.label }}: {{ i.title }}{{ ';' if loop.index is odd else ',' }}",
+        "{% set more = loop.revindex > 1 %}{{ i.label }}: {{ i.title }}{{ ',' if more }}",
+        "{{ i.label }}: {% for past in history %}{{ loop.index }}. {% endfor %}{{ i.title }}",
+    ],
+)
+def test_commas_and_numbered_histories_show_no_place(write_template: Write, line: str) -> None:
+    body = f"{HISTORY}{{% for i in items %}}{line}\n{{% endfor %}}"
+    messages = group_found(write_template, "listwise", body)
+    assert not any("numbers the candidates" in message for _, message in messages)
+
+
+def test_a_history_that_looks_at_the_candidates_is_no_loop_over_them(
+    write_template: Write,
+) -> None:
+    numbered = "{% for past in history[:items | length] %}{{ loop.index }}. {{ past.title }}"
+    assert group_found(write_template, "listwise", f"{numbered}{{% endfor %}}{SHOWN}") == []

@@ -1,7 +1,15 @@
 from __future__ import annotations
 
-from llmrec.prompting import Budget
-from llmrec.prompting.examples import FourCharacters
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmrec.errors import OptionError
+from llmrec.models import TextTokenizer
+from llmrec.prompting import Budget, field_text
+from llmrec.prompting.check_template import FourCharacters
 from llmrec.prompting.fields import FIELDS, ShownItem, ShownUser
 from llmrec.records import Item, Review, User
 
@@ -78,3 +86,66 @@ def test_the_documented_fields_are_those_of_the_records() -> None:
     for shown, names in FIELDS.items():
         public = {name for name in vars(shown) if not name.startswith("_")}
         assert public | ({"rating", "liked", "label"} & set(names)) == set(names)
+
+
+TEXTS = {
+    "english": "A ferryman on a northern river learns whom he carried across. " * 20,
+    "chinese": "这是一部动人心弦的、平缓舒雅的、略带感伤的恋爱小说。" * 20,
+    "arabic": "رواية عن عبّار نهر يعرف أخيرًا من حمله إلى الضفة الأخرى. " * 20,
+    "emoji": "👨‍👩‍👧🏳️‍🌈😀🎉" * 40,
+    "one word": "x" * 5000,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(TEXTS))
+@pytest.mark.parametrize("n_tokens", [1, 2, 7, 48])
+def test_a_long_text_fills_its_budget_and_never_more(
+    kind: str, n_tokens: int, tokenizer: TextTokenizer
+) -> None:
+    text = TEXTS[kind].strip()
+    cut = field_text(text, n_tokens, tokenizer)
+    assert len(tokenizer.encode(cut)) <= n_tokens
+    beginning = cut.removesuffix("…")
+    assert text.startswith(beginning)
+    if n_tokens == 48:
+        assert cut.endswith("…")
+        # The next character or two would have been too many: nothing worth keeping was cut.
+        longer = text[: len(beginning) + 4].strip() + "…"
+        assert len(tokenizer.encode(longer)) > n_tokens
+
+
+def test_a_text_within_its_budget_is_not_touched(tokenizer: TextTokenizer) -> None:
+    for text in ("Se7en", "挪威的森林", "ألف ليلة وليلة", "👨‍👩‍👧", ""):
+        assert field_text(text, 64, tokenizer) == text
+        n_tokens = len(tokenizer.encode(text))
+        assert field_text(text, n_tokens, tokenizer) == text
+
+
+def test_no_tokens_leave_nothing(tokenizer: TextTokenizer) -> None:
+    assert field_text("Se7en", 0, tokenizer) == ""
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=300), n_tokens=st.integers(0, 20))
+def test_never_over_budget_and_never_half_a_character(
+    text: str, n_tokens: int, tokenizer: TextTokenizer
+) -> None:
+    cut = field_text(text, n_tokens, tokenizer)
+    assert len(tokenizer.encode(cut)) <= n_tokens
+    assert "\n" not in cut
+    assert all(token not in cut for token in tokenizer.special_tokens)
+    cut.encode()
+
+
+def test_a_description_of_100_000_characters_is_cut_at_once(tokenizer: TextTokenizer) -> None:
+    for text in ("word " * 20_000, "字" * 100_000, "\n<|im_end|>" * 9_091):
+        start = time.perf_counter()
+        cut = field_text(text, 48, tokenizer)
+        assert time.perf_counter() - start < 0.25
+        assert 0 < len(tokenizer.encode(cut)) <= 48
+        assert cut.endswith("…")
+
+
+def test_a_negative_budget_is_refused_by_name() -> None:
+    with pytest.raises(OptionError, match="review=-1: allowed is 0 or more"):
+        Budget(review=-1)

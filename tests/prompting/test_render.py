@@ -7,7 +7,7 @@ import pytest
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError
 from llmrec.models import TextTokenizer
 from llmrec.prompting import Budget, Template, load_template
-from llmrec.prompting.examples import FourCharacters
+from llmrec.prompting.check_template import FourCharacters
 from llmrec.records import Interaction, Item, Prompt, User
 from tests.prompting.writing import written
 

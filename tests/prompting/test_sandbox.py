@@ -1,14 +1,15 @@
-"""A template that somebody sent reaches nothing but its variables."""
+"""A template from a stranger reaches only its variables, and ends soon whatever it does."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
 from llmrec.errors import PromptError
-from llmrec.prompting import Template, example
-from llmrec.prompting.examples import CANDIDATES, FourCharacters
+from llmrec.prompting import Template, example, sandbox
+from llmrec.prompting.check_template import CANDIDATES, FourCharacters
 from llmrec.prompting.fields import ShownItem
 from llmrec.records import User
 from tests.prompting.writing import written
@@ -18,18 +19,22 @@ OwnTemplate = Callable[..., Template]
 ATTEMPTS = [
     "{{ ''.__class__ }}",
     "{{ ''['__class__'] }}",
+    "{{ ().__class__.__base__.__subclasses__() }}",
     "{{ item._item }}",
     "{{ item['_item'].description }}",
     "{% set key = '_item' %}{{ item[key].description }}",
     "{{ history | map(attribute='_item') | list }}",
     "{{ history | map(attribute='__class__') | join }}",
+    "{{ history | sort(attribute='_item') | list }}",
     "{{ item | attr('title') }}",
     "{{ item.attributes.get.__self__ }}",
+    "{{ item.attributes.get.__globals__ }}",
     "{{ item.attributes.update({'kind': 'x'}) }}",
     "{{ item.attributes.items() }}",
     "{{ item.title.format(1) }}",
     "{{ '{0.__class__}'.format(item) }}",
     "{{ '%s' % item }}",
+    "{{ 'x'.join(['a', 'b']) }}",
     "{% include 'secret' %}",
     "{% import 'secret' as s %}",
     "{% from 'secret' import s %}",
@@ -37,15 +42,22 @@ ATTEMPTS = [
     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     "{% for x in history recursive %}{{ loop(history) }}{% endfor %}",
     "{% for x in range(10 ** 12) %}x{% endfor %}",
+    "{% for x in range(9) %}{% for y in range(10 ** x) %}x{% endfor %}{% endfor %}",
     "{{ range(3) }}",
     "{{ 'x' * 10 ** 12 }}",
+    "{{ 'a' * 2000000000 }}",
+    "{{ ('a' * 2000000000) | length }}",
     "{{ [1] * 1000000000 }}",
     "{{ 9 ** 9 ** 9 ** 9 }}",
     "{{ 'x' | center(1000000000) }}",
     "{{ '%1000000000d' % 1 }}",
+    "{{ 'x'.ljust(1000000000) }}",
+    "{{ '{:1000000000}'.format(1) }}",
     "{{ lipsum() }}",
     "{{ cycler }}",
+    "{{ namespace(x=1) }}",
     "{{ self.system() }}",
+    "{{ self }}",
     "{{ super() }}",
     "{{ 1 / 0 }}",
     "{{ item.attributes.nothing }}",
@@ -53,6 +65,7 @@ ATTEMPTS = [
     "{{ [] | first }}",
     "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
     "{% for a in history %}" * 25 + "x" + "{% endfor %}" * 25,
+    "{# " + "a" * 100_000 + " #}",
 ]
 
 
@@ -64,11 +77,31 @@ def test_what_templates_may_not_do_is_a_prompt_error(
         example(own_template(attempt))
 
 
-def test_output_without_end_is_stopped(own_template: OwnTemplate) -> None:
-    loops = "".join(f"{{% for {name} in item.title %}}" for name in "abcdefgh")
-    template = own_template(loops + "{{ item.title }}" + "{% endfor %}" * 8)
-    with pytest.raises(PromptError, match="renders more than 1,000,000 characters"):
-        example(template)
+LONG = "{% set a = 'abcdefgh' %}" + "{% set a = a ~ a %}" * 13  # 65,536 characters
+LISTED = LONG + "{% set b = a | list %}"
+NESTED = "".join(f"{{% for {name} in item.title %}}" for name in "abcdefgh")
+ENDLESS = {
+    "output": NESTED + "{{ item.title }}" + "{% endfor %}" * 8,
+    "steps": NESTED + "{% endfor %}" * 8,
+    "steps with loop": NESTED + "{% if loop.last %}{% endif %}" + "{% endfor %}" * 8,
+    "pairs": LONG + "{% for x in a %}{% for y in a if x == y %}{% endfor %}{% endfor %}",
+    "comparisons": LISTED + "{% for x in a %}{% if 'no' in b %}{% endif %}{% endfor %}",
+    "tests": LISTED + "{{ b | select('in', [b, 'no']) | list | length }}" * 9,
+    "tests of attributes": LISTED + "{{ b | rejectattr('0', 'in', a) | list | length }}" * 99,
+    "sums": "{% set b = [[1]] %}" + "{% set b = b + b %}" * 15 + "{{ b | sum(start=[]) }}",
+    "sorting": LISTED + "{{ b | sort | unique | list | length }}" * 99,
+}
+
+
+@pytest.mark.parametrize("body", ENDLESS.values(), ids=ENDLESS)
+def test_a_template_that_would_not_end_is_stopped(
+    body: str, own_template: OwnTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_MOST_SECONDS", 1.0)
+    start = time.thread_time()
+    with pytest.raises(PromptError, match=r"it (makes|renders|takes) more than|adds numbers only"):
+        example(own_template(body))
+    assert time.thread_time() - start < 3
 
 
 GROWING = {
@@ -76,6 +109,7 @@ GROWING = {
     "+": "{% set a = a + a + a %}",
     "list +": "{% set b = b + b + b %}",
     "*": "{% set n = n * n * n %}",
+    "**": "{% set n = n ** 3 %}",
     "slices": "{% set a = (a ~ a ~ a)[0:] %}",
     "replace": "{% set a = a | replace('a', 'aaa') %}",
     "replace nothing": "{% set a = a | replace('', a) %}",
@@ -96,16 +130,16 @@ GROWING = {
 @pytest.mark.parametrize("step", GROWING.values(), ids=GROWING)
 def test_a_few_lines_do_not_fill_the_memory(step: str, own_template: OwnTemplate) -> None:
     begin = "{% set a = 'aaaaaaaa' %}{% set b = ['aaaaaaaa'] %}{% set n = 9 %}\n"
-    with pytest.raises(PromptError, match=r"of more than|digits|stretch of text"):
+    with pytest.raises(PromptError, match=r"more than|digits|stretch of text"):
         example(own_template(f"{begin}{step * 14}{{{{ a | length }}}}{{{{ b | length }}}}"))
 
 
-def test_a_power_of_ten_that_rounding_needs_is_small(own_template: OwnTemplate) -> None:
+def test_rounding_does_not_make_large_powers_of_ten(own_template: OwnTemplate) -> None:
     with pytest.raises(PromptError, match="at most 15 digits"):
         example(own_template("{{ 1 | round(1000000000, 'ceil') }}"))
 
 
-def test_memory_that_is_full_is_a_prompt_error(
+def test_full_memory_is_a_prompt_error(
     own_template: OwnTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

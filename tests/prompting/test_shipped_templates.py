@@ -28,7 +28,7 @@ from llmrec.prompting import (
 from llmrec.prompting.diff import blocks_of
 from llmrec.prompting.fields import FIELDS, ShownHistoryItem, ShownItem, ShownUser
 from llmrec.prompting.sandbox import FILTERS
-from llmrec.prompting.structure import VARIABLES
+from llmrec.prompting.template import VARIABLES
 from llmrec.records import (
     Aspect,
     Caption,
