@@ -287,9 +287,9 @@ def _constructs(tree: nodes.Template) -> Iterator[Finding]:
     for call in tree.find_all(nodes.Call):
         if not (isinstance(call.node, nodes.Getattr) and call.node.attr == "get"):
             yield _error(call.lineno, "calls something: only .get of a mapping can be called")
-    for node in tree.find_all(nodes.Name):
-        if node.name in {"self", "super"}:
-            yield _error(node.lineno, f"uses {node.name}: a block cannot show another")
+    for read in tree.find_all(nodes.Name):
+        if read.name in {"self", "super"}:
+            yield _error(read.lineno, f"uses {read.name}: a block cannot show another")
 
 
 def _names(tree: nodes.Template) -> Iterator[Finding]:
