@@ -9,12 +9,12 @@ import typer
 from rich.logging import RichHandler
 
 import llmrec
-from llmrec.cli import bench, data, doctor, models, prompts, train, tune
+from llmrec.cli import bench, data, doctor, models, prompts, train
+from llmrec.cli.build_index import index
 from llmrec.cli.demo import demo
 from llmrec.cli.exits import Commands
 from llmrec.cli.explain import explain
 from llmrec.cli.fit import fit
-from llmrec.cli.index import index
 from llmrec.cli.output import STDERR
 from llmrec.cli.recommend import recommend
 from llmrec.cli.rerank import rerank
@@ -43,7 +43,7 @@ for _name, _group in (
     ("prompts", prompts.app),
     ("models", models.app),
     ("train", train.app),
-    ("tune", tune.app),
+    ("tune", train.tune_app),
 ):
     app.add_typer(_group, name=_name, rich_help_panel="Look closer")
 

@@ -1,24 +1,66 @@
-"""``llmrec data``: what a dataset folder holds, and what is broken in it."""
+"""``llmrec data check``, and how commands read a data set folder and check an output folder."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmrec.cli.exits import FAILED, ends_well
 from llmrec.cli.options import AsJson, ColumnFile, DataFolder
-from llmrec.cli.output import print_json, safe, screen, table
+from llmrec.cli.output import print_json, safe, screen, table, waiting
+from llmrec.errors import DataError, StorageError
 
 if TYPE_CHECKING:
-    from llmrec.catalog import CheckReport
+    from llmrec.catalog import Catalog, CheckReport
 
-app = typer.Typer(help="Check a dataset folder.", no_args_is_help=True)
+app = typer.Typer(help="Check a data set folder.", no_args_is_help=True)
+
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping.")
+]
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, without making it.
+
+    Raises:
+        StorageError: A file of that name exists, or permission is denied.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    why = "permission denied" if there.is_dir() else "it is a file, not a folder"
+    raise StorageError(
+        f"{folder} cannot be written ({there}: {why}).",
+        hint="Name a folder that can be written, on a disk with free space.",
+    )
+
+
+def read_data(data: Path, columns: Path | None, *, skip_broken: bool) -> Catalog:
+    """Read a data set; an error about broken rows names the option that leaves them out.
+
+    Raises:
+        DataError: The data set is broken.
+    """
+    from llmrec.catalog import Catalog, ColumnMap
+
+    names = ColumnMap.from_file(columns) if columns else None
+    try:
+        with waiting("Reading the data"):
+            return Catalog.from_folder(
+                data, columns=names, on_problem="skip" if skip_broken else "raise"
+            )
+    except DataError as error:
+        hint = error.hint.replace('on_problem="skip"', "--skip-broken")
+        raise DataError(error.message, hint=hint) from error
 
 
 @app.callback()
 def _group() -> None:
-    """Keep ``check`` a word of its own, though it is the only one."""
+    """Make ``check`` a word of its own, though it is the only one."""
 
 
 @app.command()
@@ -27,12 +69,10 @@ def check(
     data: DataFolder,
     *,
     columns: ColumnFile = None,
-    rows: Annotated[
-        int, typer.Option(min=0, help="How many broken rows to print; 0 prints all.")
-    ] = 50,
+    rows: Annotated[int, typer.Option(min=0, help="Broken rows to print; 0 prints all.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Print counts, gaps and what is broken, row by row; ends with 1 where something is."""
+    """Report counts, missing values and broken rows. Exit status 1 if anything is broken."""
     from llmrec.catalog import ColumnMap, check_folder
 
     report = check_folder(data, ColumnMap.from_file(columns) if columns else None)
@@ -60,14 +100,11 @@ def _print(report: CheckReport, shown: int) -> None:
     if not report.problems:
         console.print("Nothing is broken.", style="green")
         return
-    broken = table("Table", ">row", "column", "what is wrong")
+    broken = table("Table", ">row", "column", "problem")
     for problem in report.problems[:shown]:
         row = "whole file" if problem.row is None else f"{problem.row:,}"
         broken.add_row(problem.table, row, safe(problem.column or ""), safe(problem.message))
     console.print(broken, "")
     more = len(report.problems) - shown
-    console.print(
-        f"{len(report.problems):,} broken"
-        + (f", {more:,} not shown: --rows 0" if more > 0 else ""),
-        style="red",
-    )
+    rest = f", {more:,} not shown: --rows 0" if more > 0 else ""
+    console.print(f"{len(report.problems):,} broken{rest}", style="red")

@@ -1,4 +1,4 @@
-"""``llmrec doctor``: what this machine has, what will be used and why, and what is missing."""
+"""``llmrec doctor``: hardware, the device and precision that will be used, missing packages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from llmrec.models.hardware import Machine
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^;]*(;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
-_EXTRAS_FOR_USERS_LEAVE_OUT = "dev"
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package that llmrec uses. ``extra`` is empty for one it cannot do without."""
+    """A package that llmrec uses. ``extra`` is empty for one that it needs."""
 
     name: str
     extra: str
@@ -40,7 +39,7 @@ class Requirement:
 def doctor(
     *, device: Device = None, quantization: Quantization = "none", as_json: AsJson = False
 ) -> None:
-    """Say what this machine has, which device and precision will be used and why."""
+    """Show the hardware, the device and precision that will be used and why, missing packages."""
     packages = requirements()
     with waiting("Loading torch"):
         from llmrec.models import cache_folder
@@ -77,7 +76,7 @@ def doctor(
             "",
         )
         if missing:
-            shown = table("Missing", "needed for", "get it with")
+            shown = table("Missing", "needed for", "install with")
             for each in missing:
                 shown.add_row(each.name, each.extra or "everything", safe(each.command))
             console.print(shown)
@@ -88,11 +87,11 @@ def doctor(
 
 
 def requirements() -> tuple[Requirement, ...]:
-    """What llmrec's own metadata names, and the version of each that is installed."""
+    """List the packages of llmrec's metadata with their installed versions."""
     found = []
     for line in requires("llmrec") or ():
         match = _REQUIREMENT.match(line)
-        if match and match["extra"] != _EXTRAS_FOR_USERS_LEAVE_OUT:
+        if match and match["extra"] != "dev":
             found.append(Requirement(match["name"], match["extra"] or "", _version(match["name"])))
     return tuple(found)
 
@@ -109,9 +108,8 @@ def _machine_rows(here: Machine) -> dict[str, object]:
     bfloat16 = "with" if here.cpu_bfloat16 else "without"
     return {
         "Processor": f"{here.cpu}, {here.cores} cores",
-        "Instructions": f"{', '.join(here.flags) or 'none of those that matter'} "
-        f"({bfloat16} bfloat16)",
+        "Instructions": f"{', '.join(here.flags) or 'none that matters'} ({bfloat16} bfloat16)",
         "Memory": f"{here.memory / 2**30:.1f} GiB",
-        "GPU": "; ".join(gpus) or ("Apple GPU (mps)" if here.mps else "none that torch sees"),
+        "GPU": "; ".join(gpus) or ("Apple GPU (mps)" if here.mps else "none visible to torch"),
         "Versions": f"Python {here.python}, torch {here.torch}",
     }

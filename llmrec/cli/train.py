@@ -1,24 +1,57 @@
-"""``llmrec train``: models of your own from your data."""
+"""``llmrec train fusion`` and ``llmrec tune fusion``: a model of your own from your data."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
+from llmrec.cli.data import SkipBroken, check_writable, read_data
 from llmrec.cli.exits import ends_well
-from llmrec.cli.folders import SkipBroken, check_writable
 from llmrec.cli.options import AsJson, ColumnFile, DataFolder
 from llmrec.cli.output import fields, print_json, screen, waiting
-from llmrec.cli.training import Epochs, ModelFolderOut, Seed, Settings, config_of, read_material
+from llmrec.errors import OptionError
+
+if TYPE_CHECKING:
+    from llmrec.catalog import Catalog
+    from llmrec.items import ModalityVectors
+    from llmrec.items.fusion import FusionConfig
+    from llmrec.records import Interaction
 
 app = typer.Typer(help="Train models on your data.", no_args_is_help=True)
+tune_app = typer.Typer(help="Tune settings on your data.", no_args_is_help=True)
+
+ModelFolderOut = Annotated[
+    Path,
+    typer.Option("--out", metavar="MODEL", help="Folder to write; run the same command to resume."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of FusionConfig; repeatable."),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="0")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Maximum epochs.", show_default="40")]
+
+
+class _TrainingInput(NamedTuple):
+    """Training rows, vectors of the items, and each user's held-out last interaction."""
+
+    training: Catalog
+    modalities: Sequence[ModalityVectors]
+    validation: Mapping[str, Interaction]
 
 
 @app.callback()
-def _group() -> None:
+def _train_group() -> None:
     """Train models on your data."""
+
+
+@tune_app.callback()
+def _tune_group() -> None:
+    """Tune settings on your data."""
 
 
 @app.command()
@@ -34,30 +67,28 @@ def fusion(
     skip_broken: SkipBroken = False,
     track: Annotated[
         Literal["tensorboard", "wandb"] | None,
-        typer.Option(help="Where figures go too; needs the extra `tracking`."),
+        typer.Option(help="Log metrics there too; needs the extra `tracking`."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train one representation of items from text, reviews, pictures and who met what.
+    """Train one representation of items from text, reviews, pictures and interactions.
 
-    Each user's last interaction is held out: it says when to stop and which epoch is best.
+    Each user's last interaction is held out for early stopping and the choice of the best epoch.
     """
-    config = config_of(settings, epochs, seed)
+    config = _config(settings, epochs, seed)
     check_writable(out)
     with waiting("Loading torch"):
         from llmrec.training import train_fusion
         from llmrec.training.tracking import open_tracker
     tracker = open_tracker(track, out / "runs", asdict(config)) if track else None
     try:
-        material = read_material(data, columns, skip_broken=skip_broken)
-        trained = train_fusion(
-            material.training, material.modalities, material.validation, config,
-            out=out, progress=True, tracker=tracker,
-        )  # fmt: skip
+        given = _read_input(data, columns, skip_broken=skip_broken)
+        trained = train_fusion(*given, config, out=out, progress=True, tracker=tracker)
     finally:
         if tracker:
             tracker.close()
     best = trained.best
+    users = len(given.validation)
     if as_json:
         print_json(
             {
@@ -65,7 +96,7 @@ def fusion(
                 "name": trained.fusion.name,
                 "modalities": dict(trained.fusion.modalities),
                 "items_known": len(trained.fusion.item_ids),
-                "validation_users": len(material.validation),
+                "validation_users": users,
                 "best_epoch": trained.best_epoch,
                 "recall@20": best.recall,
                 "ndcg@10": best.ndcg,
@@ -74,20 +105,101 @@ def fusion(
             }
         )
         return
-    held = f"{len(material.validation):,} users' last items"
-    screen().print(
-        fields(
-            {
-                "Model": out,
-                "Name": trained.fusion.name,
-                "Modalities": ", ".join(trained.fusion.modalities),
-                "Epochs": f"{len(trained.epochs)}, best {trained.best_epoch}",
-                "recall@20": "" if best.recall is None else f"{best.recall:.3f} of {held}",
-                "nDCG@10": "" if best.ndcg is None else f"{best.ndcg:.3f}",
-                "Note": ""
-                if material.validation
-                else "Nobody has five interactions: the last "
-                "epoch is kept, and nothing says how good it is.",
-            }
-        )
+    rows = {
+        "Model": out,
+        "Name": trained.fusion.name,
+        "Modalities": ", ".join(trained.fusion.modalities),
+        "Epochs": f"{len(trained.epochs)}, best {trained.best_epoch}",
+    }
+    if users:
+        rows["recall@20"] = f"{best.recall:.3f} of {users:,} users' last items"
+        rows["nDCG@10"] = f"{best.ndcg:.3f}"
+    else:
+        rows["Note"] = "No user has five interactions: the last epoch is kept, not validated."
+    screen().print(fields(rows))
+
+
+@tune_app.command("fusion")
+@ends_well
+def tune_fusion_(
+    data: DataFolder,
+    *,
+    out: ModelFolderOut,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 20,
+    columns: ColumnFile = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    skip_broken: SkipBroken = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the settings of a fusion on each user's last interaction, then train with the best.
+
+    Trials are saved in MODEL/trials.sqlite3; `--set` fixes settings that are not tuned.
+    """
+    config = _config(settings, epochs, seed)
+    check_writable(out)
+    with waiting("Loading torch"):
+        from llmrec.training import train_fusion
+        from llmrec.training.tuning import tune_fusion
+    given = _read_input(data, columns, skip_broken=skip_broken)
+    file = out / "trials.sqlite3"
+    tuned = tune_fusion(*given, config, trials=trials, storage=file, progress=True)
+    # No checkpoint: that of an earlier call, with fewer trials, has other settings.
+    trained = train_fusion(*given, tuned.config, progress=True)
+    trained.fusion.save(out)
+    best, chosen = trained.best, asdict(tuned.config)
+    about = {"model": out, "name": trained.fusion.name, "trials": tuned.trials}
+    if as_json:
+        print_json({**about, "recall@20": best.recall, "ndcg@10": best.ndcg, "config": chosen})
+        return
+    start = asdict(config)
+    changed = ", ".join(f"{n}={value}" for n, value in chosen.items() if value != start[n])
+    rows = {name.capitalize(): value for name, value in about.items()}
+    metrics = {"recall@20": f"{best.recall:.3f}", "nDCG@10": f"{best.ndcg:.3f}"}
+    screen().print(fields({**rows, **metrics, "Settings": changed}))
+
+
+def _config(settings: list[str] | None, epochs: int | None, seed: int | None) -> FusionConfig:
+    """Make settings of the command line's options.
+
+    Raises:
+        OptionError: One is not ``NAME=VALUE``, unknown, or not allowed.
+    """
+    from llmrec.items.fusion import FusionConfig
+
+    given: dict[str, str] = {}
+    for entry in settings or ():
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise OptionError(f"--set is {entry!r}; allowed is NAME=VALUE, such as dimension=128.")
+        given[name.strip()] = value.strip()
+    for name, number in (("epochs", epochs), ("seed", seed)):
+        if number is not None:
+            given[name] = str(number)
+    return FusionConfig().with_texts(given)
+
+
+def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _TrainingInput:
+    """Read a data set, hold out each user's last interaction, and embed its items.
+
+    Raises:
+        DataError: The data set is broken.
+        ModelError: An encoder cannot be loaded.
+    """
+    from llmrec.catalog import leave_one_out
+    from llmrec.evaluation import training_catalog
+    from llmrec.items import TextEncoder, modalities_of
+
+    catalog = read_data(data, columns, skip_broken=skip_broken)
+    with waiting("Holding out the last interactions"):
+        split = leave_one_out(catalog)
+        # There is no test here: the row before the last is a training row too.
+        kept = {*split.train, *split.validation.values()}
+        rows = tuple(row for row in catalog.interactions if row in kept)
+        split = replace(split, train=rows, validation=split.test, test={})
+        training = training_catalog(catalog, split)
+    encoder = TextEncoder.from_pretrained(progress=True)
+    return _TrainingInput(
+        training, modalities_of(training, encoder, progress=True), split.validation
     )

@@ -1,0 +1,166 @@
+"""``llmrec index``: build an index folder from a data set folder."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.cli.data import SkipBroken, check_writable, read_data
+from llmrec.cli.exits import ends_well
+from llmrec.cli.options import AsJson, ColumnFile, DataFolder
+from llmrec.cli.output import fields, print_json, screen, waiting
+
+
+@ends_well
+def index(
+    data: DataFolder,
+    *,
+    out: Annotated[Path, typer.Option(metavar="INDEX", help="Folder to write.")],
+    columns: ColumnFile = None,
+    fusion: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Folder that `llmrec train fusion` wrote."),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Leave out reviews, image, clip or audio; repeatable."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="Text encoder.", show_default="all-MiniLM-L6-v2"),
+    ] = None,
+    image_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Encoder of pictures and clips.",
+            show_default="clip-ViT-B-32; efficientnet-lite0 if the hub cannot be reached",
+        ),
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="Image captioning model.", show_default="efficientnet-lite0"
+        ),
+    ] = None,
+    sentiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Text classification model for the sentiment of reviews.",
+            show_default="trained on the rated reviews",
+        ),
+    ] = None,
+    skip_broken: SkipBroken = False,
+    as_json: AsJson = False,
+) -> None:
+    """Understand and embed items, and save an index that opens without the data."""
+    check_writable(out)
+    from llmrec.items import TextEncoder, check_parts, modalities_of, understand_items
+    from llmrec.items.fusion import Fusion
+    from llmrec.models import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
+    from llmrec.retrieval import Index
+    from llmrec.retrieval.storage import refuse_foreign
+
+    left_out = tuple(without or ())
+    check_parts(left_out)
+    refuse_foreign(out)
+    clock = _Stages()
+    trained = Fusion.open(fusion) if fusion else None
+    if trained:
+        clock.end("opening the fusion")
+    catalog = read_data(data, columns, skip_broken=skip_broken)
+    clock.end("reading")
+    texts = TextEncoder.from_pretrained(encoder or DEFAULT_TEXT_ENCODER, progress=True)
+    clock.end("loading the text encoder")
+    modalities = modalities_of(
+        catalog,
+        texts,
+        without=left_out,
+        image_encoder=image_encoder or DEFAULT_IMAGE_ENCODER,
+        progress=True,
+    )
+    clock.end("embedding")
+    insights = understand_items(
+        catalog,
+        texts,
+        without=left_out,
+        captioner=captioner or OFFLINE_IMAGE_MODEL,
+        sentiment=sentiment,
+        progress=True,
+    )
+    clock.end("understanding")
+    made = Index.build(catalog, texts, modalities=modalities, insights=insights, fusion=trained)
+    with waiting("Saving"):
+        made.save(out)
+    clock.end("saving")
+    coverage = {given.name: given.coverage for given in modalities}
+    unread = {name: insight.gaps for name, insight in made.insights.items() if insight.gaps}
+    gaps = Counter(part for reasons in unread.values() for part in reasons)
+    counts = {
+        "items": len(made.items),
+        "users": len(made.user_ids),
+        "interactions": len(made.interactions),
+        "reviews": len(made.reviews),
+    }
+    if as_json:
+        print_json(
+            {
+                "index": out,
+                **counts,
+                "encoder": made.encoder,
+                "modalities": made.modalities,
+                "coverage": coverage,
+                "fusion": trained.name if trained else None,
+                "insights": len(made.insights),
+                "gaps": gaps,
+                "gaps_by_item": unread,
+                "fingerprint": made.fingerprint,
+                "left_out": catalog.problems,
+                "seconds": sum(clock.seconds.values()),
+                "seconds_by_stage": clock.seconds,
+            }
+        )
+        return
+    broken = f"{len(catalog.problems):,} broken rows, see `llmrec data check {data}`"
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in clock.seconds.items())
+    first = next(iter(made.user_ids), None)
+    rows = {
+        "Index": out,
+        **{name.capitalize(): f"{count:,}" for name, count in counts.items()},
+        "Left out": broken if catalog.problems else "",
+        "Modalities": ", ".join(f"{name} {share:.0%}" for name, share in coverage.items()),
+        "Gaps": ", ".join(f"{part} {count:,}" for part, count in gaps.items()),
+        "Examples": _examples(unread, gaps),
+        "Fusion": trained.name if trained else "",
+        "Encoders": ", ".join(dict.fromkeys(made.modalities.values())),
+        "Seconds": f"{sum(clock.seconds.values()):.1f}: {stages}",
+        "Next": f"llmrec recommend {out} --user {first}" if first else "",
+    }
+    screen().print(fields(rows))
+
+
+class _Stages:
+    """Seconds of each stage of a command."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """Count the time since the last call as ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self.last
+        self.last = now
+
+
+def _examples(unread: Mapping[str, Mapping[str, str]], parts: Iterable[str]) -> str:
+    """Name an item for each part that could not be read, with the reason."""
+    first = [next((n, why[part]) for n, why in unread.items() if part in why) for part in parts]
+    examples = "; ".join(f"{item_id}: {reason.rstrip('.')}" for item_id, reason in first)
+    return f"{examples}. All of them: --json." if examples else ""
