@@ -62,13 +62,15 @@ class User:
     """A user as every later step sees one: profile columns and history, oldest interaction first.
 
     It need not be in any catalogue: ``User("new", history=(...))`` is served like a known one, and
-    a user with an empty history is a cold start.
+    a user with an empty history is a cold start. ``query`` is what the user asks for in plain
+    words, empty where nothing is asked.
     """
 
     user_id: str
     history: tuple[Interaction, ...] = ()
     profile: Mapping[str, AttributeValue] = field(default_factory=dict)
     friends: tuple[str, ...] = ()
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
 from llmrec.models import TextTokenizer
 from llmrec.prompting.context import Background
-from llmrec.prompting.fields import Budget, ShownHistoryItem, ShownItem, ShownUser, field_text
+from llmrec.prompting.fields import Budget, Shown, field_text, shown_item, shown_past, shown_user
 from llmrec.prompting.neutralise import contains_token
 from llmrec.prompting.sandbox import render_block
 from llmrec.prompting.template import Template
@@ -107,13 +107,13 @@ class PromptWriter:
         return self._write(shown, [", ".join(item.name for item in group) for group in groups])
 
     @cached_property
-    def _history(self) -> tuple[ShownHistoryItem, ...]:
+    def _history(self) -> tuple[Shown, ...]:
         rows = self.user.history
         given = rows[max(0, len(rows) - self.budget.history_items) :]
         opinions = liked(rows)[len(rows) - len(given) :]
         return tuple(
-            ShownHistoryItem(
-                ShownItem(_known_item(row.item_id, self.items), self.tokenizer, self.budget),
+            shown_past(
+                shown_item(_known_item(row.item_id, self.items), self.tokenizer, self.budget),
                 row.rating,
                 liked=opinion,
             )
@@ -125,7 +125,7 @@ class PromptWriter:
         def short(text: str) -> str:
             return field_text(text, self.budget.evidence, self.tokenizer)
 
-        shown = ShownUser(
+        shown = shown_user(
             self.user,
             self.tokenizer,
             self.budget,
@@ -136,14 +136,14 @@ class PromptWriter:
         return {"user": shown, "evidence": evidence, "fault": short(self.fault)}
 
     @cached_property
-    def _shown_items(self) -> dict[tuple[str, str], ShownItem]:
+    def _shown_items(self) -> dict[tuple[str, str], Shown]:
         return {}
 
-    def _shown(self, item: Item, label: str) -> ShownItem:
+    def _shown(self, item: Item, label: str) -> Shown:
         # Kept, so that a candidate of many comparisons is cut to its budgets once a label.
         key = (item.item_id, label)
         if key not in self._shown_items:
-            self._shown_items[key] = ShownItem(
+            self._shown_items[key] = shown_item(
                 item,
                 self.tokenizer,
                 self.budget,

@@ -14,7 +14,7 @@ import jinja2
 from jinja2 import meta, nodes
 
 from llmrec.errors import PromptError, nearest
-from llmrec.prompting.fields import FIELDS, ShownHistoryItem, ShownItem, ShownUser
+from llmrec.prompting.fields import FIELDS
 from llmrec.prompting.sandbox import FILTERS, compiled, parse
 
 DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
@@ -197,18 +197,18 @@ _GIVES_AWAY = frozenset(
 
 
 class _Kind(NamedTuple):
-    """What an expression is: a record that templates read, or many."""
+    """What an expression is: a record whose fields are those of ``owner``, or many of them."""
 
-    shown: type
+    owner: str
     many: bool
 
 
 _Kinds = Mapping[str, _Kind | None]
 _KINDS: _Kinds = {
-    "user": _Kind(ShownUser, many=False),
-    "history": _Kind(ShownHistoryItem, many=True),
-    "item": _Kind(ShownItem, many=False),
-    "items": _Kind(ShownItem, many=True),
+    "user": _Kind("user", many=False),
+    "history": _Kind("history", many=True),
+    "item": _Kind("item", many=False),
+    "items": _Kind("item", many=True),
 }
 
 
@@ -239,9 +239,8 @@ def fields_read(source: str) -> frozenset[str]:
     """
     tree = parse(source)
     variables = meta.find_undeclared_variables(tree)
-    owners = {ShownUser: "user", ShownHistoryItem: "history"}
-    owners[ShownItem] = "items" if "items" in variables else "item"
-    read = {f"{owners[shown]}.{name}" for shown, name, _ in _reads(tree)}
+    plural = "items" if "items" in variables else "item"
+    read = {f"{plural if owner == 'item' else owner}.{name}" for owner, name, _ in _reads(tree)}
     return frozenset(read | (variables - {field.partition(".")[0] for field in read}))
 
 
@@ -300,17 +299,17 @@ def _names(tree: nodes.Template) -> Iterator[Finding]:
 
 
 def _fields(tree: nodes.Template) -> Iterator[Finding]:
-    for shown, name, line in _reads(tree):
-        allowed = FIELDS[shown]
+    for owner, name, line in _reads(tree):
+        allowed = FIELDS[owner]
         if name not in allowed:
             message = f"unknown field {name!r}"
-            if shown is ShownItem and name in _GIVES_AWAY:
+            if owner == "item" and name in _GIVES_AWAY:
                 message = f"target leakage: a candidate's {name!r} would give the answer away"
             message += f"; allowed are {', '.join(allowed)}"
             yield _error(line, message, nearest(name, allowed))
 
 
-def _reads(tree: nodes.Template) -> Iterator[tuple[type, str, int]]:
+def _reads(tree: nodes.Template) -> Iterator[tuple[str, str, int]]:
     """Each field read of a known record: ``past.title``, ``map(attribute="title")``."""
     known = dict(_KINDS)
     for node in tree.find_all((nodes.For, nodes.Assign)):
@@ -322,16 +321,16 @@ def _reads(tree: nodes.Template) -> Iterator[tuple[type, str, int]]:
             name = node.target.name
             known[name] = kind if known.get(name, kind) == kind else None
     for read in tree.find_all(nodes.Getattr):
-        owner = _kind(read.node, known)
-        if owner and not owner.many:
-            yield owner.shown, read.attr, read.lineno
+        kind = _kind(read.node, known)
+        if kind and not kind.many:
+            yield kind.owner, read.attr, read.lineno
     for call in tree.find_all(nodes.Filter):
-        owner = _kind(call.node, known)
+        kind = _kind(call.node, known)
         named = [pair.value for pair in call.kwargs if pair.key == "attribute"]
         named += call.args[:1] if call.name in {"selectattr", "rejectattr"} else []
         for argument in named:
-            if owner and owner.many and isinstance(argument, nodes.Const):
-                yield owner.shown, str(argument.value), call.lineno
+            if kind and kind.many and isinstance(argument, nodes.Const):
+                yield kind.owner, str(argument.value), call.lineno
 
 
 def _kind(node: nodes.Node | None, known: _Kinds) -> _Kind | None:
@@ -351,4 +350,4 @@ def _kind(node: nodes.Node | None, known: _Kinds) -> _Kind | None:
 
 
 def _one(kind: _Kind | None) -> _Kind | None:
-    return _Kind(kind.shown, many=False) if kind and kind.many else None
+    return _Kind(kind.owner, many=False) if kind and kind.many else None

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from llmrec.errors import PromptError
-from llmrec.prompting import Template, example, sandbox
+from llmrec.items import Taste
+from llmrec.prompting import Background, Template, example, sandbox
 from llmrec.prompting.check_template import CANDIDATES, FourCharacters
-from llmrec.prompting.fields import ShownItem
 from llmrec.records import User
 from tests.prompting.writing import written
 
@@ -139,16 +139,19 @@ def test_rounding_does_not_make_large_powers_of_ten(own_template: OwnTemplate) -
         example(own_template("{{ 1 | round(1000000000, 'ceil') }}"))
 
 
-def test_full_memory_is_a_prompt_error(
-    own_template: OwnTemplate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
+def test_full_memory_is_a_prompt_error(own_template: OwnTemplate) -> None:
+    def full(_: User) -> Taste:
         raise MemoryError
 
-    template = own_template("{{ item.title }}")
-    monkeypatch.setattr(ShownItem, "title", property(full))
     with pytest.raises(PromptError):
-        example(template)
+        written(
+            own_template("{{ user.taste }}{{ item.title }}"),
+            CANDIDATES,
+            user=User("me"),
+            items={},
+            tokenizer=FourCharacters(),
+            background=Background(taste=full),
+        )
 
 
 def test_an_error_while_rendering_names_template_line_and_way_out(

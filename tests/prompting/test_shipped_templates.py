@@ -26,7 +26,7 @@ from llmrec.prompting import (
     prompts_folder,
 )
 from llmrec.prompting.diff import blocks_of
-from llmrec.prompting.fields import FIELDS, ShownHistoryItem, ShownItem, ShownUser
+from llmrec.prompting.fields import FIELDS
 from llmrec.prompting.sandbox import FILTERS
 from llmrec.prompting.template import VARIABLES
 from llmrec.records import (
@@ -78,12 +78,16 @@ BACKGROUND = Background(
         Taste(favoured=(("kind", "kite"),), friends=("mug",)) if user.history else Taste()
     ),
 )
+QUERY = "a gift for windy days"
 RATED = (Interaction("me", "kite", 5.0), Interaction("me", "mug", 1.0))
 UNRATED = (Interaction("me", "kite"), Interaction("me", "mug"))
 USERS = {
     "history": User("me", RATED, {"age": 30}),
     "history without ratings, no profile": User("me", UNRATED),
     "nothing known": User("new"),
+    "no history, a profile": User("new", profile={"age": 30}),
+    "no history, a query": User("new", query=QUERY),
+    "history and a query": User("me", RATED, {"age": 30}, query=QUERY),
 }
 
 
@@ -120,6 +124,22 @@ def renderings(template: Template, tokenizer: TextTokenizer) -> str:
 def test_shipped_template_renders_byte_for_byte(name: str, tokenizer: TextTokenizer) -> None:
     expected = (GOLDEN / f"{name}.txt").read_bytes().decode()
     assert renderings(load_template(name), tokenizer) == expected
+
+
+@pytest.mark.parametrize("name", sorted({*DEFAULT_TEMPLATES.values()}))
+def test_a_default_template_shows_a_query_and_the_profile_of_a_newcomer(
+    name: str, tokenizer: TextTokenizer
+) -> None:
+    template = load_template(name)
+    for case, shown in (("history and a query", QUERY), ("no history, a query", QUERY)):
+        assert str(render(template, tokenizer, USERS[case])).count(shown) == 1
+    assert "age: 30" in str(render(template, tokenizer, USERS["no history, a profile"]))
+
+
+def test_two_templates_of_each_strategy_read_the_query() -> None:
+    for strategy in {template.strategy for template in list_templates()}:
+        sources = [template.source for template in list_templates(strategy)]
+        assert sum("user.query" in source for source in sources) >= 2
 
 
 def test_golden_files_are_those_of_the_templates() -> None:
@@ -173,9 +193,9 @@ def test_the_readme_names_what_templates_may_use() -> None:
     assert f"these filters: {', '.join(FILTERS)}." in " ".join(text.split())
     for name in VARIABLES:
         assert re.search(rf"^\| `{name}(\.profile)?` \|", text, re.MULTILINE), name
-    for name in FIELDS[ShownUser]:
+    for name in FIELDS["user"]:
         assert re.search(rf"^\| `user\.{name}` \|", text, re.MULTILINE), name
-    for name in FIELDS[ShownItem] + FIELDS[ShownHistoryItem]:
+    for name in FIELDS["item"] + FIELDS["history"]:
         assert re.search(rf"^\|[^|]*`{name}`", text, re.MULTILINE), name
     for strategy, name in DEFAULT_TEMPLATES.items():
         assert re.search(rf"^\| `{strategy}` \|.*\| `{name}` \|$", text, re.MULTILINE)
