@@ -37,34 +37,13 @@ if TYPE_CHECKING:
     from llmrec.models.transformers_model import TransformersModel
 
 __all__ = [
-    "DEFAULT_CAPTIONER",
-    "DEFAULT_IMAGE_ENCODER",
-    "DEFAULT_LANGUAGE_MODEL",
-    "DEFAULT_SOUND_ENCODER",
-    "DEFAULT_TEXT_ENCODER",
-    "MOST_LABELS",
-    "OFFLINE_IMAGE_MODEL",
-    "PACKAGED",
-    "ContinuationRequest",
-    "Generated",
-    "GenerationRequest",
-    "LabelRequest",
-    "LanguageModel",
-    "LogProbs",
-    "ModelFolder",
-    "PackagedModel",
-    "ScoredSequence",
-    "TextTokenizer",
-    "TransformersModel",
-    "cache_folder",
-    "choose_placement",
-    "halve_until_it_fits",
-    "labels_for",
-    "load_model",
-    "load_reader",
-    "parse_reference",
-    "resolve_model",
-]
+    "DEFAULT_CAPTIONER", "DEFAULT_IMAGE_ENCODER", "DEFAULT_LANGUAGE_MODEL", "DEFAULT_SOUND_ENCODER",
+    "DEFAULT_TEXT_ENCODER", "MOST_LABELS", "OFFLINE_IMAGE_MODEL", "PACKAGED", "ContinuationRequest",
+    "Generated", "GenerationRequest", "LabelRequest", "LanguageModel", "LogProbs", "ModelFolder",
+    "PackagedModel", "ScoredSequence", "TextTokenizer", "TransformersModel", "cache_folder",
+    "choose_placement", "halve_until_it_fits", "labels_for", "load_model", "load_reader",
+    "parse_reference", "resolve_model",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> type[TransformersModel]:

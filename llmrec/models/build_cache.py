@@ -1,9 +1,8 @@
-"""Folders that are made once and kept in the cache: whole or not there, and checked before use.
+"""Cached folders that are built once: complete or absent, and checked before use.
 
-A kept folder is built beside its place and moved there in one step, so a killed build leaves
-nothing half-made. Its manifest holds the SHA-256 of every file. Hashing half a gigabyte takes a
-moment, so a digest is remembered with the file's size and modification time, and taken again when
-either changes.
+A folder is built beside its place and moved there in one step, so that a killed build leaves
+nothing half-made. Its manifest holds the SHA-256 of every file. Hashing is slow, so a digest is
+stored with the file's size and modification time, and computed again when either changes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MANIFEST = "manifest.json"
 
 
 def cache_folder() -> Path:
-    """Return the folder that models are kept in: ``LLMREC_CACHE``, else the user's cache folder."""
+    """Return the cache: the folder in ``LLMREC_CACHE``, else the user's cache folder."""
     chosen = os.environ.get("LLMREC_CACHE")
     return Path(chosen).expanduser().absolute() if chosen else user_cache_path("llmrec")
 
@@ -37,8 +36,8 @@ def digest(path: Path, *, fresh: bool = False, remember: bool = True) -> str:
 
     Args:
         path: The file.
-        fresh: Read the whole file even where its size and modification time say it is unchanged.
-        remember: Spare the next call the reading, as long as the file does not change.
+        fresh: Read the file even if its size and modification time did not change.
+        remember: Store the digest for the next call.
     """
     stamp = _stamp_of(path)
     state = _state_of(path)
@@ -53,16 +52,18 @@ def digest(path: Path, *, fresh: bool = False, remember: bool = True) -> str:
     return value
 
 
-def keep(folder: Path, build: Callable[[Path], None], *, what: str, verify: bool = False) -> Path:
-    """Return a kept folder, building it first where it is missing or damaged.
+def build_once(
+    folder: Path, build: Callable[[Path], None], *, what: str, verify: bool = False
+) -> Path:
+    """Return a cached folder, building it first where it is missing or damaged.
 
-    Two processes that ask for the same folder build it once: the second waits for the first.
+    Of processes that ask for the same folder one builds it, and the others wait.
 
     Args:
         folder: Its place in the cache.
         build: Fills the empty folder that it is given.
-        what: What the folder holds, for the log.
-        verify: Read every byte of a folder that is there instead of trusting unchanged files.
+        what: The content, for the log.
+        verify: Read every byte of a cached folder instead of trusting unchanged files.
 
     Raises:
         StorageError: The cache cannot be written.
@@ -75,18 +76,18 @@ def keep(folder: Path, build: Callable[[Path], None], *, what: str, verify: bool
             damage = _damage(folder, fresh=verify)
             if damage is not None:  # else another process built it while this one waited
                 if folder.exists():
-                    logger.warning("%s in the cache is damaged (%s): made again", what, damage)
+                    logger.warning("%s in the cache is damaged (%s): rebuilding", what, damage)
                 _build(folder, build)
     except OSError as error:
         raise StorageError(
-            f"{what} cannot be kept in {folder}: {error}.",
+            f"{what} cannot be written to {folder}: {error}.",
             hint="Free some disk, or set LLMREC_CACHE to a folder that can be written.",
         ) from error
     return folder
 
 
-def is_kept(folder: Path) -> bool:
-    """Say whether a kept folder is there and whole, by its files' sizes and modification times."""
+def is_built(folder: Path) -> bool:
+    """Whether a cached folder is complete, by its files' sizes and modification times."""
     return _damage(folder) is None
 
 
@@ -112,16 +113,14 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _damage(folder: Path, *, fresh: bool = False) -> str | None:
-    """Say what is wrong with a kept folder, or None where nothing is."""
+    """Say what is wrong with a cached folder, or None where nothing is."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).items()
     except OSError as error:
         return f"{MANIFEST}: {error.strerror}"
-    except ValueError:
+    except (ValueError, AttributeError):
         return f"{MANIFEST} cannot be read"
-    if not isinstance(manifest, dict):
-        return f"{MANIFEST} cannot be read"
-    for name, expected in manifest.items():
+    for name, expected in files:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

@@ -1,7 +1,7 @@
-"""Decoding: padded batches of transformers' own generation, held to an order of labels where asked.
+"""Decoding: padded batches of transformers' generation, constrained to an order of labels if asked.
 
-An order is written ``[B] > [A] > [C]``. Everything in it but the labels is known beforehand, so at
-each place either one token is allowed, or those of the labels that are still left.
+Everything in an order ``[B] > [A] > [C]`` but the labels is fixed, so at each place either one
+token is allowed, or those of the labels that are still left.
 """
 
 from __future__ import annotations
@@ -21,40 +21,28 @@ from llmrec.models.protocol import TextTokenizer
 
 @dataclass(frozen=True, slots=True)
 class LabelOrder:
-    """The tokens that an order of labels is made of."""
+    """The tokens of an order of labels: ``places`` has None where a label stands."""
 
     labels: frozenset[int]
-    open: tuple[int, ...]
-    between: tuple[int, ...]
-    close: tuple[int, ...]
+    places: tuple[int | None, ...]
 
     @classmethod
     def of(cls, labels: Sequence[str], tokenizer: TextTokenizer) -> LabelOrder:
         """Encode the labels, each one token, and what stands between them."""
         tokens = frozenset(token for label in labels for token in tokenizer.encode(label))
-        parts = (tuple(tokenizer.encode(text)) for text in (OPEN, BETWEEN, CLOSE))
-        return cls(tokens, *parts)
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the whole order."""
-        n = len(self.labels)
-        return len(self.open) + n + (n - 1) * len(self.between) + len(self.close)
+        between = [None, *tokenizer.encode(BETWEEN)] * (len(tokens) - 1)
+        places = [*tokenizer.encode(OPEN), *between, None, *tokenizer.encode(CLOSE)]
+        return cls(tokens, tuple(places))
 
     def allowed(self, written: Sequence[int]) -> list[int]:
-        """What may follow the tokens written so far; nothing where the order is whole."""
-        place = len(written)
-        if place < len(self.open):
-            return [self.open[place]]
-        place -= len(self.open)
-        cycle = 1 + len(self.between)
-        turn, within = divmod(place, cycle)
-        if turn < len(self.labels) and within == 0:
-            return sorted(self.labels - set(written[len(self.open) :: cycle]))
-        if turn < len(self.labels) - 1:
-            return [self.between[within - 1]]
-        place -= 1 + (len(self.labels) - 1) * cycle
-        return [self.close[place]] if place < len(self.close) else []
+        """The tokens that may follow those written; none where the order is complete."""
+        if len(written) >= len(self.places):
+            return []
+        here = self.places[len(written)]
+        if here is not None:
+            return [here]
+        used = {token for token, place in zip(written, self.places, strict=False) if place is None}
+        return sorted(self.labels - used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,58 +68,20 @@ def decode(
     """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
 
     Args:
-        model: What writes.
-        prompts: Tokens of each.
-        orders: What each answer is held to, or None.
+        model: A causal language model.
+        prompts: Tokens of each prompt.
+        orders: The order that each answer is constrained to, or None.
         fill: The padding token, where the tokenizer has one.
-        max_new_tokens: Of each answer.
+        max_new_tokens: Most tokens of an answer.
         temperature: 0 is greedy.
         seed: For sampling.
 
     Raises:
         OutOfMemoryError: Not even one prompt fits.
     """
-    answers: list[tuple[int, ...]] = []
-    finished: list[bool] = []
-    forwards, halvings = 0, 0
-    size, done = len(prompts), 0
-    while done < len(prompts):
-        part = slice(done, done + size)
-        try:
-            batch = _batch(
-                model, prompts[part], orders[part], fill, max_new_tokens, temperature, seed
-            )
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            if size == 1:
-                raise out_of_memory("one prompt", error) from error
-            size, halvings = (size + 1) // 2, halvings + 1
-            continue
-        answers.extend(tokens for tokens, _ in batch)
-        finished.extend(ended for _, ended in batch)
-        done += size
-        forwards += max((len(tokens) + ended for tokens, ended in batch), default=0)
-    return Decoded(tuple(answers), tuple(finished), forwards, halvings)
-
-
-def _batch(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    orders: Sequence[LabelOrder | None],
-    fill: int | None,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-) -> list[tuple[tuple[int, ...], bool]]:
-    """One padded batch, padding on the left: each answer before its end, and whether it has one."""
-    longest = max(map(len, prompts))
-    given = model.generation_config.eos_token_id
-    ends = [given] if isinstance(given, int) else list(given or [])
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
     fill = fill if fill is not None else (ends[0] if ends else 0)
-    rows = [[fill] * (longest - len(p)) + list(p) for p in prompts]
-    seen = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
-    ids, mask = (torch.tensor(table, device=input_device(model)) for table in (rows, seen))
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         pad_token_id=fill,
@@ -139,24 +89,59 @@ def _batch(
         do_sample=temperature > 0,
         temperature=temperature or 1.0,
     )
+    answers: list[tuple[int, ...]] = []
+    finished: list[bool] = []
+    forwards, halvings, size = 0, 0, len(prompts)
+    while len(answers) < len(prompts):
+        part = slice(len(answers), len(answers) + size)
+        try:
+            rows = _batch(model, prompts[part], orders[part], config, seed)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if size == 1:
+                raise out_of_memory("one prompt", error) from error
+            size, halvings = (size + 1) // 2, halvings + 1
+            continue
+        longest = 0
+        for row, order in zip(rows, orders[part], strict=True):
+            end = next((at for at, token in enumerate(row) if token in {*ends, fill}), len(row))
+            complete = order is not None and end == len(order.places)
+            answers.append(tuple(row[:end]))
+            finished.append(end < len(row) or complete)
+            longest = max(longest, end + finished[-1])
+        forwards += longest
+    return Decoded(tuple(answers), tuple(finished), forwards, halvings)
+
+
+def _batch(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    orders: Sequence[LabelOrder | None],
+    config: GenerationConfig,
+    seed: int,
+) -> list[list[int]]:
+    """Tokens that follow each prompt of one batch, which is padded on the left."""
+    longest = max(map(len, prompts))
+    fill, ends = config.pad_token_id, config.eos_token_id
+    rows = [[fill] * (longest - len(p)) + list(p) for p in prompts]
+    seen = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
+    ids, mask = (torch.tensor(table, device=input_device(model)) for table in (rows, seen))
+    every = list(range(model.config.get_text_config().vocab_size)) if None in orders else []
 
     def allowed(row: int, tokens: torch.Tensor) -> list[int]:
         order = orders[row]
-        if order is None:
-            return every
-        return order.allowed(tokens[longest:].tolist()) or (ends or [fill])
+        return (
+            every if order is None else order.allowed(tokens[longest:].tolist()) or ends or [fill]
+        )
 
-    every = list(range(model.config.get_text_config().vocab_size)) if None in orders else []
-    held = {"prefix_allowed_tokens_fn": allowed} if any(orders) else {}
+    constrained = {"prefix_allowed_tokens_fn": allowed} if any(orders) else {}
     # transformers declares what generate() needs of a model as more than its models declare.
     generate = cast("Callable[..., torch.Tensor]", model.generate)
     with torch.inference_mode(), torch.random.fork_rng():  # the caller's draws stay theirs
         torch.manual_seed(seed)
-        output = generate(input_ids=ids, attention_mask=mask, generation_config=config, **held)
-    stops = {*ends, fill}
-    answers = []
-    for row, order in zip(output[:, longest:].tolist(), orders, strict=True):
-        end = next((place for place, token in enumerate(row) if token in stops), len(row))
-        whole = order is not None and end == order.n_tokens
-        answers.append((tuple(row[:end]), end < len(row) or whole))
-    return answers
+        output = generate(
+            input_ids=ids, attention_mask=mask, generation_config=config, **constrained
+        )
+    continued: list[list[int]] = output[:, longest:].tolist()
+    return continued

@@ -47,15 +47,8 @@ class Gpu:
 class Machine:
     """The hardware and the versions that decide where a model runs.
 
-    Args:
-        cpu: Name of the processor.
-        cores: Cores that this process may use.
-        memory: Main memory in bytes.
-        flags: The processor's instruction sets that matter here.
-        gpus: CUDA (or ROCm) cards that torch sees.
-        mps: Whether torch sees an Apple GPU.
-        torch: Version of torch; it names the build.
-        python: Version of Python.
+    ``memory`` is main memory in bytes, ``cores`` those that this process may use, ``flags`` the
+    processor's instruction sets that matter here, ``torch`` a version that names its build.
     """
 
     cpu: str
@@ -83,11 +76,8 @@ class Machine:
 class Placement:
     """Where a model runs, in which precision, and why.
 
-    Args:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is all GPUs, then main memory.
-        dtype: Precision of the computation: ``float32``, ``bfloat16`` or ``float16``.
-        quantization: Format of the weights: ``none`` (that of the computation), ``nf4``, ``int8``.
-        reasons: Sentences for a reader.
+    ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto``: all GPUs, then main memory.
+    ``quantization`` is the format of the weights, ``reasons`` are sentences for a reader.
     """
 
     device: str
@@ -236,8 +226,8 @@ def halve_until_it_fits(compute: Callable[[int], T], size: int, *, unit: str, na
 
     Args:
         compute: Runs a model with at most so many inputs at once.
-        size: How many to begin with.
-        unit: What one input is called: ``text``, ``picture``...
+        size: The first number of inputs.
+        unit: One input, for messages: ``text``, ``picture``...
         name: The model's name.
 
     Raises:

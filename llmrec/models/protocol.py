@@ -75,10 +75,10 @@ class ContinuationRequest:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What does the model write after a prompt, greedily?
+    """What does the model generate after a prompt, greedily?
 
-    ``order_of`` names labels: then the answer has to be an order of all of them, written
-    ``[B] > [A] > [C]``. A model that can be held to it is; one that cannot writes freely.
+    ``order_of`` names labels: the answer has to be an order of them, written ``[B] > [A] > [C]``.
+    Models that can constrain their output do; others generate any text.
     """
 
     prompt: Prompt
@@ -90,13 +90,10 @@ class GenerationRequest:
 class LogProbs:
     """Natural logarithms, one float64 array a request, in the order given.
 
-    Args:
-        values: ``[labels]`` or ``[tokens of the continuation]`` a request; all NaN without answer.
-        usage: What the call took.
-        fallbacks: Counts of what went wrong in the call as a whole.
-        tokens: Tokens of each prompt and what was scored after it.
-        floored: Labels a request that stand at an upper bound; empty where every value is exact.
-        faults: Why a request has no answer, "" where it has one; empty where all have one.
+    ``values[i]`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN without an answer;
+    ``faults[i]`` says why there is none ("": there is one; no faults at all: all have one).
+    ``tokens[i]`` counts those of the prompt and what was scored after it, ``floored[i]`` the labels
+    that stand at an upper bound. ``fallbacks`` counts what went wrong in the call as a whole.
     """
 
     values: tuple[NDArray[np.float64], ...]
@@ -109,15 +106,10 @@ class LogProbs:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Decoded continuations, one a prompt, without special tokens.
+    """Decoded continuations, one a prompt, without special tokens; empty without an answer.
 
-    Args:
-        texts: Empty where a request has no answer.
-        usage: What the call took.
-        fallbacks: As in `LogProbs`.
-        finished: Whether the model ended its answer itself; False: it was cut off.
-        tokens: Tokens of each prompt and its answer.
-        faults: As in `LogProbs`.
+    ``finished[i]``: the model ended its answer itself, it was not cut off. ``tokens[i]`` counts
+    those of the prompt and its answer; ``fallbacks`` and ``faults`` are as in `LogProbs`.
     """
 
     texts: tuple[str, ...]
@@ -150,10 +142,22 @@ class LanguageModel(TextTokenizer, Protocol):
         """Tokens of a whole prompt, through the chat template, up to where the answer begins."""
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
-        """Log-probability of each label as the beginning of the answer."""
+        """Log-probability of each label as the beginning of the answer, its spellings summed.
+
+        Raises:
+            ModelError: A label has no single token of its own, a score is not a finite number, or
+                every request failed.
+            OutOfMemoryError: Not even a small batch fits.
+        """
 
     def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
-        """Log-probability of each token of the continuation."""
+        """Log-probability of each token of the continuations.
+
+        Raises:
+            ModelError: The model cannot score texts, a score is not a finite number, or every
+                request failed.
+            OutOfMemoryError: Not even a small batch fits.
+        """
 
     def generate(
         self,
@@ -164,8 +168,17 @@ class LanguageModel(TextTokenizer, Protocol):
         seed: int = 0,
         orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
-        """Continue every prompt by at most ``max_new_tokens`` tokens.
+        """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
 
-        ``orders_of[i]`` names the labels of which the i-th answer has to be an order (see
-        `GenerationRequest`); empty: any text.
+        Args:
+            prompts: Chats or plain texts.
+            max_new_tokens: Most tokens of an answer.
+            temperature: 0 is greedy.
+            seed: For sampling.
+            orders_of: The labels of which each answer has to be an order (see
+                `GenerationRequest`); empty: any text.
+
+        Raises:
+            ModelError: The model does not accept such prompts, or every request failed.
+            OutOfMemoryError: Not even one prompt fits.
         """

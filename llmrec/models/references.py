@@ -11,32 +11,22 @@ from llmrec.models.protocol import LanguageModel
 from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL
 
 Backend: TypeAlias = Literal["transformers", "vllm", "openai"]
-_OPTIONS: dict[Backend, tuple[tuple[str, ...], str]] = {
-    "transformers": (
-        ("device", "dtype", "quantization", "skip_last_layers"),
-        "that is for servers",
-    ),
+_OPTIONS: dict[Backend, tuple[str, str]] = {
+    "transformers": ("device dtype quantization skip_last_layers", "that is for servers"),
     "vllm": (
-        ("dtype", "quantization", "max_length"),
+        "dtype quantization max_length",
         "vLLM in this process takes dtype, quantization='nf4' and max_length",
     ),
-    "openai": (
-        ("tokenizer", "max_length", "concurrency", "timeout"),
-        "the server decides that",
-    ),
+    "openai": ("tokenizer max_length concurrency timeout", "the server decides that"),
 }
 """The options of each backend, and why it takes no others."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """What a reference names.
+    """A parsed reference: ``openai:BASE_URL#MODEL``, ``vllm:MODEL``, else one for transformers.
 
-    Args:
-        backend: ``openai`` for ``openai:BASE_URL#MODEL``, ``vllm`` for ``vllm:MODEL``, else
-            ``transformers``.
-        model: A hub id, a folder, a ``.gguf`` file or a packaged name; of a server the name there.
-        base_url: Of the server.
+    ``model`` is a hub id, a folder, a ``.gguf`` file, a packaged name, or a server's name for it.
     """
 
     backend: Backend
@@ -146,7 +136,7 @@ def load_model(
     given = {name: value for name, value in options.items() if value is not None}
     allowed, why = _OPTIONS[found.backend]
     for name, value in given.items():
-        if name not in allowed:
+        if name not in allowed.split():
             raise OptionError(
                 f"{name}={value!r} cannot be asked of {ref}: {why}.",
                 hint=f"Leave {name} out, or name another model.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llmrec.errors import ModelError, ModelNotFoundError, nearest
-from llmrec.models.build_cache import cache_folder, digest, is_kept, keep
+from llmrec.models.build_cache import build_once, cache_folder, digest, is_built
 from llmrec.models.hub import (
     WANTED,
     cached_snapshot,
@@ -120,7 +120,7 @@ def _hub(
 
 def is_on_disk(model: PackagedModel) -> bool:
     """Whether a packaged model can be loaded without a network or a conversion."""
-    return is_kept(_converted(model.files[0].sha256)) if model.is_gguf else is_fetched(model)
+    return is_built(_converted(model.files[0].sha256)) if model.is_gguf else is_fetched(model)
 
 
 def _packaged(model: PackagedModel, *, progress: bool, verify: bool) -> ModelFolder:
@@ -188,7 +188,7 @@ def _convert_gguf(file: Path, sha256: str, *, progress: bool, verify: bool) -> P
             _write_safetensors(file, folder)
 
     what = f"the conversion of {file.name}"
-    return keep(_converted(sha256), build, what=what, verify=verify)
+    return build_once(_converted(sha256), build, what=what, verify=verify)
 
 
 def _write_safetensors(file: Path, folder: Path) -> None:

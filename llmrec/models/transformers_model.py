@@ -28,11 +28,11 @@ from transformers.distributed.configuration_utils import DistributedConfig
 
 from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
 from llmrec.models import tree_attention
-from llmrec.models.build_cache import cache_folder, keep
+from llmrec.models.build_cache import build_once, cache_folder
 from llmrec.models.generation import LabelOrder, decode
 from llmrec.models.hardware import Placement, choose_placement
 from llmrec.models.hub import progress_bars
-from llmrec.models.prefix_scoring import KeptPrefix, check_prefix_sharing, score_sequences
+from llmrec.models.prefix_scoring import PrefixCache, check_prefix_sharing, score_sequences
 from llmrec.models.prefix_tree import ScoredSequence
 from llmrec.models.prompt_tokenizer import PromptTokenizer, load_tokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
@@ -63,7 +63,7 @@ class TransformersModel:
     revision: str
     placement: Placement
     max_rows: int
-    kept: KeptPrefix | None = None
+    cached: PrefixCache | None = None
 
     @classmethod
     def from_pretrained(
@@ -75,7 +75,6 @@ class TransformersModel:
         quantization: str = "none",
         tp_plan: str | None = None,
         skip_last_layers: int = 0,
-        compile: bool = False,  # noqa: A002 - what torch and transformers call it
         max_rows: int | None = None,
         progress: bool = False,
     ) -> TransformersModel:
@@ -83,15 +82,12 @@ class TransformersModel:
 
         Args:
             ref: The model; see `llmrec.models.resolve_model`.
-            device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None takes the fastest; ``auto``
-                spreads the layers over all GPUs and, where those are full, main memory and disk.
-            dtype: ``float32``, ``bfloat16`` or ``float16``; None takes what suits the device.
-            quantization: ``none``, ``nf4`` or ``int8``. Quantized weights are cached, so that only
-                the first start quantizes.
+            device: See `llmrec.load_model`; ``auto`` goes on with main memory, then the disk.
+            dtype: See `llmrec.load_model`.
+            quantization: Quantized weights are cached, so that only the first start quantizes.
             tp_plan: ``auto`` splits every layer over the processes that ``torchrun`` started. All
                 of them have to make the same calls, in one order.
             skip_last_layers: Number of last decoder layers to leave out.
-            compile: Refused, with the reason.
             max_rows: Tokens forwarded at once; None takes what suits the device.
             progress: Show progress bars on stderr, if it is a terminal.
 
@@ -104,13 +100,6 @@ class TransformersModel:
         """
         if max_rows is not None and max_rows < 1:
             raise OptionError(f"max_rows={max_rows}: at least 1 is needed.")
-        if compile:
-            raise OptionError(
-                "compile=True: prefix trees are of another shape in every call, so torch.compile "
-                "fails on their attention, and compiling the layers between gained nothing where "
-                "measured.",
-                hint="Leave it out.",
-            )
         if skip_last_layers < 0:
             raise OptionError(f"skip_last_layers={skip_last_layers}: at least 0 is needed.")
         placement = choose_placement(device, dtype, quantization, spread=True)
@@ -170,7 +159,7 @@ class TransformersModel:
 
     def session(self) -> TransformersModel:
         """The same model, which caches the prompts' common prefix from one call to the next."""
-        return replace(self, kept=KeptPrefix())
+        return replace(self, cached=PrefixCache())
 
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
         """Log-probabilities of the scored positions, through one prefix tree for all sequences.
@@ -181,7 +170,9 @@ class TransformersModel:
         """
         started = time.perf_counter()
         with torch.inference_mode():
-            passed = score_sequences(self.model, sequences, max_rows=self.max_rows, kept=self.kept)
+            passed = score_sequences(
+                self.model, sequences, max_rows=self.max_rows, cached=self.cached
+            )
         values = tuple(scores.cpu().double().numpy() for scores in passed.log_probs)
         if not all(np.isfinite(scores).all() for scores in values):
             raise ModelError(
@@ -199,21 +190,11 @@ class TransformersModel:
         return LogProbs(values, usage, _fallbacks(passed.halvings))
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
-        """Log-probability of each label, its spellings that are one token summed.
-
-        Raises:
-            ModelError: A label has no single token of its own, or a score is not a finite number.
-            OutOfMemoryError: Not even a small batch fits.
-        """
+        """Log-probability of each label, its spellings that are one token summed."""
         return score_labels(self, requests)
 
     def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
-        """Log-probability of each token of the continuations.
-
-        Raises:
-            ModelError: A score is not a finite number.
-            OutOfMemoryError: Not even a small batch fits.
-        """
+        """Log-probability of each token of the continuations."""
         return score_continuations(self, requests)
 
     def generate(
@@ -225,13 +206,7 @@ class TransformersModel:
         seed: int = 0,
         orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
-        """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
-
-        An order of labels is constrained token by token.
-
-        Raises:
-            OutOfMemoryError: Not even one prompt fits.
-        """
+        """Continue every prompt; orders of labels are constrained where possible."""
         started = time.perf_counter()
         encoded = [self.encode_prompt(prompt) for prompt in prompts]
         decoded = decode(
@@ -341,7 +316,7 @@ def _quantized(source: ModelFolder, placement: Placement) -> Path:
     made_with += [placement.device.partition(":")[0], config.to_json_string(use_diff=False)]
     made_with += [version(package) for package in ("torch", "transformers", "bitsandbytes")]
     key = sha256("\n".join(made_with).encode()).hexdigest()[:32]
-    return keep(cache_folder() / "quantized" / key, build, what=what)
+    return build_once(cache_folder() / "quantized" / key, build, what=what)
 
 
 def _load(

@@ -1,14 +1,15 @@
-"""vLLM in this process, behind the one protocol: a thin adapter over ``vllm.LLM``."""
+"""vLLM in this process as a `LanguageModel`: a thin adapter over ``vllm.LLM``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmrec.errors import ModelError, OptionError
 from llmrec.models.labels import order_regex
@@ -23,17 +24,8 @@ from llmrec.models.scoring import (
 from llmrec.records import Prompt, Usage
 
 _MOST_NAMED = 128
-"""Tokens that vLLM lists for one request: its own limit of those named, above that of others."""
+"""vLLM's own limit of tokens that one request may name."""
 QUANTIZATIONS: Mapping[str, str | None] = {"none": None, "nf4": "bitsandbytes"}
-
-
-class Engine(Protocol):
-    """What is used of ``vllm.LLM``."""
-
-    def generate(
-        self, prompts: Sequence[Any], sampling_params: Sequence[Any], *, use_tqdm: bool
-    ) -> Sequence[Any]:
-        """A ``RequestOutput`` a prompt, each with sampling parameters of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +33,12 @@ class VllmModel:
     """A model that vLLM runs; make one with `load`.
 
     Labels are read from the first generated token (``logprob_token_ids``), continuations from
-    ``prompt_logprobs``. vLLM keeps the keys of shared prefixes itself.
+    ``prompt_logprobs``. vLLM caches shared prefixes itself.
     """
 
-    engine: Engine = field(repr=False)
+    engine: Any = field(repr=False)  # vllm.LLM
     vllm: ModuleType = field(repr=False)
-    tokens: PromptTokenizer = field(repr=False)
+    reader: PromptTokenizer = field(repr=False)
     name: str
     revision: str
     max_length: int
@@ -60,11 +52,11 @@ class VllmModel:
         quantization: str = "none",
         max_length: int | None = None,
     ) -> VllmModel:
-        """Load what `resolve_model` takes into an engine.
+        """Load a model, named as for `resolve_model`, into an engine.
 
         Raises:
-            OptionError: vLLM does not know the quantization.
-            ModelNotFoundError: The reference names nothing that can be had.
+            OptionError: vLLM does not have the quantization.
+            ModelNotFoundError: The reference names no model that can be reached.
             ModelError: vLLM is not installed, or cannot run the model.
         """
         if quantization not in QUANTIZATIONS:
@@ -108,30 +100,30 @@ class VllmModel:
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """Texts that the tokenizer reads as control tokens."""
-        return self.tokens.special_tokens
+        return self.reader.special_tokens
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of plain text: nothing added, and no text read as a control token."""
-        return self.tokens.encode(text)
+        """Tokens of plain text."""
+        return self.reader.encode(text)
 
     def cut(self, text: str, n_tokens: int) -> str:
-        """The longest beginning of ``text`` that is at most ``n_tokens`` tokens long."""
-        return self.tokens.cut(text, n_tokens)
+        """The longest beginning of ``text`` of at most ``n_tokens`` tokens."""
+        return self.reader.cut(text, n_tokens)
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt up to where the answer begins."""
-        return self.tokens.encode_prompt(prompt)
+        return self.reader.encode_prompt(prompt)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt up to where the answer begins."""
-        return self.tokens.count_tokens(prompt)
+        """Number of tokens of a prompt up to where the answer begins."""
+        return self.reader.count_tokens(prompt)
 
     def session(self) -> VllmModel:
-        """The same model: the engine keeps what prompts begin with by itself."""
+        """The same model: the engine caches prefixes itself."""
         return self
 
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
-        """Log-probabilities of the asked positions.
+        """Log-probabilities of the scored positions.
 
         Raises:
             ModelError: Alternatives are asked for after more than one scored token, or the engine
@@ -140,19 +132,15 @@ class VllmModel:
         prompts, parameters = [], []
         for sequence in sequences:
             if not sequence.alternatives:
-                prompts.append(_ids(sequence.tokens))
-                parameters.append(
-                    self.vllm.SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=1)
-                )
+                prompts.append(sequence.tokens)
+                parameters.append(self._sampling(1, prompt_logprobs=1))
                 continue
             if sequence.start != len(sequence.tokens) - 1:
                 raise ModelError(f"{self.name} lists alternatives of a single token alone.")
-            prompts.append(_ids(sequence.tokens[:-1]))
-            named = [sequence.tokens[-1], *sequence.alternatives]
-            parameters.append(self._naming(named))
-        started = time.perf_counter()
-        outputs = self.engine.generate(prompts, parameters, use_tqdm=False)
-        seconds = time.perf_counter() - started
+            named = _last_tokens(sequence)
+            prompts.append(sequence.tokens[:-1])
+            parameters.append(self._sampling(1, logprobs=len(named), logprob_token_ids=named))
+        outputs, usage = self._run(prompts, parameters)
         try:
             values = tuple(map(_values, sequences, outputs))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -165,33 +153,14 @@ class VllmModel:
                 f"{self.name} gave a score that is not a finite number.",
                 hint="Load it with dtype='float32', or without quantization.",
             )
-        return LogProbs(values, _usage(outputs, seconds))
-
-    def _naming(self, tokens: Sequence[int]) -> Any:  # noqa: ANN401 - vllm has no types here
-        try:
-            return self.vllm.SamplingParams(
-                max_tokens=1, temperature=0.0, logprobs=len(tokens), logprob_token_ids=list(tokens)
-            )
-        except TypeError as error:
-            raise ModelError(
-                "This version of vLLM cannot name tokens to list (logprob_token_ids).",
-                hint="Use a later one, or run it as a server (openai:http://...).",
-            ) from error
+        return LogProbs(values, usage)
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
-        """Log-probability of each label, all its spellings that are one token summed.
-
-        Raises:
-            ModelError: A label has no single token of its own, or vLLM does not list it.
-        """
+        """Log-probability of each label, its spellings that are one token summed."""
         return score_labels(self, requests)
 
     def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
-        """Log-probability of each token of the continuations.
-
-        Raises:
-            ModelError: vLLM does not list them.
-        """
+        """Log-probability of each token of the continuations."""
         return score_continuations(self, requests)
 
     def generate(
@@ -203,59 +172,57 @@ class VllmModel:
         seed: int = 0,
         orders_of: Sequence[tuple[str, ...]] = (),
     ) -> Generated:
-        """Continue every prompt; held to an order of labels where one is asked for."""
-        orders = orders_of or [()] * len(prompts)
-        given = [_ids(self.encode_prompt(prompt)) for prompt in prompts]
-        parameters = [
-            self.vllm.SamplingParams(
-                max_tokens=max_new_tokens, temperature=temperature, seed=seed, **self._held(order)
+        """Continue every prompt; orders of labels are constrained where possible."""
+        structured = self.vllm.sampling_params.StructuredOutputsParams
+        parameters = []
+        for order in orders_of or [()] * len(prompts):
+            held = {"structured_outputs": structured(regex=order_regex(order))} if order else {}
+            parameters.append(
+                self._sampling(max_new_tokens, temperature=temperature, seed=seed, **held)
             )
-            for order in orders
-        ]
-        started = time.perf_counter()
-        outputs = self.engine.generate(given, parameters, use_tqdm=False)
-        usage = _usage(outputs, time.perf_counter() - started)
+        outputs, usage = self._run([self.encode_prompt(prompt) for prompt in prompts], parameters)
         answers = [output.outputs[0] for output in outputs]
+        written = [len(answer.token_ids) for answer in answers]
         return Generated(
             tuple(str(answer.text) for answer in answers),
-            Usage(
-                usage.tokens_given,
-                usage.tokens_forwarded,
-                sum(len(answer.token_ids) for answer in answers),
-                usage.forwards,
-                usage.seconds,
-            ),
+            replace(usage, tokens_generated=sum(written)),
             {},
             tuple(answer.finish_reason == "stop" for answer in answers),
-            tuple(
-                len(output.prompt_token_ids) + len(answer.token_ids)
-                for output, answer in zip(outputs, answers, strict=True)
-            ),
+            tuple(len(o.prompt_token_ids) + n for o, n in zip(outputs, written, strict=True)),
         )
 
-    def _held(self, order: Sequence[str]) -> dict[str, object]:
-        if not order:
-            return {}
-        held = self.vllm.sampling_params.StructuredOutputsParams(regex=order_regex(order))
-        return {"structured_outputs": held}
+    def _sampling(self, max_tokens: int, temperature: float = 0.0, **options: object) -> object:
+        try:
+            return self.vllm.SamplingParams(
+                max_tokens=max_tokens, temperature=temperature, **options
+            )
+        except TypeError as error:
+            raise ModelError(
+                f"This version of vLLM does not know {', '.join(options)}.",
+                hint="Use a later one, or run it as a server (openai:http://...).",
+            ) from error
+
+    def _run(
+        self, prompts: Sequence[Sequence[int]], parameters: Sequence[object]
+    ) -> tuple[list[Any], Usage]:
+        given = [{"prompt_token_ids": list(tokens)} for tokens in prompts]
+        started = time.perf_counter()
+        outputs = list(self.engine.generate(given, parameters, use_tqdm=False))
+        seconds = time.perf_counter() - started
+        tokens = sum(len(output.prompt_token_ids) for output in outputs)
+        cached = sum(getattr(output, "num_cached_tokens", None) or 0 for output in outputs)
+        return outputs, Usage(tokens, tokens - cached, forwards=len(outputs), seconds=seconds)
 
 
-def _ids(tokens: Sequence[int]) -> dict[str, list[int]]:
-    return {"prompt_token_ids": list(tokens)}
+def _last_tokens(sequence: ScoredSequence) -> list[int]:
+    return [sequence.tokens[-1], *sequence.alternatives]
 
 
-def _values(sequence: ScoredSequence, output: Any) -> np.typing.NDArray[np.float64]:  # noqa: ANN401
-    """What a request output says of a sequence; missing parts raise what Python raises."""
+def _values(sequence: ScoredSequence, output: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    """The scores of a sequence in its output; missing parts raise what Python raises."""
     if sequence.alternatives:
         listed = output.outputs[0].logprobs[0]
-        named = (sequence.tokens[-1], *sequence.alternatives)
-        return np.array([listed[token].logprob for token in named], dtype=np.float64)
+        return np.array([listed[token].logprob for token in _last_tokens(sequence)], np.float64)
     places = output.prompt_logprobs[sequence.start : len(sequence.tokens)]
     scored = zip(places, sequence.tokens[sequence.start :], strict=True)
-    return np.array([place[token].logprob for place, token in scored], dtype=np.float64)
-
-
-def _usage(outputs: Sequence[Any], seconds: float) -> Usage:
-    given = sum(len(output.prompt_token_ids) for output in outputs)
-    kept = sum(getattr(output, "num_cached_tokens", None) or 0 for output in outputs)
-    return Usage(given, given - kept, forwards=len(outputs), seconds=seconds)
+    return np.array([place[token].logprob for place, token in scored], np.float64)

@@ -176,8 +176,8 @@ def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
         ),
         (("--strategy", "listwise", "--shuffles", "-1"), 2, "greater than or equal to 0"),
         (("--model", "openai:localhost:8000#m"), 2, "has to begin with http"),
-        (("--model", "openai:http://h/v1#m", "--device", "cpu"), 2, "the server decided that"),
-        (("--model", "openai:http://h/v1#m", "--skip-layers", "2"), 2, "the server decided that"),
+        (("--model", "openai:http://h/v1#m", "--device", "cpu"), 2, "the server decides that"),
+        (("--model", "openai:http://h/v1#m", "--skip-layers", "2"), 2, "the server decides that"),
         (("--tokenizer", "some/model"), 2, "that is for servers"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmrec.errors import StorageError
-from llmrec.models.build_cache import cache_folder, digest, is_kept, keep
+from llmrec.models.build_cache import build_once, cache_folder, digest, is_built
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,12 @@ class Builds:
 
 def test_a_folder_is_built_once_and_then_found() -> None:
     builds = Builds()
-    first = keep(cache_folder() / "it", builds, what="it")
-    second = keep(cache_folder() / "it", builds, what="it")
+    first = build_once(cache_folder() / "it", builds, what="it")
+    second = build_once(cache_folder() / "it", builds, what="it")
     assert first == second
     assert builds.count == 1
     assert (first / "inner" / "config").read_text() == "config"
-    assert is_kept(first)
+    assert is_built(first)
 
 
 def _flip(path: Path) -> None:
@@ -60,34 +60,34 @@ def test_a_damaged_folder_is_built_again_and_said(
     harm: object, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     builds = Builds()
-    folder = keep(cache_folder() / "it", builds, what="it")
+    folder = build_once(cache_folder() / "it", builds, what="it")
     assert callable(harm)
     harm(folder)
-    assert not is_kept(folder)
+    assert not is_built(folder)
     with caplog.at_level(logging.WARNING):
-        keep(folder, builds, what="it")
+        build_once(folder, builds, what="it")
     assert builds.count == 2
     assert said in caplog.text
     assert (folder / "weights").read_bytes() == b"weights" * 1000
-    assert is_kept(folder)
+    assert is_built(folder)
 
 
 def test_damage_that_keeps_size_and_time_is_found_by_verify() -> None:
     builds = Builds()
-    folder = keep(cache_folder() / "it", builds, what="it")
+    folder = build_once(cache_folder() / "it", builds, what="it")
     before = (folder / "weights").stat()
     _flip(folder / "weights")
     os.utime(folder / "weights", ns=(before.st_atime_ns, before.st_mtime_ns))
-    keep(folder, builds, what="it", verify=True)
+    build_once(folder, builds, what="it", verify=True)
     assert builds.count == 2
     assert (folder / "weights").read_bytes() == b"weights" * 1000
 
 
 def test_a_copied_cache_with_other_times_is_still_whole() -> None:
     builds = Builds()
-    folder = keep(cache_folder() / "it", builds, what="it")
+    folder = build_once(cache_folder() / "it", builds, what="it")
     os.utime(folder / "weights", (1, 1))
-    keep(folder, builds, what="it")
+    build_once(folder, builds, what="it")
     assert builds.count == 1
 
 
@@ -98,7 +98,7 @@ def test_a_build_that_fails_leaves_nothing(fault: type[BaseException]) -> None:
         raise fault("stopped")
 
     with pytest.raises(fault):
-        keep(cache_folder() / "it", build, what="it")
+        build_once(cache_folder() / "it", build, what="it")
     assert [path.name for path in cache_folder().iterdir() if path.is_dir()] == []
 
 
@@ -107,7 +107,7 @@ def _die_half_way(folder: Path) -> None:
         (partial / "weights").write_text("half")
         os._exit(9)
 
-    keep(folder, build, what="it")
+    build_once(folder, build, what="it")
 
 
 def test_a_build_that_was_killed_is_started_afresh() -> None:
@@ -118,7 +118,7 @@ def test_a_build_that_was_killed_is_started_afresh() -> None:
     assert process.exitcode == 9
     assert not folder.exists()
     builds = Builds()
-    keep(folder, builds, what="it")
+    build_once(folder, builds, what="it")
     assert builds.count == 1
     assert sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) == [
         "digests",
@@ -132,7 +132,7 @@ def _build_in_turn(folder: Path, log: Path) -> None:
             stream.write("built\n")
         (partial / "weights").write_text("whole")
 
-    keep(folder, build, what="it")
+    build_once(folder, build, what="it")
 
 
 def test_two_processes_build_it_once(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_two_processes_build_it_once(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert log.read_text() == "built\n"
-    assert is_kept(cache_folder() / "it")
+    assert is_built(cache_folder() / "it")
 
 
 def test_a_cache_that_cannot_be_written_is_named(
@@ -155,7 +155,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageError, match="LLMREC_CACHE"):
-        keep(cache_folder() / "it", Builds(), what="it")
+        build_once(cache_folder() / "it", Builds(), what="it")
 
 
 def test_a_digest_follows_the_content(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from llmrec import TransformersModel
 from llmrec.errors import HardwareError, OptionError
 from llmrec.models import ScoredSequence, tree_attention
 from llmrec.models.generation import decode
-from llmrec.models.prefix_scoring import KeptPrefix, score_sequences
+from llmrec.models.prefix_scoring import PrefixCache, score_sequences
 from tests.models.conftest import tiny_model
 from tests.models.test_prefix_scoring import batch
 
@@ -33,18 +33,18 @@ RANK = """
 import sys
 import torch
 from llmrec.models import TransformersModel, transformers_model
-from llmrec.models.prefix_scoring import KeptPrefix, score_sequences
+from llmrec.models.prefix_scoring import PrefixCache, score_sequences
 from tests.models.test_prefix_scoring import batch
 
 transformers_model.load_tokenizer = lambda source: None
 loaded = TransformersModel.from_pretrained(sys.argv[1], tp_plan="auto")
 torch.distributed.barrier()
 assert loaded.model.model.layers[0].self_attn.q_proj.weight.to_local().shape[0] == 16
-kept = KeptPrefix()
+cached = PrefixCache()
 with torch.inference_mode():
     for seed in (0, 0, 1):
         given = batch(97, seed)
-        passed = score_sequences(loaded.model, given, max_rows=100, kept=kept)
+        passed = score_sequences(loaded.model, given, max_rows=100, cached=cached)
         expected = torch.load(f"{sys.argv[1]}/scores-{seed}.pt")
         torch.testing.assert_close(torch.cat(passed.log_probs), expected, atol=1e-4, rtol=0)
 torch.distributed.destroy_process_group()
@@ -70,18 +70,20 @@ def _split(folder: Path) -> PreTrainedModel:
     return model
 
 
-def _scores(model: PreTrainedModel, kept: KeptPrefix | None, seed: int) -> torch.Tensor:
+def _scores(model: PreTrainedModel, cached: PrefixCache | None, seed: int) -> torch.Tensor:
     with torch.inference_mode():
-        return torch.cat(score_sequences(model, batch(97, seed), max_rows=100, kept=kept).log_probs)
+        return torch.cat(
+            score_sequences(model, batch(97, seed), max_rows=100, cached=cached).log_probs
+        )
 
 
 def test_layers_that_wait_on_the_disk_score_alike_with_a_kept_prefix_too(saved: Path) -> None:
     whole, split = tiny_model("llama"), _split(saved)
     assert {parameter.device.type for parameter in split.parameters()} == {"cpu", "meta"}
-    kept = KeptPrefix()
+    cached = PrefixCache()
     for seed in (0, 0, 1):  # the second call finds all of its prefix kept
         expected = _scores(whole, None, seed)
-        torch.testing.assert_close(_scores(split, kept, seed), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(_scores(split, cached, seed), expected, atol=1e-4, rtol=0)
 
 
 def test_layers_that_wait_on_the_disk_write_alike(saved: Path) -> None:
@@ -128,11 +130,6 @@ def test_layers_can_be_left_out_of_a_quantized_model(smollm2_folder: Path) -> No
 def test_what_cannot_be_left_out_is_refused(smollm2_folder: Path, n: int, told: str) -> None:
     with pytest.raises(OptionError, match=told):
         TransformersModel.from_pretrained(str(smollm2_folder), device="cpu", skip_last_layers=n)
-
-
-def test_compiling_is_refused_with_the_reason() -> None:
-    with pytest.raises(OptionError, match="another shape in every call"):
-        TransformersModel.from_pretrained("no/model", compile=True)
 
 
 def test_tensor_parallelism_outside_of_torchrun_is_refused() -> None:

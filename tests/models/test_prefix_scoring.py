@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedMode
 from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.models import ScoredSequence, prefix_scoring, tree_attention
 from llmrec.models.prefix_scoring import (
-    KeptPrefix,
+    PrefixCache,
     check_prefix_sharing,
     score_sequences,
 )
@@ -139,11 +139,13 @@ def test_a_kept_beginning_is_not_forwarded_again_and_scores_stay(
         return [ScoredSequence((*begin, *tail), len(begin) + own - 1) for tail in tails]
 
     calls = [ask(5, 9), ask(1, 12), ask(3, 4), ask(2, 3, history[:30]), ask(2, 30), ask(1, 1)]
-    plain, kept = tiny_model(family, attention="eager"), KeptPrefix()
+    plain, cached = tiny_model(family, attention="eager"), PrefixCache()
     forwarded = []
     with torch.inference_mode():
         for sequences in calls:
-            passed = score_sequences(tiny_model(family), sequences, max_rows=max_rows, kept=kept)
+            passed = score_sequences(
+                tiny_model(family), sequences, max_rows=max_rows, cached=cached
+            )
             forwarded.append(passed.rows)
             for sequence, scores in zip(sequences, passed.log_probs, strict=True):
                 torch.testing.assert_close(scores, alone(plain, sequence), atol=1e-4, rtol=0)

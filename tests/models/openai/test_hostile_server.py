@@ -16,7 +16,7 @@ import pytest
 from llmrec.errors import ModelError, ServerError
 from llmrec.models import LabelRequest
 from llmrec.models.openai import OpenAIServerModel
-from llmrec.models.openai.sending import api_key
+from llmrec.models.openai.client import api_key
 from llmrec.records import Prompt
 from tests.models.openai.scripted_server import (
     Fault,

@@ -25,8 +25,8 @@ def test_a_table_is_read_and_usage_costed(tmp_path: Path, name: str, text: str) 
 
 
 def test_without_a_price_for_what_was_read_before_the_full_one_is_paid() -> None:
-    assert Prices(1.0, 0.0).cost(USAGE) == pytest.approx(3.0)
-    assert Prices(1.0, 0.0).cost(Usage()) == 0.0
+    assert Prices(input=1.0, output=0.0).cost(USAGE) == pytest.approx(3.0)
+    assert Prices(input=1.0, output=0.0).cost(Usage()) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from llmrec.models import (
     labels_for,
 )
 from llmrec.models.openai import OpenAIServerModel
-from llmrec.models.openai.probing import is_order
+from llmrec.models.openai.capabilities import is_order
 from llmrec.models.packaged import PACKAGED, fetch
 from llmrec.models.references import load_model
 from llmrec.records import Prompt
