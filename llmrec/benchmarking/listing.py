@@ -45,7 +45,7 @@ def lists_of(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> As
     known, targets = hold_out(index, plan.part)
     known = replace(known, weights={})  # those were fitted on these very targets
     if plan.protocol == "discrimination":
-        catalog = Catalog(index.items, index.interactions)
+        catalog = Catalog(index.items, tuple(index.interactions))
         split = leave_one_out(catalog, min_train=2)
         found = discrimination_lists(
             catalog, split, which=plan.part, negatives=plan.candidates - 1, seed=plan.seed

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import Protocol
 
-from llmrec.catalog import Catalog, liked
+from llmrec.catalog import liked
 from llmrec.catalog.values import named_values
 from llmrec.records import Insight, Interaction, Item, User
 
@@ -43,6 +44,24 @@ class Taste:
     friends: tuple[str, ...] = ()
 
 
+class Known(Protocol):
+    """Whose tastes are told: a catalogue, or an index."""
+
+    @property
+    def items(self) -> Mapping[str, Item]:
+        """Items by id."""
+        ...
+
+    @property
+    def user_ids(self) -> Sequence[str]:
+        """All users of whom anything is known."""
+        ...
+
+    def user(self, user_id: str) -> User:
+        """Return a known user."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tastes:
     """Tells tastes, against what is common in a catalogue.
@@ -54,7 +73,7 @@ class Tastes:
         most: Entries of each kind at most.
     """
 
-    catalog: Catalog
+    catalog: Known
     insights: Mapping[str, Insight]
     half_life: float = 20.0
     most: int = 4

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from llmrec.retrieval.filters import Dates, Equals, Filter, OneOf, Range, filter_mask, parse_filter
+from llmrec.retrieval.filters import (
+    AttributeColumns,
+    Dates,
+    Equals,
+    Filter,
+    OneOf,
+    Range,
+    parse_filter,
+)
 from llmrec.retrieval.index import Index
+from llmrec.retrieval.interactions import Interactions
 from llmrec.retrieval.learning import hold_out, learn_weights
 from llmrec.retrieval.retriever import DEFAULT_WEIGHTS, WEIGHTS_KEY, Retriever, Signal
 from llmrec.retrieval.rules import Rules
+from llmrec.retrieval.search import EXACT_UP_TO, check_faiss
 from llmrec.retrieval.weights import (
     FittedWeights,
     SignalList,
@@ -18,20 +28,23 @@ from llmrec.retrieval.weights import (
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "EXACT_UP_TO",
     "WEIGHTS_KEY",
+    "AttributeColumns",
     "Dates",
     "Equals",
     "Filter",
     "FittedWeights",
     "Index",
+    "Interactions",
     "OneOf",
     "Range",
     "Retriever",
     "Rules",
     "Signal",
     "SignalList",
+    "check_faiss",
     "check_weights",
-    "filter_mask",
     "fit_weights",
     "fuse",
     "hold_out",

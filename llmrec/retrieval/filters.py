@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -17,10 +17,12 @@ import numpy as np
 from llmrec.catalog.values import parse_timestamp
 from llmrec.errors import OptionError, nearest
 from llmrec.records import AttributeValue, Item
+from llmrec.retrieval.item_table import Column, ItemTable, attribute_column
 
 Scalar = str | int | float | bool
 
 _LAST_YEAR = 10_000
+_MASKS = 64  # conditions whose masks are kept
 _SECONDS_OF_A_DAY = 86_400
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 _CONDITION = re.compile(
@@ -160,36 +162,64 @@ Filter = Equals | OneOf | Range | Dates
 """A condition on one attribute. Several conditions must all hold."""
 
 
-def filter_mask(items: Sequence[Item], filters: Iterable[Filter]) -> np.ndarray:
-    """Say which items satisfy all filters.
+class AttributeColumns:
+    """Attributes of items by column: a condition is checked once a value, not once an item.
 
-    Returns:
-        bool [n_items], all True without filters.
-
-    Raises:
-        OptionError: No item has the attribute, or its values cannot be compared with the filter's.
+    Args:
+        items: In the order of the masks.
     """
-    mask = np.ones(len(items), dtype=bool)
-    for condition in filters:
-        values = attribute_values(items, condition.attribute)
-        mask &= [value is not None and condition.matches(value) for value in values]
-    return mask
 
+    def __init__(self, items: Mapping[str, Item]) -> None:
+        self.items = items
+        self._columns: dict[str, Column] = {}
+        self._masks: dict[str, np.ndarray] = {}
 
-def attribute_values(items: Sequence[Item], name: str) -> list[AttributeValue | None]:
-    """Return an attribute's value of each item, None where it has none.
+    def mask(self, filters: Iterable[Filter]) -> np.ndarray:
+        """Say which items satisfy all filters: bool [n_items], all True without filters.
 
-    Raises:
-        OptionError: No item has the attribute.
-    """
-    values = [item.attributes.get(name) for item in items]
-    if items and all(value is None for value in values):
-        names = sorted({known for item in items for known in item.attributes})
-        raise OptionError(
-            f"No item has an attribute {name!r}. There are {', '.join(names) or 'none'}.",
-            hint=nearest(name, names),
-        )
-    return values
+        Raises:
+            OptionError: No item has the attribute, or its values cannot be compared with the
+                filter's.
+        """
+        mask = np.ones(len(self.items), dtype=bool)
+        for condition in filters:
+            mask &= self._mask(condition)
+        return mask
+
+    def column(self, name: str) -> Column:
+        """Return an attribute of all items.
+
+        Raises:
+            OptionError: No item has it.
+        """
+        if name not in self._columns:
+            if isinstance(self.items, ItemTable):
+                names = self.items.attributes
+                found = self.items.column(name) if name in names else None
+            else:
+                rows = tuple(self.items.values())
+                codes, values = attribute_column(rows, name)
+                found = (codes, values) if values else None
+                names = () if found else tuple(sorted({n for i in rows for n in i.attributes}))
+            if found is None:
+                raise OptionError(
+                    f"No item has an attribute {name!r}. There are {', '.join(names) or 'none'}.",
+                    hint=nearest(name, names),
+                )
+            self._columns[name] = found
+        return self._columns[name]
+
+    def _mask(self, condition: Filter) -> np.ndarray:
+        key = repr(condition)  # conditions on 1 and on True are equal, and two
+        mask = self._masks.get(key)
+        if mask is None:
+            codes, values = self.column(condition.attribute)
+            matches = np.array([*map(condition.matches, values), False], dtype=bool)
+            mask = matches[codes]  # -1, where the attribute is missing, is the last
+            while len(self._masks) >= _MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[key] = mask
+        return mask
 
 
 def parse_filter(text: str) -> Filter:

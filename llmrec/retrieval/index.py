@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from llmrec.catalog import Catalog
-from llmrec.errors import DataError, OptionError, UnknownItemError, nearest
+from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
 from llmrec.items import (
     MODALITY_WEIGHTS,
     Encoder,
@@ -21,7 +23,6 @@ from llmrec.items import (
     Taste,
     Tastes,
     TextEncoder,
-    concatenate,
     item_text,
     modalities_of,
     understand_items,
@@ -29,8 +30,22 @@ from llmrec.items import (
 from llmrec.items.fusion import Fusion
 from llmrec.records import AttributeValue, Insight, Interaction, Item, Review, User
 from llmrec.retrieval import storage
+from llmrec.retrieval.co_occurrence import neighbours
+from llmrec.retrieval.filters import AttributeColumns
+from llmrec.retrieval.interactions import Interactions
+from llmrec.retrieval.item_table import Ids, ItemTable, to_table
+from llmrec.retrieval.item_vectors import embed_changed, fuse_items, join, listed, with_gaps
+from llmrec.retrieval.keywords import Postings
+from llmrec.retrieval.prepared import Neighbours, Prepared
+from llmrec.retrieval.search import EXACT_UP_TO, VectorSearch, check_faiss
 
 logger = logging.getLogger(__name__)
+
+_BLOCK = 1 << 16
+_NAMED = 100_000  # ids among which the nearest to an unknown one is looked for
+_REVIEWS = TypeAdapter(tuple[Review, ...])
+_USERS = TypeAdapter(dict[str, tuple[dict[str, AttributeValue], tuple[str, ...]]])
+_INSIGHTS = TypeAdapter(dict[str, Insight])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +69,12 @@ class Index:
         folder: The dataset folder, absolute: pictures and clips are not copied, and the relative
             paths of items start there. None where the data came from memory.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
+        prepared: What was computed of these items, interactions and vectors before.
     """
 
     items: Mapping[str, Item]
     vectors: np.ndarray
-    interactions: tuple[Interaction, ...] = ()
+    interactions: Sequence[Interaction] = ()
     reviews: tuple[Review, ...] = ()
     profiles: Mapping[str, Mapping[str, AttributeValue]] = field(
         default_factory=lambda: MappingProxyType({})
@@ -72,6 +88,7 @@ class Index:
     fingerprint: str = ""
     folder: Path | None = None
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    prepared: Prepared | None = None
 
     def __post_init__(self) -> None:
         shape = self.vectors.shape
@@ -80,7 +97,11 @@ class Index:
                 f"{len(self.items)} items and vectors of shape {shape} make no index.",
                 hint="Give at least one item, and one row an item.",
             )
-        broken = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        if self.prepared and self.prepared.vectors is self.vectors:
+            return  # finite when they were saved: not read here
+        blocks = (self.vectors[at : at + _BLOCK] for at in range(0, shape[0], _BLOCK))
+        finite = np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])
+        broken = np.flatnonzero(~finite)
         if broken.size:
             raise DataError(
                 f"The vectors of {broken.size} items are not finite, "
@@ -119,8 +140,10 @@ class Index:
         Raises:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             ModelError: A model cannot be loaded, or the fusion was trained with other encoders.
-            OptionError: A fusion is given with ``modalities=()``.
+            OptionError: A fusion is given with ``modalities=()``, or so many items need faiss,
+                which is not installed.
         """
+        check_faiss(len(catalog.items))
         encoder = encoder or TextEncoder.from_pretrained(progress=progress)
         if modalities is None:
             modalities = modalities_of(catalog, encoder, progress=progress)
@@ -132,10 +155,10 @@ class Index:
                 hint="Leave modalities out, or give modalities_of(catalog, encoder).",
             )
         if modalities:
-            vectors = _joint(modalities, weights)
+            vectors = join(modalities, weights)
         else:
             texts = [item_text(item) for item in catalog.items.values()]
-            vectors = np.array(encoder.encode(texts, progress=progress), dtype=np.float32)
+            vectors = np.asarray(encoder.encode(texts, progress=progress), dtype=np.float32)
         ids = tuple(catalog.items)
         return cls(
             items=catalog.items,
@@ -144,12 +167,12 @@ class Index:
             reviews=catalog.reviews,
             profiles=catalog.profiles,
             friends=catalog.friends,
-            insights=_with_gaps(insights, modalities, ids),
+            insights=with_gaps(insights, modalities, ids),
             encoder=encoder.name,
             modalities={given.name: given.encoder for given in modalities}
             or {"text": encoder.name},
             fusion=fusion,
-            fused=_fused(fusion, modalities, ids) if fusion else None,
+            fused=fuse_items(fusion, modalities, ids) if fusion else None,
             fingerprint=catalog.fingerprint,
             folder=catalog.folder.absolute() if catalog.folder else None,
         )
@@ -183,8 +206,7 @@ class Index:
         given = {one.name: one.encoder for one in modalities} or {"text": encoder.name}
         if given != dict(self.modalities) or encoder.name != self.encoder:
             raise OptionError(
-                f"The index holds vectors of {_listed(self.modalities)}; "
-                f"given is {_listed(given)}.",
+                f"The index holds vectors of {listed(self.modalities)}; given is {listed(given)}.",
                 hint="Give the same modalities from the same encoders, or build the index again.",
             )
         if self.fusion and not modalities:
@@ -193,9 +215,11 @@ class Index:
             )
         ids = tuple(catalog.items)
         if modalities:
-            vectors = _joint(modalities, weights)
+            vectors = join(modalities, weights)
         else:
-            vectors = self._embedded_again(catalog.items, encoder, progress=progress)
+            vectors = embed_changed(
+                self.items, self.vectors, catalog.items, encoder, progress=progress
+            )
         if insights is None:
             same = [name for name, item in catalog.items.items() if self.items.get(name) == item]
             insights = {name: self.insights[name] for name in same if name in self.insights}
@@ -207,33 +231,11 @@ class Index:
             reviews=catalog.reviews,
             profiles=catalog.profiles,
             friends=catalog.friends,
-            insights=_with_gaps(insights, modalities, ids),
-            fused=_fused(self.fusion, modalities, ids) if self.fusion else None,
+            insights=with_gaps(insights, modalities, ids),
+            fused=fuse_items(self.fusion, modalities, ids) if self.fusion else None,
             fingerprint=catalog.fingerprint,
             folder=catalog.folder.absolute() if catalog.folder else None,
         )
-
-    def _embedded_again(
-        self, items: Mapping[str, Item], encoder: Encoder, *, progress: bool
-    ) -> np.ndarray:
-        """Return the vectors of items: of unchanged texts those of the index."""
-        vectors = np.empty((len(items), self.vectors.shape[1]), dtype=np.float32)
-        changed: list[int] = []
-        texts: list[str] = []
-        for row, (item_id, item) in enumerate(items.items()):
-            old, text = self.items.get(item_id), item_text(item)
-            if old is not None and item_text(old) == text:
-                vectors[row] = self.vectors[self.row(item_id)]
-            else:
-                changed.append(row)
-                texts.append(text)
-        if changed:
-            vectors[changed] = encoder.encode(texts, progress=progress)
-        gone = len(self.items.keys() - items.keys())
-        logger.info(
-            "%d of %d items are new or changed; %d are gone.", len(changed), len(items), gone
-        )
-        return vectors
 
     def save(self, folder: str | Path) -> None:
         """Write the index to a folder, all of it or nothing; an index that is there is replaced.
@@ -249,26 +251,40 @@ class Index:
             folder=str(self.folder) if self.folder else None,
             weights=self.weights,
         )
+        rows, users = self.met.to_tables(self.ids)
+        known = dict.fromkeys([*self.profiles, *self.friends])
         tables: dict[str, storage.Content] = {
             "vectors.npy": self.vectors,
-            "items.json": storage.to_json(storage.ITEMS, tuple(self.items.values())),
-            "interactions.parquet": storage.interactions_to_bytes(self.interactions),
-            "reviews.json": storage.to_json(storage.REVIEWS, self.reviews),
-            "users.json": storage.to_json(
-                storage.USERS, storage.Users(self.profiles, self.friends)
+            "items.arrow": to_table(self.items),
+            "interactions.arrow": rows,
+            "users.arrow": users,
+            "profiles.json": _json(
+                _USERS, {u: (self.profiles.get(u, {}), self.friends.get(u, ())) for u in known}
             ),
-            "insights.json": storage.to_json(storage.INSIGHTS, dict(self.insights)),
+            "reviews.json": _json(_REVIEWS, tuple(self.reviews)),
+            "insights.json": _json(_INSIGHTS, dict(self.insights)),
         }
         if self.fusion is not None and self.fused is not None:
             tables |= {"fusion.safetensors": self.fusion.to_bytes(), "fused.npy": self.fused}
+        if len(self.items) > EXACT_UP_TO:
+            tables |= Prepared(
+                self.items,
+                self.interactions,
+                self.vectors,
+                self.fused,
+                self.neighbours,
+                self.postings,
+                self.content,
+                self.sequence,
+            ).to_tables()
         storage.save_folder(Path(folder), manifest, tables)
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = False) -> Index:
         """Open a saved index.
 
-        Files up to 64 MiB are checked against the manifest byte by byte. Larger ones are mapped
-        into memory and their size is checked, with ``verify`` every byte too.
+        Files up to 64 MiB are read and checked against the manifest. Larger ones are mapped into
+        memory and their size is checked, with ``verify`` every byte too.
 
         Raises:
             StorageError: There is no index, or a file is missing, damaged, of another index or of
@@ -276,22 +292,30 @@ class Index:
         """
         opened = storage.open_folder(Path(folder), verify=verify)
         manifest, tables = opened.manifest, opened.tables
-        users = storage.USERS.validate_json(tables["users.json"].tobytes())
-        items = storage.ITEMS.validate_json(tables["items.json"].tobytes())
+        table = ItemTable(opened.arrow("items.arrow"))
+        items = table if len(table) > EXACT_UP_TO else table.everything()
+        interactions = Interactions.from_tables(
+            opened.arrow("interactions.arrow"), opened.arrow("users.arrow"), table.ids
+        )
+        users = _USERS.validate_json(tables["profiles.json"].tobytes())
         fusion = fused = None
         if "fusion.safetensors" in tables:
             fusion = Fusion.from_bytes(
                 tables["fusion.safetensors"].tobytes(), opened.paths["fusion.safetensors"]
             )
-            fused = storage.array_of(opened, "fused.npy")
+            fused = opened.array("fused.npy")
+        vectors = opened.array("vectors.npy")
+        prepared = None
+        if "neighbours.arrow" in tables:
+            prepared = Prepared.opened(opened, items, interactions, vectors, fused)
         return cls(
-            items={item.item_id: item for item in items},
-            vectors=storage.array_of(opened, "vectors.npy"),
-            interactions=storage.interactions_from_bytes(tables["interactions.parquet"]),
-            reviews=storage.REVIEWS.validate_json(tables["reviews.json"].tobytes()),
-            profiles=users.profiles,
-            friends=users.friends,
-            insights=storage.INSIGHTS.validate_json(tables["insights.json"].tobytes()),
+            items=items,
+            vectors=vectors,
+            interactions=interactions,
+            reviews=_REVIEWS.validate_json(tables["reviews.json"].tobytes()),
+            profiles={user: profile for user, (profile, _) in users.items() if profile},
+            friends={user: friends for user, (_, friends) in users.items() if friends},
+            insights=_INSIGHTS.validate_json(tables["insights.json"].tobytes()),
             encoder=manifest.encoder,
             modalities=manifest.modalities,
             fusion=fusion,
@@ -299,6 +323,7 @@ class Index:
             fingerprint=manifest.fingerprint,
             folder=Path(manifest.folder) if manifest.folder else None,
             weights=manifest.weights,
+            prepared=prepared,
         )
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
@@ -306,18 +331,75 @@ class Index:
         return replace(self, weights={**self.weights, key: dict(weights)})
 
     @cached_property
-    def item_ids(self) -> tuple[str, ...]:
+    def ids(self) -> Ids:
+        """Item ids in row order, and the row of each."""
+        return self.items.ids if isinstance(self.items, ItemTable) else Ids.of(self.items)
+
+    @property
+    def item_ids(self) -> Sequence[str]:
         """Item ids in row order."""
-        return tuple(self.items)
+        return self.ids if isinstance(self.items, ItemTable) else self._item_ids
+
+    @cached_property
+    def met(self) -> Interactions:
+        """The interactions as columns."""
+        return Interactions.of(self.interactions)
+
+    @cached_property
+    def interaction_rows(self) -> np.ndarray:
+        """The row of each interaction's item: int32 [n_interactions].
+
+        Raises:
+            UnknownItemError: The index does not hold one of them.
+        """
+        rows = self.met.item_rows(self.ids)
+        if len(rows) and rows.min() < 0:
+            self.row(self.met[int(np.argmin(rows))].item_id)
+        return rows
 
     @cached_property
     def popularity(self) -> np.ndarray:
         """Interactions an item: float64 [n_items], read-only."""
-        rows = [self.row(interaction.item_id) for interaction in self.interactions]
-        counts = np.bincount(np.array(rows, dtype=np.int64), minlength=len(self.items))
-        counts = counts.astype(np.float64)
+        counts = np.bincount(self.interaction_rows, minlength=len(self.items)).astype(np.float64)
         counts.setflags(write=False)
         return counts
+
+    @cached_property
+    def columns(self) -> AttributeColumns:
+        """Attributes of the items, to filter by."""
+        return AttributeColumns(self.items)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The items that are met together with each item."""
+        done = self.prepared
+        if done and done.items is self.items and done.interactions is self.interactions:
+            return done.neighbours
+        order, _ = self.met.by_user
+        table = neighbours(self.interaction_rows[order], self.met.users[order], len(self.items))
+        likeness = table.data.astype(np.float32) if len(self.items) > EXACT_UP_TO else table.data
+        return table.indptr, table.indices, likeness
+
+    @cached_property
+    def postings(self) -> Postings:
+        """The words of the items' texts."""
+        if self.prepared and self.prepared.items is self.items:
+            return self.prepared.postings
+        return Postings.of(item_text(item) for item in self.items.values())
+
+    @cached_property
+    def content(self) -> VectorSearch:
+        """Search in ``vectors``, as seen from their mean."""
+        if self.prepared and self.prepared.vectors is self.vectors:
+            return self.prepared.content
+        return VectorSearch(self.vectors, centred=True)
+
+    @cached_property
+    def sequence(self) -> VectorSearch | None:
+        """Search in ``fused``."""
+        if self.prepared and self.prepared.fused is self.fused:
+            return self.prepared.sequence
+        return None if self.fused is None else VectorSearch(self.fused, centred=False)
 
     def row(self, item_id: str) -> int:
         """Return an item's row in ``vectors``.
@@ -325,11 +407,11 @@ class Index:
         Raises:
             UnknownItemError: The index does not hold the item.
         """
-        row = self._rows.get(item_id)
+        row = self.ids.find(item_id)
         if row is None:
             raise UnknownItemError(
                 f"The index holds no item {item_id!r}.",
-                hint=nearest(item_id, self.items) or "Check the id.",
+                hint=nearest(item_id, self.ids[:_NAMED]) or "Check the id.",
             )
         return row
 
@@ -339,20 +421,25 @@ class Index:
 
     def met_by(self, item_id: str) -> frozenset[str]:
         """Return the ids of the users who met an item."""
-        return self._users_by_item.get(item_id, frozenset())
+        row = self.ids.find(item_id)
+        if row is None:
+            return frozenset()
+        order, starts = self._by_item
+        rows = order[starts[row] : starts[row + 1]]
+        return frozenset(self.met.user_ids.take(self.met.users[rows]))
 
     def insight_of(self, item_id: str) -> Insight:
         """Return what was understood of an item; an empty insight where nothing was."""
         return self.insights.get(item_id, Insight())
 
     def taste_of(self, user: User) -> Taste:
-        """Say what a user's history tells, against what is common in the index."""
+        """Describe a user's history against what is common in the index."""
         return self._tastes.of(user)
 
-    @property
+    @cached_property
     def user_ids(self) -> tuple[str, ...]:
-        """All users that anything is known of, sorted."""
-        return self._catalog.user_ids
+        """All users of whom anything is known, sorted."""
+        return tuple(sorted({*self.met.user_ids, *self._described}))
 
     def user(self, user_id: str) -> User:
         """Return a user, the history oldest first.
@@ -360,26 +447,35 @@ class Index:
         Raises:
             UnknownUserError: Nothing is known of the user.
         """
-        return self._catalog.user(user_id)
+        history = self.met.of_user(user_id)
+        if not history and user_id not in self._described:
+            raise UnknownUserError(
+                f"There is no user {user_id!r} among {len(self.user_ids):,} users.",
+                hint=nearest(str(user_id), self.user_ids[:_NAMED])
+                or "In Python, give a User of your own.",
+            )
+        profile = self.profiles.get(user_id, MappingProxyType({}))
+        return User(user_id, history, profile, self.friends.get(user_id, ()))
 
     @cached_property
-    def _users_by_item(self) -> dict[str, frozenset[str]]:
-        met: defaultdict[str, set[str]] = defaultdict(set)
-        for row in self.interactions:
-            met[row.item_id].add(row.user_id)
-        return {item_id: frozenset(users) for item_id, users in met.items()}
+    def _item_ids(self) -> tuple[str, ...]:
+        return tuple(self.items)
+
+    @cached_property
+    def _described(self) -> frozenset[str]:
+        """The users of whom more is known than interactions."""
+        friends = (friend for names in self.friends.values() for friend in names)
+        return frozenset((*self.profiles, *self.friends, *friends))
+
+    @cached_property
+    def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
+        counts = np.bincount(self.interaction_rows, minlength=len(self.items))
+        order = np.argsort(self.interaction_rows, kind="stable")
+        return order, np.concatenate([[0], np.cumsum(counts)])
 
     @cached_property
     def _tastes(self) -> Tastes:
-        return Tastes(self._catalog, self.insights)
-
-    @cached_property
-    def _catalog(self) -> Catalog:
-        return Catalog(self.items, self.interactions, profiles=self.profiles, friends=self.friends)
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {item_id: row for row, item_id in enumerate(self.items)}
+        return Tastes(self, self.insights)
 
     @cached_property
     def _reviews_by_item(self) -> dict[str, tuple[Review, ...]]:
@@ -389,44 +485,6 @@ class Index:
         return {item_id: tuple(rows) for item_id, rows in grouped.items()}
 
 
-def _joint(modalities: Sequence[ModalityVectors], weights: Mapping[str, float]) -> np.ndarray:
-    """Put modalities side by side; one without a weight weighs 1."""
-    named = {given.name: weights.get(given.name, 1.0) for given in modalities}
-    return concatenate(modalities, named).vectors
-
-
-def _fused(
-    fusion: Fusion, modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
-) -> np.ndarray:
-    """Fuse what the fusion was trained with, and say what it was not."""
-    known = [given for given in modalities if given.name in fusion.modalities]
-    if len(known) < len(modalities):
-        ignored = ", ".join(given.name for given in modalities if given not in known)
-        logger.warning("%s was not trained with %s: not fused.", fusion.name, ignored)
-    here = len(set(fusion.item_ids) & set(item_ids))
-    if 2 * here < len(fusion.item_ids):
-        logger.warning(
-            "Of the %d items that %s was trained on %d are here: was it trained on other data? An "
-            "item that shares its id with one of them is taken for it.",
-            len(fusion.item_ids),
-            fusion.name,
-            here,
-        )
-    return fusion.item_vectors(known, item_ids)
-
-
-def _listed(modalities: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} ({encoder})" for name, encoder in modalities.items())
-
-
-def _with_gaps(
-    insights: Mapping[str, Insight], modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
-) -> Mapping[str, Insight]:
-    """Note with each item also which of its files could not be embedded."""
-    noted = dict(insights)
-    for given in modalities:
-        for row, reason in given.gaps.items():
-            insight = noted.get(item_ids[row], Insight())
-            gaps = {given.name: reason, **insight.gaps}
-            noted[item_ids[row]] = replace(insight, gaps=gaps)
-    return noted
+def _json(adapter: TypeAdapter[Any], records: object) -> bytes:
+    # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
+    return adapter.dump_json(records, fallback=dict, warnings=False)

@@ -35,7 +35,7 @@ def hold_out(
     Returns:
         The index that knows none of them, and the item id of each target by user id.
     """
-    split = leave_one_out(Catalog(index.items, index.interactions), min_train=2)
+    split = leave_one_out(Catalog(index.items, tuple(index.interactions)), min_train=2)
     rows = split.test if part == "test" else split.validation
     targets = {user_id: row.item_id for user_id, row in rows.items()}
     held = {(row.user_id, row.item_id) for row in (*rows.values(), *split.test.values())}

@@ -1,4 +1,4 @@
-"""Exact search for a user's candidates: several signals fused, filters before the best k."""
+"""Search for a user's candidates: several signals fused, filters before the best k."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from llmrec.errors import OptionError, nearest
 from llmrec.items import Encoder
 from llmrec.records import Candidate, User
 from llmrec.retrieval import signals as known_signals
-from llmrec.retrieval.filters import Filter, filter_mask
+from llmrec.retrieval.filters import Filter
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.rules import Rules
-from llmrec.retrieval.signals import history_rows
-from llmrec.retrieval.weights import standardise
+from llmrec.retrieval.search import EXACT_UP_TO
+from llmrec.retrieval.signals import Full, UserValues, Values, history_rows
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,11 @@ small, and Last.fm 2K; content was set like popularity and not tuned.
 """
 RANK_CONSTANT = 60
 """k of reciprocal rank fusion, its authors' value."""
+
+PROPOSALS = 1_000
+"""Rows that each signal proposes, at least, where not everything is scored."""
+_FEW = 10_000  # allowed rows up to which all of them are scored
+_FALLBACK = "popularity where no signal knows the user"
 
 Fusing = Literal["weighted", "reciprocal_rank"]
 
@@ -73,6 +78,8 @@ class Retriever:
             what there may be how many.
         signals: Further signals by name (``sequence``: a trained model's); weighted 1 where
             neither ``weights`` nor the index say otherwise.
+        exact_up_to: Items up to which every item is scored. Above, each signal proposes items and
+            all signals score those: what is returned is nearly the best, its scores are exact.
 
     Raises:
         OptionError: A number is out of range, there is no such signal or fusion, or the encoder is
@@ -89,10 +96,14 @@ class Retriever:
         encoder: Encoder | None = None,
         rules: Rules | None = None,
         signals: Mapping[str, Signal] = MappingProxyType({}),
+        exact_up_to: int = EXACT_UP_TO,
     ) -> None:
-        signals = {**_trained(index), **signals}
+        trained: dict[str, Callable[[], UserValues]] = {}
+        if index.fusion is not None and index.fused is not None:
+            encoder_of_users, vectors = index.fusion, index.fused
+            trained["sequence"] = lambda: known_signals.Sequential(index, encoder_of_users, vectors)
         if weights is None:
-            every = {**dict.fromkeys(signals, 1.0), **_kept(index)}
+            every = {**dict.fromkeys([*trained, *signals], 1.0), **_kept(index)}
             weights = {name: weight for name, weight in every.items() if weight > 0} or every
         if not half_life > 0:
             raise OptionError(f"half_life is {half_life}.", hint="Give a positive number of items.")
@@ -100,12 +111,13 @@ class Retriever:
             raise OptionError(
                 f"fusion is {fusion!r}; allowed are 'weighted' and 'reciprocal_rank'."
             )
-        makers: dict[str, Callable[[], Signal]] = {
+        makers: dict[str, Callable[[], UserValues]] = {
             "content": lambda: known_signals.Content(index, half_life=half_life, encoder=encoder),
             "co_occurrence": lambda: known_signals.CoOccurrence(index),
             "keywords": lambda: known_signals.Keywords(index),
             "popularity": lambda: known_signals.Popularity(index),
             "friends": lambda: known_signals.Friends(index),
+            **trained,
         }
         _check(weights, {**makers, **signals})
         if encoder and "content" not in weights:
@@ -114,10 +126,12 @@ class Retriever:
         self.weights: Mapping[str, float] = MappingProxyType(dict(weights))
         self.fusion = fusion
         self._signals = {
-            name: signals[name] if name in signals else makers[name]() for name in weights
+            name: _Given(signals[name]) if name in signals else makers[name]() for name in weights
         }
-        self._rules = rules.bind(index.items) if rules else None
+        self._rules = rules.bind(index.columns) if rules else None
         self._popularity = known_signals.Popularity(index)
+        # Ranks need every item's score.
+        self._everything = len(index.items) <= exact_up_to or fusion == "reciprocal_rank"
 
     def retrieve(
         self,
@@ -144,15 +158,25 @@ class Retriever:
         """
         if k < 1:
             raise OptionError(f"k is {k}.", hint="Ask for at least one candidate.")
-        allowed = filter_mask(tuple(self.index.items.values()), filters)
         met = history_rows(self.index, user)
+        allowed = self.index.columns.mask(filters)
+        if self._rules:
+            allowed &= self._rules.allowed(user, met)
         if not include_seen:
             allowed[met] = False
-        if self._rules is None:
-            return self._best(user, np.flatnonzero(allowed), k)
-        allowed &= self._rules.allowed(user, met)
-        rows = np.flatnonzero(allowed)
-        return self._rules.cap(self._best(user, rows, len(rows)), k)
+        values = self._values(user, met)
+        n_allowed = int(np.count_nonzero(allowed))
+        n = max(PROPOSALS, 5 * k)
+        while True:
+            complete = self._everything or n_allowed <= max(n, _FEW)
+            rows = np.flatnonzero(allowed) if complete else self._proposed(values, n, allowed)
+            if self._rules is None:
+                found = self._best(values, rows, k)
+            else:
+                found = self._rules.cap(self._best(values, rows, len(rows)), k)
+            if complete or len(found) >= k:
+                return found
+            n *= 8  # caps, or lists that held too few
 
     def candidates(self, user: User, item_ids: Sequence[str]) -> tuple[Candidate, ...]:
         """Score given items for a user, those already seen too; rules boost and do not remove.
@@ -173,7 +197,8 @@ class Retriever:
                 hint="Give each item id once.",
             )
         rows = np.sort([self.index.row(item_id) for item_id in item_ids])
-        return self._best(user, rows, len(rows))
+        values = self._values(user, history_rows(self.index, user))
+        return self._best(values, rows, len(rows))
 
     def signals(self, user: User) -> dict[str, np.ndarray]:
         """Each signal's values by name: float64 [n_items], higher is better, not standardised.
@@ -181,8 +206,8 @@ class Retriever:
         Raises:
             UnknownItemError: The history holds an item that the index does not.
         """
-        history_rows(self.index, user)  # raises, whatever the signals
-        return {name: signal.scores(user) for name, signal in self._signals.items()}
+        met = history_rows(self.index, user)
+        return {name: signal.of(user, met).everything() for name, signal in self._signals.items()}
 
     def scores(self, user: User) -> np.ndarray:
         """The fused score of every item: float64 [n_items], higher is better.
@@ -190,50 +215,77 @@ class Retriever:
         Raises:
             UnknownItemError: The history holds an item that the index does not.
         """
-        return self._fused(user, self.signals(user))
+        met = history_rows(self.index, user)
+        return self._fused(self._values(user, met), np.arange(len(self.index.items)))
 
-    def _best(self, user: User, rows: np.ndarray, k: int) -> tuple[Candidate, ...]:
+    def _values(self, user: User, met: Sequence[int]) -> dict[str, Values]:
+        """Each signal's values for a user; popularity alone counts where all others are silent."""
+        values = {name: signal.of(user, met) for name, signal in self._signals.items()}
+        if self._everything:
+            values = {name: Full(known.everything()) for name, known in values.items()}
+        some = np.zeros(1, dtype=np.int64)
+        if all(v.standardised(some) is None for name, v in values.items() if self.weights[name]):
+            logger.info("No signal for user %s: popularity is used.", user.user_id)
+            values[_FALLBACK] = self._popularity.of(user, met)
+        return values
+
+    def _proposed(self, values: Mapping[str, Values], n: int, allowed: np.ndarray) -> np.ndarray:
+        """Return the rows that any signal proposes, ascending; of each boost some."""
+        groups = [allowed]
+        if self._rules is not None and self._rules.boosts.any():
+            boosts = self._rules.boosts
+            groups = [allowed & (boosts == boost) for boost in np.unique(boosts[allowed])]
+        found = []
+        for group in groups:
+            share = np.count_nonzero(group) / len(group)
+            for name, known in values.items():
+                if self.weights.get(name, 1.0) and share:
+                    found.append(known.best(n, group, share))
+        return np.unique(np.concatenate(found))
+
+    def _best(
+        self, values: Mapping[str, Values], rows: np.ndarray, k: int
+    ) -> tuple[Candidate, ...]:
         """Return the best k of some rows, which are in ascending order."""
-        signals = self.signals(user)
-        scores = self._fused(user, signals)[rows]
+        scores = self._fused(values, rows)
         if k < len(rows):
             # All that reach the k-th best score, ties too: the stable sort then settles those.
             reach = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
             rows, scores = rows[reach], scores[reach]
         order = np.argsort(-scores, kind="stable")[:k]
+        rows, scores = rows[order], scores[order]
+        names = [name for name in values if name != _FALLBACK]
+        table = zip(*(values[name].at(rows).tolist() for name in names), strict=True)
         return tuple(
-            Candidate(
-                self.index.item_ids[row],
-                float(score),
-                {name: float(values[row]) for name, values in signals.items()},
+            Candidate(item_id, score, dict(zip(names, line, strict=True)))
+            for item_id, score, line in zip(
+                self.index.ids.take(rows), scores.tolist(), table, strict=True
             )
-            for row, score in zip(rows[order], scores[order], strict=True)
         )
 
-    def _fused(self, user: User, signals: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the score of every item."""
-        total = np.zeros(len(self.index.items))
-        silent = True
-        for name, values in signals.items():
-            standardised = standardise(values)
-            if not self.weights[name] or not standardised.any():
+    def _fused(self, values: Mapping[str, Values], rows: np.ndarray) -> np.ndarray:
+        """Return the scores of some rows."""
+        total = np.zeros(len(rows))
+        for name, known in values.items():
+            weight = self.weights.get(name, 1.0)
+            standardised = known.standardised(rows) if weight else None
+            if standardised is None:
                 continue
-            silent = False
-            if self.fusion == "weighted":
-                total += self.weights[name] * standardised
+            if self.fusion == "weighted" or name == _FALLBACK:
+                total += weight * standardised
             else:
-                total += self.weights[name] / (RANK_CONSTANT + rankdata(-values))
-        if silent:
-            logger.info("No signal knows user %s: popularity serves.", user.user_id)
-            total += standardise(self._popularity.scores(user))
-        return total if self._rules is None else total + self._rules.boosts
+                total += weight / (RANK_CONSTANT + rankdata(-known.everything())[rows])
+        return total if self._rules is None else total + self._rules.boosts[rows]
 
 
-def _trained(index: Index) -> dict[str, Signal]:
-    """What the index's own trained fusion foretells, where it has one."""
-    if index.fusion is None or index.fused is None:
-        return {}
-    return {"sequence": known_signals.Sequential(index, index.fusion, index.fused)}
+class _Given:
+    """A signal of the caller's own."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+
+    def of(self, user: User, met: Sequence[int]) -> Values:  # noqa: ARG002
+        return Full(self._signal.scores(user))
 
 
 def _kept(index: Index) -> Mapping[str, float]:

@@ -55,16 +55,7 @@ from pydantic_core import ErrorDetails
 
 from llmrec.errors import DataError, OptionError, nearest
 from llmrec.records import Candidate, Item, User
-from llmrec.retrieval.filters import (
-    Dates,
-    Equals,
-    Filter,
-    OneOf,
-    Range,
-    Scalar,
-    attribute_values,
-    filter_mask,
-)
+from llmrec.retrieval.filters import AttributeColumns, Dates, Equals, Filter, OneOf, Range, Scalar
 
 logger = logging.getLogger(__name__)
 
@@ -200,18 +191,18 @@ class Rules(BaseModel):
             logger.warning("The rules %s hold no rule: everything is allowed.", path)
         return rules
 
-    def bind(self, items: Mapping[str, Item]) -> BoundRules:
+    def bind(self, columns: AttributeColumns) -> BoundRules:
         """Evaluate the rules on items; what each removes for everybody is logged.
 
         Raises:
             OptionError: No item has an attribute, or its values cannot be compared.
         """
-        rows = tuple(items.values())
 
         def mask(rule: Condition) -> np.ndarray:
-            return filter_mask(rows, [rule.filter])
+            return columns.mask([rule.filter])
 
-        allowed = np.ones(len(rows), dtype=bool)
+        items = columns.items
+        allowed = np.ones(len(items), dtype=bool)
         removed: dict[str, int] = {}
         fixed = [(f"keep {rule}", mask(rule)) for rule in self.keep]
         fixed += [(f"drop {rule}", ~mask(rule)) for rule in self.drop]
@@ -220,14 +211,14 @@ class Rules(BaseModel):
             allowed &= kept
         listed = ", ".join(f"`{rule}` removes {n:,}" for rule, n in removed.items())
         if not allowed.any():
-            logger.warning("The rules leave none of %d items: %s.", len(rows), listed)
+            logger.warning("The rules leave none of %d items: %s.", len(items), listed)
         elif removed:
-            logger.info("Of %d items the rules remove: %s.", len(rows), listed)
-        boosts = np.zeros(len(rows))
+            logger.info("Of %d items the rules remove: %s.", len(items), listed)
+        boosts = np.zeros(len(items))
         for boost in self.boost:
             boosts += boost.add * mask(boost)
         for cap in self.at_most:
-            attribute_values(rows, cap.attribute)  # raises where no item has it
+            columns.column(cap.attribute)  # raises where no item has it
         never = tuple((f"never {rule}", mask(rule), mask(rule.after)) for rule in self.never)
         for array in (allowed, boosts):
             array.setflags(write=False)

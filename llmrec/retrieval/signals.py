@@ -1,22 +1,26 @@
-"""What speaks for an item: content, sequence, co-occurrence, keywords, popularity, friends."""
+"""What speaks for an item: content, sequence, co-occurrence, keywords, popularity, friends.
+
+A signal gives a user's values of all items. Each kind of values proposes its best rows, scores some
+rows exactly, and standardises them over the whole catalogue without scoring every item.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections import defaultdict
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from scipy import sparse
 
 from llmrec.catalog import liked
-from llmrec.catalog.catalog import by_time, by_user
 from llmrec.errors import DataError, OptionError
 from llmrec.items import Encoder, item_text, unit
 from llmrec.records import Item, User
 from llmrec.retrieval.index import Index
+from llmrec.retrieval.search import VectorSearch
+from llmrec.retrieval.weights import standardise
 
 logger = logging.getLogger(__name__)
 
@@ -25,42 +29,161 @@ DISLIKED_WEIGHT = 0.5
 
 It was chosen on the same interactions as the retriever's defaults.
 """
+RECENT = 5
+"""Liked items of the history whose texts are the query of ``keywords``."""
 
 
-def history_weights(user: User, half_life: float) -> np.ndarray:
-    """Weigh the items of a history: recent ones most, disliked ones half.
+class Values(Protocol):
+    """A signal's values of all items for one user; higher is better."""
+
+    def everything(self) -> np.ndarray:
+        """Return the value of each item: float64 [n_items]."""
+        ...
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Return the values of some rows: float64 [len(rows)]."""
+        ...
+
+    def standardised(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return z-scores over the catalogue of some rows; None where all items have one value."""
+        ...
+
+    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
+        """Propose up to n rows with large values.
+
+        Args:
+            n: How many.
+            allowed: bool [n_items], the rows that may come back.
+            share: The share of them.
+        """
+        ...
+
+
+class UserValues(Protocol):
+    """A signal as the retriever asks it."""
+
+    def of(self, user: User, met: Sequence[int]) -> Values:
+        """Return a user's values; ``met`` is the rows of the history."""
+        ...
+
+
+class Full:
+    """Values of all items in an array."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def everything(self) -> np.ndarray:
+        """Return the value of each item."""
+        return self.values
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Return the values of some rows."""
+        found: np.ndarray = self.values[rows]
+        return found
+
+    def standardised(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return z-scores of some rows."""
+        return None if self._standardised is None else self._standardised[rows]
+
+    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
+        """Propose the best n rows; the order of all is computed once."""
+        order, step = self._order, math.ceil(1.5 * n / share)
+        found = np.empty(0, dtype=np.int64)
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            found = np.concatenate([found, rows[allowed[rows]]])
+            if len(found) >= n:
+                break
+        return found[:n]
+
+    @cached_property
+    def _standardised(self) -> np.ndarray | None:
+        scores = standardise(self.values)
+        return scores if scores.any() else None
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(-self.values, kind="stable")
+
+
+class Sparse:
+    """Values that few items have; all others have 0.
 
     Args:
-        user: With a history.
-        half_life: After how many later interactions a weight has halved.
-
-    Returns:
-        float64 [n_history], the last interaction's weight 1 where it is liked.
+        n_items: How many items there are.
+        rows: int [n], ascending.
+        values: float64 [n].
     """
-    ages = np.arange(len(user.history))[::-1]
-    opinions = np.where(liked(user.history), 1.0, DISLIKED_WEIGHT)
-    weights: np.ndarray = opinions * 0.5 ** (ages / half_life)
-    return weights
+
+    def __init__(self, n_items: int, rows: np.ndarray, values: np.ndarray) -> None:
+        self.n_items = n_items
+        self.rows = rows
+        self.values = values
+
+    def everything(self) -> np.ndarray:
+        """Return the value of each item."""
+        scores = np.zeros(self.n_items)
+        scores[self.rows] = self.values
+        return scores
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Return the values of some rows."""
+        if not len(self.rows):
+            return np.zeros(len(rows))
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[places] == rows, self.values[places], 0.0)
+
+    def standardised(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return z-scores of some rows."""
+        mean = self.values.sum() / self.n_items
+        zeros = self.n_items - len(self.values)
+        spread = math.sqrt((((self.values - mean) ** 2).sum() + zeros * mean**2) / self.n_items)
+        if spread <= 1e-12 * np.abs(self.values).max(initial=0.0):
+            return None
+        found: np.ndarray = (self.at(rows) - mean) / spread
+        return found
+
+    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:  # noqa: ARG002
+        """Propose the best n rows."""
+        places = np.flatnonzero(allowed[self.rows])
+        if len(places) > n:
+            places = places[np.argpartition(-self.values[places], n)[:n]]
+        return self.rows[places]
 
 
-def history_rows(index: Index, user: User) -> list[int]:
-    """Return the rows of a history's items in an index, oldest first.
+class Dense:
+    """Inner products of a query with the vectors of all items."""
 
-    Raises:
-        UnknownItemError: The index does not hold one of them.
-    """
-    return [index.row(interaction.item_id) for interaction in user.history]
+    def __init__(self, search: VectorSearch, query: np.ndarray) -> None:
+        self.search = search
+        self.query = query
+
+    def everything(self) -> np.ndarray:
+        """Return the value of each item."""
+        return self.search.products(self.query)
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Return the values of some rows."""
+        return np.asarray(self.search.at(rows) @ self.query, dtype=np.float64)
+
+    def standardised(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return z-scores of some rows."""
+        mean, spread = self.search.scale(self.query)
+        return None if spread == 0 else (self.at(rows) - mean) / spread
+
+    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
+        """Propose rows that are nearly the best n."""
+        return self.search.best(self.query, n, allowed, share)
 
 
 class Content:
     """The cosine of an item's vector and the user's taste, in [-1, 1].
 
-    The taste is the weighted mean of the history
-    (:func:`~llmrec.retrieval.taste.history_weights`), and both are taken from the catalogue's mean
-    vector: what all texts have in common tells no item from another. Without a history the
-    profile's text stands in where there are a profile and an encoder; else every item has 0.
-
-    One product of all vectors a user: 3,000 items take 0.1 ms, a million of 384 numbers 0.1 s.
+    The taste is the weighted mean of the history (:func:`history_weights`), and both are taken from
+    the catalogue's mean vector: what all texts have in common tells no item from another. Without a
+    history the profile's text takes its place where there are a profile and an encoder; else every
+    item has 0.
 
     Args:
         index: Whose vectors.
@@ -79,29 +202,27 @@ class Content:
                 f"The index was made with the encoder {index.encoder!r}, not {encoder.name!r}.",
                 hint="Give that one, or make the index again with `llmrec index`.",
             )
-        vectors = np.asarray(index.vectors)
-        self._index = index
+        self._search = index.content
         self._half_life = half_life
         self._encoder = encoder
-        self._centre = vectors.mean(axis=0)
-        self._vectors = unit(vectors - self._centre)
 
-    def scores(self, user: User) -> np.ndarray:
-        """Score every item: float64 [n_items], higher is better."""
+    def of(self, user: User, met: Sequence[int]) -> Values:
+        """Return the cosine of each item."""
+        centre = self._search.centre
         if user.history:
             weights = history_weights(user, self._half_life)
-            taste = weights @ self._vectors[history_rows(self._index, user)]
+            taste = weights @ self._search.at(list(met))
         elif user.profile and self._encoder:
-            logger.info("User %s has no history: the profile stands in.", user.user_id)
+            logger.info("User %s has no history: the profile is used.", user.user_id)
             text = item_text(Item(user.user_id, attributes=user.profile))
             # Text is the first block of a joint vector; of the others a profile says nothing.
             query = self._encoder.encode([text])[0]
-            taste = np.zeros_like(self._centre)
-            taste[: len(query)] = query - self._centre[: len(query)]
+            taste = np.zeros_like(centre)
+            taste[: len(query)] = query - centre[: len(query)]
         else:
-            logger.info("User %s has no history: content says nothing.", user.user_id)
-            return np.zeros(len(self._vectors))
-        return np.asarray(self._vectors @ unit(taste), dtype=np.float64)
+            logger.info("User %s has no history: no content signal.", user.user_id)
+            return Sparse(len(self._search.vectors), np.empty(0, np.int64), np.empty(0))
+        return Dense(self._search, unit(taste))
 
 
 class UserEncoder(Protocol):
@@ -130,39 +251,23 @@ class Sequential:
                 f"{len(index.items)} items and trained vectors of shape {item_vectors.shape}.",
                 hint="Give one vector an item, in the order of the index.",
             )
-        self._index = index
         self._encoder = encoder
-        self._vectors = item_vectors
+        own = index.sequence
+        is_own = own is not None and own.vectors is item_vectors
+        self._search = own if own and is_own else VectorSearch(item_vectors, centred=False)
 
-    def scores(self, user: User) -> np.ndarray:
-        """Score every item: float64 [n_items], higher is better."""
-        history = self._vectors[history_rows(self._index, user)]
-        taste = self._encoder.user_vector(history, liked(user.history))
-        return np.asarray(self._vectors @ taste, dtype=np.float64)
-
-
-WINDOW = 50
-"""Steps of a history within which two items count as met together."""
-BACKWARD = 0.5
-"""What "before" weighs beside "after"."""
-SHRINKAGE = 5.0
-"""Interactions that every item is taken to have more: few meetings by chance say little."""
-NEIGHBOURS = 200
-"""Items kept for each item."""
+    def of(self, user: User, met: Sequence[int]) -> Values:
+        """Return the inner product of each item."""
+        taste = self._encoder.user_vector(self._search.at(list(met)), liked(user.history))
+        return Dense(self._search, taste)
 
 
 class CoOccurrence:
     """The root of the summed likeness of an item to the last items of the history.
 
-    The likeness of j to i is n(i, j) / ((n(i) + s)^.5 (n(j) + s)^.6), a shrunk cosine (Sarwar et
-    al., "Item-based collaborative filtering recommendation algorithms", 2001) that leans a little
-    against popular items. n(i, j) counts where j was met within ``WINDOW`` steps after i, at a
-    distance of d steps 1 / sqrt(d), and half of that where j came before i. The root keeps one very
-    strong neighbour from drowning several good ones. Where rows have no time, the order of the
-    file stands.
-
-    The figures above were chosen on validation targets of MovieLens, latest small (the order of
-    the history is most of it: plain cosine neighbours reach two thirds of its nDCG@10).
+    For the likeness see :func:`~llmrec.retrieval.co_occurrence.neighbours`. The root keeps one very
+    strong neighbour from drowning several good ones. Where rows have no time, the order of the file
+    counts.
 
     Args:
         index: Whose interactions, and nothing else, are counted.
@@ -170,147 +275,98 @@ class CoOccurrence:
     """
 
     def __init__(self, index: Index, *, half_life: float = 2.0) -> None:
-        self._index = index
+        self._neighbours = index.neighbours
+        self._n_items = len(index.items)
         self._half_life = half_life
-        self._likeness = _likeness(index)
 
-    def scores(self, user: User) -> np.ndarray:
-        """Score every item: float64 [n_items], 0 or more, higher is better."""
+    def of(self, user: User, met: Sequence[int]) -> Values:
+        """Return the likeness of each item, 0 or more."""
         if not user.history:
-            return np.zeros(len(self._index.items))
-        rows = history_rows(self._index, user)
-        weights = sparse.csr_array(history_weights(user, self._half_life)[None])
-        summed: np.ndarray = (weights @ self._likeness[rows]).toarray()[0]
-        roots: np.ndarray = np.sqrt(summed)
-        return roots
-
-
-def _likeness(index: Index) -> sparse.csr_array:
-    """The likeness of each item (column) to each item (row), the best ``NEIGHBOURS`` a row."""
-    n_items = len(index.items)
-    histories = [
-        [index.row(row.item_id) for row in by_time(rows)]
-        for rows in by_user(index.interactions).values()
-    ]
-    items = np.array([row for rows in histories for row in rows], dtype=np.int32)
-    users = np.repeat(np.arange(len(histories)), [len(rows) for rows in histories])
-    counts = np.bincount(items, minlength=n_items).astype(np.float64)
-    together = sparse.csr_array((n_items, n_items))
-    for distance in range(1, min(WINDOW, len(items) - 1) + 1):
-        same = users[:-distance] == users[distance:]
-        first, second = items[:-distance][same], items[distance:][same]
-        if not len(first):
-            break
-        value = np.full(len(first), distance**-0.5)
-        after = sparse.csr_array((value, (first, second)), shape=(n_items, n_items))
-        together = together + after + BACKWARD * after.T
-    left = sparse.diags_array((counts + SHRINKAGE) ** -0.5)
-    right = sparse.diags_array((counts + SHRINKAGE) ** -0.6)
-    likeness = sparse.csr_array(left @ together @ right)
-    likeness.setdiag(0.0)  # an item that was met twice says nothing of others
-    return _best_of_each_row(likeness)
-
-
-def _best_of_each_row(table: sparse.csr_array) -> sparse.csr_array:
-    """Keep the ``NEIGHBOURS`` largest values of each row; equal ones in the order of the index."""
-    table.eliminate_zeros()
-    table.sort_indices()
-    kept = np.ones(table.nnz, dtype=bool)
-    for row in np.flatnonzero(np.diff(table.indptr) > NEIGHBOURS):
-        start, end = table.indptr[row], table.indptr[row + 1]
-        worst = np.argsort(-table.data[start:end], kind="stable")[NEIGHBOURS:]
-        kept[start + worst] = False
-    table.data[~kept] = 0.0
-    table.eliminate_zeros()
-    return table
-
-
-RECENT = 5
-"""Liked items of the history whose texts are the query."""
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
-_WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
+            return Sparse(self._n_items, np.empty(0, np.int64), np.empty(0))
+        starts, items, likeness = self._neighbours
+        spans = [slice(starts[row], starts[row + 1]) for row in met]
+        weights = history_weights(user, self._half_life)
+        rows = np.concatenate([items[span] for span in spans])
+        values = np.concatenate([w * likeness[s] for w, s in zip(weights, spans, strict=True)])
+        rows, places = np.unique(rows, return_inverse=True)
+        return Sparse(self._n_items, rows, np.sqrt(np.bincount(places, values, len(rows))))
 
 
 class Keywords:
     """BM25 of an item's text for the texts of the last liked items, or the profile's.
 
-    Robertson and Zaragoza, "The probabilistic relevance framework: BM25 and beyond" (2009), through
-    bm25s. No list of stop words and no stemming, so no language is assumed. A user with neither
-    history nor profile has zeros.
+    See :class:`~llmrec.retrieval.keywords.Postings`. A user with neither history nor profile has
+    zeros.
 
     Args:
         index: Whose items.
     """
 
     def __init__(self, index: Index) -> None:
-        import bm25s  # noqa: PLC0415
+        self._items = index.items
+        self._postings = index.postings
 
-        self._index = index
-        corpus = [tokens(item_text(item)) for item in index.items.values()]
-        self._bm25 = bm25s.BM25() if any(corpus) else None
-        if self._bm25:
-            self._bm25.index(corpus, show_progress=False)
-
-    def scores(self, user: User) -> np.ndarray:
-        """Score every item: float64 [n_items], 0 or more, higher is better."""
+    def of(self, user: User, met: Sequence[int]) -> Values:  # noqa: ARG002
+        """Return the score of each item, 0 or more."""
         if user.history:
-            speaks = [
-                row for row, likes in zip(user.history, liked(user.history), strict=True) if likes
-            ]
-            items = [self._index.items[row.item_id] for row in speaks[-RECENT:]]
-            return self.search(" ".join(item_text(item) for item in items))
-        return self.search(item_text(Item(user.user_id, attributes=user.profile)))
-
-    def search(self, query: str) -> np.ndarray:
-        """Score every item for a query of any words: float64 [n_items], higher is better."""
-        known = self._bm25.vocab_dict if self._bm25 else {}
-        words = [word for word in tokens(query) if word in known]
-        if not words or self._bm25 is None:
-            return np.zeros(len(self._index.items))
-        return np.asarray(self._bm25.get_scores(words), dtype=np.float64)
-
-
-def tokens(text: str) -> list[str]:
-    """Cut a text to words; where a script has no spaces (Chinese, Japanese, Thai), to pairs.
-
-    >>> tokens("The 红楼梦, 1791")
-    ['the', '红楼', '楼梦', '1791']
-    """
-    found = []
-    for word in _WORDS.findall(text.casefold()):
-        pairs = "\u0e00" <= word[0] <= "\u0e7f" or "\u3040" <= word[0] <= "\ufaff"
-        if pairs and len(word) > 1:
-            found += [word[i : i + 2] for i in range(len(word) - 1)]
+            opinions = zip(user.history, liked(user.history), strict=True)
+            recent = [row.item_id for row, likes in opinions if likes][-RECENT:]
+            query = " ".join(item_text(self._items[item_id]) for item_id in recent)
         else:
-            found.append(word)
-    return found
+            query = item_text(Item(user.user_id, attributes=user.profile))
+        return Sparse(len(self._items), *self._postings.search(query))
 
 
 class Popularity:
     """log(1 + interactions in the index), the same for every user."""
 
     def __init__(self, index: Index) -> None:
-        self._scores: np.ndarray = np.log1p(index.popularity)
+        self._values = Full(np.log1p(index.popularity))
 
-    def scores(self, user: User) -> np.ndarray:  # noqa: ARG002
-        """Score every item: float64 [n_items], higher is better."""
-        return self._scores
+    def of(self, user: User, met: Sequence[int]) -> Values:  # noqa: ARG002
+        """Return the value of each item."""
+        return self._values
 
 
 class Friends:
     """log(1 + how many of the user's friends met the item); zeros for a user without friends."""
 
     def __init__(self, index: Index) -> None:
-        met: defaultdict[str, set[int]] = defaultdict(set)
-        for row in index.interactions:
-            met[row.user_id].add(index.row(row.item_id))
-        self._met = {user: np.fromiter(sorted(rows), np.int64) for user, rows in met.items()}
-        self._n_items = len(index.items)
+        self._index = index
 
-    def scores(self, user: User) -> np.ndarray:
-        """Score every item: float64 [n_items], higher is better."""
-        counts = np.zeros(self._n_items)
-        for friend in dict.fromkeys(user.friends):
-            if friend in self._met:
-                counts[self._met[friend]] += 1.0
-        return np.log1p(counts)
+    def of(self, user: User, met: Sequence[int]) -> Values:  # noqa: ARG002
+        """Return the value of each item."""
+        index = self._index
+        theirs = [
+            np.unique(index.interaction_rows[index.met.rows_of(friend)])
+            for friend in dict.fromkeys(user.friends)
+        ]
+        rows, counts = np.unique(
+            np.concatenate([np.empty(0, np.int64), *theirs]), return_counts=True
+        )
+        return Sparse(len(index.items), rows.astype(np.int64), np.log1p(counts.astype(np.float64)))
+
+
+def history_weights(user: User, half_life: float) -> np.ndarray:
+    """Weigh the items of a history: recent ones most, disliked ones half.
+
+    Args:
+        user: With a history.
+        half_life: After how many later interactions a weight has halved.
+
+    Returns:
+        float64 [n_history], the last interaction's weight 1 where it is liked.
+    """
+    ages = np.arange(len(user.history))[::-1]
+    opinions = np.where(liked(user.history), 1.0, DISLIKED_WEIGHT)
+    weights: np.ndarray = opinions * 0.5 ** (ages / half_life)
+    return weights
+
+
+def history_rows(index: Index, user: User) -> list[int]:
+    """Return the rows of a history's items in an index, oldest first.
+
+    Raises:
+        UnknownItemError: The index does not hold one of them.
+    """
+    return [index.row(interaction.item_id) for interaction in user.history]

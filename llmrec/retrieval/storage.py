@@ -5,8 +5,7 @@ and sha256, holds everything small (fitted weights too), and carries the sha256 
 A save writes new files beside the old ones and then replaces the manifest: that one rename switches
 to the new index. Files that no manifest names any more are removed afterwards. Files up to 64 MiB
 are read and checked; larger ones are mapped into memory, their size checked, their content with
-``verify``. A file that the folder already holds is not written again. A lock file beside the folder
-makes saves wait for each other: the last one stays.
+``verify``. A lock file beside the folder makes saves wait for each other: the last one stays.
 """
 
 from __future__ import annotations
@@ -20,18 +19,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from llmrec.errors import StorageError
-from llmrec.records import AttributeValue, Insight, Interaction, Item, Review
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +72,28 @@ class Opened:
     tables: Mapping[str, np.ndarray]
     paths: Mapping[str, Path]
 
+    def array(self, table: str) -> np.ndarray:
+        """Return the array of a .npy file, read-only and without a copy."""
+        content = self.tables[table]
+        stream = io.BytesIO(content[:4096].tobytes())
+        try:
+            np.lib.format.read_magic(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            array: np.ndarray = content[stream.tell() :].view(dtype).reshape(shape)
+        except ValueError as error:
+            raise damaged(self.paths[table], str(error)) from error
+        array.setflags(write=False)
+        return array
+
+    def arrow(self, table: str) -> pa.Table:
+        """Return the table of an .arrow file, without a copy."""
+        return pa.ipc.open_file(pa.py_buffer(self.tables[table])).read_all()
+
 
 _MANIFESTS = TypeAdapter(Manifest)
 
-Content = bytes | np.ndarray
-"""What is written to a file: bytes, or an array that becomes a .npy file."""
+Content: TypeAlias = "bytes | memoryview | np.ndarray | pa.Table"
+"""What is written to a file: bytes, an array (.npy) or an Arrow table (.arrow)."""
 
 
 def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content]) -> None:
@@ -95,15 +107,13 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content])
     Raises:
         StorageError: The folder holds something else, or cannot be written.
     """
-    entries = {name: _entry(name, content) for name, content in tables.items()}
-    kept = {entry.name for entry in entries.values()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_foreign(folder)
         with FileLock(f"{folder.resolve()}.lock"):
-            for name, content in tables.items():
-                _write_table(folder, entries[name], content)
+            entries = {name: _write_table(folder, name, tables[name]) for name in tables}
             _write(folder / _MANIFEST, _seal(replace(manifest, files=entries)))
+            kept = {entry.name for entry in entries.values()}
             for path in folder.iterdir():
                 if _TABLE.fullmatch(path.name) and path.name not in kept:
                     path.unlink()
@@ -154,56 +164,57 @@ def open_folder(folder: Path, *, verify: bool = False) -> Opened:
     return Opened(manifest, tables, paths)
 
 
-def array_of(opened: Opened, table: str) -> np.ndarray:
-    """Return the array of a .npy file, read-only and without a copy."""
-    content = opened.tables[table]
-    stream = io.BytesIO(content[:4096].tobytes())
-    try:
-        np.lib.format.read_magic(stream)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        array: np.ndarray = content[stream.tell() :].view(dtype).reshape(shape)
-    except ValueError as error:
-        raise damaged(opened.paths[table], str(error)) from error
-    array.setflags(write=False)
-    return array
-
-
 def damaged(path: Path, what: str) -> StorageError:
     """Say what is wrong with a file of an index, and the way out."""
     return StorageError(f"The index file {path} is damaged: {what}.", hint=_AGAIN)
 
 
-def _entry(table: str, content: Content) -> FileEntry:
-    digest = hashlib.sha256()
-    size = 0
-    for part in _parts(content):
-        digest.update(part)
-        size += part.nbytes
+class _Hashed:
+    """A file that is hashed while it is written."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, content: bytes | memoryview) -> int:
+        self.sha256.update(content)
+        written = self._file.write(content)
+        self.size += written
+        return written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write_table(folder: Path, table: str, content: Content) -> FileEntry:
     stem, _, suffix = table.partition(".")
-    return FileEntry(f"{stem}-{digest.hexdigest()[:12]}.{suffix}", size, digest.hexdigest())
+    path = folder / f"{stem}-{'0' * 12}.{suffix}.part"
+    with path.open("wb") as opened:
+        file = _Hashed(opened)
+        if isinstance(content, pa.Table):
+            with pa.ipc.new_file(pa.PythonFile(file, mode="w"), content.schema) as writer:
+                writer.write_table(content)
+        elif isinstance(content, np.ndarray):
+            np.lib.format.write_array_header_1_0(
+                file, np.lib.format.header_data_from_array_1_0(content)
+            )
+            file.write(content.reshape(-1).view(np.uint8).data)
+        else:
+            file.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    digest = file.sha256.hexdigest()
+    path.replace(folder / f"{stem}-{digest[:12]}.{suffix}")
+    return FileEntry(f"{stem}-{digest[:12]}.{suffix}", file.size, digest)
 
 
-def _parts(content: Content) -> tuple[memoryview, ...]:
-    """The bytes of a file, one after the other and none copied."""
-    if isinstance(content, bytes):
-        return (memoryview(content),)
-    header = io.BytesIO()
-    array = np.ascontiguousarray(content)
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
-    return header.getbuffer(), array.reshape(-1).view(np.uint8).data
-
-
-def _write_table(folder: Path, entry: FileEntry, content: Content) -> None:
-    path = folder / entry.name
-    large = entry.size >= MAPPED_FROM
-    if not (large and path.is_file() and path.stat().st_size == entry.size):
-        _write(path, *_parts(content))
-
-
-def _write(path: Path, *parts: bytes | memoryview) -> None:
+def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
-        file.writelines(parts)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
@@ -256,51 +267,3 @@ def _unseal(path: Path) -> Manifest:
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Users:
-    """What is known of users beside their interactions, by user id."""
-
-    profiles: Mapping[str, Mapping[str, AttributeValue]] = field(default_factory=dict)
-    friends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-ITEMS = TypeAdapter(tuple[Item, ...])
-REVIEWS = TypeAdapter(tuple[Review, ...])
-USERS = TypeAdapter(Users)
-INSIGHTS = TypeAdapter(dict[str, Insight])
-
-_INTERACTIONS = pa.schema(
-    [
-        ("user_id", pa.string()),
-        ("item_id", pa.string()),
-        ("rating", pa.float64()),
-        ("timestamp", pa.int64()),
-    ]
-)
-
-
-def to_json(adapter: TypeAdapter[T], records: T) -> bytes:
-    """Write records as one JSON document; the adapter's ``validate_json`` reads it."""
-    # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
-    return adapter.dump_json(records, fallback=dict, warnings=False)
-
-
-def interactions_to_bytes(interactions: tuple[Interaction, ...]) -> bytes:
-    """Write interactions as parquet, in their order."""
-    columns = {
-        name: [getattr(interaction, name) for interaction in interactions]
-        for name in _INTERACTIONS.names
-    }
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=_INTERACTIONS), sink, compression="zstd")
-    return sink.getvalue()
-
-
-def interactions_from_bytes(content: np.ndarray) -> tuple[Interaction, ...]:
-    """Read what :func:`interactions_to_bytes` wrote."""
-    # No threads: one that still holds the bytes when Python ends would abort the process.
-    file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content)), pre_buffer=False)
-    table = file.read(use_threads=False).cast(_INTERACTIONS)
-    return tuple(map(Interaction, *(column.to_pylist() for column in table.columns)))

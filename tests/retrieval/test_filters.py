@@ -6,7 +6,7 @@ import pytest
 
 from llmrec.errors import OptionError
 from llmrec.records import Item
-from llmrec.retrieval import Equals, Filter, OneOf, Range, filter_mask, parse_filter
+from llmrec.retrieval import AttributeColumns, Equals, Filter, OneOf, Range, parse_filter
 
 ITEMS = (
     Item(
@@ -19,7 +19,7 @@ ITEMS = (
 
 
 def kept(*filters: Filter, items: Sequence[Item] = ITEMS) -> str:
-    mask = filter_mask(items, filters)
+    mask = AttributeColumns({item.item_id: item for item in items}).mask(filters)
     return "".join(item.item_id for item, keep in zip(items, mask, strict=True) if keep)
 
 

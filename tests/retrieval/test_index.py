@@ -163,7 +163,7 @@ def saved(index: Index, tmp_path: Path) -> Path:
     return folder
 
 
-TABLES = ("vectors", "items", "interactions", "reviews", "users", "insights")
+TABLES = ("vectors", "items", "interactions", "users", "profiles", "reviews", "insights")
 
 
 def file_of(folder: Path, table: str) -> Path:

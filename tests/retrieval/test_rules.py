@@ -9,7 +9,7 @@ import pytest
 
 from llmrec.errors import DataError, OptionError
 from llmrec.records import Candidate, Interaction, Item, User
-from llmrec.retrieval import Index, Retriever
+from llmrec.retrieval import AttributeColumns, Index, Retriever
 from llmrec.retrieval.filters import Dates
 from llmrec.retrieval.rules import Rules
 
@@ -38,7 +38,7 @@ def user(*met: str) -> User:
 
 def kept(tmp_path: Path, text: str, *met: str) -> str:
     rows = [list(ITEMS).index(item_id) for item_id in met]
-    mask = rules(tmp_path, text).bind(ITEMS).allowed(user(*met), rows)
+    mask = rules(tmp_path, text).bind(AttributeColumns(ITEMS)).allowed(user(*met), rows)
     return "".join(item_id for item_id, keep in zip(ITEMS, mask, strict=True) if keep)
 
 
@@ -94,12 +94,18 @@ def test_boosts_add_up(tmp_path: Path) -> None:
     equals = "Horror"
     add = -1
     """
-    assert rules(tmp_path, text).bind(ITEMS).boosts.tolist() == [-1.0, 0.5, -0.5, 0.0, 0.5]
+    assert rules(tmp_path, text).bind(AttributeColumns(ITEMS)).boosts.tolist() == [
+        -1.0,
+        0.5,
+        -0.5,
+        0.0,
+        0.5,
+    ]
 
 
 def test_at_most_so_many_of_a_kind(tmp_path: Path) -> None:
     text = '[[at_most]]\nn = 1\nattribute = "genre"\n[[at_most]]\nn = 2\nattribute = "brand"'
-    bound = rules(tmp_path, text).bind(ITEMS)
+    bound = rules(tmp_path, text).bind(AttributeColumns(ITEMS))
     assert "".join(candidate.item_id for candidate in bound.cap(CANDIDATES, 4)) == "abde"
     assert len(bound.cap(CANDIDATES, 2)) == 2
 
@@ -107,7 +113,7 @@ def test_at_most_so_many_of_a_kind(tmp_path: Path) -> None:
 def test_without_rules_everything_is_as_it_was(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bound = Rules().bind(ITEMS)
+    bound = Rules().bind(AttributeColumns(ITEMS))
     assert bound.allowed(user("a"), [0]).all()
     assert not bound.boosts.any()
     assert bound.cap(CANDIDATES, 3) == CANDIDATES[:3]
@@ -179,7 +185,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_what_does_not_fit_the_items_is_named(tmp_path: Path, text: str, said: str) -> None:
     loaded = rules(tmp_path, text)
     with pytest.raises(OptionError, match=said):
-        loaded.bind(ITEMS)
+        loaded.bind(AttributeColumns(ITEMS))
 
 
 def test_a_time_without_a_zone_is_utc() -> None:

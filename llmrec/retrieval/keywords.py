@@ -1,0 +1,82 @@
+"""BM25 of item texts: which words an item has, and what each is worth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.retrieval.item_table import Ids
+
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
+_WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Postings:
+    """The items of each word, with the word's BM25 score in each.
+
+    Robertson and Zaragoza, "The probabilistic relevance framework: BM25 and beyond" (2009), through
+    bm25s. No list of stop words and no stemming, so no language is assumed.
+
+    Args:
+        words: The words.
+        starts: int64 [n_words + 1], where each word's items begin.
+        items: int32, rows of items.
+        scores: float32, beside ``items``.
+        n_items: How many items there are.
+    """
+
+    words: Ids
+    starts: np.ndarray
+    items: np.ndarray
+    scores: np.ndarray
+    n_items: int
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Postings:
+        """Count the words of item texts."""
+        import bm25s  # noqa: PLC0415
+
+        corpus = [tokens(text) for text in texts]
+        if not any(corpus):
+            none = np.empty(0, dtype=np.int32)
+            return cls(Ids.of(()), np.zeros(1, dtype=np.int64), none, none, len(corpus))
+        bm25 = bm25s.BM25()
+        bm25.index(corpus, show_progress=False, create_empty_token=False)
+        table = bm25.scores
+        words = sorted(bm25.vocab_dict, key=bm25.vocab_dict.__getitem__)
+        starts = np.asarray(table["indptr"], dtype=np.int64)
+        return cls(Ids.of(words), starts, table["indices"], table["data"], len(corpus))
+
+    def search(self, query: str) -> tuple[np.ndarray, np.ndarray]:
+        """Score the items that have a word of a query: their rows, ascending, and scores float64.
+
+        A word that the query has twice counts twice.
+        """
+        scores = np.zeros(self.n_items, dtype=np.float32)
+        for word in tokens(query):
+            row = self.words.find(word)
+            if row is not None:
+                span = slice(self.starts[row], self.starts[row + 1])
+                scores[self.items[span]] += self.scores[span]
+        rows = np.flatnonzero(scores)
+        return rows, scores[rows].astype(np.float64)
+
+
+def tokens(text: str) -> list[str]:
+    """Cut a text to words; where a script has no spaces (Chinese, Japanese, Thai), to pairs.
+
+    >>> tokens("The 红楼梦, 1791")
+    ['the', '红楼', '楼梦', '1791']
+    """
+    found = []
+    for word in _WORDS.findall(text.casefold()):
+        pairs = "\u0e00" <= word[0] <= "\u0e7f" or "\u3040" <= word[0] <= "\ufaff"
+        if pairs and len(word) > 1:
+            found += [word[i : i + 2] for i in range(len(word) - 1)]
+        else:
+            found.append(word)
+    return found
