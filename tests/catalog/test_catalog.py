@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from llmrec.catalog import Catalog, sample_folder
+from llmrec.catalog import Catalog, liked
 from llmrec.errors import UnknownUserError
 from llmrec.records import Interaction, Item, User
 
@@ -74,6 +75,21 @@ def test_its_repr_counts_instead_of_printing_everything(catalog: Catalog) -> Non
     assert repr(catalog) == "Catalog(3 items, 4 users, 4 interactions, 0 reviews)"
 
 
-def test_the_sample_lies_inside_the_package() -> None:
-    assert sample_folder().parent.name == "catalog"
-    assert sample_folder().name == "sample"
+@pytest.mark.parametrize(
+    ("ratings", "expected"),
+    [
+        ([5, 4], "++"),
+        ([5, 5, 4, 2], "+++-"),
+        ([3, 2, 1], "++-"),
+        ([1000, 10, 10, 5], "+++-"),
+        ([None, None], "++"),
+        ([None, 1, 10, 10], "+-++"),
+        ([math.nan, 1, 10, 10], "+-++"),
+        ([0, 0, 0, 4, 5], "+++++"),
+        ([1, 1, 1], "+++"),
+        ([], ""),
+    ],
+)
+def test_users_are_measured_by_themselves(ratings: list[float | None], expected: str) -> None:
+    history = [Interaction("u", "i", rating) for rating in ratings]
+    assert "".join("+" if one else "-" for one in liked(history)) == expected

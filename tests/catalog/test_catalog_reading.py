@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 import pytest
 from datasets import Dataset
+from pyarrow import csv, parquet
 
 from llmrec.catalog import Catalog, ColumnMap, Fact, TableMap
 from llmrec.errors import DataError
@@ -45,18 +44,10 @@ def write_jsonl(rows: Rows, path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_parquet(rows: Rows, path: Path) -> None:
-    pa.parquet.write_table(pa.Table.from_pylist(list(rows)), path)
-
-
-def write_csv(rows: Rows, path: Path) -> None:
-    pa.csv.write_csv(pa.Table.from_pylist(list(rows)), path)
-
-
 WRITERS: Mapping[str, Callable[[Rows, Path], None]] = {
     "jsonl": write_jsonl,
-    "parquet": write_parquet,
-    "csv": write_csv,
+    "parquet": lambda rows, path: parquet.write_table(pa.Table.from_pylist(list(rows)), path),
+    "csv": lambda rows, path: csv.write_csv(pa.Table.from_pylist(list(rows)), path),
 }
 
 
@@ -82,25 +73,19 @@ def test_every_table_is_the_same_from_each_format(tmp_path: Path, suffix: str) -
     assert catalog.friends == {"01": ("02", "03")}
     assert catalog.facts == (Fact("007", "made_of", "steel"),)
     assert catalog.problems == ()
-    in_memory = Catalog.from_datasets(
-        ITEMS,
-        interactions=INTERACTIONS,
-        reviews=REVIEWS,
-        users=USERS,
-        social=SOCIAL,
-        facts=FACTS,
-    )
+    others = {name: rows for name, rows in TABLES.items() if name != "items"}
+    in_memory = Catalog.from_datasets(ITEMS, **others)
     assert catalog.fingerprint == in_memory.fingerprint
 
 
 def test_ids_are_text_whatever_the_column_is(tmp_path: Path) -> None:
-    write_parquet([{"item_id": 7}, {"item_id": 8}], tmp_path / "items.parquet")
+    WRITERS["parquet"]([{"item_id": 7}, {"item_id": 8}], tmp_path / "items.parquet")
     (tmp_path / "interactions.csv").write_text("user_id,item_id\n007,7\n")
     catalog = Catalog.from_folder(tmp_path)
     assert list(catalog.items) == ["7", "8"]
     assert catalog.interactions == (Interaction("007", "7"),)
     with_gaps = pa.table({"item_id": pa.array([7.0, 8.0])})
-    pa.parquet.write_table(with_gaps, tmp_path / "items.parquet")
+    parquet.write_table(with_gaps, tmp_path / "items.parquet")
     assert list(Catalog.from_folder(tmp_path).items) == ["7", "8"]
 
 
@@ -119,7 +104,7 @@ def test_parquet_times_may_be_a_datetime_column(tmp_path: Path) -> None:
     write_jsonl([{"item_id": "a"}], tmp_path / "items.jsonl")
     times = np.array(["2000-07-30T18:08:19.123456789"], dtype="datetime64[ns]")
     table = pa.table({"user_id": ["u"], "item_id": ["a"], "timestamp": times})
-    pa.parquet.write_table(table, tmp_path / "interactions.parquet")
+    parquet.write_table(table, tmp_path / "interactions.parquet")
     assert Catalog.from_folder(tmp_path).interactions[0].timestamp == 964980499
 
 

@@ -14,10 +14,13 @@ from llmrec.catalog.values import (
     parse_rating,
     parse_text,
     parse_timestamp,
+    readable_attributes,
     split_list,
     typed,
+    value_text,
     whole,
 )
+from llmrec.records import AttributeValue
 
 
 @pytest.mark.parametrize(
@@ -155,3 +158,39 @@ def test_floats_that_are_all_whole_become_whole() -> None:
     assert years == [1995, None]
     assert isinstance(years[0], int)
     assert list(whole([1995.0, 1.5])) == [1995.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (("Comedy", "Drama"), "Comedy, Drama"),
+        (81.0, "81"),
+        (8.1, "8.1"),
+        (1995, "1995"),
+        (True, "yes"),
+        (False, "no"),
+        ("steel", "steel"),
+    ],
+)
+def test_attributes_read_as_people_write_them(value: AttributeValue, text: str) -> None:
+    assert value_text(value) == text
+    assert ", ".join(readable_attributes({"a": value})["a"]) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["imdb_id", "ids", "image_url", "URL", "n_ratings", "num_reviews", "view_count", "also_buy",
+     "image_source", "isbn", "asin", "path"],
+)  # fmt: skip
+def test_columns_for_machines_and_counts_are_left_out(name: str) -> None:
+    assert readable_attributes({name: "something"}) == {}
+
+
+@pytest.mark.parametrize("name", ["genres", "national", "discount", "country", "sound", "identity"])
+def test_names_that_only_look_like_them_stay(name: str) -> None:
+    assert readable_attributes({name: "something"}) == {name: ("something",)}
+
+
+def test_codes_and_addresses_are_no_values() -> None:
+    related = ("B00AZWJ123", "https://a.example/b", "a lamp")
+    assert readable_attributes({"related": related, "x": " "}) == {"related": ("a lamp",)}

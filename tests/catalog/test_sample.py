@@ -38,7 +38,6 @@ def catalog() -> Catalog:
 
 def test_the_catalogue_reads_it_without_a_problem(catalog: Catalog) -> None:
     report = check_folder(SAMPLE)
-
     assert report.problems == ()
     assert len(catalog.items) == 80
     assert len(catalog.interactions) == 247
@@ -48,7 +47,6 @@ def test_the_catalogue_reads_it_without_a_problem(catalog: Catalog) -> None:
 
 def test_items_are_of_two_kinds_with_every_field(catalog: Catalog) -> None:
     expected = [f"{kind}{number:02}" for kind in "ok" for number in range(1, 41)]
-
     assert list(catalog.items) == expected
     for item in catalog.items.values():
         assert len(item.description) > 60
@@ -60,7 +58,6 @@ def test_items_are_of_two_kinds_with_every_field(catalog: Catalog) -> None:
 
 def test_titles_are_short_and_none_holds_another(catalog: Catalog) -> None:
     titles = [item.title.lower() for item in catalog.items.values()]
-
     assert all(3 <= len(title.split()) <= 7 for title in titles)
     assert [pair for pair in permutations(titles, 2) if pair[0] in pair[1]] == []
 
@@ -68,7 +65,6 @@ def test_titles_are_short_and_none_holds_another(catalog: Catalog) -> None:
 def test_ids_agree_between_the_tables(catalog: Catalog) -> None:
     profiles = {row["user_id"] for row in read_csv("users.csv")}
     active = {interaction.user_id for interaction in catalog.interactions}
-
     assert profiles - active == {PROFILE_ONLY}
     assert active <= profiles
     assert {row.item_id for row in catalog.interactions} == set(catalog.items)
@@ -78,7 +74,6 @@ def test_ids_agree_between_the_tables(catalog: Catalog) -> None:
 def test_every_history_is_long_enough_and_meets_an_item_once(catalog: Catalog) -> None:
     pairs = Counter((row.user_id, row.item_id) for row in catalog.interactions)
     lengths = Counter(row.user_id for row in catalog.interactions)
-
     assert max(pairs.values()) == 1
     assert all(8 <= length <= 16 for length in lengths.values())
     assert len(leave_one_out(catalog).test) == 20
@@ -91,14 +86,12 @@ def test_times_lie_in_two_years_and_no_user_has_a_tie(catalog: Catalog) -> None:
         times[row.user_id].append(row.timestamp)
     stamps = [stamp for user in times.values() for stamp in user]
     stamps += [review.timestamp for review in catalog.reviews if review.timestamp is not None]
-
     assert {datetime.fromtimestamp(stamp, UTC).year for stamp in stamps} == {2024, 2025}
     assert all(len(set(user)) == len(user) for user in times.values())
 
 
 def test_last_items_were_liked(catalog: Catalog) -> None:
     split = leave_one_out(catalog)
-
     for held_out in (split.validation, split.test):
         assert all((row.rating or 0) >= 4 for row in held_out.values())
 
@@ -110,7 +103,6 @@ def test_reviews_agree_with_interactions() -> None:
     }
     reviews = read_jsonl("reviews.jsonl")
     signed = [review for review in reviews if "user_id" in review]
-
     assert len(signed) > 150
     assert len({review["item_id"] for review in reviews}) >= 60
     assert {review["rating"] for review in reviews} == {1, 2, 3, 4, 5}
@@ -124,13 +116,11 @@ def test_reviews_agree_with_interactions() -> None:
 def test_texts_are_not_repeated() -> None:
     texts = [review["text"] for review in read_jsonl("reviews.jsonl")]
     texts += [item["description"] for item in read_jsonl("items.jsonl")]
-
     assert len(set(texts)) == len(texts)
 
 
 def test_every_item_has_a_small_picture(catalog: Catalog) -> None:
     pictures = sorted((SAMPLE / "images").iterdir())
-
     assert [item.image for item in catalog.items.values()] == [
         f"images/{item_id}.png" for item_id in catalog.items
     ]
@@ -144,7 +134,6 @@ def test_every_item_has_a_small_picture(catalog: Catalog) -> None:
 
 def test_the_sample_is_small() -> None:
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
-
     assert sum(path.stat().st_size for path in files) < 400_000
 
 
@@ -152,7 +141,6 @@ def test_the_script_draws_the_pictures_that_are_committed(tmp_path: Path) -> Non
     subprocess.run(
         [sys.executable, str(DRAW), "--out", str(tmp_path)], check=True, capture_output=True
     )
-
     for picture in (SAMPLE / "images").iterdir():
         with Image.open(picture) as ours, Image.open(tmp_path / picture.name) as drawn:
             assert ours.convert("RGB").tobytes() == drawn.convert("RGB").tobytes(), picture.name
