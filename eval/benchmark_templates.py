@@ -24,14 +24,11 @@ from data_sets import columns_of
 from kept_answers import keep, take_up
 
 from llmrec import Catalog, Index, TextEncoder
-from llmrec.benchmarking.benchmark import Benchmark, run_benchmark
-from llmrec.benchmarking.entries import RANDOM
-from llmrec.benchmarking.leaderboard import leaderboard_markdown
-from llmrec.benchmarking.models import BenchmarkModels
-from llmrec.benchmarking.plan import BenchmarkPlan
-from llmrec.benchmarking.report import write_report
-from llmrec.benchmarking.run_folder import RunFolder
-from llmrec.benchmarking.summary import PLAN, Summary
+from llmrec.benchmarking import BenchmarkModels, BenchmarkPlan, RunFolder, Summary
+from llmrec.benchmarking.report import leaderboard_markdown, write_report
+from llmrec.benchmarking.rows import RANDOM
+from llmrec.benchmarking.run import Benchmark, run_benchmark
+from llmrec.benchmarking.summary import PLAN
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
 from llmrec.items import understand_items
@@ -118,9 +115,9 @@ def main() -> None:
         )
         folder, started = RunFolder(kept / part), time.perf_counter()
         answers = RESULTS / f"benchmark_{name}_{part}.answers.gz"
-        take_up(answers, folder, benchmark.about(command), benchmark.asked.lists)
-        answered = len(folder.results()) if folder.path.exists() else 0
-        summary = run_benchmark(benchmark, folder, models.load, command=command, progress=True)
+        take_up(answers, folder, benchmark.about(command), benchmark.data.users)
+        answered = len(list(folder.results())) if folder.path.exists() else 0
+        summary, _ = run_benchmark(benchmark, folder, models.load, command=command, progress=True)
         seconds = time.perf_counter() - started
         # Where the index lies is this machine's own affair.
         plan_text = str(summary.about[PLAN]).replace(str(index), "INDEX")
@@ -129,7 +126,7 @@ def main() -> None:
         out.with_suffix(".md").write_text(leaderboard_markdown(summary), encoding="utf-8")
         write_report(summary, (), out.with_suffix(".html"))
         keep(answers, folder, benchmark.about(command))
-        results = folder.results()
+        results = list(folder.results())
         document = {
             "command": command,
             "answers": len(results),

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llmrec.benchmarking.records import UserList
-from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking import RunFolder
+from llmrec.benchmarking.users import UserList
+from llmrec.resumable import encode_row
 
 SAME = ("fingerprint", "protocol", "part", "candidates", "seed")
 
@@ -31,13 +32,13 @@ def take_up(
             f"{path.name} has answers about other lists: they are left where they are\n"
         )
         return
-    with folder.locked():
-        folder.begin(about, lists)
+    with folder.open(about, lists):
+        pass
     results.write_bytes(lines)
 
 
 def keep(path: Path, folder: RunFolder, about: Mapping[str, object]) -> None:
     """Write them, the same bytes for the same answers."""
     head = json.dumps({name: about[name] for name in SAME})
-    lines = "".join(f"{result.to_json()}\n" for result in folder.results())
-    path.write_bytes(gzip.compress(f"{head}\n{lines}".encode(), mtime=0))
+    rows = (encode_row(result.to_row(), checksum=True) for result in folder.results())
+    path.write_bytes(gzip.compress(f"{head}\n".encode() + b"".join(rows), mtime=0))

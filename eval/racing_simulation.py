@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from llmrec.benchmarking.racing import race
-from llmrec.benchmarking.running import BLOCK
+from llmrec.benchmarking.race import race
+from llmrec.benchmarking.run import BLOCK
 from llmrec.evaluation import ndcg_at
 
 RESULTS = Path(__file__).parent / "results"

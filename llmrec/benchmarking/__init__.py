@@ -1,11 +1,11 @@
-"""Which prompt is better, and is it really: runs, records, statistics and their report."""
+"""Benchmarks of prompts: plans, runs, significance and their report."""
 
-from llmrec.benchmarking.comparing import RowChange, RunChange, compare_runs
-from llmrec.benchmarking.models import BenchmarkModels
+from llmrec.benchmarking.benchmark_models import BenchmarkModels
+from llmrec.benchmarking.compare import RowChange, RunChange, compare_runs
 from llmrec.benchmarking.plan import BenchmarkPlan
-from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.results import RunFolder
+from llmrec.benchmarking.run import bench
 from llmrec.benchmarking.summary import PairContrast, Summary, SummaryRow
-from llmrec.benchmarking.whole import bench
 
 __all__ = [
     "BenchmarkModels",

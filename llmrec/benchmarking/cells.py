@@ -1,4 +1,4 @@
-"""The cells of a benchmark: one way to ask one model, and what its answers depend on."""
+"""The cells of a benchmark: one template, strategy, model and setting each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import PurePath
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from llmrec.benchmarking.plan import BenchmarkPlan, Quantization, strategies_for
 from llmrec.errors import OptionError, StorageError, nearest
@@ -20,15 +24,19 @@ from llmrec.reranking.strategies import ONE_AT_A_TIME, WITHOUT_LABELS
 logger = logging.getLogger(__name__)
 
 SCORING_VERSION = 2
-"""Raised whenever the same question would get another score: older results are then asked again."""
+"""Raised whenever scoring changes: older results are then asked again."""
+Settings = Mapping[str, str | int | bool]
+_NAMES = ("template", "fields", "variant_of", "name")
+"""Fields that change no answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cell:
-    """One row of a benchmark.
+    """One row of a benchmark that asks a model.
 
-    ``budget`` has the tokens a field, the number of history items among them. ``revision`` tells
-    the model's weights from any other. ``variant_of`` names the template that this one rewords.
+    ``budget`` has the token limits by field and the number of history items. ``revision``
+    identifies the model's weights. ``variant_of`` names the template that this one paraphrases.
+    ``name`` is that of the row (`named`).
     """
 
     template: str
@@ -43,14 +51,48 @@ class Cell:
     shuffles: int = 0
     seed: int = 0
     variant_of: str = ""
+    name: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """What answers of this cell are stored under; whatever could change them changes it."""
+        """The key of its results; whatever could change them changes it."""
         about = {**asdict(self), "scoring": SCORING_VERSION}
-        for name in ("template", "fields", "variant_of"):  # what it is called changes no answer
+        for name in _NAMES:
             del about[name]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def settings(self) -> Settings:
+        """What it is run with, its token limits among it, but not its name."""
+        tokens = {
+            name if name == "history_items" else f"{name}_tokens": value
+            for name, value in self.budget.items()
+        }
+        own = {
+            name: value for name, value in asdict(self).items() if name not in ("budget", "name")
+        }
+        return {name: value for name, value in {**own, **tokens}.items() if value != ""}
+
+    def to_row(self) -> dict[str, object]:
+        """How run.json holds it."""
+        own = asdict(self)
+        return {"key": self.key, "name": own.pop("name"), **own}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], where: object) -> Cell:
+        """Read it from run.json; its key is the one that its results were stored under.
+
+        Raises:
+            StorageError: A field is missing or of another type.
+        """
+        try:
+            cell = _CELL.validate_python({name: row[name] for name in row if name != "key"})
+        except (ValidationError, TypeError) as error:
+            raise StorageError(
+                f"{where} has a cell that cannot be read: {error}.", hint="Run it again."
+            ) from error
+        cell.__dict__["key"] = str(row.get("key", ""))
+        return cell
 
     def make(self) -> tuple[Strategy, Budget]:
         """The strategy and budget to ask with.
@@ -58,13 +100,13 @@ class Cell:
         Raises:
             PromptError: The template cannot be used.
             OptionError: A setting is out of range.
-            StorageError: The template is no longer what this cell's results are stored under.
+            StorageError: The template has changed since the plan was read.
         """
         source = read_source(template_path(self.template))
         if hashlib.sha256(source.encode()).hexdigest() != self.template_sha256:
             raise StorageError(
                 f"The template {self.template} has been changed while the benchmark ran.",
-                hint="What was answered is kept: the same command asks the new wording.",
+                hint="Results are kept: run the same command to ask the new wording.",
             )
         strategy = make_strategy(
             self.strategy,
@@ -76,18 +118,18 @@ class Cell:
         return strategy, Budget(**self.budget)
 
 
+_CELL = TypeAdapter(Cell)
+
+
 def cells_of(plan: BenchmarkPlan) -> tuple[Cell, ...]:
-    """All cells of a plan, those of one model one after the other; of no revision yet.
+    """All cells of a plan, ordered by model; without revisions and names yet.
 
-    Two cells that would ask the same are one: a strategy that shows one candidate at a time knows
-    no shuffles, one that asks for no label no calibration.
-
-    Args:
-        plan: What is compared.
+    Cells that would ask the same are one: shuffling does not apply to strategies that show one
+    candidate at a time, calibration not to those without labels.
 
     Raises:
         PromptError: A template cannot be used.
-        OptionError: A template is for no strategy, or a field is unknown.
+        OptionError: No strategy uses a template, or a field is unknown.
     """
     budgets = {name: _budget(name, fields) for name, fields in plan.fields.items()}
     cells: dict[str, Cell] = {}
@@ -117,24 +159,42 @@ def cells_of(plan: BenchmarkPlan) -> tuple[Cell, ...]:
                 seed=plan.seed,
                 variant_of=variant_of,
             )
-            cell.make()  # what is out of range is said before anything is asked
+            cell.make()  # refuses values out of range before anything is asked
             first = cells.setdefault(cell.key, cell)
             if first.template != name:
                 alike[name] = first.template
     for name, other in alike.items():
-        logger.warning("%s asks what %s asks: they are one row.", name, other)
+        logger.warning("%s and %s are the same prompt: they share a row.", name, other)
     return tuple(cells.values())
 
 
-def with_revisions(
-    cells: Sequence[Cell], revisions: Mapping[tuple[str, str], str]
-) -> tuple[Cell, ...]:
-    """The cells with what identifies their weights, by model and quantization."""
-    return tuple(replace(cell, revision=revisions[cell.model, cell.quantization]) for cell in cells)
+def named(cells: Sequence[Cell], revisions: Mapping[tuple[str, str], str]) -> tuple[Cell, ...]:
+    """The cells with their revisions, by model and quantization, and names.
+
+    A name has the template and those settings that differ between the cells.
+    """
+    varied = [
+        name
+        for name in ("fields", "model", "quantization")
+        if len({getattr(cell, name) for cell in cells}) > 1
+    ]
+    histories = len({cell.budget["history_items"] for cell in cells}) > 1
+    made = []
+    for cell in cells:
+        parts = [cell.template]
+        if cell.strategy != PurePath(cell.template).parent.name:
+            parts.append(cell.strategy)
+        parts += [getattr(cell, name) for name in varied]
+        parts += [f"history {cell.budget['history_items']}"] if histories else []
+        parts += ["calibrated"] if cell.calibrate else []
+        parts += [f"{cell.shuffles} shuffle{'s' * (cell.shuffles > 1)}"] if cell.shuffles else []
+        revision = revisions[cell.model, cell.quantization]
+        made.append(replace(cell, revision=revision, name=", ".join(parts)))
+    return tuple(made)
 
 
 def _wordings(plan: BenchmarkPlan) -> Iterator[tuple[str, str]]:
-    """Templates, and after each the other wordings of it."""
+    """Templates, each followed by its paraphrases."""
     names = plan.named_templates()
     unknown = plan.variants.keys() - set(names)
     if unknown:
@@ -157,27 +217,3 @@ def _budget(name: str, fields: Mapping[str, int]) -> dict[str, int]:
             hint=nearest(min(unknown), allowed) or f"Allowed are {', '.join(allowed)}.",
         )
     return {**every, **fields}
-
-
-def row_names(cells: tuple[Cell, ...]) -> dict[str, str]:
-    """What each cell is called in tables, by its key: what tells it from the others.
-
-    The template always, and of the other settings those that are not the same everywhere.
-    """
-    varied = {
-        name
-        for name in ("model", "quantization", "fields")
-        if len({getattr(cell, name) for cell in cells}) > 1
-    }
-    histories = len({cell.budget["history_items"] for cell in cells}) > 1
-    names = {}
-    for cell in cells:
-        parts = [cell.template]
-        if cell.strategy != PurePath(cell.template).parent.name:
-            parts.append(cell.strategy)
-        parts += [getattr(cell, name) for name in sorted(varied)]
-        parts += [f"history {cell.budget['history_items']}"] if histories else []
-        parts += ["calibrated"] if cell.calibrate else []
-        parts += [f"{cell.shuffles} shuffle{'s' * (cell.shuffles > 1)}"] if cell.shuffles else []
-        names[cell.key] = ", ".join(parts)
-    return names

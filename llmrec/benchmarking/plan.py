@@ -1,4 +1,4 @@
-"""The benchmark file: what is compared on whom.
+"""The benchmark file: what is compared, on which users.
 
     index: INDEX                      # a folder that `llmrec index` made
     protocol: discrimination          # or end-to-end
@@ -7,9 +7,10 @@
     templates: ["pointwise/*", "likelihood/*", "my/own.jinja"]
     models: [SmolLM2-135M-Instruct]
 
-Every other key has a default (see `BenchmarkPlan`). The cells of the benchmark are the product of
-its lists: templates, strategies, models, quantizations, histories' lengths, item fields,
-calibration, shuffles.
+or, instead of an index, ``requests: LABELLED.jsonl``: candidate lists of your own, each with its
+relevant items. Every other key has a default (see `BenchmarkPlan`). The cells of the benchmark are
+the product of its lists: templates, strategies, models, quantizations, history lengths, item
+fields, calibration, shuffles.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from llmrec.benchmarking.plan_faults import refusal
 from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting.template import template_names
@@ -31,109 +39,130 @@ from llmrec.reranking import STRATEGIES
 from llmrec.reranking.strategies import folder_of
 
 USUAL_USERS = 50
+LABELLED = "labelled"
+"""The protocol of labelled requests."""
+
+
+def _listed(value: object) -> object:
+    """One value is a list of one."""
+    return value if isinstance(value, list | tuple | Mapping) or value is None else (value,)
+
+
 Quantization = Literal["none", "nf4", "int8"]
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
+AsList = BeforeValidator(_listed)
+SomeOf = Field(min_length=1)
 Count = Annotated[int, Field(ge=0)]
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last."""
+    """Refuses duplicate keys, of which YAML would silently take the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 - its base's
-        """Read a mapping as it is written, each of whose keys stands once."""
+        """Read a mapping, checking its keys."""
         node = super().compose_mapping_node(anchor)
         found: set[str] = set()
         for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
             if key.value in found:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"duplicate key {key.value!r}", key.start_mark
                 )
             found.add(key.value)
         return node
 
 
 class BenchmarkPlan(BaseModel):
-    """What a benchmark file says."""
+    """A benchmark file. Where a list is expected, one value alone is a list of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    index: Path
-    """A folder that ``llmrec index`` made; each user's last interaction is held out."""
-    protocol: Literal["discrimination", "end-to-end"] = "discrimination"
-    """Order the target among random unseen items, or the retriever's top candidates, which may lack
-    it. One run has one: their figures answer different questions."""
+    index: Path | None = None
+    """A folder that ``llmrec index`` made; each user's last interaction is held out. Beside
+    ``requests`` it provides their items."""
+    requests: Path | None = None
+    """Labelled requests, one JSON object a line: history, candidates and ``relevant``, the
+    candidates that the user chose."""
+    items: Path | None = None
+    """A table of items (.jsonl, .csv or .parquet) whose ids the requests use."""
+    protocol: Literal["discrimination", "end-to-end", "labelled"] = "discrimination"
+    """With an index: rank the held-out item among random unseen items, or among the retriever's top
+    candidates, which may lack it. Requests always have the protocol ``labelled``. A run has one
+    protocol: their figures answer different questions."""
     part: Literal["test", "validation"] = "test"
-    """Which interaction of a user is the target: the last, or the one before it, to choose prompts
-    and settings on: then the last is left out of everything."""
+    """Split to evaluate: each user's last interaction, or the one before it (to choose prompts and
+    settings on; the last one is then left out of everything)."""
     users: Annotated[int, Field(ge=1)] | None = None
-    """How many, drawn by ``seed``; by default 50, or all where there are fewer."""
+    """Number of users, sampled by ``seed``; by default 50, or all where there are fewer."""
     candidates: Annotated[int, Field(ge=2)] = 20
-    """How many items a list."""
+    """Number of candidates a user."""
     seed: int = 0
-    """Of users, lists, shuffles and ties."""
-    templates: Names = ("likelihood/*", "pointwise/*")
-    """Names, patterns (``pointwise/*``) and paths of ``.jinja`` files."""
-    strategies: tuple[str, ...] = ()
-    """Ask templates as these alone; by default each as its folder says. A tournament takes listwise
-    ones. Where strategies are named and no templates, all of theirs are asked."""
-    models: Names = (DEFAULT_LANGUAGE_MODEL,)
-    """References, as ``--model`` takes them."""
-    quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
-    """Of each model."""
-    history_items: Annotated[tuple[Count, ...], Field(min_length=1)] = (20,)
-    """How many items of the history prompts show."""
-    fields: Annotated[Mapping[str, Mapping[str, Count]], Field(min_length=1)] = {"all": {}}
-    """By a name of yours, tokens a field of prompts (`Budget`), where not its default."""
-    calibrate: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
-    """Without and with calibration."""
-    shuffles: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
-    """How many orders are asked; 0 asks the one given."""
-    variants: Mapping[str, tuple[str, ...]] = {}
-    """By the name of a template, paths of other wordings of it, for its sensitivity."""
-    places: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Where the target is planted to measure what order does; none leaves that out."""
+    """Random seed of users, candidates, shuffles and ties."""
+    templates: Annotated[tuple[str, ...], SomeOf, AsList] = ("likelihood/*", "pointwise/*")
+    """Template names, patterns (``pointwise/*``) and paths of ``.jinja`` files."""
+    strategies: Annotated[tuple[str, ...], AsList] = ()
+    """Use templates with these strategies only; by default each with the one of its folder. The
+    tournament uses listwise templates. Strategies without templates take all of their templates."""
+    models: Annotated[tuple[str, ...], SomeOf, AsList] = (DEFAULT_LANGUAGE_MODEL,)
+    """Model references, as ``--model`` accepts them."""
+    quantizations: Annotated[tuple[Quantization, ...], SomeOf, AsList] = ("none",)
+    """Quantizations of each model."""
+    history_items: Annotated[tuple[Count, ...], SomeOf, AsList] = (20,)
+    """Number of history items that prompts show."""
+    fields: Annotated[Mapping[str, Mapping[str, Count]], SomeOf] = {"all": {}}
+    """Named sets of token limits a prompt field (`Budget`), each different from the defaults."""
+    calibrate: Annotated[tuple[bool, ...], SomeOf, AsList] = (False,)
+    """Without and with calibration (subtracting the content-free prior)."""
+    shuffles: Annotated[tuple[Count, ...], SomeOf, AsList] = (0,)
+    """Number of shuffled orders to average over; 0 asks the given order."""
+    variants: Mapping[str, Annotated[tuple[str, ...], AsList]] = {}
+    """Paths of paraphrases by template name, to measure paraphrase sensitivity."""
+    places: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AsList] = ()
+    """Positions at which to plant the target, to measure order bias; none skips it."""
     place_users: Annotated[int, Field(ge=1)] = 20
-    """For how many of the users."""
+    """Number of users to plant targets for."""
     race: bool = False
     """Drop rows that are significantly worse while the benchmark runs."""
     prices: Path | None = None
-    """A table of what tokens of servers' models cost (`Prices`)."""
+    """Price table of server models (`Prices`)."""
 
     @model_validator(mode="before")
     @classmethod
-    def _templates_of_the_strategies(cls, document: object) -> object:
-        """Where strategies are named and no templates, all of theirs are meant."""
-        if not isinstance(document, Mapping) or "templates" in document:
+    def _defaults_that_depend(cls, document: object) -> object:
+        """Strategies bring their templates, requests their protocol."""
+        if not isinstance(document, Mapping):
             return document
-        asked = document.get("strategies") or ()
-        if not isinstance(asked, list | tuple) or any(
-            not isinstance(name, str) or name not in STRATEGIES for name in asked
-        ):
-            return document  # what is wrong with it is said below
-        templates = [f"{folder_of(name)}/*" for name in asked]
-        return {**document, "templates": templates} if templates else document
+        made = dict(document)
+        if made.get("requests"):
+            made.setdefault("protocol", LABELLED)
+        names = _listed(made.get("strategies") or ())
+        if "templates" not in made and isinstance(names, list | tuple):
+            known = [name for name in names if isinstance(name, str) and name in STRATEGIES]
+            if known:
+                made["templates"] = [f"{folder_of(name)}/*" for name in known]
+        return made
 
     @field_validator("strategies")
     @classmethod
     def _known_strategies(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         for name in strategies:
             if name not in STRATEGIES:
-                near = nearest(name, STRATEGIES)
-                raise ValueError(
-                    f"no strategy {name!r}. {near or 'There are ' + ', '.join(STRATEGIES)}"
-                )
+                near = nearest(name, STRATEGIES) or f"Allowed: {', '.join(STRATEGIES)}."
+                raise ValueError(f"unknown strategy {name!r}. {near}")
         return strategies
 
     @model_validator(mode="after")
-    def _places_in_the_list(self) -> Self:
-        beyond = [place for place in self.places if place > self.candidates]
-        if beyond:
-            raise ValueError(f"places {beyond}: a list has {self.candidates} candidates")
+    def _fits_together(self) -> Self:
+        if self.index is None and self.requests is None:
+            raise ValueError("index or requests is required; a file begins like index: INDEX")
+        if (self.protocol == LABELLED) != (self.requests is not None):
+            raise ValueError(f"protocol {self.protocol!r}: {LABELLED!r} is that of requests alone")
+        outside = [place for place in self.places if place > self.candidates]
+        if outside and self.requests is None:
+            raise ValueError(f"places {outside}: a list has {self.candidates} candidates")
         return self
 
     @classmethod
     def from_file(cls, path: str | Path) -> BenchmarkPlan:
-        """Read a benchmark file; paths in it count from its folder.
+        """Read a benchmark file; paths in it are relative to its folder.
 
         Raises:
             OptionError: It cannot be read, or a key or value in it is not allowed.
@@ -145,29 +174,45 @@ class BenchmarkPlan(BaseModel):
             raise OptionError(f"The benchmark file {path} cannot be read: {error}") from error
         if not isinstance(document, dict):
             raise OptionError(
-                f"The benchmark file {path} holds no keys.", hint="It begins like index: INDEX."
+                f"The benchmark file {path} has no keys.", hint="It begins like index: INDEX."
             )
         plan = cls.of(document, f"The benchmark file {path}")
         return plan.model_copy(update=_paths_in(path.parent, plan))
 
     @classmethod
     def of(cls, document: Mapping[str, object], where: str) -> BenchmarkPlan:
-        """Check what a file or options say.
-
-        Raises:
-            OptionError: A key or value is not allowed.
-        """
+        """Check what a file or options say; OptionError where a key or value is not allowed."""
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            usual = {name: field.default for name, field in cls.model_fields.items()}
-            raise refusal(where, error.errors(), usual) from error
+            faults = error.errors()
+        said, hints = [], []
+        for fault in faults:
+            key = ".".join(str(part) for part in fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                said.append(f"unknown key {key!r}")
+                allowed = f"Allowed: {', '.join(cls.model_fields)}."
+                hints.append(nearest(key, cls.model_fields) or allowed)
+            elif fault["type"] == "value_error":
+                said.append(f"{key}{': ' if key else ''}{fault['msg'].split(', ', 1)[1]}")
+            else:
+                said.append(f"{key} is {fault['input']!r}: {fault['msg']}")
+                allowed = str(fault.get("ctx", {}).get("expected", "")).replace("'", "")
+                hints.append(
+                    nearest(str(fault["input"]), allowed.replace(" or ", ", ").split(", "))
+                )
+        hint = " ".join(dict.fromkeys(filter(None, hints)))
+        message = f"{where}: {'; '.join(said)}".removesuffix(".")
+        raise OptionError(
+            message + ("" if message.endswith("?") else "."),
+            hint=hint or "See `llmrec bench schema` for every key.",
+        )
 
     def named_templates(self) -> tuple[str, ...]:
-        """The templates, patterns filled in, each once, without those of explanations.
+        """The templates with patterns expanded, each once, without those of explanations.
 
         Raises:
-            OptionError: A pattern fits no template.
+            OptionError: A pattern matches no template.
         """
         ranking = [name for name in template_names() if name.partition("/")[0] in STRATEGIES]
         found: dict[str, None] = {}
@@ -175,37 +220,35 @@ class BenchmarkPlan(BaseModel):
             if pattern.endswith(".jinja"):
                 found[pattern] = None
                 continue
-            fitting = [name for name in ranking if fnmatch(name, pattern)]
-            if not fitting:
+            matching = [name for name in ranking if fnmatch(name, pattern)]
+            if not matching:
                 raise OptionError(
-                    f"No template fits {pattern!r}; there are {', '.join(ranking)}.",
+                    f"No template matches {pattern!r}; there are {', '.join(ranking)}.",
                     hint=nearest(pattern, ranking),
                 )
-            found.update(dict.fromkeys(fitting))
+            found.update(dict.fromkeys(matching))
         return tuple(found)
 
 
 def strategies_for(folder: str, asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """The strategies that a template's folder is asked as, of those that are asked for.
+    """The strategies, of those asked for, that use the templates of a folder.
 
     Raises:
-        OptionError: It is the folder of none, or of none that is asked for.
+        OptionError: There is none.
     """
     if folder not in STRATEGIES:
         raise OptionError(
-            f"A template in a folder {folder!r} is for no strategy; there are "
+            f"No strategy uses templates of a folder {folder!r}; there are "
             f"{', '.join(STRATEGIES)}.",
-            hint="Put it into a folder named after its strategy.",
+            hint="Move the template into a folder named after its strategy.",
         )
-    if not asked:
-        return (folder,)
     found = tuple(name for name in dict.fromkeys(asked) if folder_of(name) == folder)
-    if not found:
+    if asked and not found:
         raise OptionError(
-            f"strategies: a template for {folder} is none for {', '.join(asked)}.",
-            hint=f"Name {folder} among the strategies, or leave the template out.",
+            f"strategies: {', '.join(asked)} cannot use a {folder} template.",
+            hint=f"Add {folder} to the strategies, or remove the template.",
         )
-    return found
+    return found or (folder,)
 
 
 def plan_schema() -> str:
@@ -214,7 +257,7 @@ def plan_schema() -> str:
 
 
 def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
-    """What a plan names by path, counted from a folder; names and references stay as they are."""
+    """The paths of a plan, relative to a folder; names and references stay as they are."""
 
     def template(name: str) -> str:
         return str(folder / name) if name.endswith(".jinja") else name
@@ -222,9 +265,9 @@ def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
     def model(ref: str) -> str:
         return str(folder / ref) if (folder / ref).exists() else ref
 
+    paths = {name: getattr(plan, name) for name in ("index", "requests", "items", "prices")}
     return {
-        "index": folder / plan.index,
-        "prices": plan.prices and folder / plan.prices,
+        **{name: path and folder / path for name, path in paths.items()},
         "templates": tuple(map(template, plan.templates)),
         "models": tuple(map(model, plan.models)),
         "variants": {

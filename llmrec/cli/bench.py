@@ -1,4 +1,4 @@
-"""``llmrec bench``: which prompt is better, and is it really."""
+"""``llmrec bench``: compare prompts, strategies and models."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
 from llmrec.errors import OptionError, nearest
 
 if TYPE_CHECKING:
-    from llmrec.benchmarking.benchmark import Benchmark
-    from llmrec.benchmarking.disagreeing import ReaderOf
-    from llmrec.benchmarking.estimating import CellEstimate
-    from llmrec.benchmarking.plan import BenchmarkPlan
-    from llmrec.benchmarking.run_folder import RunFolder
+    from llmrec.benchmarking import BenchmarkPlan, RunFolder
+    from llmrec.benchmarking.disagreements import ReaderOf
+    from llmrec.benchmarking.dry_run import CellEstimate
+    from llmrec.benchmarking.results import Results
+    from llmrec.benchmarking.run import Benchmark
+
+_ASK_ABOVE = 300
+"""Expected seconds above which a run on a terminal asks for --yes."""
 
 
 class _RunByDefault(TyperGroup):
@@ -29,7 +32,8 @@ class _RunByDefault(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
         """Put ``run`` before what names no command."""
         if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
-            near = "" if Path(args[0]).exists() else nearest(args[0], self.commands)
+            written = args[0].startswith("-") or Path(args[0]).exists()
+            near = "" if written else nearest(args[0], self.commands)
             if near:
                 ctx.fail(f"There is no command or file {args[0]!r}. {near}")
             args = ["run", *args]
@@ -47,7 +51,7 @@ RunFolderOption = Annotated[
     typer.Option(
         "--out",
         metavar="RUN",
-        help="Where results go as they come. Killed at any moment, the same command goes on.",
+        help="Folder for results. Run the same command again to resume.",
     ),
 ]
 
@@ -56,49 +60,77 @@ RunFolderOption = Annotated[
 @ends_well
 def run(
     what: Annotated[
-        Path, typer.Argument(metavar="FILE|INDEX", help="A benchmark file (YAML), or an index.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="FILE|INDEX",
+            help="A benchmark file (YAML) or an index; neither is needed with --requests.",
+        ),
+    ] = None,
     *,
     out: RunFolderOption,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled requests (JSON lines): history, candidates and relevant.",
+        ),
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Table of the items whose ids the requests use."),
+    ] = None,
     templates: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Names, patterns and .jinja files, with commas."),
+        list[str] | None,
+        typer.Option(
+            metavar="A,B",
+            help="Template names, patterns and .jinja files, separated by commas or repeated.",
+        ),
     ] = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A strategy; may be given repeatedly. By default each template's own.",
-        ),
+        typer.Option(metavar="NAME", help="Strategies; repeatable. Default: each template's own."),
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Ask everything calibrated, too.")
+        bool, typer.Option("--calibrate", help="Add a calibrated row for each row.")
     ] = False,
     shuffles: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Ask everything over N orders of a list, too."),
+        typer.Option(min=1, metavar="N", help="Add a row averaged over N shuffled orders."),
     ] = None,
     quantization: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="none, nf4 or int8; may be given repeatedly."),
+        typer.Option(metavar="NAME", help="Quantizations: none, nf4 or int8; repeatable."),
     ] = None,
-    users: Annotated[int | None, typer.Option(min=1, help="How many users; by default 50.")] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Number of users.", show_default="50")
+    ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(metavar="REF", help="A model; may be given repeatedly.")
+        list[str] | None, typer.Option(metavar="REF", help="Models; repeatable.")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="discrimination or end-to-end.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="discrimination (the target among random items) or end-to-end (the retriever's "
+            "candidates).",
+        ),
     ] = None,
     part: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of whose targets: test or validation.")
+        str | None, typer.Option(metavar="NAME", help="Split to evaluate: test or validation.")
     ] = None,
-    candidates: Annotated[int | None, typer.Option(min=2, help="How many items a list.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of users, lists, orders and ties.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=2, help="Number of candidates a user.", show_default="20")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.", show_default="0")] = None,
     race: Annotated[
-        bool, typer.Option("--race", help="Drop rows that are significantly worse on the way.")
+        bool, typer.Option("--race", help="Drop significantly worse rows during the run.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells, tokens and expected time; ask nothing.")
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask before a run of more than 5 minutes."),
     ] = False,
     device: Device = None,
     tokenizer: TokenizerRef = None,
@@ -107,18 +139,20 @@ def run(
     prices: PriceTable = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask every cell about every user, then write leaderboard.md and report.html into RUN."""
+    """Run every cell on every user; write leaderboard.md, report.html and summary.json to RUN."""
     from llmrec.benchmarking import BenchmarkModels, RunFolder, bench
-    from llmrec.benchmarking.benchmark import Benchmark
-    from llmrec.benchmarking.leaderboard import leaderboard_table
+    from llmrec.benchmarking.report import leaderboard_table
+    from llmrec.benchmarking.run import Benchmark
 
     plan = _plan(
         what,
-        templates=[name.strip() for name in templates.split(",")] if templates else None,
-        strategies=strategy,
+        requests=requests,
+        items=items,
+        templates=_several(templates),
+        strategies=_several(strategy),
         calibrate=[False, True] if calibrate else None,
         shuffles=None if shuffles is None else [0, shuffles],
-        quantizations=quantization,
+        quantizations=_several(quantization),
         users=users,
         models=model,
         protocol=protocol,
@@ -130,13 +164,17 @@ def run(
     )
     models = BenchmarkModels(device, tokenizer, concurrency, timeout, progress=True)
     if dry_run:
-        with waiting("Making the lists"):
+        with waiting("Making the candidate lists"):
             benchmark = Benchmark.of(plan, models.revision, progress=True)
         _print_estimate(benchmark, RunFolder(out), models.reader, as_json=as_json)
         return
     said = shlex.join(["llmrec", *sys.argv[1:]])
     command = said.encode("utf-8", "backslashreplace").decode()  # arguments may be no UTF-8
-    summary = bench(plan, out, models=models, command=command, progress=True)
+
+    def before(benchmark: Benchmark, results: Results) -> None:
+        _say_how_long(benchmark, results, models.reader, confirm=not yes)
+
+    summary = bench(plan, out, loader=models, command=command, progress=True, before=before)
     if as_json:
         print_json({"out": out, "summary": summary})
         return
@@ -147,23 +185,22 @@ def run(
 @app.command()
 @ends_well
 def compare(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The run that was.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run that is.")],
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Baseline run.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="New run.")],
     *,
     fail_if_drop: Annotated[
         float | None,
         typer.Option(
             metavar="X",
             min=0,
-            help="End with 1 where a row lost more nDCG@10 than X, on the users both runs have, "
-            "fails for users whom it answered, or is gone.",
+            help="Exit with status 1 if a row lost more than X nDCG@10 on the users of both runs, "
+            "fails for users that the baseline answered, or is missing.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs row by row, paired by user."""
-    from llmrec.benchmarking.comparing import compare_runs
-    from llmrec.benchmarking.run_folder import RunFolder
+    from llmrec.benchmarking import RunFolder, compare_runs
 
     found = compare_runs(RunFolder(run_a), RunFolder(run_b))
     worse = {} if fail_if_drop is None else found.worse(fail_if_drop)
@@ -179,7 +216,7 @@ def compare(
         )
     else:
         shown = table(
-            "Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)", ">now fail"
+            "Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)", ">now failing"
         )
         for row in found.rows:
             shown.add_row(
@@ -193,13 +230,17 @@ def compare(
                 str(row.now_failing),
             )
         screen().print(shown)
-        told = {"gone": found.gone, "new": found.new, "without users in common": found.unpaired}
+        told = {
+            "Missing rows": found.gone,
+            "New rows": found.new,
+            "Rows without common users": found.unpaired,
+        }
         for word, names in told.items():
             if names:
-                screen().print(safe(f"Rows that are {word}: {', '.join(names)}."))
+                screen().print(safe(f"{word}: {', '.join(names)}."))
         for row in found.rows:
             if row.changed:
-                screen().print(safe(f"{row.name} was changed: {', '.join(row.changed)}."))
+                screen().print(safe(f"{row.name} changed: {', '.join(row.changed)}."))
         for name, reason in worse.items():
             screen().print(safe(f"{name} {reason}."))
     if worse:
@@ -215,41 +256,47 @@ def schema() -> None:
     typer.echo(plan_schema(), nl=False)
 
 
-def _plan(what: Path, **given: object) -> BenchmarkPlan:
-    """A benchmark file with options over it, or an index with options alone."""
-    from llmrec.benchmarking.plan import BenchmarkPlan
+def _several(values: list[str] | None) -> list[str] | None:
+    """Values of a repeated option, each of which may be a list with commas."""
+    if not values:
+        return None
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def _plan(what: Path | None, **given: object) -> BenchmarkPlan:
+    """A benchmark file overridden by options, or an index or requests with options alone."""
+    from llmrec.benchmarking import BenchmarkPlan
 
     options = {name: value for name, value in given.items() if value is not None}
-    if what.is_dir():
-        return BenchmarkPlan.of({"index": what, **options}, "The options")
-    if not what.exists():
+    if what is None and "requests" not in options:
         raise OptionError(
-            f"There is no {what}.", hint="Name a benchmark file, or an index that was made."
+            "Nothing to compare on: there is no benchmark file, index or --requests.",
+            hint="Give one of them.",
         )
+    if what is None or what.is_dir():
+        index = {} if what is None else {"index": what}
+        return BenchmarkPlan.of({**index, **options}, "The options")
+    if not what.exists():
+        raise OptionError(f"There is no {what}.", hint="Give a benchmark file or an index folder.")
     plan = BenchmarkPlan.from_file(what)
     said = plan.model_dump(exclude_unset=True)
     if "strategies" in options and "templates" not in options:
-        said.pop("templates", None)  # those of the file may be of other strategies
+        said.pop("templates", None)  # they may belong to other strategies
     return BenchmarkPlan.of({**said, **options}, "The options") if options else plan
 
 
 def _print_estimate(
     benchmark: Benchmark, folder: RunFolder, reader_of: ReaderOf, *, as_json: bool
 ) -> None:
-    """What would be asked, how long the prompts are and how long it would take."""
-    from llmrec.benchmarking.estimating import (
-        comparisons_of,
-        estimate_cells,
-        left_in_words,
-        shown_in_words,
-        smallest_shown,
-        time_in_words,
-    )
+    """Print the cells, the length of their prompts and the expected time."""
+    from llmrec.benchmarking.cells import Cell
+    from llmrec.benchmarking.dry_run import estimate_cells, left_in_words, time_in_words
+    from llmrec.benchmarking.report.text import comparisons_of, shown_in_words, smallest_shown
 
-    folder.refuse_another(benchmark.about(""), benchmark.asked.lists)
-    before = folder.about().get("cells", ())
+    folder.refuse_another(benchmark.about(""), benchmark.data.users)
+    before = [Cell.from_row(row, folder.path) for row in folder.about().get("cells", ())]
     cells = estimate_cells(benchmark, folder.results(), reader_of, before)
-    users, comparisons = len(benchmark.asked.lists), comparisons_of(len(benchmark.cells))
+    users, comparisons = len(benchmark.data.users), comparisons_of(len(benchmark.cells))
     if as_json:
         shown = smallest_shown(users, comparisons)
         print_json(
@@ -270,13 +317,36 @@ def _print_estimate(
     screen().print(
         fields(
             {
-                "Users": f"{users} of {benchmark.asked.qualifying}",
-                "Left": left_in_words(cells),
-                "Shows": shown_in_words(users, len(benchmark.cells)),
+                "Users": f"{users} of {benchmark.data.qualifying}",
+                "To ask": left_in_words(cells),
+                "Power": shown_in_words(users, len(benchmark.cells)),
                 "Expected": time_in_words(cells),
             }
         )
     )
+
+
+def _say_how_long(
+    benchmark: Benchmark, results: Results, reader_of: ReaderOf, *, confirm: bool
+) -> None:
+    """Print the expected time; on a terminal, ask before a long run.
+
+    Raises:
+        typer.Abort: The answer was no.
+    """
+    from llmrec.benchmarking.dry_run import (
+        estimate_cells,
+        expected_seconds,
+        left_in_words,
+        time_in_words,
+    )
+
+    cells = estimate_cells(benchmark, results, reader_of)
+    if not any(cell.left for cell in cells):
+        return
+    typer.echo(f"{left_in_words(cells)}; expected: {time_in_words(cells)}.", err=True)
+    if confirm and expected_seconds(cells) > _ASK_ABOVE and sys.stdin.isatty():
+        typer.confirm("Run it? (--yes does not ask)", abort=True, err=True)
 
 
 def _minutes(cell: CellEstimate) -> str:

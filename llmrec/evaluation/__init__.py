@@ -1,8 +1,10 @@
-"""Metrics of ranked lists, significance, the two protocols and the report of results."""
+"""Metrics of ranked lists, significance, the two protocols and tables of results."""
 
 from __future__ import annotations
 
 from llmrec.evaluation.metrics import (
+    average_precision,
+    hit_at,
     listed_ranks,
     ndcg_at,
     recall_at,
@@ -16,12 +18,20 @@ from llmrec.evaluation.protocols import (
     end_to_end_users,
     training_catalog,
 )
-from llmrec.evaluation.report import Contrast, Row, compare_rows, json_document, markdown_table
-from llmrec.evaluation.significance import (
+from llmrec.evaluation.result_tables import (
+    Contrast,
+    Row,
+    compare_rows,
+    json_document,
+    markdown_table,
+)
+from llmrec.evaluation.statistics import (
     Comparison,
     Estimate,
     compare,
+    comparisons,
     estimate,
+    estimates,
     holm,
     smallest_difference,
 )
@@ -33,11 +43,15 @@ __all__ = [
     "Estimate",
     "HeldOut",
     "Row",
+    "average_precision",
     "compare",
     "compare_rows",
+    "comparisons",
     "discrimination_lists",
     "end_to_end_users",
     "estimate",
+    "estimates",
+    "hit_at",
     "holm",
     "json_document",
     "listed_ranks",

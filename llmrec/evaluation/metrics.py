@@ -1,7 +1,8 @@
-"""Metrics of lists that hold one target: a page of numpy, checked against ir-measures in the tests.
+"""Metrics of ranked lists in a page of numpy, checked against ir-measures in the tests.
 
-Everything goes through the target's rank in each user's list: float64 [n_users], counted from 1,
-``inf`` where the list does not hold the target. A metric returns one value a user, float64
+Everything goes through the ranks of the relevant items in each user's list: float64 [n_users] for
+one relevant item a user or [n_users, n_relevant] for several, padded with NaN. They count from 1
+and are ``inf`` where the list does not hold the item. A metric returns one value a user, float64
 [n_users] in [0, 1], higher is better, so that two rows can be compared user by user.
 """
 
@@ -81,30 +82,56 @@ def listed_ranks(rankings: Sequence[Sequence[str]], targets: Sequence[str]) -> N
 
 
 def ndcg_at(ranks: ArrayLike, k: int) -> NDArray[np.float64]:
-    """Normalised discounted cumulative gain: 1 / log2(1 + rank) within the first k, else 0."""
-    checked = _checked(ranks, k)
-    return np.where(checked <= k, 1.0 / np.log2(1.0 + checked), 0.0)
+    """Normalised discounted cumulative gain: 1 / log2(1 + rank) within the first k, else 0.
+
+    The sum over the relevant items is divided by that of a list that has them all first.
+    """
+    checked, relevant = _checked(ranks, k)
+    gains = np.where(checked <= k, 1.0 / np.log2(1.0 + checked), 0.0).sum(axis=1)
+    ideal = np.cumsum(1.0 / np.log2(1.0 + np.arange(1, max(checked.shape[1], 1) + 1)))
+    return np.asarray(gains / ideal[np.minimum(relevant, k) - 1])
 
 
 def reciprocal_rank(ranks: ArrayLike, k: int | None = None) -> NDArray[np.float64]:
-    """1 / rank, within the first k where k is given, else 0. Its mean over users is the MRR."""
-    checked = _checked(ranks, k)
-    return np.where(checked <= (np.inf if k is None else k), 1.0 / checked, 0.0)
+    """1 / rank of the first relevant item, within the first k where k is given, else 0."""
+    first = np.nanmin(_checked(ranks, k)[0], axis=1)
+    return np.asarray(np.where(first <= (np.inf if k is None else k), 1.0 / first, 0.0))
 
 
 def recall_at(ranks: ArrayLike, k: int) -> NDArray[np.float64]:
-    """1 where the target is within the first k, else 0: with one target also the hit rate."""
-    return (_checked(ranks, k) <= k).astype(np.float64)
+    """Share of the relevant items within the first k: with one of them also the hit rate."""
+    checked, relevant = _checked(ranks, k)
+    return np.asarray((checked <= k).sum(axis=1) / relevant)
 
 
-def _checked(ranks: ArrayLike, k: int | None) -> NDArray[np.float64]:
-    """Return the ranks as float64, refusing what is no rank and a cutoff below 1."""
+def hit_at(ranks: ArrayLike, k: int) -> NDArray[np.float64]:
+    """1 where a relevant item is within the first k, else 0."""
+    return np.asarray((_checked(ranks, k)[0] <= k).any(axis=1), dtype=np.float64)
+
+
+def average_precision(ranks: ArrayLike, k: int | None = None) -> NDArray[np.float64]:
+    """Mean over the relevant items of the precision at their ranks, 0 beyond the first k.
+
+    With one relevant item this is the reciprocal rank. Its mean over users is the MAP.
+    """
+    checked, relevant = _checked(ranks, k)
+    ordered = np.sort(checked, axis=1)  # NaN last
+    precision = np.arange(1, ordered.shape[1] + 1) / ordered
+    within = ordered <= (np.inf if k is None else k)
+    return np.asarray(np.where(within, precision, 0.0).sum(axis=1) / relevant)
+
+
+def _checked(ranks: ArrayLike, k: int | None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The ranks as float64 [n_users, n_relevant], and how many each user has."""
     values = np.asarray(ranks, dtype=np.float64)
-    wrong = values[~(values >= 1)]  # NaN is wrong too
-    if wrong.size:
+    table = values[:, None] if values.ndim == 1 else values
+    relevant = (~np.isnan(table)).sum(axis=1)
+    wrong = table[~(table >= 1)] if values.ndim == 1 else table[table < 1]
+    if wrong.size or table.ndim != 2 or (relevant == 0).any():
         raise OptionError(
-            f"{wrong[0]} is not a rank; ranks count from 1 and are inf where the target is absent."
+            f"{wrong[0] if wrong.size else 'no rank'} is not a rank; ranks count from 1 and are "
+            "inf where the list does not hold the item, and each user has one or more."
         )
     if k is not None and k < 1:
         raise OptionError(f"the cutoff k is {k}; allowed is 1 or more.")
-    return values
+    return table, relevant

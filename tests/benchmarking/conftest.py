@@ -16,4 +16,4 @@ def kites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _not_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result is on the disk before the next is asked for: no test here pulls the plug."""
-    monkeypatch.setattr("llmrec.benchmarking.run_folder.os.fsync", lambda _: None)
+    monkeypatch.setattr("llmrec.resumable.os.fsync", lambda _: None)

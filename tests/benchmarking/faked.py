@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.benchmarking.benchmark import Benchmark
 from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.run import Benchmark
 from llmrec.models import LanguageModel
 from llmrec.records import Interaction, Item, Prompt, Review
 from llmrec.retrieval import Index

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import llmrec.catalog
+from llmrec.benchmarking.disagreements import Disagreement, RankedTitle
+from llmrec.benchmarking.measures import ReliabilityBin
+from llmrec.benchmarking.rows import Kind
 from llmrec.benchmarking.summary import (
-    Disagreement,
-    Kind,
     PairContrast,
-    RankedTitle,
-    ReliabilityBin,
     Summary,
     SummaryRow,
 )
@@ -190,7 +189,7 @@ def _row(name: str, values: NDArray[np.float64]) -> SummaryRow:
         settings=settings if asked else {},
         users=int((~np.isnan(values)).sum()),
         metrics=dict.fromkeys(("ndcg@1", "ndcg@10", "ndcg@20", "recall@5", "mrr"), known),
-        beyond={}
+        measures={}
         if kind == "oracle"
         else {
             "coverage": 0.3 + 0.05 * skill,

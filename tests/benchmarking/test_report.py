@@ -11,12 +11,25 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from llmrec.benchmarking.leaderboard import leaderboard_markdown, leaderboard_table
-from llmrec.benchmarking.report import render_report, write_report
-from llmrec.benchmarking.report.formats import amount, breakable, seconds, share, signed
-from llmrec.benchmarking.report.scales import linear, logarithmic
-from llmrec.benchmarking.report.standings import best_row, calls, standings
-from llmrec.benchmarking.summary import RankedTitle, Summary, summary_json
+from llmrec.benchmarking.disagreements import RankedTitle
+from llmrec.benchmarking.report import (
+    leaderboard_markdown,
+    leaderboard_table,
+    render_report,
+    write_report,
+)
+from llmrec.benchmarking.report.charts import linear, logarithmic
+from llmrec.benchmarking.report.text import (
+    amount,
+    best_row,
+    breakable,
+    ranked_rows,
+    seconds,
+    share,
+    signed,
+    verdicts,
+)
+from llmrec.benchmarking.summary import Summary, summary_json
 from llmrec.evaluation import Estimate
 from tests.benchmarking.made_up import HOSTILE, LONG, ROWS, made_up_disagreements, made_up_summary
 
@@ -74,16 +87,17 @@ def without(summary: Summary) -> Summary:
 
 
 def test_the_page_says_what_was_found_and_asked(page: Page) -> None:
-    assert f"{BEST} leads with nDCG@10 .722 and beats the retriever" in page.text
+    assert f"{BEST} leads with nDCG@10 .722, significantly better than the retriever" in page.text
     stopped = sum(bool(row.dropped) for row in SUMMARY.rows)
     assert re.search(
-        rf"; \d other prompts cannot be told from it, the race stopped {stopped}\.", page.text
+        rf"; not significantly different from \d other prompts, {stopped} dropped by the race\.",
+        page.text,
     )
     assert stopped > 0
     assert "200 users of movielens_mm" in page.text
-    assert ", among 20 sampled candidates?" in page.text
+    assert "ranking the target among 20 sampled candidates." in page.text
     assert re.search(
-        r"users show a true difference of \.\d{3} in nDCG@10, corrected for 102", page.text
+        r"difference in nDCG@10 \(80 % power\) is \.\d{3}, corrected for 102", page.text
     )
 
 
@@ -102,8 +116,8 @@ def test_every_row_is_on_the_leaderboard_with_its_interval(html: str) -> None:
     assert body.count('<tr role="row" class=') == len(ROWS)
     assert body.count('<svg class="forest"') == len(ROWS)
     assert re.search(r"\.722 <small>\[\.\d{3}, \.\d{3}\]</small>", body)
-    assert "no difference shown" in body
-    assert "stopped after 60 users: worse than likelihood/chat-next" in body
+    assert "not significant" in body
+    assert "dropped after 60 users: worse than likelihood/chat-next" in body
     assert "197 of 200 users" in body
     assert "AnswerError 3" in body
 
@@ -151,7 +165,7 @@ def test_disagreements_show_prompts_rankings_and_small_pictures(page: Page, html
     pictures = list(page.attributes("src"))
     assert pictures
     assert max(map(len, pictures)) < 6_000
-    assert "The chosen item stands at place 11 with likelihood/chat-next and at" in page.text
+    assert "The target is at rank 11 with likelihood/chat-next and at" in page.text
 
 
 def test_without_any_picture_there_is_no_room_for_one() -> None:
@@ -172,7 +186,7 @@ def test_a_ranking_may_lack_the_target_and_be_short() -> None:
         made_up_disagreements(1)[0], rankings=((RankedTitle("A", "", False, None),), ()), history=()
     )
     html = render_report(SUMMARY, [case])
-    assert "not in the list with" in html
+    assert "not ranked by" in html
 
 
 def test_the_same_summary_gives_the_same_bytes(html: str, tmp_path: Path) -> None:
@@ -190,7 +204,7 @@ def test_a_summary_of_next_to_nothing_has_a_page() -> None:
 def test_a_row_that_failed_for_everybody_is_last_and_has_no_number() -> None:
     failed = replace(SUMMARY.rows[3], users=0, metrics={"ndcg@10": NAN}, faults={"ModelError": 200})
     summary = replace(SUMMARY, rows=(failed, *SUMMARY.rows[:3], *SUMMARY.rows[4:]))
-    lines = standings(summary)
+    lines = ranked_rows(summary)
     assert lines[-1].row.name == BEST
     assert best_row(summary.rows) is not None
     html = render_report(summary)
@@ -209,7 +223,7 @@ def test_a_row_of_few_users_does_not_lead(why: str) -> None:
         dropped="after 20 users" if why == "dropped" else "",
     )
     summary = replace(SUMMARY, rows=tuple(few if row is best else row for row in SUMMARY.rows))
-    lines = standings(summary)
+    lines = ranked_rows(summary)
     leader = best_row(summary.rows)
     assert leader is not None
     assert leader.name == "likelihood/details"
@@ -227,7 +241,7 @@ def test_all_metrics_stand_in_the_page_and_the_markdown(page: Page) -> None:
         for name in ("nDCG@1", "nDCG@20", "recall@5", "MRR"):
             assert name in text
         assert f"{share(row.metrics['recall@5'].mean)} [" in text
-        assert "the hit rate is the recall" in text
+        assert "the hit rate equals recall" in text
 
 
 def test_every_figure_is_kept_as_json() -> None:
@@ -253,12 +267,12 @@ def test_how_to_run_it_again(page: Page) -> None:
 
 
 def test_a_contrast_is_read_from_both_sides() -> None:
-    known = calls(SUMMARY.contrasts)
+    known = verdicts(SUMMARY.contrasts)
     there, back = known[BEST, "retriever"], known["retriever", BEST]
     assert (there.word, back.word) == ("better", "worse")
     assert back.comparison.difference == -there.comparison.difference
     assert back.comparison.low == -there.comparison.high
-    assert known[BEST, "likelihood/details"].word == "no difference shown"
+    assert known[BEST, "likelihood/details"].word == "not significant"
 
 
 def test_markdown_holds_the_same_rows() -> None:
@@ -279,7 +293,7 @@ def test_what_did_not_go_as_asked_is_told_wherever_the_rows_are(html: str) -> No
     with console.capture() as captured:
         console.print(leaderboard_table(SUMMARY))
     assert "AnswerError 3, order_conflict 1,234" in " ".join(captured.get().split())
-    assert "not as asked: order_conflict 1,234" in html
+    assert "fallbacks: order_conflict 1,234" in html
 
 
 def test_a_name_cannot_break_the_markdown() -> None:
@@ -357,7 +371,9 @@ def test_where_what_is_free_ranks_as_well_no_prompt_is_worth_its_cost() -> None:
     )
     told = Page(render_report(replace(SUMMARY, rows=ahead))).text
     assert re.search(
-        r"None of 11 prompts is worth its \w+: what asks no model ranks as well\.", told
+        r"None of 11 prompts ranks better than the best baseline, which costs nothing\.", told
     )
     told = Page(render_report(SUMMARY)).text
-    assert re.search(r"\d of 11 prompts (are worth their|is worth its) \w+: nothing cheaper", told)
+    assert re.search(
+        r"\d of 11 prompts (are|is) Pareto-optimal: nothing ranks as well in fewer tokens", told
+    )

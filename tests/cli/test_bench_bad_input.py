@@ -32,7 +32,7 @@ def test_a_command_that_is_misspelt_is_not_taken_for_a_file(run: Run) -> None:
         (("--candidates", "5000"), 2, "candidates is 5000; the index has 80 items"),
         (("--templates", "likelyhood/titles"), 2, "Did you mean 'likelihood/titles'"),
         (("--templates", "own.jinja"), 1, "no template file 'own.jinja'"),
-        (("--templates", "explain/plain"), 2, "No template fits 'explain/plain'"),
+        (("--templates", "explain/plain"), 2, "No template matches 'explain/plain'"),
         (("--protocol", "discriminate"), 2, "protocol"),
         (("--seed", "one"), 2, "--seed"),
     ],
@@ -104,7 +104,7 @@ def test_a_report_that_cannot_be_written_issaid(
     assert (ended.returncode, loaded) == (1, ["words"])
     assert document(ended)["error"]["type"] == "StorageError"
     assert "cannot be written: Is a directory" in said(ended)
-    assert "What was answered is kept" in said(ended)
+    assert "run the same command to resume" in said(ended)
 
 
 def test_compare_of_what_cannot_be(

@@ -59,9 +59,9 @@ def test_what_so_many_users_show_is_said_before_the_run(
     words += ("--model", "words", "--out", tmp_path, "--json")
     dry = document(run(*words, "--dry-run"))
     ended = run(*words)
-    assert "2 users show differences in nDCG@10 from about" in said(ended)
+    assert "2 users can show differences in nDCG@10 of about" in said(ended)
     assert said(ended).count("corrected for 7 comparisons") == 1
-    assert f"{dry['detectable']:.3f} on, corrected" in said(ended)
+    assert f"{dry['detectable']:.3f} or more, corrected" in said(ended)
     assert dry["comparisons"] == 7 == len(document(ended)["summary"]["contrasts"])
 
 
@@ -79,7 +79,7 @@ def test_a_dry_run_times_other_cells_by_those_that_were_answered(
     told = run(*words, TEMPLATES, *few, "--dry-run").stdout
     assert re.search(r"likelihood/list .* 3 +~\d+\.\d min\+", told)
     assert "3 lists, about " in told
-    assert "~ goes by the seconds a token of the model's other cells" in " ".join(told.split())
+    assert "~ extrapolated from other cells" in " ".join(told.split())
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     other = run(*words, TEMPLATES, *few[:-3], "hawks", *few[-2:], "--dry-run").stdout
     assert "not timed yet" in other

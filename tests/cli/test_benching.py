@@ -108,7 +108,7 @@ def test_compare_ends_with_1_where_a_row_lost_more_than_allowed(
     assert run(*words[:3], TEMPLATES, *words[4:], "--out", both).returncode == 0
     gone = run("bench", "compare", both, fewer, "--fail-if-drop", "1")
     assert gone.returncode == 1
-    assert "Rows that are gone: likelihood/list." in gone.stdout
+    assert "Missing rows: likelihood/list." in gone.stdout
     assert run("bench", "compare", fewer, both, "--fail-if-drop", "1").returncode == 0
 
 
@@ -152,5 +152,5 @@ def test_strategies_calibration_and_shuffles_are_options(
     }
     ended = run("bench", plain_index, "--strategy", "tournamant", "--out", tmp_path / "other")
     assert ended.returncode == 2
-    assert "no strategy 'tournamant'" in said(ended)
+    assert "unknown strategy 'tournamant'" in said(ended)
     assert loaded == ["words"]

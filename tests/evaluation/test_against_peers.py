@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from llmrec.benchmarking.entries import rank_metrics
+from llmrec.benchmarking.rows import rank_metrics
 from llmrec.evaluation import compare, holm, target_ranks
 
 USERS, ITEMS = 120, 30

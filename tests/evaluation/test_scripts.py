@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llmrec.benchmarking.records import Result, UserList
-from llmrec.benchmarking.run_folder import RunFolder
+from llmrec.benchmarking.results import Result, RunFolder
+from llmrec.benchmarking.users import UserList
 from llmrec.models import TransformersModel
 
 EVAL = Path(__file__).parents[2] / "eval"
@@ -24,7 +24,7 @@ ABOUT: dict[str, object] = {
     "candidates": 2,
     "seed": 0,
 }
-LISTS = (UserList("u", "a", ("a", "b"), (0.5, 0.1), (1.0, 2.0), 4, 1, True),)
+LISTS = (UserList("u", ("a",), ("a", "b"), (0.5, 0.1), (1.0, 2.0), 4, 1),)
 RESULTS = (Result("cell", "u", (0.5, None), seconds=0.5), Result("other", "u", (1.0, 2.0)))
 
 
@@ -36,10 +36,8 @@ def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> M
 
 def run_folder(path: Path, *results: Result) -> RunFolder:
     folder = RunFolder(path)
-    with folder.locked():
-        folder.begin(ABOUT, LISTS)
-        with folder.appending() as file:
-            folder.add(file, results)
+    with folder.open(ABOUT, LISTS) as kept:
+        kept.add(*results)
     return folder
 
 
@@ -49,8 +47,8 @@ def test_kept_answers_begin_a_run_on_another_machine(script: ModuleType, tmp_pat
     script.keep(kept, run_folder(tmp_path / "first", *RESULTS), ABOUT)
     other = RunFolder(tmp_path / "other")
     script.take_up(kept, other, ABOUT, LISTS)
-    assert other.results() == RESULTS
-    assert other.lists() == LISTS
+    assert tuple(other.results()) == RESULTS
+    assert other.users() == LISTS
     script.keep(again, other, ABOUT)
     assert again.read_bytes() == kept.read_bytes()
 
@@ -63,12 +61,12 @@ def test_kept_answers_of_other_lists_or_beside_a_run_are_left(
     script.keep(kept, run_folder(tmp_path / "first", *RESULTS), ABOUT)
     going_on = run_folder(tmp_path / "second", RESULTS[0])
     script.take_up(kept, going_on, ABOUT, LISTS)
-    assert going_on.results() == RESULTS[:1]
+    assert tuple(going_on.results()) == RESULTS[:1]
     for name, value in {**ABOUT, "fingerprint": "g", "seed": 1, "candidates": 3}.items():
         if ABOUT[name] != value:
             other = RunFolder(tmp_path / name)
             script.take_up(kept, other, {**ABOUT, name: value}, LISTS)
-            assert other.results() == ()
+            assert not list(other.results())
             assert "other lists" in capsys.readouterr().err
 
 

@@ -1,16 +1,15 @@
-"""What the charts draw, in percent of their area: templates turn it into SVG of any width."""
+"""Charts as numbers in percent of their area; templates turn them into SVG of any width."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from llmrec.benchmarking.report.formats import amount, interval, share, signed
-from llmrec.benchmarking.report.scales import Scale, Tick, linear, logarithmic
-from llmrec.benchmarking.summary import ReliabilityBin
-from llmrec.evaluation.significance import Estimate
+from llmrec.benchmarking.measures import ReliabilityBin, calibration_error
+from llmrec.benchmarking.report.text import amount, interval, share, signed
+from llmrec.evaluation import Estimate
 
 Values: TypeAlias = Sequence[float | None]
 
@@ -19,8 +18,69 @@ BINS = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark of an axis: where, in percent, and what is written there."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values from ``low`` to ``high`` as percent of an axis, linear or logarithmic."""
+
+    low: float
+    high: float
+    ticks: tuple[Tick, ...] = ()
+    logarithmic: bool = False
+
+    def at(self, value: float) -> float:
+        """Where the value stands, within 0 and 100, with two decimals."""
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(max(value, self.low))
+        return round(min(100.0, max(0.0, 100 * (value - low) / (high - low))), 2)
+
+    def up(self, value: float) -> float:
+        """The same on an axis that runs upwards, as SVG's do not."""
+        return round(100 - self.at(value), 2)
+
+
+def linear(values: Iterable[float], label: Callable[[float], str], *, most: int = 6) -> Scale:
+    """A scale around all values whose ends are ticks, at round steps, at most ``most`` of them."""
+    known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(known), max(known)
+    if high - low < 1e-9:
+        low, high = low - 0.05, high + 0.05
+    step = _step((high - low) / (2 * most))
+    while (ends := (math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9))) and (
+        ends[1] - ends[0] >= most
+    ):
+        step = _step(step * 1.01)
+    first, last = ends
+    plain = Scale(first * step, last * step)
+    marks = [at * step for at in range(first, last + 1)]
+    return Scale(plain.low, plain.high, tuple(Tick(plain.at(v), label(v)) for v in marks))
+
+
+def logarithmic(values: Iterable[float], label: Callable[[float], str]) -> Scale:
+    """A logarithmic scale around all values above 0, with ticks at 1, 2, 5 or at powers of ten."""
+    known = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
+    low, high = min(known) / 1.3, max(known) * 1.3
+    plain = Scale(low, high, logarithmic=True)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1,) if math.log10(high / low) > 2.5 else (1, 3) if high / low > 30 else (1, 2, 5)
+    marks = [step * 10.0**decade for decade in decades for step in steps]
+    marks = [value for value in marks if low <= value <= high]
+    if len(marks) < 2:  # one tick alone would show no scale
+        marks = sorted({min(known), max(known)})
+    ticks = tuple(Tick(plain.at(v), label(v)) for v in marks)
+    return Scale(low, high, ticks, logarithmic=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
-    """An estimate on a shared axis: the interval's ends and the mean; ``off``: beyond its end."""
+    """An estimate on a shared axis; ``off``: beyond its end."""
 
     low: float
     middle: float
@@ -30,7 +90,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A row of the frontier; ``efficient``: no cheaper row is as good."""
+    """A row; ``efficient``: Pareto-optimal."""
 
     x: float
     y: float
@@ -42,7 +102,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Quality against one cost, with the line that no row is above and left of.
+    """Quality against one cost, with the Pareto frontier.
 
     ``free`` is the height of the best row that costs nothing, ``free_name`` its name.
     """
@@ -58,7 +118,7 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One estimate of a curve, and what is said when it is pointed at."""
+    """One estimate of a curve, and its tooltip."""
 
     x: float
     y: float
@@ -67,7 +127,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One row's curve: its line, the band of its intervals, and how far it moves."""
+    """One row's curve, the band of its intervals, and its spread or error."""
 
     name: str
     spread: str
@@ -88,7 +148,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Wins:
-    """Two rows user by user; ``bins`` hold the users that differ, from second to first."""
+    """Two rows user by user; ``bins`` count the users that differ, by the difference."""
 
     first: str
     second: str
@@ -112,8 +172,7 @@ def frontier(
 ) -> Frontier | None:
     """Quality against a cost on a logarithmic axis; None where fewer than two rows cost anything.
 
-    The best baseline, which costs nothing, is a line across: what does not reach it is worth no
-    cost.
+    The best baseline, which costs nothing, is a line across.
 
     Args:
         title: What the cost is.
@@ -141,7 +200,7 @@ def frontier(
         tip = f"{mark} · {name}: {metric} {share(quality)}, {amount(cost)} {unit}"
         points.append(Point(x, y, mark, kind, tip, efficient))
     corners.append((100.0, corners[-1][1]))
-    points.sort(key=lambda point: point.efficient)  # drawn last: what matters lies on top
+    points.sort(key=lambda point: point.efficient)  # drawn last, on top
     return Frontier(
         title=title,
         free=upwards.up(free[4]) if free else None,
@@ -153,10 +212,10 @@ def frontier(
     )
 
 
-def curves(
+def position_curves(
     position: Mapping[str, Mapping[int, Estimate]], spread: Mapping[str, float]
 ) -> Curves | None:
-    """One curve a row over the places where the target was planted; None where there is none."""
+    """One curve a row over the positions of the planted target; None where there is none."""
     known = {name: dict(sorted(places.items())) for name, places in position.items() if places}
     if not known:
         return None
@@ -171,7 +230,7 @@ def curves(
     made = []
     for name, row in known.items():
         dots = tuple(
-            Dot(across.at(place), upwards.up(v.mean), f"target at place {place}: {interval(v)}")
+            Dot(across.at(place), upwards.up(v.mean), f"target at position {place}: {interval(v)}")
             for place, v in row.items()
         )
         above = [(across.at(place), upwards.up(value.high)) for place, value in row.items()]
@@ -221,8 +280,8 @@ def bin_labels() -> list[str]:
     return [f"{signed(low, 1)} to {signed(low + 2 / BINS, 1)}" for low in lows]
 
 
-def reliability(rows: Mapping[str, Sequence[ReliabilityBin]]) -> Curves | None:
-    """The share of targets by the probability that each row gave; None where none gave any."""
+def reliability_curves(rows: Mapping[str, Sequence[ReliabilityBin]]) -> Curves | None:
+    """The share of targets by predicted probability; None where no row gives any."""
     known = {name: bins for name, bins in rows.items() if bins}
     if not known:
         return None
@@ -235,15 +294,13 @@ def reliability(rows: Mapping[str, Sequence[ReliabilityBin]]) -> Curves | None:
             Dot(
                 across.at(entry.predicted),
                 upwards.up(entry.observed),
-                f"said {share(entry.predicted)}, true of {share(entry.observed)} "
+                f"predicted {share(entry.predicted)}, observed {share(entry.observed)} "
                 f"of {entry.candidates:,} candidates",
             )
             for entry in bins
         )
-        total = sum(entry.candidates for entry in bins)
-        error = sum(abs(e.predicted - e.observed) * e.candidates for e in bins) / total
         line = _path([(dot.x, dot.y) for dot in dots])
-        made.append(Curve(name, share(error), dots, line, ""))
+        made.append(Curve(name, share(calibration_error(bins)), dots, line, ""))
     end = min(across.high, upwards.high)
     ideal = _path([(0.0, 100.0), (across.at(end), upwards.up(end))])
     return Curves(tuple(made), across.ticks, upwards.ticks, ideal)
@@ -256,3 +313,9 @@ def share_of_one(value: float) -> str:
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def _step(about: float) -> float:
+    """The round step (1, 2 or 5 times a power of ten) at or above ``about``."""
+    power: float = 10.0 ** math.floor(math.log10(about))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= about * (1 - 1e-9))

@@ -1,31 +1,49 @@
-"""Writes ``report.html``: one file that needs no network, readable before any script has run."""
+"""Writes ``report.html``: one file that needs no network, readable without scripts."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmrec.benchmarking.entries import RETRIEVER
-from llmrec.benchmarking.report import formats, sentences
-from llmrec.benchmarking.report.cases import case
-from llmrec.benchmarking.report.charts import bin_labels, curves, reliability, spread_of, wins
-from llmrec.benchmarking.report.metrics import metric_table
-from llmrec.benchmarking.report.pictures import Pictures
-from llmrec.benchmarking.report.standings import (
-    METRIC_NAME,
-    Standing,
-    best_row,
-    calls,
-    standings,
+from llmrec.benchmarking.disagreements import Disagreement, RankedTitle
+from llmrec.benchmarking.report import text
+from llmrec.benchmarking.report.charts import (
+    Frontier,
+    bin_labels,
+    position_curves,
+    reliability_curves,
+    spread_of,
+    wins,
 )
-from llmrec.benchmarking.report.views import beyond, board, frontiers, splits
-from llmrec.benchmarking.summary import PLAN, Disagreement, Summary, SummaryRow
+from llmrec.benchmarking.report.sections import (
+    board,
+    frontiers,
+    group_tables,
+    measure_table,
+    metric_table,
+)
+from llmrec.benchmarking.report.text import (
+    METRIC_NAME,
+    RankedRow,
+    best_row,
+    ranked_rows,
+    reference_name,
+    verdicts,
+)
+from llmrec.benchmarking.summary import PLAN, Summary, SummaryRow
+from llmrec.items import PictureError, open_picture
+
+logger = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,23 +51,23 @@ _SECTIONS = {
     "leaderboard": "Leaderboard",
     "cost": "Cost",
     "position": "Position",
-    "wording": "Wording",
+    "wording": "Paraphrases",
     "metrics": "Metrics",
     "popularity": "Popularity",
-    "splits": "For whom",
-    "probabilities": "Probabilities",
+    "splits": "User groups",
+    "probabilities": "Calibration",
     "wins": "User by user",
     "disagreements": "Disagreements",
-    "again": "Run it again",
+    "again": "Reproduce",
 }
 
 
 def write_report(summary: Summary, disagreements: Sequence[Disagreement], path: Path) -> None:
     """Write the report of a benchmark as one HTML file.
 
-    The same summary and pictures give the same bytes; half a character (a lone surrogate, which
-    UTF-8 cannot hold) becomes a question mark. Whatever comes from data, templates and
-    models is escaped, and the page's policy lets nothing run but its own script.
+    The same summary and pictures give the same bytes; lone surrogates become question marks.
+    Everything from data, templates and models is escaped; the page's policy allows its own script
+    alone.
 
     Args:
         summary: What the benchmark found.
@@ -66,21 +84,21 @@ def write_report(summary: Summary, disagreements: Sequence[Disagreement], path: 
 
 def render_report(summary: Summary, disagreements: Sequence[Disagreement] = ()) -> str:
     """The page that ``write_report`` writes."""
-    lines = standings(summary)
+    lines = ranked_rows(summary)
     best = best_row(summary.rows)
     context = {
         **_found(summary, lines, best),
         **_pair(summary, disagreements, best),
         **_again(summary),
-        "cases": _cases(disagreements),
+        "cases": [case(one) for one in disagreements],
         "metric": METRIC_NAME,
         "title": f"llmrec bench: {summary.about.get('dataset', 'report')}",
-        "finding": sentences.finding(summary, lines),
-        "question": sentences.question(summary),
+        "finding": text.finding(summary, lines),
+        "question": text.question(summary),
     }
     shown = {"cost": "frontiers", "position": "places", "wins": "pair", "disagreements": "cases",
              "probabilities": "probabilities", "splits": "splits", "wording": "wording",
-             "popularity": "beyond"}  # fmt: skip
+             "popularity": "measures"}  # fmt: skip
     context["sections"] = [
         (name, title) for name, title in _SECTIONS.items() if context.get(shown.get(name, "title"))
     ]
@@ -109,7 +127,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        name: getattr(formats, name)
+        name: getattr(text, name)
         for name in (
             "share",
             "signed",
@@ -117,7 +135,7 @@ def _environment() -> Environment:
             "amount",
             "seconds",
             "breakable",
-            "whole",
+            "two_decimals",
             "together",
         )
     }
@@ -125,7 +143,7 @@ def _environment() -> Environment:
 
 
 def _found(
-    summary: Summary, lines: Sequence[Standing], best: SummaryRow | None
+    summary: Summary, lines: Sequence[RankedRow], best: SummaryRow | None
 ) -> dict[str, object]:
     """Everything between the question and the pair of rows."""
     order = [line.row.name for line in lines]
@@ -133,22 +151,23 @@ def _found(
     spread = {name: summary.order.get(name, spread_of(row)) for name, row in position.items()}
     position = {name: position[name] for name in sorted(position, key=lambda name: -spread[name])}
     charts = frontiers(lines)
-    known = beyond(lines)
+    measures = measure_table(lines)
     return {
-        "board": board(lines, best.name if best else ""),
+        "board": board(lines, best.name if best else "", reference_name(summary)),
+        "reference": reference_name(summary),
         "frontiers": charts,
-        "places": curves(position, spread),
+        "places": position_curves(position, spread),
         "wording": sorted(summary.paraphrase.items(), key=lambda pair: -pair[1]),
         "metrics": metric_table(lines),
-        "beyond": known if known.lines else None,
-        "splits": splits(summary.splits, lines),
-        "probabilities": reliability(
+        "measures": measures if measures.lines else None,
+        "splits": group_tables(summary.splits, lines),
+        "probabilities": reliability_curves(
             {name: summary.reliability[name] for name in order if summary.reliability.get(name)}
         ),
         "notes": {
-            "leaderboard": sentences.leaderboard_note(summary, lines),
-            "cost": sentences.cost_note(charts) if charts else "",
-            "position": sentences.position_note(spread),
+            "leaderboard": text.leaderboard_note(summary, lines),
+            "cost": _cost_note(charts[0]) if charts else "",
+            "position": text.position_note(spread),
         },
     }
 
@@ -164,19 +183,19 @@ def _pair(
         for row in summary.rows
         if summary.per_user.get(row.name)
     }
-    first, second = _first_pair(disagreements, best, list(values))
+    first, second = _first_pair(disagreements, best, reference_name(summary), list(values))
     if first is None or second is None:
         return {"pair": None}
-    verdicts: dict[str, dict[str, str]] = {name: {} for name in values}
-    for (name, other), known in calls(summary.contrasts).items():
+    known_pairs: dict[str, dict[str, str]] = {name: {} for name in values}
+    for (name, other), known in verdicts(summary.contrasts).items():
         if name in values and other in values:
-            verdicts[name][other] = formats.together(f"{known.word}, {known.detail}")
+            known_pairs[name][other] = text.together(f"{known.word}, {known.detail}")
     found = wins(first, second, values[first], values[second])
     return {
         "pair": found,
         "pair_names": list(values),
-        "pair_verdict": verdicts[first].get(second, "these two were not tested against each other"),
-        "pair_data": {"values": values, "verdicts": verdicts, "labels": bin_labels()},
+        "pair_verdict": known_pairs[first].get(second, "not compared by a test"),
+        "pair_data": {"values": values, "verdicts": known_pairs, "labels": bin_labels()},
         "bin_labels": bin_labels(),
     }
 
@@ -184,18 +203,19 @@ def _pair(
 def _first_pair(
     disagreements: Sequence[Disagreement],
     best: SummaryRow | None,
+    base: str,
     names: Sequence[str],
 ) -> tuple[str | None, str | None]:
     """The pair of the disagreements; else the best against the retriever or whatever there is."""
     asked = disagreements[0].rows if disagreements else ()
-    wanted = [*asked, *([best.name] if best else []), RETRIEVER, *names]
+    wanted = [*asked, *([best.name] if best else []), base, *names]
     pair = list(dict.fromkeys(name for name in wanted if name in names))[:2]
     return (pair[0], pair[1]) if len(pair) == 2 else (None, None)
 
 
-def _cases(disagreements: Sequence[Disagreement]) -> list[object]:
-    pictures = Pictures()
-    return [case(entry, pictures) for entry in disagreements]
+def _cost_note(chart: Frontier) -> str:
+    efficient = sum(point.efficient for point in chart.points)
+    return text.cost_note(chart.title.split(maxsplit=1)[0], efficient, len(chart.points))
 
 
 def _again(summary: Summary) -> Mapping[str, object]:
@@ -224,3 +244,78 @@ def _again(summary: Summary) -> Mapping[str, object]:
         "plan": summary.about.get(PLAN, ""),
         "hashes": sorted(hashes.items()),
     }
+
+
+_FIRST = 5
+"""Ranks that are shown with pictures; the others are folded."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """One row's prompt and ranking for one user."""
+
+    name: str
+    prompt: str
+    first: tuple[tuple[int, RankedTitle, str], ...]
+    rest: tuple[tuple[int, RankedTitle], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A user whom two rows rank differently."""
+
+    user_id: str
+    sentence: str
+    history: tuple[str, ...]
+    sides: tuple[CaseRow, ...]
+    pictured: bool
+
+
+def case(found: Disagreement) -> Case:
+    """A disagreement with its pictures."""
+    ranks = [
+        next((at for at, entry in enumerate(ranking, start=1) if entry.is_target), None)
+        for ranking in found.rankings
+    ]
+    sides = tuple(
+        _side(name, prompt, ranking)
+        for name, prompt, ranking in zip(found.rows, found.prompts, found.rankings, strict=True)
+    )
+    return Case(
+        user_id=found.user_id,
+        sentence=text.ranks_sentence(found.rows, ranks),
+        history=found.history,
+        sides=sides,
+        pictured=any(picture for side in sides for *_, picture in side.first),
+    )
+
+
+def _side(name: str, prompt: str, ranking: Sequence[RankedTitle]) -> CaseRow:
+    """The first ranks and the target with pictures; the others as text."""
+    placed = list(enumerate(ranking, start=1))
+    first = [(at, entry) for at, entry in placed if at <= _FIRST or entry.is_target]
+    return CaseRow(
+        name=name,
+        prompt=prompt,
+        first=tuple((at, entry, picture_uri(entry.image)) for at, entry in first),
+        rest=tuple(pair for pair in placed if pair not in first),
+    )
+
+
+_SIDE = 80
+"""Pixels of a picture's longer side: shown at half of it, sharp on a phone."""
+
+
+@cache
+def picture_uri(path: str) -> str:
+    """A small picture as a data URI; "" where there is none or it cannot be opened."""
+    if not path:
+        return ""
+    try:
+        picture = open_picture(Path(path), longest_side=_SIDE)
+    except PictureError as error:
+        logger.info("A picture is left out of the report: %s", error)
+        return ""
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")

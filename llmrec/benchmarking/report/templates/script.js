@@ -124,7 +124,7 @@
       const mean = apart.reduce((sum, one) => sum + one, 0) / Math.max(1, apart.length);
       const size = Math.abs(mean).toFixed(3).replace(/^0/, "");
       const sign = Number(size) === 0 ? "" : mean < 0 ? MINUS : "+";
-      return `${sign}${size}; these two were not tested against each other`;
+      return `${sign}${size}; not compared by a test`;
     };
     form.addEventListener("change", draw);
   }

@@ -1,0 +1,215 @@
+"""The users of a benchmark and the candidates that every cell ranks for them.
+
+An index and a file of labelled requests both become `BenchmarkData`. The target never shows: not in
+the history, the popularity counts, the reviews or the order of the candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic_core import to_json
+from tqdm import tqdm
+
+from llmrec.benchmarking.plan import USUAL_USERS, BenchmarkPlan
+from llmrec.catalog import Catalog, leave_one_out
+from llmrec.errors import OptionError
+from llmrec.evaluation import discrimination_lists
+from llmrec.prompting import Budget
+from llmrec.records import Insight, User
+from llmrec.reranking.strategy import Question, question_about
+from llmrec.retrieval import Index, Retriever, hold_out
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    """A user, and the candidates that every cell ranks for them.
+
+    ``targets`` are the relevant items: one for a held-out interaction, one or more for a labelled
+    request. ``candidates`` are in the order that prompts show. ``retrieval`` has the retriever's
+    score of each, None where it has none; ``popularity`` the training interactions of each, empty
+    where unknown. ``activity`` is the length of the history, ``target_popularity`` the target's
+    training interactions.
+    """
+
+    user_id: str
+    targets: tuple[str, ...]
+    candidates: tuple[str, ...]
+    retrieval: tuple[float | None, ...]
+    popularity: tuple[float, ...] = ()
+    activity: int = 0
+    target_popularity: int = 0
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Where the targets stand among the candidates."""
+        return tuple(at for at, item in enumerate(self.candidates) if item in self.targets)
+
+    @property
+    def reached(self) -> bool:
+        """Whether any target is among the candidates: end to end it need not be."""
+        return bool(self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFacts:
+    """What is known of items, by id; what is missing leaves its measure out.
+
+    ``vectors`` are float [d]; ``training_users`` counts the users of the data set.
+    """
+
+    titles: Mapping[str, str] = field(default_factory=dict)
+    vectors: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    training_users: int = 0
+
+
+@dataclass(frozen=True)
+class BenchmarkData:
+    """Users with their candidates, of an index or of labelled requests.
+
+    ``qualifying`` users have a target; ``users`` were sampled from them. ``about`` is what run.json
+    says of the data. ``known`` gives a user's history and where to look items up; ``facts`` those
+    of all candidates; ``folder`` is where paths of pictures begin.
+    """
+
+    users: tuple[UserList, ...]
+    qualifying: int
+    about: Mapping[str, object]
+    known: Callable[[str], tuple[User, Index]]
+    facts: Callable[[], ItemFacts]
+    folder: Path | None = None
+
+    def question(self, one: UserList, item_ids: Sequence[str], budget: Budget) -> Question:
+        """What to ask about a user's candidates in this order."""
+        user, index = self.known(one.user_id)
+        return question_about(index, user, item_ids, budget)
+
+
+def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
+    """Open the index or read the requests of a plan, and sample its users.
+
+    Fewer users are the first of more, so that a run can be extended.
+
+    Raises:
+        StorageError: The index cannot be opened.
+        OptionError: There are fewer users than asked for, or fewer items than candidates.
+    """
+    return index_data(Index.open(plan.index or ""), plan, progress=progress)
+
+
+def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
+    """Hold out each user's target and make candidate lists for the sampled users."""
+    if plan.candidates > len(index.items):
+        raise OptionError(
+            f"candidates is {plan.candidates}; the index has {len(index.items)} items.",
+            hint="Ask for fewer candidates.",
+        )
+    known, targets = hold_out(index, plan.part)
+    known = replace(known, weights={})  # those were fitted on these very targets
+    sampled: dict[str, tuple[str, ...]] = {}
+    if plan.protocol == "discrimination":
+        catalog = Catalog(index.items, tuple(index.interactions))
+        lists = discrimination_lists(
+            catalog,
+            leave_one_out(catalog, min_train=2),
+            which=plan.part,
+            negatives=plan.candidates - 1,
+            seed=plan.seed,
+        )
+        sampled = {one.user.user_id: one.item_ids for one in lists}
+    qualifying = sorted(sampled or targets)
+    drawn = [qualifying[at] for at in _drawn(plan, len(qualifying))]
+    popularity = Counter(row.item_id for row in known.interactions)
+    retriever, users = Retriever(known), []
+    for user_id in tqdm(
+        drawn, desc="Making candidate lists", unit="user", disable=None if progress else True
+    ):
+        user = known.user(user_id)
+        if user_id in sampled:
+            scored = {c.item_id: c for c in retriever.candidates(user, sampled[user_id])}
+            candidates = [scored[item_id] for item_id in sampled[user_id]]
+        else:
+            candidates = list(retriever.retrieve(user, plan.candidates))
+        users.append(
+            UserList(
+                user_id,
+                (targets[user_id],),
+                tuple(candidate.item_id for candidate in candidates),
+                stored_scores([candidate.score for candidate in candidates]),
+                tuple(float(popularity[candidate.item_id]) for candidate in candidates),
+                len(user.history),
+                popularity[targets[user_id]],
+            )
+        )
+
+    def facts() -> ItemFacts:
+        shown = sorted({item_id for one in users for item_id in one.candidates})
+        return ItemFacts(
+            titles={item_id: known.items[item_id].name for item_id in shown},
+            vectors={item_id: known.vectors[known.row(item_id)] for item_id in shown},
+            training_users=len({row.user_id for row in known.interactions}),
+        )
+
+    about = {
+        "dataset": {
+            "name": (plan.index or Path()).name,
+            "users": len(qualifying),
+            "items": len(known.items),
+            "interactions": len(known.interactions),
+        },
+        "fingerprint": index.fingerprint,
+        "insights": _digest(index.insights),
+    }
+    return BenchmarkData(
+        tuple(users),
+        len(qualifying),
+        about,
+        lambda user_id: (known.user(user_id), known),
+        facts,
+        known.folder,
+    )
+
+
+def planted(one: UserList, place: int) -> tuple[str, ...]:
+    """The candidates with the target at a place, counted from 1, and the others shuffled.
+
+    The shuffle depends on user and place: the range of a user's values then shows the effect of
+    any order, and the means over users show that of the target's place.
+    """
+    (target,) = one.targets
+    rest = [item_id for item_id in one.candidates if item_id != target]
+    seed = hashlib.sha256(f"{place}/{one.user_id}".encode()).digest()
+    order = np.random.default_rng(list(seed)).permutation(len(rest))
+    moved = [rest[at] for at in order]
+    moved.insert(place - 1, target)
+    return tuple(moved)
+
+
+def stored_scores(scores: ArrayLike) -> tuple[float | None, ...]:
+    """Scores as JSON can hold them: None for what is not finite."""
+    values = np.asarray(scores, dtype=np.float64)
+    return tuple(float(value) if np.isfinite(value) else None for value in values)
+
+
+def _drawn(plan: BenchmarkPlan, qualifying: int) -> NDArray[np.int64]:
+    """Which of the qualifying users are sampled."""
+    if qualifying < (plan.users or 1):
+        raise OptionError(
+            f"users is {plan.users or 'not given'}; {qualifying} users qualify (they have a target "
+            "that can be held out, or a request with relevant candidates).",
+            hint=f"Ask for {qualifying} or fewer." if qualifying else "Use other data.",
+        )
+    order = np.random.default_rng(plan.seed).permutation(qualifying)
+    return np.asarray(order[: plan.users or USUAL_USERS])
+
+
+def _digest(insights: Mapping[str, Insight]) -> str:
+    """Identifies captions, opinions and facts, which prompts show."""
+    text = to_json({item_id: insights[item_id] for item_id in sorted(insights)}, fallback=dict)
+    return hashlib.sha256(text).hexdigest()[:16] if insights else ""

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmrec.benchmarking.users import BenchmarkData, index_data
+from llmrec.errors import OptionError
+from llmrec.retrieval import WEIGHTS_KEY, Index
+from tests.benchmarking.faked import BUSY, ITEMS, USERS, plan_of
+
+
+def asked(index: Path, **settings: object) -> BenchmarkData:
+    return index_data(Index.open(index), plan_of(index, "likelihood/titles", **settings))
+
+
+def known(data: BenchmarkData) -> Index:
+    """The index that prompts are made from."""
+    return data.known(data.users[0].user_id)[1]
+
+
+@pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
+def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> None:
+    index = Index.open(kites)
+    made = asked(kites, users=USERS, protocol=protocol)
+    last = {row.user_id: row for row in index.interactions}  # of the latest time
+    assert len(made.users) == made.qualifying == USERS
+    left = [row for row in index.interactions if row not in last.values()]
+    popularity = Counter(row.item_id for row in left)
+    for one in made.users:
+        assert one.targets[0] == last[one.user_id].item_id
+        history = [row.item_id for row in known(made).user(one.user_id).history]
+        assert one.targets[0] not in history
+        assert one.activity == len(history) == (5 if one.user_id == BUSY else 4)
+        assert not set(one.candidates) & set(history)
+        assert one.popularity == tuple(popularity[item_id] for item_id in one.candidates)
+        assert one.target_popularity == popularity[one.targets[0]]
+        assert one.reached == (one.targets[0] in one.candidates)
+        assert len(set(one.candidates)) == 6
+        own = [
+            r
+            for r in known(made).reviews
+            if (r.user_id, r.item_id) == (one.user_id, one.targets[0])
+        ]
+        assert not own
+    assert Counter(known(made).interactions) == Counter(left)
+
+
+def test_weights_that_were_fitted_on_the_targets_are_not_used(kites: Path, tmp_path: Path) -> None:
+    fitted = Index.open(kites).with_weights(WEIGHTS_KEY, {"popularity": 9.0})
+    fitted.save(tmp_path / "index")
+    made = asked(tmp_path / "index", users=USERS)
+    assert known(made).weights == {}
+    assert made.users == asked(kites, users=USERS).users
+
+
+def test_other_targets_give_the_same_negatives(kites: Path, tmp_path: Path) -> None:
+    """Neither the order of the candidates nor a score says which of them is held out."""
+    index = Index.open(kites)
+    first = [row for row in index.interactions if row.user_id == "u00"]
+    # The same user, whose last two interactions change places in time.
+    times = {first[-1]: first[-2].timestamp, first[-2]: first[-1].timestamp}
+    rows = tuple(replace(r, timestamp=times.get(r, r.timestamp)) for r in index.interactions)
+    replace(index, interactions=rows).save(tmp_path / "index")
+    one, other = (
+        {one.user_id: one for one in asked(folder, users=USERS).users}["u00"]
+        for folder in (kites, tmp_path / "index")
+    )
+    assert one.targets[0] != other.targets[0]
+    place = one.candidates.index(one.targets[0])
+    assert other.candidates.index(other.targets[0]) == place
+
+
+def test_targets_stand_anywhere_in_the_list(kites: Path) -> None:
+    places = Counter(
+        one.candidates.index(one.targets[0])
+        for seed in range(5)
+        for one in asked(kites, users=USERS, seed=seed).users
+    )
+    assert set(places) == set(range(6))
+    assert max(places.values()) < 2 * 5 * USERS / 6
+
+
+@pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
+def test_fewer_users_are_the_first_of_more(kites: Path, protocol: str) -> None:
+    some = asked(kites, users=7, protocol=protocol).users
+    assert asked(kites, users=20, protocol=protocol).users[:7] == some
+    assert [one.user_id for one in some] != sorted(one.user_id for one in some)  # drawn
+
+
+def test_the_seed_draws_users_and_lists(kites: Path) -> None:
+    one, same, other = (asked(kites, seed=seed).users for seed in (0, 0, 1))
+    assert one == same
+    assert [x.user_id for x in one] != [x.user_id for x in other]
+
+
+@pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
+def test_more_users_than_there_are_names_how_many(kites: Path, protocol: str) -> None:
+    with pytest.raises(OptionError, match=f"users is 41; {USERS} users qualify") as caught:
+        asked(kites, users=USERS + 1, protocol=protocol)
+    assert f"Ask for {USERS} or fewer" in caught.value.hint
+    assert len(asked(kites, users=USERS, protocol=protocol).users) == USERS
+
+
+def test_more_candidates_than_there_are_unseen_items(kites: Path) -> None:
+    with pytest.raises(OptionError, match=f"{ITEMS - 1} unseen items"):
+        asked(kites, candidates=ITEMS)
+
+
+def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
+    made = asked(kites, protocol="end-to-end", users=USERS, candidates=3)
+    for one in made.users:
+        scores = [score for score in one.retrieval if score is not None]
+        assert scores == sorted(scores, reverse=True)
+    assert 0 < sum(one.reached for one in made.users) < USERS
+
+
+def test_more_candidates_than_items_are_refused(kites: Path) -> None:
+    with pytest.raises(OptionError, match=f"candidates is 61; the index has {ITEMS} items"):
+        asked(kites, candidates=61)
+
+
+def test_validation_targets_stand_before_the_last_which_nobody_knows(kites: Path) -> None:
+    last, before = (asked(kites, users=USERS, part=part) for part in ("test", "validation"))
+    tests = {one.user_id: one.targets[0] for one in last.users}
+    rows = [(row.user_id, row.item_id) for row in known(before).interactions]
+    reviewed = {(review.user_id, review.item_id) for review in known(before).reviews}
+    assert len(before.users) == len(last.users) == USERS
+    for one in before.users:
+        history = [item_id for user_id, item_id in rows if user_id == one.user_id]
+        assert one.targets[0] != tests[one.user_id]
+        for unknown in (one.targets[0], tests[one.user_id]):
+            assert unknown not in history
+            assert (one.user_id, unknown) not in reviewed
+        assert tests[one.user_id] not in one.candidates
