@@ -27,7 +27,7 @@ from tqdm import tqdm
 from llmrec import Item, TransformersModel, User
 from llmrec.evaluation import discrimination_lists, ndcg_at, target_ranks
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, LabelRequest, cache_folder
-from llmrec.prompting import Budget
+from llmrec.prompting import Budget, context_of
 from llmrec.reranking import Listwise
 from llmrec.reranking.groups import BLANK, LabelledGroups
 from llmrec.reranking.strategy import question_about
@@ -67,7 +67,7 @@ def answers(
     index, ids = data.index, data.index.item_ids
 
     def request(user: User, items: Sequence[Item]) -> LabelRequest:
-        question = question_about(index, user, (), Budget())
+        question = question_about(context_of(index), user, (), Budget())
         groups = LabelledGroups(
             Listwise().template, replace(question, candidates=tuple(items)), model
         )

@@ -44,7 +44,7 @@ from tqdm import tqdm
 from llmrec import Reranker, Retriever, TransformersModel
 from llmrec.evaluation import compare_rows, markdown_table, target_ranks
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder, resolve_model
-from llmrec.prompting import background_of
+from llmrec.prompting import context_of
 from llmrec.reranking.strategy import LabelAsk, Question
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,8 +60,8 @@ def whole_prompts(reranker: Reranker, model: TransformersModel, asked: Asked) ->
     """The texts that the model reads, one a candidate, as its tokenizer reads them."""
     items = reranker.index.items
     candidates = tuple(items[item_id] for item_id in asked.item_ids)
-    background = background_of(reranker.index)
-    question = Question(asked.user, candidates, items, reranker.budget, background)
+    context = context_of(reranker.index)
+    question = Question(asked.user, candidates, context, reranker.budget)
     texts = []
     for ask in next(reranker.strategies[0].ask(question, model)):
         assert isinstance(ask, LabelAsk)

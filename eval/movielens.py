@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from llmrec import Catalog, Index, Reranker, Retriever, TextEncoder, User
 from llmrec.catalog import Split, leave_one_out
 from llmrec.evaluation import ndcg_at, recall_at, reciprocal_rank, training_catalog
+from llmrec.prompting import context_of
 from llmrec.records import Usage
-from llmrec.reranking import FittedWeights, Judgement
+from llmrec.reranking import Judgement, Request
+from llmrec.retrieval import FittedWeights
 
 TOP = 20
 """Candidates that the retriever proposes end to end."""
@@ -97,10 +99,11 @@ class KeptScores:
         keys = [score_key(reranker, entry) for entry in asked]
         new = [row for row, key in enumerate(keys) if key not in self.known]
         lists = []
+        context = context_of(reranker.index)
         for row in new:
             user, ids = asked[row].user, asked[row].item_ids
             found = {c.item_id: c for c in retriever.candidates(user, ids)}
-            lists.append((user, [found[item_id] for item_id in ids]))
+            lists.append(Request(user, tuple(found[item_id] for item_id in ids), context))
         for row, judgements in zip(new, reranker.judge_many(lists) if lists else (), strict=True):
             (judged,) = judgements.values()
             usage = judged.usage

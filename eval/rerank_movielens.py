@@ -47,7 +47,7 @@ from llmrec.evaluation import (
     target_ranks,
 )
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder
-from llmrec.reranking import FittedWeights, SignalList, fit_weights, fuse
+from llmrec.retrieval import FittedWeights, SignalList, fit_weights, fuse
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0

@@ -12,6 +12,7 @@ from typing import Any
 _WHERE = {
     "Candidate": "records",
     "Catalog": "catalog",
+    "ColumnMap": "catalog",
     "Evidence": "records",
     "Explainer": "explaining",
     "Explanation": "records",
@@ -21,6 +22,9 @@ _WHERE = {
     "LlmrecError": "errors",
     "RankedItem": "records",
     "Ranking": "records",
+    "Recommendation": "recommender",
+    "Recommender": "recommender",
+    "Request": "reranking",
     "Reranker": "reranking",
     "Retriever": "retrieval",
     "Review": "records",
@@ -29,6 +33,7 @@ _WHERE = {
     "TransformersModel": "models",
     "Usage": "records",
     "User": "records",
+    "bench": "benchmarking",
     "load_model": "models",
 }
 

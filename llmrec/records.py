@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmrec.errors import OptionError
+
 AttributeValue = str | int | float | bool | tuple[str, ...]
 """What an attribute column may hold; a list column becomes a tuple of strings."""
 
@@ -186,8 +188,9 @@ class RankedItem:
     """One row of a ranking.
 
     ``rank`` and ``retrieval_rank`` count from 1. ``score`` is the fused score that orders the list,
-    None where the model could not judge the candidate. ``signals`` holds what was fused, before
-    standardising, the language model's own score under the strategy's name.
+    None where the model could not judge the candidate; where a strategy's score is all there is, it
+    is that score itself. ``signals`` holds what was fused, before standardising, the language
+    model's own score under the strategy's name. ``title`` is the item's name.
     """
 
     item_id: str
@@ -196,6 +199,7 @@ class RankedItem:
     score: float | None
     status: Status
     signals: Mapping[str, float] = field(default_factory=dict)
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,16 @@ class Ranking:
         """The item ids in ranked order, best first."""
         return tuple(item.item_id for item in self.items)
 
+    def top(self, n: int) -> tuple[RankedItem, ...]:
+        """Return the best n rows; fewer where there are not so many.
+
+        Raises:
+            OptionError: ``n`` is negative.
+        """
+        if n < 0:
+            raise OptionError(f"top({n}): allowed is 0 or more.")
+        return self.items[:n]
+
 
 class TextSource(StrEnum):
     """Where an explanation's text comes from."""
@@ -271,7 +285,8 @@ class Evidence:
 class Explanation:
     """Why this item for this user, with the evidence the text was checked against.
 
-    ``faults`` lists what the check found wrong in the texts that were thrown away.
+    ``faults`` lists what the check found wrong in the texts that were thrown away. ``title`` is the
+    item's name.
     """
 
     user_id: str
@@ -281,3 +296,4 @@ class Explanation:
     evidence: tuple[Evidence, ...]
     faults: tuple[str, ...] = ()
     usage: Usage = Usage()
+    title: str = ""

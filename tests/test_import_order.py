@@ -13,7 +13,7 @@ import llmrec
 PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
     "errors", "records", "content_cache", "resumable", "models", "catalog", "items", "retrieval",
-    "prompting", "reranking", "explaining", "recommender", "evaluation", "training",
+    "prompting", "explaining", "reranking", "recommender", "evaluation", "training",
     "benchmarking", "cli",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})

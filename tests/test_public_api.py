@@ -8,9 +8,10 @@ import pytest
 import llmrec
 
 PUBLIC = [
-    "Candidate", "Catalog", "Evidence", "Explainer", "Explanation", "Index", "Interaction", "Item",
-    "LlmrecError", "RankedItem", "Ranking", "Reranker", "Retriever", "Review", "Status",
-    "TextEncoder", "TransformersModel", "Usage", "User", "load_model",
+    "Candidate", "Catalog", "ColumnMap", "Evidence", "Explainer", "Explanation", "Index",
+    "Interaction", "Item", "LlmrecError", "RankedItem", "Ranking", "Recommendation", "Recommender",
+    "Request", "Reranker", "Retriever", "Review", "Status", "TextEncoder", "TransformersModel",
+    "Usage", "User", "bench", "load_model",
 ]  # fmt: skip
 
 

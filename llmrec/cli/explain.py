@@ -2,73 +2,91 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llmrec.cli.exits import ends_well
-from llmrec.cli.options import (
-    AsJson,
-    Concurrency,
-    Device,
-    IndexFolder,
-    ModelRef,
-    Quantization,
-    Timeout,
-    TokenizerRef,
-    UserId,
-)
+from llmrec.cli.options import AsJson, ItemTable, ModelOptions, OptionalIndex, command
 from llmrec.cli.output import fields, print_json, screen, waiting
+from llmrec.errors import OptionError
 
 
-@ends_well
+@command
 def explain(
-    index: IndexFolder,
+    index: OptionalIndex = None,
     *,
-    user: UserId,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Id of the user.")
+    ] = None,
     item: Annotated[
-        list[str], typer.Option("--item", metavar="ID", help="The item; may be given repeatedly.")
-    ],
+        list[str] | None,
+        typer.Option("--item", metavar="ID", help="Item; repeatable."),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Requests with the items to explain as candidates."),
+    ] = None,
+    items: ItemTable = None,
     template: Annotated[
         str, typer.Option(metavar="NAME", help="An explain template, or a .jinja file.")
     ] = "explain/plain",
-    model: ModelRef = None,
-    quantization: Quantization = "none",
-    device: Device = None,
-    tokenizer: TokenizerRef = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Say why an item is for a user, with the evidence that the text was checked against."""
-    from llmrec.cli.loading import ModelChoice, describe_model
-    from llmrec.cli.ranking_view import explanation_view, model_line
+    """Explain items to a user: INDEX with --user and --item, or --requests.
+
+    Each text is shown with the evidence that it was checked against.
+    """
+    from llmrec.cli.ranking_view import cost_line, describe_model, explanation_view, model_line
     from llmrec.explaining import Explainer
-    from llmrec.prompting import load_template
+    from llmrec.prompting import context_of, load_template
+    from llmrec.records import Explanation, Usage
+    from llmrec.reranking import items_context, make_request
+    from llmrec.reranking.request_files import read_requests
     from llmrec.retrieval import Index
 
-    load_template(template)  # what can be refused is refused before a model is loaded
-    opened = Index.open(index)
-    person = opened.user(user)
-    for item_id in item:
-        opened.row(item_id)
-    choice = ModelChoice(model, device, quantization, tokenizer, concurrency, timeout)
-    language_model = choice.load()
+    load_template(template)  # refused before a model is loaded
+    rates = model.rates()
+    known = items_context(items) if items else None
+    if index is not None:
+        with waiting("Opening the index"):
+            known = context_of(Index.open(index))
+    match index, user, item, requests:
+        case Path(), str(), list(), None:
+            asked = [make_request(item, user=user, known=known)]
+        case _, None, None, Path():
+            asked = list(read_requests(requests, known))
+        case _:
+            raise OptionError(
+                "Items to explain come either from an index or from a file.",
+                hint="Give INDEX, --user and --item; or --requests.",
+            )
+    language_model = model.load()
+    explanations: list[Explanation] = []
+    notes: list[str] = []
     with waiting("Explaining"):
-        explanations = Explainer(language_model, opened, template=template).explain(person, item)
-    note = "" if person.history else f"User {user} has no history: the item itself is explained."
+        for request in asked:
+            explainer = Explainer(language_model, request.context, template=template)
+            ids = [candidate.item_id for candidate in request.candidates]
+            explanations += explainer.explain(request.user, ids)
+            if not request.user.history:
+                who = f"User {request.user.user_id}".strip()
+                notes.append(f"{who} has no history: the item itself is explained.")
+    usage = sum((each.usage for each in explanations), start=Usage())
     if as_json:
         print_json(
             {
                 "explanations": [
-                    {"title": opened.items[each.item_id].title, "explanation": each}
-                    for each in explanations
+                    {"title": each.title, "explanation": each} for each in explanations
                 ],
                 "model": describe_model(language_model),
-                "notes": [note] if note else [],
+                "cost": rates.cost(usage) if rates else None,
+                "notes": notes,
             }
         )
         return
     console = screen()
-    console.print(explanation_view(explanations, opened.items, evidence=True), "")
-    console.print(fields({"Model": model_line(language_model), "Note": note}))
+    console.print(explanation_view(explanations, evidence=True), "")
+    rows = {"Model": model_line(language_model), "Cost": cost_line(rates, usage)}
+    console.print(fields({**rows, "Note": " ".join(notes)}))

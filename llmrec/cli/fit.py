@@ -6,23 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
-    Calibrate,
-    Concurrency,
-    Device,
     IndexFolder,
-    ModelRef,
-    Quantization,
-    Shuffles,
-    SkipLayers,
-    StopEarly,
-    StrategyNames,
-    Templates,
-    Timeout,
-    TokenizerRef,
-    refuse_how_to_ask,
+    ModelOptions,
+    StrategyOptions,
+    command,
+    refuse_model_options,
 )
 from llmrec.cli.output import fields, print_json, screen, table, waiting
 
@@ -30,86 +20,57 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from llmrec.retrieval.weights import FittedWeights
+    from llmrec.retrieval import FittedWeights
 
 _FEW = 100
-"""Lists below which a weight is mostly chance."""
+"""Lists below which a weight is mostly noise."""
 
 
-@ends_well
+@command
 def fit(
     index: IndexFolder,
     *,
     users: Annotated[
-        int, typer.Option(min=1, help="Ask the model about so many users' lists at most.")
+        int, typer.Option(min=1, help="Users whose lists the model ranks, at most.")
     ] = 200,
-    candidates: Annotated[int, typer.Option(min=2, help="How many to retrieve for a user.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the draw of users.")] = 0,
+    candidates: Annotated[
+        int, typer.Option(min=2, help="Candidates to retrieve for a user.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     retriever: Annotated[
         bool,
         typer.Option(
-            "--retriever", help="The retriever's own weights, on all users; no model is asked."
+            "--retriever", help="Fit the retriever's own weights, on all users; no language model."
         ),
     ] = False,
-    strategy: StrategyNames = None,
-    template: Templates = None,
-    calibrate: Calibrate = False,
-    shuffles: Shuffles = 0,
-    stop_early: StopEarly = False,
-    model: ModelRef = None,
-    quantization: Quantization = "none",
-    device: Device = None,
-    skip_layers: SkipLayers = 0,
-    tokenizer: TokenizerRef = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
+    ask: StrategyOptions,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
     """Fit how much each signal counts, and keep the weights in the index.
 
-    Each user's last interaction is held out, from popularity too, and is to be ranked high among
-    the candidates that are retrieved without it.
+    Each user's last interaction is held out, from popularity too; the weights are those that rank
+    it high among the candidates retrieved without it.
     """
-    from llmrec.cli.loading import Asking, ModelChoice, strategies_of
     from llmrec.cli.ranking_view import model_line
-    from llmrec.reranking import fit_weights
-    from llmrec.reranking.fitting import hold_out_last, signal_lists
-    from llmrec.retrieval import Index
+    from llmrec.recommender import Recommender
 
-    choice = ModelChoice(
-        model, device, quantization, tokenizer, concurrency, timeout, skip_layers=skip_layers
-    )
     if retriever:
-        refuse_how_to_ask(
-            "--retriever",
-            strategy=strategy,
-            template=template,
-            calibrate=calibrate,
-            shuffles=shuffles,
-            stop_early=stop_early,
-            **choice.given(),
-        )
+        refuse_model_options("--retriever", ask, model)
         _fit_retriever(index, seed=seed, as_json=as_json)
         return
-    strategies = strategies_of(
-        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
-    )
-    asking = Asking(strategies, choice)
     with waiting("Opening the index"):
-        opened = Index.open(index)
-    with waiting("Retrieving without each user's last item"):
-        held = hold_out_last(opened, candidates=candidates, users=users, seed=seed)
-    reranker, language_model = asking.load(held.index)
-    lists = signal_lists(reranker, held.lists, progress=True)
-    fitted = fit_weights(lists, optional=[strategy.name for strategy in asking.strategies])
+        recommender = Recommender.open(index, model=model.load, strategy=ask.make())
+    fitted, tried = recommender.fit(users=users, candidates=candidates, seed=seed, progress=True)
+    reranker = recommender.reranker
     with waiting("Keeping the weights"):
-        _keep(index, opened.fingerprint, reranker.weights_key, fitted.weights)
+        _keep(index, recommender.index.fingerprint, reranker.weights_key, fitted.weights)
     about = {
-        "Lists": f"{fitted.lists:,} where the held-out item was retrieved, of "
-        f"{held.tried:,} users tried",
-        "Model": model_line(language_model),
+        "Lists": f"{fitted.lists:,} in which the held-out item was retrieved, of {tried:,} users",
+        "Model": model_line(reranker.model),
+        "Kept in": index,
     }
-    _print(fitted, reranker.weights_key, held.tried, {**about, "Kept in": index}, as_json=as_json)
+    _print(fitted, reranker.weights_key, tried, about, as_json=as_json)
 
 
 def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
@@ -134,7 +95,7 @@ def _print(
     as_json: bool,
 ) -> None:
     """Print fitted weights, and what stands under them."""
-    few = f"{fitted.lists} lists say little: with fewer than {_FEW}, a weight is mostly chance."
+    few = f"Only {fitted.lists} lists: weights from fewer than {_FEW} are mostly noise."
     notes = [few] if fitted.lists < _FEW else []
     if as_json:
         print_json(
@@ -164,8 +125,8 @@ def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]
     index = Index.open(folder)
     if index.fingerprint != fingerprint:
         raise StorageError(
-            f"The index {folder} was made anew from other data while its weights were fitted: "
-            "they are not kept.",
+            f"The index {folder} was rebuilt from other data while its weights were fitted: "
+            "they were not kept.",
             hint="Fit them again with `llmrec fit`.",
         )
     index.with_weights(key, weights).save(folder)

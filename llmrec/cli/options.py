@@ -1,35 +1,61 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, each declared once.
+
+A command that asks a language model takes ``model: ModelOptions``, one that ranks also ``ask:
+StrategyOptions``; `command` shows the fields of both as options.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from llmrec.cli.exits import ends_well
+from llmrec.cli.output import waiting
 from llmrec.errors import OptionError
+
+if TYPE_CHECKING:
+    from llmrec.items import TextEncoder
+    from llmrec.models import LanguageModel
+    from llmrec.models.openai import Prices
+    from llmrec.reranking import Strategy
 
 _MODEL = "Language model"
 _SERVER = "Language model on a server"
 
 IndexFolder = Annotated[
-    Path, typer.Argument(metavar="INDEX", help="A folder that `llmrec index` made.")
+    Path, typer.Argument(metavar="INDEX", help="Folder that `llmrec index` wrote.")
+]
+OptionalIndex = Annotated[
+    Path | None,
+    typer.Argument(metavar="[INDEX]", help="Folder that `llmrec index` wrote; optional."),
 ]
 DataFolder = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="A folder with items and, where there are any, interactions..."
+        metavar="DATA", help="Folder with items and, optionally, interactions, reviews, users..."
     ),
 ]
 ColumnFile = Annotated[
     Path | None,
-    typer.Option(
-        "--columns", metavar="FILE", help="JSON file: how files and columns are called there."
-    ),
+    typer.Option("--columns", metavar="FILE", help="JSON column map: names of files and columns."),
 ]
-UserId = Annotated[str, typer.Option("--user", metavar="ID", help="Whose candidates.")]
+UserId = Annotated[str, typer.Option("--user", metavar="ID", help="Id of the user.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")
+]
+ItemTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--items",
+        metavar="ITEMS",
+        help="Table of items (.jsonl, .csv, .parquet) whose ids the requests name.",
+    ),
 ]
 ModelRef = Annotated[
     str | None,
@@ -37,7 +63,7 @@ ModelRef = Annotated[
         "--model",
         metavar="REF",
         rich_help_panel=_MODEL,
-        help="A hub id, a folder, a .gguf file, a name of `llmrec models list`, "
+        help="Hub id, folder, .gguf file, name from `llmrec models list`, "
         "openai:http://host:port/v1#model or vllm:model.",
         show_default="SmolLM2-135M-Instruct",
     ),
@@ -53,7 +79,7 @@ Device = Annotated[
 ]
 Quantization = Annotated[
     Literal["none", "nf4", "int8"],
-    typer.Option(rich_help_panel=_MODEL, help="How the model's weights are held."),
+    typer.Option(rich_help_panel=_MODEL, help="Quantization of the model's weights."),
 ]
 SkipLayers = Annotated[
     int,
@@ -62,7 +88,7 @@ SkipLayers = Annotated[
         min=0,
         metavar="N",
         rich_help_panel=_MODEL,
-        help="Leave out the last N layers: a little faster, and other scores.",
+        help="Skip the last N layers: faster, with other scores.",
     ),
 ]
 TokenizerRef = Annotated[
@@ -71,21 +97,19 @@ TokenizerRef = Annotated[
         "--tokenizer",
         metavar="REF",
         rich_help_panel=_SERVER,
-        help="Of a server's model: its tokens are then counted, not estimated.",
+        help="Tokenizer of a server's model: tokens are then counted, not estimated.",
     ),
 ]
 Concurrency = Annotated[
     int | None,
-    typer.Option(
-        min=1, rich_help_panel=_SERVER, help="Requests at the same time.", show_default="8"
-    ),
+    typer.Option(min=1, rich_help_panel=_SERVER, help="Concurrent requests.", show_default="8"),
 ]
 Timeout = Annotated[
     float | None,
     typer.Option(
         min=0.1,
         rich_help_panel=_SERVER,
-        help="Seconds until silence counts as a failure.",
+        help="Seconds until a request fails.",
         show_default="60",
     ),
 ]
@@ -95,7 +119,7 @@ PriceTable = Annotated[
         "--prices",
         metavar="FILE",
         rich_help_panel=_SERVER,
-        help="TOML or JSON: by model, input and output per million tokens; the cost is printed.",
+        help="Price table (TOML or JSON), per million tokens; the cost is printed.",
     ),
 ]
 StrategyNames = Annotated[
@@ -104,8 +128,8 @@ StrategyNames = Annotated[
         "--strategy",
         metavar="NAME",
         rich_help_panel=_MODEL,
-        help="What it is asked: pointwise, graded, likelihood, listwise, listwise-generated, "
-        "setwise, pairwise or tournament. Given more than once, their scores are fused.",
+        help="How the model ranks: likelihood, pointwise, graded, listwise, listwise-generated, "
+        "setwise, pairwise or tournament. Given repeatedly, their scores are fused.",
         show_default="likelihood",
     ),
 ]
@@ -115,7 +139,7 @@ Templates = Annotated[
         "--template",
         metavar="NAME",
         rich_help_panel=_MODEL,
-        help="A name of `llmrec prompts list`, or a .jinja file; one a strategy.",
+        help="Name from `llmrec prompts list`, or a .jinja file; one per strategy.",
         show_default="the strategy's own",
     ),
 ]
@@ -124,15 +148,16 @@ Calibrate = Annotated[
     typer.Option(
         "--calibrate",
         rich_help_panel=_MODEL,
-        help="Take off what the model would answer anyway, whatever the candidates or the user.",
+        help="Subtract the content-free prior of the labels.",
     ),
 ]
 Shuffles = Annotated[
     int,
     typer.Option(
         min=0,
+        metavar="N",
         rich_help_panel=_MODEL,
-        help="Ask about so many orders of the candidates and average; 0 asks the one given.",
+        help="Average over N shuffled orders (0: off).",
     ),
 ]
 StopEarly = Annotated[
@@ -140,25 +165,206 @@ StopEarly = Annotated[
     typer.Option(
         "--stop-early",
         rich_help_panel=_MODEL,
-        help="Ask for no more --shuffles once the ten best keep their order.",
+        help="Stop shuffling once the top 10 keeps its order.",
     ),
 ]
 
 
-def refuse_how_to_ask(option: str, **given: object) -> None:
-    """Refuse options that say how a model is asked beside one that asks none.
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which language model, and how it runs or is reached; None takes the default."""
+
+    model: ModelRef = None
+    quantization: Quantization = "none"
+    device: Device = None
+    skip_layers: SkipLayers = 0
+    tokenizer: TokenizerRef = None
+    concurrency: Concurrency = None
+    timeout: Timeout = None
+    prices: PriceTable = None
+
+    def rates(self) -> Prices | None:
+        """What its tokens cost, where a price table was given.
+
+        Raises:
+            OptionError: The table cannot be read, or does not name the model.
+        """
+        if self.prices is None:
+            return None
+        from llmrec.models import DEFAULT_LANGUAGE_MODEL
+        from llmrec.models.openai import Prices
+        from llmrec.models.references import parse_reference
+
+        name = parse_reference(self.model or DEFAULT_LANGUAGE_MODEL).model
+        return Prices.load(self.prices, name)
+
+    def load(self) -> LanguageModel:
+        """Load it, or connect to its server. Options are checked before anything is fetched.
+
+        Raises:
+            ModelError: It cannot be loaded, or not on that device.
+            OptionError: An option is not one of this model's backend.
+        """
+        from llmrec.models import DEFAULT_LANGUAGE_MODEL, load_model, resolve_model
+        from llmrec.models.references import parse_reference
+
+        ref = self.model or DEFAULT_LANGUAGE_MODEL
+        if parse_reference(ref).backend == "transformers":
+            with waiting("Loading torch"):
+                from llmrec.models.hardware import choose_placement
+            choose_placement(self.device, None, self.quantization)
+            name = f"Loading {resolve_model(ref, progress=True).name}"
+        else:
+            name = f"Connecting to {ref}"
+        with waiting(name):
+            return load_model(
+                ref,
+                device=self.device,
+                quantization=self.quantization,
+                tokenizer=self.tokenizer,
+                concurrency=self.concurrency,
+                timeout=self.timeout,
+                skip_last_layers=self.skip_layers,
+            )
+
+
+@dataclass(frozen=True)
+class StrategyOptions:
+    """How the model is asked to rank."""
+
+    strategy: StrategyNames = None
+    template: Templates = None
+    calibrate: Calibrate = False
+    shuffles: Shuffles = 0
+    stop_early: StopEarly = False
+
+    def make(self, top: int = 0) -> tuple[Strategy, ...]:
+        """Make the strategies, each with the template that is its own.
+
+        ``top`` is how many of the best are to be put in order, never fewer than 10: fitted weights,
+        which are of the usual strategies, then hold.
+
+        Raises:
+            OptionError: There is no such strategy, one stands twice, or a template is one too many.
+            PromptError: A template cannot be used, or is no given strategy's.
+        """
+        from llmrec.reranking.strategies import TOP, make_strategy
+
+        names = tuple(self.strategy or ("likelihood",))
+        if len(set(names)) < len(names):
+            raise OptionError(f"--strategy {', '.join(names)}: name each strategy once.")
+        chosen = _templates_of(names, self.template or ())
+        return tuple(
+            make_strategy(
+                name,
+                chosen.get(name),
+                calibrate=self.calibrate,
+                shuffles=self.shuffles,
+                stop_early=self.stop_early,
+                top=max(top, TOP),
+            )
+            for name in names
+        )
+
+
+def _templates_of(names: Sequence[str], templates: Sequence[str]) -> dict[str, str]:
+    """Which template is which strategy's."""
+    from llmrec.prompting import load_template
+    from llmrec.reranking.strategies import folder_of
+
+    chosen: dict[str, str] = {}
+    for template in templates:
+        folder = load_template(template).strategy
+        fits = [name for name in names if folder in {name, folder_of(name)} and name not in chosen]
+        if len(names) > 1 and not fits:
+            raise OptionError(
+                f"--template {template} is for the strategy {folder}; the strategies that lack one "
+                f"are {', '.join(name for name in names if name not in chosen) or 'none'}.",
+                hint="Give one template a strategy, from the folder of its name.",
+            )
+        name = fits[0] if fits else names[0]
+        if name in chosen:
+            raise OptionError(f"--template is given more than once for {name}.", hint="Give one.")
+        chosen[name] = template
+    return chosen
+
+
+def load_text_encoder(ref: str | None = None) -> TextEncoder:
+    """Load a text encoder; None takes the default one.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    from llmrec.items import TextEncoder
+    from llmrec.models import DEFAULT_TEXT_ENCODER, resolve_model
+
+    ref = ref or DEFAULT_TEXT_ENCODER
+    name = resolve_model(ref, progress=True).name
+    with waiting(f"Loading {name}"):
+        return TextEncoder.from_pretrained(ref)
+
+
+def refuse_model_options(option: str, *given: ModelOptions | StrategyOptions) -> None:
+    """Refuse options of the language model beside one that asks none.
 
     Args:
         option: The one that asks none.
-        given: The others by their names, falsy where they were not given.
+        given: The others.
 
     Raises:
-        OptionError: One was given.
+        OptionError: One differs from its default.
     """
-    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
-    if named:
-        says = "says" if len(named) == 1 else "say"
+    changed = [
+        f"--{name.replace('_', '-')}"
+        for options in given
+        for name, value in asdict(options).items()
+        if value != asdict(type(options)())[name]
+    ]
+    if changed:
         raise OptionError(
-            f"{option} asks no model: {', '.join(named)} {says} how one is asked.",
+            f"{option} asks no model, but {', '.join(changed)} was given.",
             hint="Leave out the one or the others.",
         )
+
+
+def command(run: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function: errors become messages, option groups become options.
+
+    A parameter that is annotated with a dataclass of options is replaced by the fields of it.
+    """
+    hints = get_type_hints(run, include_extras=True)
+    groups = {
+        name: kind
+        for name, kind in hints.items()
+        if isinstance(kind, type) and issubclass(kind, ModelOptions | StrategyOptions)
+    }
+    shown: list[inspect.Parameter] = []
+    for parameter in inspect.signature(run).parameters.values():
+        if parameter.name not in groups:
+            shown.append(parameter.replace(annotation=hints[parameter.name]))
+            continue
+        kind = groups[parameter.name]
+        annotations = get_type_hints(kind, include_extras=True)
+        shown += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=annotations[field.name],
+            )
+            for field in fields(kind)
+        ]
+
+    @functools.wraps(run)
+    def with_groups(**values: Any) -> None:  # noqa: ANN401 - what typer parsed
+        made = {
+            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        run(**values, **made)
+
+    shown.sort(key=lambda parameter: parameter.name == "as_json")
+    wrapped = ends_well(with_groups)
+    wrapped.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads it
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return wrapped

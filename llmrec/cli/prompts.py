@@ -218,7 +218,7 @@ def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
     from llmrec.errors import ModelError
     from llmrec.models.labels import MOST_LABELS, label_tokens, labels_for
     from llmrec.prompting import Finding
-    from llmrec.reranking.graded import GRADES
+    from llmrec.reranking.pointwise import GRADES
 
     words = {"pointwise": ("Yes", "No"), "graded": GRADES}.get(template.strategy, ())
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING
 
@@ -13,77 +13,80 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from llmrec.cli.loading import describe_model
 from llmrec.cli.output import fields, print_json, safe, screen, table
-from llmrec.records import Explanation, Item, RankedItem, Ranking, Status, TextSource, Usage
+from llmrec.records import Explanation, RankedItem, Ranking, Status, TextSource, Usage
 
 if TYPE_CHECKING:
     from llmrec.models import LanguageModel
     from llmrec.models.openai import Prices
+    from llmrec.recommender import Recommendation
 
 _SOURCES = {
     TextSource.MODEL: "written by the model; passed the check against the evidence",
     TextSource.REWRITTEN: "the model's second text; passed the check against the evidence",
-    TextSource.EVIDENCE: "a plain sentence from the evidence: the model's texts failed the check",
+    TextSource.EVIDENCE: "a template sentence: the model's texts failed the check",
 }
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A user's ranking with all that a reader wants to know beside it."""
+def print_recommendation(
+    found: Recommendation, model: LanguageModel | None, rates: Prices | None, *, as_json: bool
+) -> None:
+    """Print the items and what stands under them, or all of it as one JSON document.
 
-    ranking: Ranking
-    items: Mapping[str, Item]
-    model: LanguageModel | None = None
-    fitted: bool = False
-    explanations: tuple[Explanation, ...] = ()
-    notes: tuple[str, ...] = ()
-    rates: Prices | None = None
-
-    @property
-    def cost(self) -> float | None:
-        """What the ranking cost, in the currency of the table of prices."""
-        return self.rates.cost(self.ranking.usage) if self.rates else None
-
-
-def print_answer(answer: Answer, k: int, *, as_json: bool) -> None:
-    """Print the first k items and what stands under them, or all of it as one JSON document."""
+    Args:
+        found: What was recommended.
+        model: The language model that was asked, if one was.
+        rates: Its prices.
+        as_json: Print the document.
+    """
     if as_json:
-        print_json(answer_document(answer, k))
+        print_json(recommendation_document(found, model, rates))
         return
     console = screen()
-    console.print(ranking_table(answer.ranking, answer.items, k, console.width), "")
-    if answer.explanations:
-        console.print(explanation_view(answer.explanations, answer.items), "")
-    console.print(fields(dict(footer(answer))))
+    console.print(ranking_table(found.ranking, found.k, console.width), "")
+    if found.explanations:
+        console.print(explanation_view(found.explanations), "")
+    console.print(fields(dict(footer(found, model, rates))))
 
 
-def answer_document(answer: Answer, k: int) -> dict[str, object]:
-    """An answer as a record, with its first k items."""
-    ranking = answer.ranking
+def recommendation_document(
+    found: Recommendation, model: LanguageModel | None, rates: Prices | None
+) -> dict[str, object]:
+    """A recommendation as one record."""
+    ranking = found.ranking
     return {
         **{each.name: getattr(ranking, each.name) for each in fields_of(ranking)},
+        "usage": found.usage,
         "candidates": len(ranking.items),
-        "items": [ranked_document(row, answer.items) for row in ranking.items[:k]],
-        "explanations": answer.explanations,
-        "model": describe_model(answer.model) if answer.model else None,
-        "fitted": answer.fitted,
-        "notes": answer.notes,
-        "cost": answer.cost,
+        "items": [ranked_document(row) for row in found.items],
+        "explanations": found.explanations,
+        "model": describe_model(model) if model else None,
+        "fitted": found.fitted,
+        "notes": found.notes,
+        "cost": rates.cost(found.usage) if rates else None,
     }
 
 
-def ranked_document(ranked: RankedItem, items: Mapping[str, Item]) -> dict[str, object]:
-    """A row of a ranking as a record, with the item's title."""
+def ranked_document(ranked: RankedItem) -> dict[str, object]:
+    """A row of a ranking as a record, id and title first."""
     document = {each.name: getattr(ranked, each.name) for each in fields_of(ranked)}
-    return {"item_id": ranked.item_id, "title": items[ranked.item_id].title, **document}
+    return {"item_id": ranked.item_id, "title": ranked.title, **document}
+
+
+def describe_model(model: LanguageModel) -> dict[str, object]:
+    """What identifies a loaded model in a JSON document."""
+    about: dict[str, object] = {"name": model.name, "revision": model.revision}
+    for name in ("placement", "capabilities"):  # of weights in this process, of a server
+        found = getattr(model, name, None)
+        about |= asdict(found) if found else {}
+    return about
 
 
 _BESIDE_SIGNALS = 40
 """Characters that a line has for the rank, the move, the title and the score."""
 
 
-def ranking_table(ranking: Ranking, items: Mapping[str, Item], k: int, width: int) -> Table:
+def ranking_table(ranking: Ranking, k: int, width: int) -> Table:
     """The first k rows: rank, how far it moved, title, every signal, the fused score.
 
     Of more signals than leave the titles room, the last are shown: what the model was asked.
@@ -102,7 +105,7 @@ def ranking_table(ranking: Ranking, items: Mapping[str, Item], k: int, width: in
         shown.add_row(
             str(row.rank),
             *([moved(row)] if asked else []),
-            safe(items[row.item_id].name),
+            safe(row.title),
             *(number(row.signals.get(name)) for name in signals),
             Text(number(row.score), "bold"),
         )
@@ -135,21 +138,28 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def footer(answer: Answer) -> Iterator[tuple[str, str]]:
-    """What stands under a ranking: the model, the weights, the tokens, whatever went otherwise."""
-    ranking = answer.ranking
-    if answer.model is None:
+def footer(
+    found: Recommendation, model: LanguageModel | None, rates: Prices | None
+) -> Iterator[tuple[str, str]]:
+    """What stands under a ranking: the model, the weights, the tokens, the fallbacks."""
+    ranking = found.ranking
+    if model is None:
         yield "Model", "none was asked"
     else:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in ranking.weights.items())
-        origin = "fitted" if answer.fitted else "zero-shot; `llmrec fit` fits them"
-        yield "Model", model_line(answer.model)
-        yield "Weights", f"{weights} ({origin})"
-        yield "Tokens", tokens_line(ranking.usage)
-        yield "Cost", "" if answer.cost is None else f"{answer.cost:.6f} by the table of prices"
+        origin = "fitted" if found.fitted else "zero-shot; `llmrec fit` fits them"
+        yield "Model", model_line(model)
+        yield "Weights", f"{weights} ({origin})" if weights else ""
+        yield "Tokens", tokens_line(found.usage)
+        yield "Cost", cost_line(rates, found.usage)
     counts = [f"{name.replace('_', ' ')} {n:,}" for name, n in ranking.fallbacks.items()]
     yield "Fallbacks", ", ".join(counts)
-    yield "Note", " ".join(answer.notes)
+    yield "Note", " ".join(found.notes)
+
+
+def cost_line(rates: Prices | None, usage: Usage) -> str:
+    """What the tokens cost; empty without a price table."""
+    return f"{rates.cost(usage):.6f} by the price table" if rates else ""
 
 
 def model_line(model: LanguageModel) -> str:
@@ -175,12 +185,12 @@ def tokens_line(usage: Usage) -> str:
 
 
 def explanation_view(
-    explanations: Sequence[Explanation], items: Mapping[str, Item], *, evidence: bool = False
+    explanations: Sequence[Explanation], *, evidence: bool = False
 ) -> RenderableType:
     """Title, text and source of each; with ``evidence`` also the facts and the faults found."""
     parts: list[RenderableType] = []
     for at, explanation in enumerate(explanations, start=1):
-        title = safe(items[explanation.item_id].name, "bold")
+        title = safe(explanation.title, "bold")
         parts.append(Text.assemble(f"{at}. ", title) if len(explanations) > 1 else title)
         parts.append(Padding(safe(explanation.text), (0, 0, 0, 3)))
         parts.append(Padding(safe(f"({_SOURCES[explanation.source]})", "dim"), (0, 0, 0, 3)))

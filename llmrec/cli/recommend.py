@@ -7,45 +7,33 @@ from typing import Annotated
 
 import typer
 
-from llmrec.cli.exits import ends_well
 from llmrec.cli.options import (
     AsJson,
-    Calibrate,
-    Concurrency,
-    Device,
     IndexFolder,
-    ModelRef,
-    PriceTable,
-    Quantization,
-    Shuffles,
-    SkipLayers,
-    StopEarly,
-    StrategyNames,
-    Templates,
-    Timeout,
-    TokenizerRef,
+    ModelOptions,
+    StrategyOptions,
     UserId,
-    refuse_how_to_ask,
+    command,
+    refuse_model_options,
 )
 from llmrec.cli.output import waiting
 from llmrec.errors import OptionError
-from llmrec.records import Explanation
 
 
-@ends_well
+@command
 def recommend(
     index: IndexFolder,
     *,
     user: UserId,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items to print.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Items to print.")] = 10,
     candidates: Annotated[
-        int, typer.Option(min=1, help="How many to retrieve and rerank; at least -k.")
+        int, typer.Option(min=1, help="Items to retrieve and rerank; at least -k.")
     ] = 100,
     no_llm: Annotated[
-        bool, typer.Option("--no-llm", help="Keep the retriever's order; no model is loaded.")
+        bool, typer.Option("--no-llm", help="Keep the retriever's order; load no language model.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say of each item printed why it is for the user.")
+        bool, typer.Option("--explain", help="Explain each item that is printed.")
     ] = False,
     filters: Annotated[
         list[str] | None,
@@ -57,82 +45,36 @@ def recommend(
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="TOML file: what to keep, drop, boost, never do, cap in number."
-        ),
+        typer.Option(metavar="FILE", help="TOML file of rules: keep, drop, boost, cap."),
     ] = None,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Items of the user's history too.")
+        bool, typer.Option("--include-seen", help="Include items of the user's history.")
     ] = False,
-    strategy: StrategyNames = None,
-    template: Templates = None,
-    calibrate: Calibrate = False,
-    shuffles: Shuffles = 0,
-    stop_early: StopEarly = False,
-    model: ModelRef = None,
-    quantization: Quantization = "none",
-    device: Device = None,
-    skip_layers: SkipLayers = 0,
-    tokenizer: TokenizerRef = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
-    prices: PriceTable = None,
+    ask: StrategyOptions,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user: retrieved, reranked by a language model, explained."""
-    from llmrec.cli.loading import Asking, ModelChoice, retriever_for, strategies_of
-    from llmrec.cli.ranking_view import Answer, print_answer
-    from llmrec.explaining import Explainer
-    from llmrec.reranking import retrieval_ranking
-    from llmrec.retrieval import Index, parse_filter
-    from llmrec.retrieval.rules import Rules
+    from llmrec.cli.ranking_view import print_recommendation
+    from llmrec.recommender import Recommender
 
     if no_llm and explain:
-        raise OptionError(
-            "--explain asks the language model, which --no-llm leaves out.", hint="Give one."
-        )
-    choice = ModelChoice(
-        model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers
-    )
+        raise OptionError("--explain needs a language model; --no-llm loads none.")
     if no_llm:
-        refuse_how_to_ask(
-            "--no-llm",
-            strategy=strategy,
-            template=template,
-            calibrate=calibrate,
-            shuffles=shuffles,
-            stop_early=stop_early,
-            **choice.given(),
-        )
-    conditions = [parse_filter(text) for text in filters or ()]
-    house_rules = Rules.from_file(rules) if rules else None
-    strategies = strategies_of(
-        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early, top=k
-    )
-    asking, rates = Asking(strategies, choice), choice.rates()
+        refuse_model_options("--no-llm", ask, model)
+    strategies, rates = ask.make(top=k), model.rates()
     with waiting("Opening the index"):
-        opened = Index.open(index)
-    person = opened.user(user)
-    served = retriever_for(opened, person, house_rules)
-    found = served.retriever.retrieve(
-        person, max(k, candidates), filters=conditions, include_seen=include_seen
-    )
-    none_left = (
-        "" if found else "No item is left: loosen --filter or --rules, or take --include-seen."
-    )
-    notes = tuple(note for note in (served.note, none_left) if note)
-    if no_llm or not found:
-        answer = Answer(retrieval_ranking(person, found), opened.items, notes=notes)
-    else:
-        reranker, language_model = asking.load(opened)
-        with waiting(f"Reranking {len(found)} candidates"):
-            ranking = reranker.rerank(person, found)
-        explanations: tuple[Explanation, ...] = ()
-        if explain:
-            with waiting(f"Explaining {min(k, len(found))} items"):
-                explanations = Explainer(language_model, opened).explain(
-                    person, ranking.item_ids[:k]
-                )
-        fitted = reranker.weights_key in opened.weights
-        answer = Answer(ranking, opened.items, language_model, fitted, explanations, notes, rates)
-    print_answer(answer, k, as_json=as_json)
+        recommender = Recommender.open(
+            index, model=None if no_llm else model.load, strategy=strategies, rules=rules
+        )
+    with waiting(f"Recommending to {user}"):
+        found = recommender.recommend(
+            user,
+            k,
+            candidates=candidates,
+            explain=explain,
+            filters=filters or (),
+            include_seen=include_seen,
+        )
+    asked = recommender.model if found.ranking.usage.prompts else None
+    print_recommendation(found, asked, rates, as_json=as_json)

@@ -7,91 +7,134 @@ from typing import Annotated
 
 import typer
 
-from llmrec.cli.exits import ends_well
+from llmrec.cli.exits import FAILED
 from llmrec.cli.options import (
     AsJson,
-    Calibrate,
-    Concurrency,
-    Device,
-    IndexFolder,
-    ModelRef,
-    PriceTable,
-    Quantization,
-    Shuffles,
-    SkipLayers,
-    StopEarly,
-    StrategyNames,
-    Templates,
-    Timeout,
-    TokenizerRef,
+    ItemTable,
+    ModelOptions,
+    OptionalIndex,
+    StrategyOptions,
+    command,
 )
-from llmrec.cli.output import waiting
+from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
 
 
-@ends_well
+@command
 def rerank(
-    index: IndexFolder,
+    index: OptionalIndex = None,
     *,
     user: Annotated[
-        str | None, typer.Option(metavar="ID", help="Whose candidates, with --candidates.")
+        str | None, typer.Option(metavar="ID", help="Id of the user, with --candidates.")
     ] = None,
     candidates: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Item ids, separated by commas.")
+        str | None, typer.Option(metavar="A,B,C", help="Item ids of the index, comma-separated.")
     ] = None,
     requests: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help='JSON lines {"user_id": ..., "candidates": [...]}, and where wanted request_id '
-            "and history (item ids, oldest first).",
+            help='JSON lines {"history": [...], "candidates": [...]}: titles, ids or items; '
+            "optional: user_id, profile, query, request_id. Or .csv or .parquet: one row a user "
+            "and candidate.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where the results of --requests go, one JSON line each. Killed half-way, the "
-            "same command goes on where it stopped.",
+            help="Results of --requests: JSON lines, or .csv or .parquet with score and rank. Run "
+            "the same command to resume.",
         ),
     ] = None,
-    strategy: StrategyNames = None,
-    template: Templates = None,
-    calibrate: Calibrate = False,
-    shuffles: Shuffles = 0,
-    stop_early: StopEarly = False,
-    model: ModelRef = None,
-    quantization: Quantization = "none",
-    device: Device = None,
-    skip_layers: SkipLayers = 0,
-    tokenizer: TokenizerRef = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
-    prices: PriceTable = None,
+    items: ItemTable = None,
+    ask: StrategyOptions,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Rerank given candidates: --user and --candidates, or --requests and --out."""
-    from llmrec.cli.given_candidates import rerank_one, rerank_requests
-    from llmrec.cli.loading import Asking, ModelChoice, strategies_of
-    from llmrec.retrieval import Index
+    """Rerank candidates: --requests and --out, or INDEX with --user and --candidates.
 
-    strategies = strategies_of(
-        strategy, template, calibrate=calibrate, shuffles=shuffles, stop_early=stop_early
-    )
-    choice = ModelChoice(
-        model, device, quantization, tokenizer, concurrency, timeout, prices, skip_layers
-    )
-    asking = Asking(strategies, choice)
-    choice.rates()  # a table that cannot be read is said before anything is loaded
-    with waiting("Opening the index"):
-        opened = Index.open(index)
-    match user, candidates, requests, out:
-        case str(), str(), None, None:
-            rerank_one(opened, user, candidates, asking, as_json=as_json)
-        case None, None, Path(), Path():
-            rerank_requests(opened, requests, out, asking, as_json=as_json)
+    No index is needed for requests that bring their own items, or name those of --items.
+    """
+    from llmrec.cli.ranking_view import print_recommendation
+    from llmrec.recommender import Recommender
+
+    strategies, rates = ask.make(), model.rates()
+    match index, user, candidates, requests, out, items:
+        case Path(), str(), str(), None, None, None:
+            with waiting("Opening the index"):
+                recommender = Recommender.open(index, model=model.load, strategy=strategies)
+            ids = [each.strip() for each in candidates.split(",") if each.strip()]
+            with waiting(f"Reranking {len(ids)} candidates"):
+                found = recommender.rerank(user, ids)
+            print_recommendation(found, recommender.model, rates, as_json=as_json)
+        case _, None, None, Path(), Path(), _ if not (index and items):
+            _rerank_file(index, requests, out, items, ask, model, as_json=as_json)
         case _:
             raise OptionError(
                 "Candidates come either from the command line or from a file.",
-                hint="Give --user and --candidates, or --requests and --out.",
+                hint="Give INDEX, --user and --candidates; or --requests and --out, with INDEX or "
+                "--items where the requests name ids.",
             )
+
+
+def _rerank_file(
+    index: Path | None,
+    requests: Path,
+    out: Path,
+    items: Path | None,
+    ask: StrategyOptions,
+    model: ModelOptions,
+    *,
+    as_json: bool,
+) -> None:
+    """Answer a file of requests and print what became of it; exit with 1 where one failed."""
+    from llmrec.cli.ranking_view import cost_line, describe_model, model_line, tokens_line
+    from llmrec.prompting import Context
+    from llmrec.recommender import Recommender
+    from llmrec.reranking import Reranker, items_context
+    from llmrec.reranking.request_files import check_requests, rank_file
+
+    check_requests(requests)  # refused before a model is loaded
+    known: Context | None
+    settings: tuple[object, ...]
+    if index is not None:
+        with waiting("Opening the index"):
+            recommender = Recommender.open(index, model=model.load, strategy=ask.make())
+        known, rank, reranker = recommender.context, recommender.rank_many, recommender.reranker
+        opened = recommender.index
+        weights = dict(opened.weights.get(reranker.weights_key, {}))
+        settings = (weights, opened.fingerprint, opened.encoder)
+    else:
+        known = items_context(items) if items else None
+        reranker = Reranker(model.load(), strategy=ask.make())
+        rank, settings = reranker.rank_many, (items and items.read_bytes(),)
+    about = describe_model(reranker.model)
+    placement = about.get("device"), about.get("dtype")
+    outcome = rank_file(
+        requests,
+        out,
+        rank,
+        known=known,
+        settings=repr((reranker.weights_key, placement, *settings)),
+        progress=True,
+    )
+    rates = model.rates()
+    if as_json:
+        cost = rates.cost(outcome.usage) if rates else None
+        print_json({"out": out, "outcome": outcome, "model": about, "cost": cost})
+    else:
+        rows = {
+            "Results": out,
+            "Requests": f"{outcome.reranked:,} answered now, {outcome.resumed:,} by earlier runs",
+            "Failed": f"{outcome.failed:,}: see error in the results" if outcome.failed else "",
+            "Incomplete": f"{outcome.incomplete:,}: a server did not answer some prompts"
+            if outcome.incomplete
+            else "",
+            "Model": model_line(reranker.model),
+            "Tokens": tokens_line(outcome.usage),
+            "Cost": cost_line(rates, outcome.usage),
+        }
+        screen().print(fields(rows))
+    if outcome.failed:
+        raise typer.Exit(FAILED)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from llmrec.catalog import liked
 from llmrec.catalog.values import named_values, readable
+from llmrec.errors import UnknownItemError, nearest
 from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.sentences import split_sentences
 from llmrec.explaining.titles import content_keys
 from llmrec.items import opinion_line
+from llmrec.prompting import Context
 from llmrec.records import CaptionSource, Evidence, Interaction, Item, Review, User
-from llmrec.retrieval import Index
 
 TITLE = "Title: "
 ABOUT = "Description: "
@@ -66,7 +67,7 @@ class EvidenceLimits:
 
 
 def gather_evidence(
-    index: Index,
+    context: Context,
     user: User,
     item_id: str,
     *,
@@ -75,37 +76,42 @@ def gather_evidence(
 ) -> tuple[Evidence, ...]:
     """Gather what may be said about an item to a user; the same facts in the same order each time.
 
-    It knows nothing but the user given and what the index was built from, and leaves out what the
-    user wrote about the item.
+    It uses nothing but the user and the context given, and leaves out what the user wrote about the
+    item.
 
     Args:
-        index: The catalogue's index.
+        context: What is known of items and users.
         user: Who the explanation is for.
         item_id: The item to explain.
         limits: How much to gather.
-        rarity: ``Rarity.of(index.items.values())``, so that a caller counts once for many items.
+        rarity: ``Rarity.of(context.items.values())``, so that a caller counts once for many items.
 
     Returns:
         Facts about the item first (its title always), then the items of the history most related
         to it, the profile, and reviews.
 
     Raises:
-        UnknownItemError: The index does not hold the item, or one of the history.
+        UnknownItemError: The context does not hold the item, or one of the history.
     """
     limits = limits or EvidenceLimits()
-    rarity = rarity or Rarity.of(index.items.values())
-    index.row(item_id)
-    item = index.items[item_id]
-    history = list(_history_facts(index, user, item, limits, rarity))
-    chosen = [] if history else list(_popularity_fact(index, item))
+    rarity = rarity or Rarity.of(context.items.values())
+    for known_id in (item_id, *(row.item_id for row in user.history)):
+        if known_id not in context.items:
+            raise UnknownItemError(
+                f"There is no item {known_id!r}.",
+                hint=nearest(known_id, context.items) or "Check the id.",
+            )
+    item = context.items[item_id]
+    history = list(_history_facts(context, user, item, limits, rarity))
+    chosen = [] if history else list(_popularity_fact(context, item))
     return (
         *_item_facts(item, limits),
-        *_insight_facts(index, item, limits),
-        *_friends_fact(index, user, item),
+        *_insight_facts(context, item, limits),
+        *_friends_fact(context, user, item),
         *chosen,
         *history,
         *_profile_facts(user, item, limits),
-        *_review_facts(index, user, item, limits),
+        *_review_facts(context, user, item, limits),
     )
 
 
@@ -136,9 +142,9 @@ def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
         yield Evidence("item", ABOUT + shortened(sentence, limits.characters), item.item_id)
 
 
-def _insight_facts(index: Index, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
+def _insight_facts(context: Context, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
     """What its picture shows, what a knowledge graph says, what reviewers think."""
-    insight = index.insight_of(item.item_id)
+    insight = context.insight(item.item_id)
     # Class names are guesses: good enough to lean on, not to tell a user as a fact.
     if insight.picture and insight.picture.source is not CaptionSource.CLASSES:
         yield Evidence(
@@ -150,38 +156,37 @@ def _insight_facts(index: Index, item: Item, limits: EvidenceLimits) -> Iterator
         yield Evidence("review", REVIEWERS + opinion_line(insight.opinion), item.item_id)
 
 
-def _friends_fact(index: Index, user: User, item: Item) -> Iterator[Evidence]:
-    friends = index.met_by(item.item_id) & set(user.friends)
+def _friends_fact(context: Context, user: User, item: Item) -> Iterator[Evidence]:
+    friends = context.met_by(item.item_id) & set(user.friends)
     if friends:
         people = "one of your friends" if len(friends) == 1 else f"{len(friends)} of your friends"
         yield Evidence("profile", CHOSEN + people, item.item_id)
 
 
-def _popularity_fact(index: Index, item: Item) -> Iterator[Evidence]:
-    count = int(index.popularity[index.row(item.item_id)])
+def _popularity_fact(context: Context, item: Item) -> Iterator[Evidence]:
+    count = context.popularity(item.item_id)
     if count > 1:
         yield Evidence("item", f"{CHOSEN}{count} people", item.item_id)
 
 
 def _history_facts(
-    index: Index, user: User, item: Item, limits: EvidenceLimits, rarity: Rarity
+    context: Context, user: User, item: Item, limits: EvidenceLimits, rarity: Rarity
 ) -> Iterator[Evidence]:
     """The liked items most related to the item: close vectors, shared values, rare ones first."""
     own = named_values(item)
-    vector = index.vectors[index.row(item.item_id)]
     related = []
     for item_id in _liked(user.history):
         if item_id == item.item_id:
             continue
-        similarity = float(index.vectors[index.row(item_id)] @ vector)
-        other = set(named_values(index.items[item_id]))
+        similarity = context.similarity(item_id, item.item_id)
+        other = set(named_values(context.items[item_id]))
         shared = [value for value in own if value in other]
         share = rarity.weight(shared) / rarity.weight(own) if shared else 0.0
         # A shared value alone, a colour say, must not make two things related that are not.
         related.append((similarity * (1 + share), item_id, shared))
     related.sort(key=lambda row: -row[0])  # stable: of two as close, the latest stays first
     for _, item_id, shared in related[: limits.history]:
-        text = LIKED + quoted_name(index.items[item_id])
+        text = LIKED + quoted_name(context.items[item_id])
         yield Evidence("history", text + _shared_text(shared, limits, rarity), item_id)
 
 
@@ -215,13 +220,13 @@ def _profile_facts(user: User, item: Item, limits: EvidenceLimits) -> Iterator[E
 
 
 def _review_facts(
-    index: Index, user: User, item: Item, limits: EvidenceLimits
+    context: Context, user: User, item: Item, limits: EvidenceLimits
 ) -> Iterator[Evidence]:
     """One sentence of each of the reviews with a good rating that say most about the item."""
-    best = max((r.rating for r in index.reviews if r.rating is not None), default=0.0)
+    best = context.best_rating()
     good = [
         (review.rating, review)
-        for review in index.reviews_of(item.item_id)
+        for review in context.reviews(item.item_id)
         if review.rating is not None
         and 0 < _GOOD * best <= review.rating
         and review.user_id != user.user_id

@@ -17,13 +17,21 @@ from llmrec.explaining.sentences import sentence_ends
 from llmrec.explaining.titles import Titles, cover
 from llmrec.explaining.wording import MAX_SENTENCES
 from llmrec.models import LanguageModel
-from llmrec.prompting import Budget, PromptWriter, background_of, load_template
+from llmrec.prompting import (
+    DEFAULT_TEMPLATES,
+    Budget,
+    Context,
+    PromptWriter,
+    context_of,
+    load_template,
+)
 from llmrec.records import Evidence, Explanation, Prompt, TextSource, Usage, User
-from llmrec.reranking import STRATEGIES
 from llmrec.retrieval import Index
 
 logger = logging.getLogger(__name__)
 
+EXPLAIN = "explain"
+"""The folder of templates for explanations."""
 MAX_NEW_TOKENS = 64
 """Tokens of an answer: enough for two or three short sentences, since a half one is cut off."""
 
@@ -47,7 +55,7 @@ class Explainer:
 
     Args:
         model: Writes the texts, greedily.
-        index: Holds the facts.
+        known: The facts: an index, or the `Context` of a request.
         template: Name or path of an ``explain`` template.
         budget: Tokens a field of the prompt.
         limits: How much evidence is gathered.
@@ -60,7 +68,7 @@ class Explainer:
     def __init__(
         self,
         model: LanguageModel,
-        index: Index,
+        known: Index | Context,
         *,
         template: str | Path = "explain/plain",
         budget: Budget | None = None,
@@ -68,9 +76,9 @@ class Explainer:
         seed: int = 0,
     ) -> None:
         self.model = model
-        self.index = index
+        self.context = context_of(known) if isinstance(known, Index) else known
         self.template = load_template(template)
-        if self.template.strategy in STRATEGIES:
+        if self.template.strategy in DEFAULT_TEMPLATES.keys() - {EXPLAIN}:
             raise PromptError(
                 f"Template {self.template.name} is for the strategy {self.template.strategy}, "
                 "not for explanations.",
@@ -89,7 +97,7 @@ class Explainer:
 
         Args:
             user: Who the explanations are for; one without history is explained the item itself.
-            item_ids: Items of the index, each once.
+            item_ids: Known items, each once.
 
         Returns:
             One explanation an item, in the order given. A batch's usage is shared out among the
@@ -97,7 +105,7 @@ class Explainer:
 
         Raises:
             OptionError: No item is given, or one twice.
-            UnknownItemError: The index does not hold an item, or one of the history.
+            UnknownItemError: An item is unknown, or one of the history.
         """
         _check_ids(item_ids)
         drafts = [_Draft(item_id, self._evidence(user, item_id)) for item_id in item_ids]
@@ -115,20 +123,21 @@ class Explainer:
                 draft.evidence,
                 draft.faults,
                 draft.usage,
+                self.context.items[draft.item_id].name,
             )
             for draft in drafts
         )
 
     @cached_property
     def _titles(self) -> Titles:
-        return Titles(self.index.items)
+        return Titles(self.context.items)
 
     @cached_property
     def _rarity(self) -> Rarity:
-        return Rarity.of(self.index.items.values())
+        return Rarity.of(self.context.items.values())
 
     def _evidence(self, user: User, item_id: str) -> tuple[Evidence, ...]:
-        return gather_evidence(self.index, user, item_id, limits=self.limits, rarity=self._rarity)
+        return gather_evidence(self.context, user, item_id, limits=self.limits, rarity=self._rarity)
 
     def _written(self, user: User, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
         """Let the model write what has no text yet, in one batch."""
@@ -159,15 +168,14 @@ class Explainer:
         writer = PromptWriter(
             template=self.template,
             user=user,
-            items=self.index.items,
             tokenizer=self.model,
             budget=self.budget,
             evidence=[fact.text for fact in draft.evidence],
             fault="; ".join(draft.faults),
-            background=background_of(self.index),
+            context=self.context,
             fits=self._fits,
         )
-        return writer.for_each([self.index.items[draft.item_id]]).prompts[0]
+        return writer.for_each([self.context.items[draft.item_id]]).prompts[0]
 
     def _fits(self, prompt: Prompt) -> bool:
         return self.model.count_tokens(prompt) + MAX_NEW_TOKENS <= self.model.max_length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmrec.prompting.check_template import check_template, example, refuse_meaningless
-from llmrec.prompting.context import Background, background_of
+from llmrec.prompting.context import Context, context_of
 from llmrec.prompting.fields import Budget, field_text
 from llmrec.prompting.neutralise import neutralise
 from llmrec.prompting.render import PromptWriter, Rendered
@@ -18,14 +18,14 @@ from llmrec.prompting.template import (
 
 __all__ = [
     "DEFAULT_TEMPLATES",
-    "Background",
     "Budget",
+    "Context",
     "Finding",
     "PromptWriter",
     "Rendered",
     "Template",
-    "background_of",
     "check_template",
+    "context_of",
     "example",
     "field_text",
     "list_templates",

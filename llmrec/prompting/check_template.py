@@ -15,7 +15,7 @@ from typing import NamedTuple
 from llmrec.errors import PromptError
 from llmrec.items import Taste
 from llmrec.models import TextTokenizer
-from llmrec.prompting.context import Background
+from llmrec.prompting.context import Context
 from llmrec.prompting.fields import Budget
 from llmrec.prompting.render import PromptWriter
 from llmrec.prompting.sandbox import error_line
@@ -250,7 +250,7 @@ def _hostile(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
     writer = PromptWriter(
         template=template,
         user=replace(USER, history=(Interaction("", "hostile", 5.0, 1),)),
-        items={"hostile": hostile},
+        context=Context({"hostile": hostile}),
         tokenizer=tokenizer,
         evidence=(text,),
         fault=text,
@@ -336,7 +336,8 @@ INSIGHTS = {
     )
 }
 TASTE = Taste(favoured=(("materials", "steel"),), avoided=(("kind", "novel"),), friends=("rug",))
-BACKGROUND = Background(
+CONTEXT = Context(
+    {item.item_id: item for item in ITEMS},
     lambda item_id: REVIEWS.get(item_id, ()),
     lambda item_id: INSIGHTS.get(item_id, Insight()),
     lambda user: TASTE if user.history else Taste(),
@@ -405,11 +406,10 @@ def examples(
     writer = PromptWriter(
         template=template,
         user=user,
-        items={item.item_id: item for item in (*ITEMS, LONG_ITEM)},
         tokenizer=tokenizer,
         evidence=EVIDENCE,
         fault=fault,
-        background=BACKGROUND,
+        context=replace(CONTEXT, items={**CONTEXT.items, LONG_ITEM.item_id: LONG_ITEM}),
     )
     if "items" in template.variables:
         return writer.for_groups([candidates], labels[: len(candidates)]).prompts

@@ -9,7 +9,7 @@ from functools import cache, cached_property, partial
 from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
 from llmrec.models import TextTokenizer
-from llmrec.prompting.context import Background
+from llmrec.prompting.context import Context
 from llmrec.prompting.fields import Budget, Shown, field_text, shown_item, shown_past, shown_user
 from llmrec.prompting.neutralise import contains_token
 from llmrec.prompting.sandbox import render_block
@@ -51,11 +51,10 @@ class PromptWriter:
     Args:
         template: A loaded template.
         user: Whose history and profile to show.
-        items: The catalogue, which holds every item of the history.
         tokenizer: Of the model that will read the prompts.
         budget: Tokens a field, and the number of history items.
-        background: What else may be said of items and the user. Reviews that the user wrote are
-            never shown.
+        context: What is known of items and users; it holds every item of the history. Reviews
+            that the user wrote are never shown.
         evidence: For explanations.
         fault: For a rewrite: what was wrong with the text before.
         fits: Whether the model can read a prompt. A shorter history must not make it longer.
@@ -63,10 +62,9 @@ class PromptWriter:
 
     template: Template
     user: User
-    items: Mapping[str, Item]
     tokenizer: TextTokenizer
     budget: Budget = field(default_factory=Budget)
-    background: Background = field(default_factory=Background)
+    context: Context = field(default_factory=Context)
     evidence: Sequence[str] = ()
     fault: str = ""
     fits: Callable[[Prompt], bool] = lambda _: True
@@ -77,7 +75,7 @@ class PromptWriter:
         Raises:
             PromptError: The template reads what is not there, or writes a chat-template token.
             PromptTooLongError: A prompt does not even fit without any history.
-            UnknownItemError: An item of the history is not in ``items``.
+            UnknownItemError: An item of the history is not in the context.
         """
         return self._write([{}], [""])
 
@@ -113,7 +111,7 @@ class PromptWriter:
         opinions = liked(rows)[len(rows) - len(given) :]
         return tuple(
             shown_past(
-                shown_item(_known_item(row.item_id, self.items), self.tokenizer, self.budget),
+                shown_item(_known_item(row.item_id, self.context.items), self.tokenizer, self.budget),
                 row.rating,
                 liked=opinion,
             )
@@ -129,8 +127,8 @@ class PromptWriter:
             self.user,
             self.tokenizer,
             self.budget,
-            taste=self.background.taste,
-            items=self.items,
+            taste=self.context.taste,
+            items=self.context.items,
         )
         evidence = tuple(short(text) for text in self.evidence)
         return {"user": shown, "evidence": evidence, "fault": short(self.fault)}
@@ -147,8 +145,8 @@ class PromptWriter:
                 item,
                 self.tokenizer,
                 self.budget,
-                _by_others(self.background.reviews(item.item_id), self.user),
-                self.background.insight(item.item_id),
+                _by_others(self.context.reviews(item.item_id), self.user),
+                self.context.insight(item.item_id),
                 label,
             )
         return self._shown_items[key]

@@ -1,34 +1,29 @@
-"""Ways to rank with a language model, and their fusion with what the retriever knows."""
+"""Ways to rank with a language model, and their fusion with what a retriever scored."""
 
 from __future__ import annotations
 
 from llmrec.reranking.calibration import Calibrated
 from llmrec.reranking.driver import judge
-from llmrec.reranking.generated import ListwiseGenerated
-from llmrec.reranking.graded import Graded
 from llmrec.reranking.likelihood import Likelihood
-from llmrec.reranking.listwise import Listwise
+from llmrec.reranking.listwise import Listwise, ListwiseGenerated, Tournament
 from llmrec.reranking.pairwise import Pairwise
-from llmrec.reranking.pointwise import Pointwise
-from llmrec.reranking.reranker import Reranker, retrieval_ranking, signal_table
-from llmrec.reranking.score_fusion import (
+from llmrec.reranking.pointwise import Graded, Pointwise
+from llmrec.reranking.requests import Request, items_context, make_request, read_request
+from llmrec.reranking.reranker import (
     ZERO_SHOT_WEIGHTS,
-    FittedWeights,
-    SignalList,
-    fit_weights,
-    fuse,
+    Reranker,
+    retrieval_ranking,
+    retrieval_signal,
 )
 from llmrec.reranking.setwise import Setwise
 from llmrec.reranking.shuffling import Shuffled
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy
-from llmrec.reranking.tournament import Tournament
 
 __all__ = [
     "STRATEGIES",
     "ZERO_SHOT_WEIGHTS",
     "Calibrated",
-    "FittedWeights",
     "Graded",
     "Judgement",
     "Likelihood",
@@ -37,16 +32,17 @@ __all__ = [
     "Pairwise",
     "Pointwise",
     "Question",
+    "Request",
     "Reranker",
     "Setwise",
     "Shuffled",
-    "SignalList",
     "Strategy",
     "Tournament",
-    "fit_weights",
-    "fuse",
+    "items_context",
     "judge",
+    "make_request",
     "make_strategy",
+    "read_request",
     "retrieval_ranking",
-    "signal_table",
+    "retrieval_signal",
 ]

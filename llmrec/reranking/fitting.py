@@ -1,4 +1,4 @@
-"""Lists to fit fusion weights on, from an index alone: each user's last interaction is foretold."""
+"""Lists to fit fusion weights on, from an index alone: each user's last item is held out."""
 
 from __future__ import annotations
 
@@ -9,33 +9,21 @@ import numpy as np
 from tqdm import tqdm
 
 from llmrec.errors import DataError, OptionError
-from llmrec.records import Candidate, User
-from llmrec.reranking.reranker import Reranker, signal_table
-from llmrec.reranking.score_fusion import SignalList
-from llmrec.retrieval import Index, Retriever, hold_out
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutList:
-    """What the retriever proposes to a user whose last interaction it does not know.
-
-    ``target`` is the place of that interaction's item among the candidates, from 0.
-    """
-
-    user: User
-    candidates: tuple[Candidate, ...]
-    target: int
+from llmrec.prompting import context_of
+from llmrec.reranking.requests import Request
+from llmrec.reranking.reranker import WINDOW, Reranker, retrieval_signal
+from llmrec.retrieval import Index, Retriever, SignalList, hold_out
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutLists:
-    """Lists in which the target was retrieved, and the index that knows no target.
+    """Requests whose one relevant item was retrieved, and the index without the held-out rows.
 
     ``tried`` counts the users that were looked at for them.
     """
 
     index: Index
-    lists: tuple[HeldOutList, ...]
+    requests: tuple[Request, ...]
     tried: int
 
 
@@ -62,57 +50,60 @@ def hold_out_last(
             raise OptionError(f"{name} is {value}.", hint="Give 1 or more.")
     known, targets = hold_out(index)
     drawn = [sorted(targets)[i] for i in np.random.default_rng(seed).permutation(len(targets))]
-    lists: list[HeldOutList] = []
+    requests: list[Request] = []
     tried = 0
     for held in _retrieved(known, drawn, targets, candidates):
         tried += 1
         if held is not None:
-            lists.append(held)
-        if len(lists) == users:
+            requests.append(held)
+        if len(requests) == users:
             break
-    if not lists:
+    if not requests:
         raise DataError(
             f"No list to fit weights on: of {len(targets):,} users with four items or more, the "
             f"last one's item is among the {candidates} retrieved for nobody.",
             hint="Ask for more candidates; without such users the zero-shot weights serve.",
         )
-    return HeldOutLists(known, tuple(lists), tried)
+    return HeldOutLists(known, tuple(requests), tried)
 
 
 def signal_lists(
-    reranker: Reranker, lists: Sequence[HeldOutList], *, progress: bool = False
+    reranker: Reranker, requests: Sequence[Request], *, progress: bool = False
 ) -> tuple[SignalList, ...]:
-    """Ask the language model about every list.
+    """Ask the language model about every list, `WINDOW` users in a call.
 
     Args:
-        reranker: Made with the index that knows no target.
-        lists: Of :func:`hold_out_last`.
+        reranker: Made with the index of :func:`hold_out_last`.
+        requests: Each with one relevant candidate.
         progress: Show a bar on stderr, where that is a terminal.
     """
-    bar = tqdm(lists, desc="Asking the model", unit="user", disable=None if progress else True)
-    return tuple(
-        SignalList(
-            {
-                **signal_table(held.candidates),
-                **{
-                    name: judgement.scores
-                    for name, judgement in reranker.judge(held.user, held.candidates).items()
-                },
-            },
-            held.target,
-        )
-        for held in bar
-    )
+    lists: list[SignalList] = []
+    with tqdm(
+        total=len(requests),
+        desc="Asking the model",
+        unit="user",
+        disable=None if progress else True,
+    ) as bar:
+        for start in range(0, len(requests), WINDOW):
+            some = requests[start : start + WINDOW]
+            for request, judged in zip(some, reranker.judge_many(some), strict=True):
+                scores = {name: judgement.scores for name, judgement in judged.items()}
+                ids = [candidate.item_id for candidate in request.candidates]
+                (target,) = request.relevant
+                signals = {**retrieval_signal(request.candidates), **scores}
+                lists.append(SignalList(signals, ids.index(target)))
+            bar.update(len(some))
+    return tuple(lists)
 
 
 def _retrieved(
     known: Index, user_ids: Sequence[str], targets: Mapping[str, str], k: int
-) -> Iterator[HeldOutList | None]:
+) -> Iterator[Request | None]:
     """Retrieve for one user after another; None where the target is not among the candidates."""
-    retriever = Retriever(known)
+    retriever, context = Retriever(known), context_of(known)
     for user_id in user_ids:
         user = known.user(user_id)
         found = retriever.retrieve(user, k)
-        place = [candidate.item_id for candidate in found]
         target = targets[user_id]
-        yield HeldOutList(user, found, place.index(target)) if target in place else None
+        reached = any(candidate.item_id == target for candidate in found)
+        yield Request(user, found, context, frozenset({target})) if reached else None

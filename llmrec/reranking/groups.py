@@ -140,12 +140,14 @@ def stand_ins(question: Question, n: int) -> list[Item]:
     """
     known = {item.item_id for item in question.candidates}
     known |= {row.item_id for row in question.user.history}
-    pool = question.pool
+    pool = question.context.pool
     seed = hashlib.sha256("\0".join(sorted(known)).encode()).digest()
     draws = np.random.default_rng(int.from_bytes(seed[:8], "big"))
     drawn = draws.choice(len(pool), min(len(pool), n + len(known)), replace=False) if pool else ()
     others = [pool[place] for place in drawn if pool[place] not in known][:n]
-    return [question.items[item_id] for item_id in others] if len(others) == n else [BLANK] * n
+    return (
+        [question.context.items[item_id] for item_id in others] if len(others) == n else [BLANK] * n
+    )
 
 
 def order_of(answer: Answer) -> list[int]:

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
 from llmrec.models import ContinuationRequest, LanguageModel
-from llmrec.prompting import DEFAULT_TEMPLATES, Template, field_text, load_template
-from llmrec.reranking.strategy import Conversation, Judgement, Question, nobody, writer_of
-
-
-def _default_template() -> Template:
-    return load_template(DEFAULT_TEMPLATES["likelihood"])
+from llmrec.prompting import Template, field_text
+from llmrec.reranking.strategy import (
+    Conversation,
+    Judgement,
+    Question,
+    default_template,
+    nobody,
+    writer_of,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Likelihood:
         OptionError: A number is negative or not finite.
     """
 
-    template: Template = field(default_factory=_default_template)
+    template: Template = field(default_factory=default_template("likelihood"))
     prior_weight: float = 0.5
     length_power: float = 0.0
     name: str = "likelihood"

@@ -10,14 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.models import LanguageModel
-from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
+from llmrec.prompting import Template
 from llmrec.reranking.groups import LabelledGroups, check_sizes
 from llmrec.reranking.ordering import Group, top_by_best
-from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
-
-
-def _default_template() -> Template:
-    return load_template(DEFAULT_TEMPLATES["pairwise"])
+from llmrec.reranking.strategy import Conversation, Judgement, Question, default_template, relay
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Pairwise:
         OptionError: ``top`` is out of range.
     """
 
-    template: Template = field(default_factory=_default_template)
+    template: Template = field(default_factory=default_template("pairwise"))
     top: int | None = 10
     name: str = "pairwise"
 

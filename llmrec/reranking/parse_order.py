@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Fault(StrEnum):
+class OrderFault(StrEnum):
     """What is wrong with a written order; several may be."""
 
     OK = "ok"
@@ -30,11 +30,11 @@ class ParsedOrder:
     """Places of the labels, best first, always each once.
 
     Those that the answer names come first (``named`` of them), the others keep the order they were
-    given in. ``faults`` is ``(Fault.OK,)`` where the answer was a whole order.
+    given in. ``faults`` is ``(OrderFault.OK,)`` where the answer was a whole order.
     """
 
     order: tuple[int, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[OrderFault, ...]
     named: int
 
 
@@ -93,15 +93,15 @@ def parse_order(text: str, labels: Sequence[str], *, finished: bool = True) -> P
     named = tuple(dict.fromkeys(found))
     rest = tuple(place for place in range(len(labels)) if place not in set(named))
     says = {
-        Fault.REPEATED: len(named) < len(found),
-        Fault.MISSING: bool(rest),
-        Fault.FOREIGN: len(found) < len(read),
-        Fault.REFUSED: not named and _REFUSAL.search(answer) is not None,
-        Fault.EMPTY: not answer.strip(),
-        Fault.CUT_OFF: bool(rest) and not finished,
+        OrderFault.REPEATED: len(named) < len(found),
+        OrderFault.MISSING: bool(rest),
+        OrderFault.FOREIGN: len(found) < len(read),
+        OrderFault.REFUSED: not named and _REFUSAL.search(answer) is not None,
+        OrderFault.EMPTY: not answer.strip(),
+        OrderFault.CUT_OFF: bool(rest) and not finished,
     }
     faults = tuple(fault for fault, there in says.items() if there)
-    return ParsedOrder(named + rest, faults or (Fault.OK,), len(named))
+    return ParsedOrder(named + rest, faults or (OrderFault.OK,), len(named))
 
 
 def _place(label: str, places: Mapping[str, int]) -> int | None:

@@ -1,4 +1,4 @@
-"""Pointwise: would this user choose this item, Yes or No?"""
+"""Pointwise: each candidate by itself, Yes or No, or a grade from 0 to 4."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from scipy.special import softmax
 
 from llmrec.models import LabelRequest, LanguageModel
-from llmrec.prompting import DEFAULT_TEMPLATES, PromptWriter, Rendered, Template, load_template
+from llmrec.prompting import PromptWriter, Rendered, Template
 from llmrec.records import Item, Prompt
 from llmrec.reranking.strategy import (
     Conversation,
     Judgement,
     LabelAsk,
     Question,
+    default_template,
     nobody,
     writer_of,
 )
 
+GRADES = ("0", "1", "2", "3", "4")
 HISTORY_PRIOR = 0.5
 """How much of what a model says of an item whoever the user is, calibration takes off."""
-
-
-def _default_template() -> Template:
-    return load_template(DEFAULT_TEMPLATES["pointwise"])
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Pointwise:
     score = log sum p(spellings of Yes) - log sum p(spellings of No).
     """
 
-    template: Template = field(default_factory=_default_template)
+    template: Template = field(default_factory=default_template("pointwise"))
     name: str = "pointwise"
 
     @property
@@ -49,6 +48,30 @@ class Pointwise:
         answers = yield asks
         table = np.stack([answer.log_probs for answer in answers])
         return Judgement(table[:, 0] - table[:, 1], fallbacks=rendered.fallbacks)
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The grade from 0 to 4 that is to be expected as the answer, one prompt a candidate.
+
+    score = sum of g * p(g), p over the five grades alone (Zhuang et al. 2024, "Beyond Yes and No").
+    """
+
+    template: Template = field(default_factory=default_template("graded"))
+    name: str = "graded"
+
+    @property
+    def key(self) -> str:
+        """Name and content of the template."""
+        return f"{self.name}/{self.template.sha256[:12]}"
+
+    def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
+        """Ask about each candidate by itself."""
+        asks, rendered = label_each(self.template, question, model, GRADES)
+        answers = yield asks
+        table = np.stack([answer.log_probs for answer in answers])
+        scores = softmax(table, axis=1) @ np.arange(len(GRADES), dtype=np.float64)
+        return Judgement(scores, fallbacks=rendered.fallbacks)
 
 
 def label_each(

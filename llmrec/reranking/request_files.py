@@ -1,29 +1,26 @@
-"""Rerank a file of requests into a file of results that survives being killed.
+"""Rank a file of requests into a file of results. A killed run resumes where it stopped.
 
-A request is one JSON line: ``{"user_id": "7", "candidates": ["a", "b"]}``, and where wanted
-``request_id`` (any text, given back) and ``history`` (item ids, oldest first, for a user whom the
-index does not know). A result is one JSON line too, in the order of the requests, on the disk
-before the next request is begun. It says which request it is for, so a run that was killed goes on
-where it stopped and never mixes results of different requests or settings.
+JSON lines: one request a line (see `read_request`), one result a line, in the same order.
+CSV and Parquet: one row a user and candidate; the same rows come back with ``score`` and ``rank``.
 
-Results hold no seconds: an interrupted run comes to the same but for the last digits of scores.
+Results hold no seconds: an interrupted run gives the same results, but for the last digits of
+scores.
 """
 
 from __future__ import annotations
 
-import hashlib
+import codecs
+import csv
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from llmrec.errors import (
@@ -36,40 +33,35 @@ from llmrec.errors import (
     StorageError,
 )
 from llmrec.models.protocol import REQUEST_FAILED, REQUEST_REFUSED
+from llmrec.prompting import Context
 from llmrec.records import RankedItem, Ranking, Usage
+from llmrec.reranking.requests import Request, read_request
+from llmrec.resumable import ResumableLog, fingerprint, storage_errors
 
 logger = logging.getLogger(__name__)
 
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
-"""What another run may not meet: kept as results, these would never be tried again."""
+"""Errors that another run may not have: they stop the run and are not kept as results."""
+_WINDOW = 8
+"""Requests that are ranked together, and written together."""
+_OF_REQUEST = ("user_id", "request_id", "history", "query")
+"""Columns of a table that belong to the request; all others belong to the candidate."""
+_HINT = (
+    'A request is {"candidates": [...]}, and optionally user_id, history, profile, query and '
+    "request_id."
+)
 
-
-class Request(BaseModel):
-    """One line of a requests file: whose candidates are to be ranked.
-
-    Args:
-        user_id: The user.
-        candidates: Item ids, in any order.
-        request_id: Given back with the result.
-        history: Item ids, oldest first, that stand for the user's history; None takes the index's.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
-
-    user_id: str
-    candidates: tuple[str, ...]
-    request_id: str | None = None
-    history: tuple[str, ...] | None = None
+Rank = Callable[[Sequence[Request]], Sequence[Ranking]]
 
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
     """What became of a requests file.
 
-    ``reranked`` requests were dealt with by this run and ``resumed`` by earlier ones. ``failed``
-    counts the results that are errors, ``incomplete`` those of which a server failed or refused
-    some requests, so that not every candidate is judged; both of this run and of earlier ones.
-    ``usage`` is this run's.
+    ``reranked`` requests were answered by this run and ``resumed`` by earlier ones. ``failed``
+    counts results that are errors, ``incomplete`` those in which a server failed or refused some
+    requests, so that not every candidate is scored; of this run and of earlier ones. ``usage`` is
+    this run's.
     """
 
     reranked: int
@@ -79,144 +71,244 @@ class FileOutcome:
     usage: Usage = field(default_factory=Usage)
 
 
-def rerank_file(
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One request of a file: its text, and the rows of the table that it was made of."""
+
+    text: str
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    lines: tuple[_Line, ...]
+    table: tuple[dict[str, Any], ...] = ()
+
+
+def rank_file(
     requests: str | Path,
     out: str | Path,
-    rerank: Callable[[Request], Ranking],
+    rank: Rank,
     *,
+    known: Context | None = None,
     settings: str = "",
     progress: bool = False,
 ) -> FileOutcome:
-    """Answer every request of a file, going on where an earlier run stopped.
+    """Answer every request of a file, resuming where an earlier run stopped.
 
     A request that cannot be answered gives a result with ``error`` instead of ``items`` and does
-    not stop the run. What another run may not meet does stop it (memory, hardware or a file that
-    fails): what was finished stays, and the next run goes on with that request. A half-written
-    last line, left by a run that was killed, is dropped and its request is answered again. While
-    it runs it holds a lock, a file beside ``out``.
+    not stop the run. What another run may not meet does stop it (memory, hardware or a server that
+    fails): what was finished stays, and the next run starts with that request. A half-written last
+    line, left by a run that was killed, is dropped and its request is answered again.
 
     Args:
-        requests: JSON lines; blank ones do not count.
-        out: Results are appended here; it is made where it is missing.
-        rerank: Answers one request.
+        requests: ``.jsonl`` (or any other suffix), ``.csv`` or ``.parquet``.
+        out: The results, in the format of its suffix. A table is written once all requests are
+            answered; until then results are kept in ``OUT.log``, beside it.
+        rank: Ranks several requests in one call.
+        known: An index or a table of items, whose ids requests may name.
         settings: What results depend on beside the requests (strategy, model, index...): a file
-            that was begun with others is not continued.
+            that was begun with others is not resumed.
         progress: Show a bar on stderr, where that is a terminal.
 
     Raises:
         DataError: The requests cannot be read, or there are none.
-        OptionError: ``out`` is the requests file itself.
+        OptionError: ``out`` is the requests file itself, or a table is to be made of JSON lines.
         StorageError: ``out`` cannot be written, is being written by another process, is damaged
             before its last line, or holds results of other requests or settings.
-        ModelError: ``rerank`` raised OutOfMemoryError or HardwareError.
+        ModelError: ``rank`` raised OutOfMemoryError, HardwareError or ServerError.
     """
     requests, out = Path(requests), Path(out)
-    lines = read_requests(requests)
+    source = _read(requests)
     if out.exists() and out.samefile(requests):
         raise OptionError(
             f"{out} holds the requests: results would be written into it.",
             hint="Name another file for the results.",
         )
-    keys = [_key(line, settings) for line in lines]
-    usage = Usage()
-    with _locked(out):
-        found = _finished(out, keys)
-        resumed = found.total()
-        with _opened(out) as file:
-            rows = range(resumed, len(lines))
-            for row in tqdm(
-                rows,
-                desc="Reranking",
-                unit="request",
-                initial=resumed,
-                total=len(lines),
-                disable=None if progress else True,
-            ):
-                result, spent = _answer(lines[row], rerank)
-                found[_kind(result)] += 1
-                usage += spent
-                _append(file, {"position": row + 1, "fingerprint": keys[row], **result}, out)
-    return FileOutcome(len(rows), resumed, found["failed"], found["incomplete"], usage)
+    as_table = _suffix(out) in {".csv", ".parquet"}
+    if as_table and not source.table:
+        raise OptionError(
+            f"{out} is a table, and {requests} holds JSON lines.",
+            hint="Name a .jsonl file for the results, or give the requests as .csv or .parquet.",
+        )
+    lines = source.lines
+    usage, found = Usage(), Counter[str]()
+    log = ResumableLog(
+        out.with_name(f"{out.name}.log") if as_table else out,
+        fingerprints=[fingerprint(settings, line.text) for line in lines],
+    )
+    with log:
+        resumed = len(log.rows)
+        found.update(map(_kind, log.rows))
+        with tqdm(
+            desc="Reranking",
+            unit="request",
+            initial=resumed,
+            total=len(lines),
+            disable=None if progress else True,
+        ) as bar:
+            for start in range(resumed, len(lines), _WINDOW):
+                some = [line.text for line in lines[start : start + _WINDOW]]
+                for results, spent in _answers(some, rank, known):
+                    log.append(*results)
+                    usage += spent
+                    found.update(map(_kind, results))
+                    bar.update(len(results))
+        if as_table:
+            _write_table(out, source, log.rows)
+    return FileOutcome(len(lines) - resumed, resumed, found["failed"], found["incomplete"], usage)
 
 
-def read_requests(requests: Path) -> list[bytes]:
-    """Read the lines of a requests file that are not blank, one a request.
+def read_requests(requests: str | Path, known: Context | None = None) -> Iterator[Request]:
+    """Read the requests of a file, one after another.
 
     Raises:
-        DataError: The file cannot be read, or holds none.
+        DataError: The file cannot be read, holds no request, or one is unusable.
     """
+    for number, line in enumerate(_read(Path(requests)).lines, start=1):
+        try:
+            yield _parse(line.text, known)
+        except LlmrecError as error:
+            raise type(error)(f"Request {number}: {error.message}", hint=error.hint) from error
+
+
+def check_requests(requests: str | Path) -> int:
+    """Count the requests of a file.
+
+    Raises:
+        DataError: The file cannot be read, or holds no request.
+    """
+    return len(_read(Path(requests)).lines)
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _read(path: Path) -> _Source:
     try:
-        lines = [line.strip() for line in requests.read_bytes().splitlines()]
-    except OSError as error:
+        if _suffix(path) == ".parquet":
+            source = _requests_of(pq.read_table(path).to_pylist(), path)
+        elif _suffix(path) == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                source = _requests_of(list(csv.DictReader(file, strict=True)), path)
+        else:
+            content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+            # Bytes that are no text become an escape that JSON refuses, in their line alone.
+            lines = (
+                line.strip().decode(errors="backslashreplace") for line in content.split(b"\n")
+            )
+            source = _Source(tuple(_Line(line) for line in lines if line))
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise DataError(
-            f"The requests file {requests} cannot be read: {error.strerror}.",
-            hint='Give a file with one JSON object a line: {"user_id": ..., "candidates": [...]}.',
+            f"The requests file {path} cannot be read: {reason}.", hint=_HINT
         ) from error
-    if not any(lines):
-        raise DataError(f"The requests file {requests} holds no request.")
-    return [line for line in lines if line]
+    if not source.lines:
+        raise DataError(f"The requests file {path} holds no request.")
+    return source
 
 
-def _key(line: bytes, settings: str) -> str:
-    return hashlib.sha256(settings.encode() + b"\0" + line).hexdigest()[:16]
+def _requests_of(rows: list[dict[str, Any]], path: Path) -> _Source:
+    """Group the rows of a table into requests, by ``request_id`` where there is one, else by user.
 
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    lock = FileLock(f"{out}.lock", timeout=0)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise StorageError(
-            f"Another process is writing {out}.", hint="Wait for it, or name another file."
-        ) from error
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _finished(out: Path, keys: Sequence[str]) -> Counter[str]:
-    """Count the results that are there, by kind; drop a half-written last one."""
-    whole, found = 0, Counter[str]()
-    try:
-        with out.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    logger.warning(
-                        "The last line of %s was half-written: its request is answered again.", out
-                    )
-                    break
-                found[_check(line, found.total(), keys, out)] += 1
-                whole += len(line)
-        os.truncate(out, whole)
-    except FileNotFoundError:
-        return found
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    return found
-
-
-def _check(line: bytes, row: int, keys: Sequence[str], out: Path) -> str:
-    """Say of what kind a result is, after making sure that it belongs where it stands."""
-    try:
-        result = json.loads(line)
-        position, key, kind = result["position"], result["fingerprint"], _kind(result)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"Line {row + 1} of {out} is not a result: it is damaged, or another kind of file.",
-            hint="Name another file for the results.",
-        ) from error
-    if position != row + 1 or row >= len(keys) or key != keys[row]:
-        raise StorageError(
-            f"Line {row + 1} of {out} is the result of another request, or was made with another "
-            "model, index or setting.",
-            hint="Name another file, or give the requests and settings that it was begun with.",
+    Fields of the request are those of its first row that has them.
+    """
+    if rows and "user_id" not in rows[0] and "request_id" not in rows[0]:
+        raise DataError(
+            f"{path} has the columns {', '.join(map(str, rows[0]))}, and no user_id.",
+            hint="Give one row a user and candidate: user_id, item_id, title, score...",
         )
-    return kind
+    groups: dict[object, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row.get("request_id") or row.get("user_id"), []).append(place)
+    lines = []
+    for places in groups.values():
+        first: dict[str, object] = {
+            name: next((rows[p][name] for p in places if rows[p].get(name)), None)
+            for name in _OF_REQUEST
+        }
+        if isinstance(first["history"], str):
+            first["history"] = _listed(first["history"])
+        candidates = [
+            {name: value for name, value in rows[p].items() if name not in _OF_REQUEST}
+            for p in places
+        ]
+        request = {name: value for name, value in first.items() if value is not None}
+        text = json.dumps({**request, "candidates": candidates}, default=str)
+        lines.append(_Line(text, tuple(places)))
+    return _Source(tuple(lines), tuple(rows))
+
+
+def _listed(history: str) -> object:
+    """A history in one cell: a JSON list, or titles or ids with ``|`` between them."""
+    if history.lstrip().startswith("["):
+        return json.loads(history)
+    return [part for part in map(str.strip, history.split("|")) if part]
+
+
+def _answers(
+    lines: Sequence[str], rank: Rank, known: Context | None
+) -> Iterator[tuple[list[dict[str, object]], Usage]]:
+    """Answer requests together; where that fails, one by one, so that the others are answered."""
+    read = [_parsed(line, known) for line in lines]
+    good = [request for request in read if isinstance(request, Request)]
+    try:
+        rankings = iter(rank(good) if good else ())
+    except LlmrecError as error:
+        if len(lines) > 1:
+            for line in lines:
+                yield from _answers([line], rank, known)
+            return
+        if isinstance(error, _PASSING):
+            raise
+        read, rankings = [error], iter(())
+    results, usage = [], Usage()
+    for line, request in zip(lines, read, strict=True):
+        found = next(rankings) if isinstance(request, Request) else request
+        results.append({**_named(line), **_outcome(found)})
+        usage += found.usage if isinstance(found, Ranking) else Usage()
+    yield results, usage
+
+
+def _parsed(line: str, known: Context | None) -> Request | LlmrecError:
+    try:
+        return _parse(line, known)
+    except _PASSING:
+        raise
+    except LlmrecError as error:
+        return error
+
+
+def _outcome(found: Ranking | LlmrecError) -> dict[str, object]:
+    if isinstance(found, LlmrecError):
+        fault = {"type": type(found).__name__, "message": found.message, "hint": found.hint}
+        return {"error": fault}
+    return {
+        "items": [_item(item) for item in found.items],
+        "fallbacks": dict(found.fallbacks),
+        "weights": dict(found.weights),
+    }
+
+
+def _named(line: str) -> dict[str, object]:
+    """Whose request it is, as far as it can be read."""
+    try:
+        given = json.loads(line)
+    except ValueError:
+        return {}
+    if not isinstance(given, dict):
+        return {}
+    names = ((name, given.get(name)) for name in ("user_id", "request_id"))
+    return {name: str(value) for name, value in names if isinstance(value, str | int)}
+
+
+def _parse(line: str, known: Context | None) -> Request:
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"The request is no JSON: {error}.", hint=_HINT) from error
+    return read_request(given, known)
 
 
 def _kind(result: Mapping[str, Any]) -> str:
@@ -226,75 +318,41 @@ def _kind(result: Mapping[str, Any]) -> str:
     return "incomplete" if unanswered else "whole"
 
 
-@contextmanager
-def _opened(out: Path) -> Iterator[BinaryIO]:
-    try:
-        file = out.open("ab")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    with file:
-        yield file
-
-
-def _append(file: BinaryIO, result: dict[str, object], out: Path) -> None:
-    try:
-        file.write(json.dumps(result, allow_nan=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"The results file {out} cannot be written: {error.strerror}.",
-        hint="What was finished is kept: with room and leave to write, the same command goes on.",
-    )
-
-
-def _answer(line: bytes, rerank: Callable[[Request], Ranking]) -> tuple[dict[str, object], Usage]:
-    """Answer a request: its result, or what went wrong, and what was spent on it."""
-    asked: dict[str, object] = {}
-    try:
-        request = _parse(line)
-        asked = {"user_id": request.user_id}
-        if request.request_id is not None:
-            asked["request_id"] = request.request_id
-        ranking = rerank(request)
-    except _PASSING:
-        raise
-    except LlmrecError as error:
-        fault = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        return {**asked, "error": fault}, Usage()
-    result = {
-        **asked,
-        "items": [_item(item) for item in ranking.items],
-        "fallbacks": dict(ranking.fallbacks),
-        "weights": dict(ranking.weights),
-    }
-    return result, ranking.usage
-
-
-def _parse(line: bytes) -> Request:
-    try:
-        return Request.model_validate_json(line)
-    except ValidationError as error:
-        faults = "; ".join(
-            ": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in error.errors()
-        )
-        raise DataError(
-            f"The request is not usable: {faults}.",
-            hint='A request is {"user_id": ..., "candidates": [...]}, and where wanted '
-            "request_id and history.",
-        ) from error
-
-
 def _item(item: RankedItem) -> dict[str, object]:
     return {
         "item_id": item.item_id,
+        "title": item.title,
         "rank": item.rank,
         "retrieval_rank": item.retrieval_rank,
         "score": item.score,
         "status": item.status.value,
         "signals": dict(item.signals),
     }
+
+
+def _write_table(out: Path, source: _Source, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows that were given with ``score``, ``rank`` and, where one failed, ``error``."""
+    rows = [
+        {("retrieval_score" if name == "score" else name): value for name, value in row.items()}
+        | {"score": None, "rank": None, "error": None}
+        for row in source.table
+    ]
+    for line, result in zip(source.lines, results, strict=True):
+        if "error" in result:
+            for place in line.rows:
+                rows[place]["error"] = result["error"]["message"]
+            continue
+        given = read_request(json.loads(line.text))
+        places = dict(zip((c.item_id for c in given.candidates), line.rows, strict=True))
+        for item in result["items"]:
+            rows[places[item["item_id"]]] |= {"score": item["score"], "rank": item["rank"]}
+    part = out.with_name(f"{out.name}.part")
+    with storage_errors(out):
+        if _suffix(out) == ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), part)
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        part.replace(out)

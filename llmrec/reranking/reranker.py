@@ -1,84 +1,107 @@
-"""Candidates in, a ranking out: what strategies score, fused with what the retriever knows."""
+"""Candidates in, a ranking out: what strategies score, fused with what a retriever scored."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import OptionError
-from llmrec.models import LanguageModel
-from llmrec.prompting import Budget
-from llmrec.records import Candidate, RankedItem, Ranking, Status, Usage, User
+from llmrec.explaining import Explainer
+from llmrec.models import LanguageModel, load_model
+from llmrec.prompting import Budget, Context, context_of
+from llmrec.records import (
+    Candidate,
+    Explanation,
+    Item,
+    RankedItem,
+    Ranking,
+    Status,
+    Usage,
+    User,
+)
 from llmrec.reranking.driver import judge
-from llmrec.reranking.score_fusion import ZERO_SHOT_WEIGHTS
-from llmrec.reranking.strategies import make_strategy
-from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
-from llmrec.retrieval import Index
-from llmrec.retrieval.weights import check_weights, fuse
+from llmrec.reranking.requests import Given, Request, make_request, read_request
+from llmrec.reranking.strategies import STRATEGIES, make_strategy
+from llmrec.reranking.strategy import Judgement, Strategy, question_about
+from llmrec.retrieval import Index, fuse
+from llmrec.retrieval.weights import check_weights
 
 RETRIEVAL = "retrieval"
-"""What the retriever's own score is called among the signals."""
+"""Name of the retriever's score among the signals."""
 
-Asked: TypeAlias = tuple[User, Sequence[Candidate]]
-"""A user, and the candidates in retrieval order."""
+ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
+    {RETRIEVAL: 1.0, **dict.fromkeys(STRATEGIES, 0.2)}
+)
+"""Weights where nothing was fitted: 1 for the retriever, 0.2 for each strategy.
+
+A small model zero-shot adds to a retriever that knows only texts; at full weight it would drown one
+that knows more. Fit weights (``llmrec fit``) where there are validation users.
+"""
+
+WINDOW = 32
+"""Requests whose prompts go to the model together in `Reranker.rank_many`."""
 
 
-@dataclass(frozen=True)
 class Reranker:
-    """Reranks users' candidates.
+    """Ranks candidates with a language model.
 
     Args:
-        model: What judges.
-        index: Items and reviews for the prompts, and fitted weights.
+        model: A reference (hub id, folder, ``.gguf`` file, packaged name, ``openai:...`` or
+            ``vllm:...``), or a loaded `LanguageModel` (`llmrec.load_model` takes all options).
+        index: Optional. What it knows of items and users is added, and its fitted weights are used.
         strategy: A name of `STRATEGIES`, a strategy, or several of either, whose scores are fused.
         template: A template of that strategy, by name or path; None takes its default.
         budget: Tokens a field of the prompts.
         weights: Weight of each signal. None takes those fitted for these strategies, templates and
             this model that the index holds, else `ZERO_SHOT_WEIGHTS`.
+        quantization: ``none``, ``nf4`` or ``int8``, of a model given by reference.
+        device: Where a model given by reference runs; None takes the fastest there is.
 
     Raises:
-        OptionError: There is no such strategy, two have one name or one is called as the
-            retriever's signal is, or a template is given beside anything but one name.
+        OptionError: There is no such strategy, two have one name or one is named as the retriever's
+            signal is, a template is given beside anything but one name, or an argument is not what
+            it has to be.
         PromptError: The template cannot be used.
+        ModelError: The model cannot be loaded.
     """
 
-    model: LanguageModel
-    index: Index
-    strategy: str | Strategy | Sequence[str | Strategy] = "likelihood"
-    template: str | None = None
-    budget: Budget = field(default_factory=Budget)
-    weights: Mapping[str, float] | None = None
-    strategies: tuple[Strategy, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.strategy, str):
-            strategies: tuple[Strategy, ...] = (make_strategy(self.strategy, self.template),)
-        elif self.template is None:
-            given = self.strategy if isinstance(self.strategy, Sequence) else (self.strategy,)
-            strategies = tuple(make_strategy(s) if isinstance(s, str) else s for s in given)
-        else:
+    def __init__(
+        self,
+        model: str | LanguageModel,
+        index: Index | None = None,
+        *,
+        strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
+        template: str | None = None,
+        budget: Budget | None = None,
+        weights: Mapping[str, float] | None = None,
+        quantization: str = "none",
+        device: str | None = None,
+    ) -> None:
+        if index is not None and not isinstance(index, Index):
             raise OptionError(
-                f"template={self.template!r} beside a strategy that has its own.",
-                hint="Make the strategy with that template.",
+                f"index is {type(index).__name__}; allowed is an Index or None.",
+                hint="Candidates of your own go to rank(candidates=...), no index is needed.",
             )
-        names = [strategy.name for strategy in strategies]
-        if not names or len(set(names)) < len(names):
+        if not isinstance(model, str) and (quantization != "none" or device is not None):
             raise OptionError(
-                f"The strategies are {', '.join(names) or 'none'}: one or more are needed, each "
-                "under a name of its own.",
-                hint="Give one of them another name=.",
+                "quantization and device are of a model that is given by reference.",
+                hint="Load it with them: llmrec.load_model(ref, quantization=..., device=...).",
             )
-        if RETRIEVAL in names:
-            raise OptionError(
-                f"A strategy is called {RETRIEVAL!r}, as the retriever's own signal is.",
-                hint="Give it another name.",
-            )
-        object.__setattr__(self, "strategies", strategies)
+        self.strategies = _strategies(strategy, template)
+        self.index = index
+        self.budget = budget or Budget()
+        self.weights = weights
+        self.model: LanguageModel = (
+            load_model(model, quantization=quantization, device=device)
+            if isinstance(model, str)
+            else model
+        )
 
     @property
     def weights_key(self) -> str:
@@ -87,90 +110,194 @@ class Reranker:
         keys = "+".join(strategy.key for strategy in self.strategies)
         return f"{keys}/{budget}/{self.model.name}@{self.model.revision}"
 
-    def judge(self, user: User, candidates: Sequence[Candidate]) -> dict[str, Judgement]:
-        """Ask the language model alone: by strategy, scores in the order of ``candidates``.
+    @cached_property
+    def context(self) -> Context | None:
+        """What the index knows; None without one."""
+        return None if self.index is None else context_of(self.index)
 
-        Raises:
-            OptionError: There are no candidates, or one stands twice.
-            UnknownItemError: The index does not hold a candidate.
-        """
-        return self.judge_many([(user, candidates)])[0]
+    def rank(
+        self,
+        candidates: object,
+        *,
+        history: object = None,
+        user: object = None,
+        profile: object = None,
+        query: object = None,
+    ) -> Ranking:
+        """Rank candidates for one user: a permutation of them, best first.
 
-    def judge_many(self, asked: Sequence[Asked]) -> list[dict[str, Judgement]]:
-        """The same for several users, whose prompts go to the model in one call a round."""
-        questions = [self._question(user, candidates) for user, candidates in asked]
-        judged = {s.name: judge(self.model, s, questions) for s in self.strategies}
-        return [{name: some[row] for name, some in judged.items()} for row in range(len(asked))]
-
-    def rerank(self, user: User, candidates: Sequence[Candidate]) -> Ranking:
-        """Rank the candidates: a permutation of them, best first.
-
-        Those the model could not judge keep their order behind those it could.
+        Items are titles, mappings (``item_id`` or ``id``, ``title``, ``description``, ``reviews``,
+        ``caption``, any attributes), `Item` or `Candidate` records, ids of the index, or the rows
+        of a table (pandas, pyarrow, ``datasets``). What was given is not changed.
 
         Args:
-            user: Whose history the prompts show; may be empty.
-            candidates: In retrieval order, best first; they are not changed.
+            candidates: In the order of your retriever, if you have one. A ``score`` is fused with
+                the model's: higher is better, None where there is none.
+            history: The user's earlier items, oldest first; an entry may have a ``rating``. None
+                takes what the index knows of the user.
+            user: A `User`, or the id of one.
+            profile: Columns of the user's profile by name.
+            query: What the user asks for in plain words.
+
+        Returns:
+            All candidates. Those that the model could not judge keep their order behind the others.
+            Without any ``score`` and with one strategy, scores are the strategy's own.
 
         Raises:
-            OptionError: There are no candidates, one stands twice or has an infinite score, or a
+            DataError: An item or field is unusable.
+            OptionError: There are no candidates, one is given twice or has an infinite score, or a
                 signal has no weight.
-            UnknownItemError: The index does not hold a candidate or an item of the history.
+            UnknownItemError: The index does not hold an id.
+            UnknownUserError: The index does not know the user, and no history is given.
             PromptError: The template cannot be rendered.
             ModelError: The model cannot score.
         """
-        return self.rerank_many([(user, candidates)])[0]
+        request = make_request(
+            candidates,
+            history=history,
+            user=user,
+            profile=profile,
+            query=query,
+            known=self.context,
+        )
+        return self.rank_many([request])[0]
 
-    def rerank_many(self, asked: Sequence[Asked]) -> list[Ranking]:
-        """The same for several users, whose prompts go to the model in one call a round."""
-        weights, fallbacks = self._weights()  # what cannot be fused is said before it is asked
-        tables = [signal_table(candidates) for _, candidates in asked]
-        judged = self.judge_many(asked)
-        rankings = []
-        for (user, candidates), known, judgements in zip(asked, tables, judged, strict=True):
-            signals = {**known, **{name: some.scores for name, some in judgements.items()}}
-            fused = _fused(user, signals, judgements, weights, fallbacks)
-            rankings.append(_ranking(user, candidates, fused, signals, weights))
+    def explain(
+        self,
+        candidates: object,
+        *,
+        history: object = None,
+        user: object = None,
+        profile: object = None,
+        query: object = None,
+        template: str = "explain/plain",
+    ) -> tuple[Explanation, ...]:
+        """Explain each of some items to a user; the arguments are those of :meth:`rank`.
+
+        Args:
+            candidates: The items to explain, usually the best of a ranking.
+            history: As of :meth:`rank`.
+            user: As of :meth:`rank`.
+            profile: As of :meth:`rank`.
+            query: As of :meth:`rank`.
+            template: An ``explain`` template by name or path.
+
+        Returns:
+            One explanation an item, in the order given, each checked against its evidence.
+
+        Raises:
+            What :meth:`rank` raises.
+        """
+        request = make_request(
+            candidates,
+            history=history,
+            user=user,
+            profile=profile,
+            query=query,
+            known=self.context,
+        )
+        explainer = Explainer(self.model, request.context, template=template, budget=self.budget)
+        return explainer.explain(request.user, [c.item_id for c in request.candidates])
+
+    def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
+        """Rank for many users: `WINDOW` requests at a time share the model's calls.
+
+        Args:
+            requests: Mappings with the arguments of :meth:`rank` (``user_id`` names the user), or
+                `Request` records.
+
+        Raises:
+            What :meth:`rank` raises.
+        """
+        weights = self._weights()  # checked before the model is asked
+        read = [read_request(request, self.context) for request in requests]
+        rankings: list[Ranking] = []
+        for start in range(0, len(read), WINDOW):
+            some = read[start : start + WINDOW]
+            tables = [retrieval_signal(request.candidates) for request in some]
+            for request, known, judged in zip(some, tables, self.judge_many(some), strict=True):
+                rankings.append(self._ranking(request, known, judged, weights))
         return rankings
 
-    def _question(self, user: User, candidates: Sequence[Candidate]) -> Question:
-        item_ids = [self._known(candidate) for candidate in candidates]
-        repeated = [name for name, n in Counter(item_ids).items() if n > 1]
-        if not item_ids or repeated:
-            raise OptionError(
-                f"Candidates given more than once: {', '.join(repeated)}."
-                if repeated
-                else "There are no candidates to rerank.",
-                hint="Give each item id once, and at least one.",
+    def judge(self, user: User, candidates: Sequence[Candidate]) -> dict[str, Judgement]:
+        """Ask the language model alone, about one user's candidates of the index."""
+        request = Request(user, tuple(candidates), self.context or Context())
+        return self.judge_many([request])[0]
+
+    def judge_many(self, requests: Sequence[Request]) -> list[dict[str, Judgement]]:
+        """Ask the language model alone, about several users in one call a round.
+
+        Returns:
+            For each request, by strategy, scores in the order of its candidates.
+        """
+        questions = [
+            question_about(
+                request.context, request.user, [c.item_id for c in request.candidates], self.budget
             )
-        return question_about(self.index, user, item_ids, self.budget)
+            for request in requests
+        ]
+        judged = {s.name: judge(self.model, s, questions) for s in self.strategies}
+        return [{name: some[row] for name, some in judged.items()} for row in range(len(requests))]
 
-    def _weights(self) -> tuple[Mapping[str, float], Counter[str]]:
-        """The weights that serve, and whether they are others than those that were fitted."""
+    def _weights(self) -> tuple[Mapping[str, float], int]:
+        """The weights to use, and 1 where fitted ones are of other signals."""
         names = (RETRIEVAL, *(strategy.name for strategy in self.strategies))
-        fitted = self.index.weights.get(self.weights_key, ZERO_SHOT_WEIGHTS)
-        serving = fitted if self.weights is None else self.weights
-        fallbacks = Counter[str]()
-        if self.weights is None and not set(names) <= fitted.keys():  # fitted for other signals
-            serving, fallbacks["weights_not_fitted"] = ZERO_SHOT_WEIGHTS, 1
+        serving = self.weights
+        not_fitted = 0
+        if serving is None:
+            kept = self.index.weights if self.index else {}
+            serving = kept.get(self.weights_key, ZERO_SHOT_WEIGHTS)
+            if not set(names) <= serving.keys():
+                serving, not_fitted = ZERO_SHOT_WEIGHTS, 1
         check_weights(names, serving)
-        return {name: serving[name] for name in names}, fallbacks
+        return {name: serving[name] for name in names}, not_fitted
 
-    def _known(self, candidate: Candidate) -> str:
-        self.index.row(candidate.item_id)  # raises with the nearest ids
-        return candidate.item_id
+    def _ranking(
+        self,
+        request: Request,
+        known: Mapping[str, NDArray[np.float64]],
+        judged: Mapping[str, Judgement],
+        weighted: tuple[Mapping[str, float], int],
+    ) -> Ranking:
+        weights, not_fitted = weighted
+        signals = {**known, **{name: each.scores for name, each in judged.items()}}
+        usage, fallbacks = Usage(), Counter({"weights_not_fitted": not_fitted})
+        for judgement in judged.values():
+            usage += judgement.usage
+            fallbacks.update(judgement.fallbacks)
+        scored = ~np.all([np.isnan(each.scores) for each in judged.values()], axis=0)
+        fallbacks["signal_missing"] += sum(int(np.isnan(each).sum()) for each in known.values())
+        fallbacks["unscored"] += int((~scored).sum())
+        fallbacks["cold_start"] += not request.user.history
+        alone = len(signals) == 1
+        fused = next(iter(signals.values())) if alone else fuse(signals, weights)
+        scores = np.where(scored, fused, np.nan)
+        # Stable, so that equal scores keep the order given; NaN sorts last and keeps it too.
+        order = np.argsort(-scores, kind="stable")
+        items = tuple(
+            _row(request, rank, int(place), scores, signals) for rank, place in enumerate(order, 1)
+        )
+        return Ranking(
+            request.user.user_id,
+            items,
+            usage,
+            dict(+fallbacks),
+            {} if alone else {name: weights[name] for name in signals},
+        )
 
 
-def retrieval_ranking(user: User, candidates: Sequence[Candidate]) -> Ranking:
-    """The retriever's own order as a ranking, no language model asked."""
+def retrieval_ranking(request: Request) -> Ranking:
+    """The order of the candidates as a ranking, no language model asked."""
     items = tuple(
-        RankedItem(c.item_id, i, i, c.score, Status.NOT_ASKED, c.signals)
-        for i, c in enumerate(candidates, start=1)
+        RankedItem(c.item_id, i, i, c.score, Status.NOT_ASKED, c.signals, _item(request, c).name)
+        for i, c in enumerate(request.candidates, start=1)
     )
-    return Ranking(user.user_id, items, fallbacks={} if user.history else {"cold_start": 1})
+    fallbacks = {} if request.user.history else {"cold_start": 1}
+    return Ranking(request.user.user_id, items, fallbacks=fallbacks)
 
 
-def signal_table(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
-    """The retriever's own score over a list, as the one signal ``retrieval``.
+def retrieval_signal(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
+    """The retriever's scores of a list as the one signal ``retrieval``; none where none is given.
 
     What it is made of was weighed by the retriever; the language model is weighed beside the whole.
 
@@ -185,52 +312,60 @@ def signal_table(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float6
             f"Candidate {candidate.item_id!r} has the score {candidate.score}.",
             hint="Give a finite score, or nan where there is none.",
         )
-    return {RETRIEVAL: scores}
+    return {} if np.isnan(scores).all() else {RETRIEVAL: scores}
 
 
-def _fused(
-    user: User,
-    signals: Mapping[str, NDArray[np.float64]],
-    judgements: Mapping[str, Judgement],
-    weights: Mapping[str, float],
-    before: Counter[str],
-) -> Judgement:
-    """A list's fused scores, NaN where no strategy could judge, and what all of them took."""
-    usage, fallbacks = Usage(), Counter(before)
-    for judgement in judgements.values():
-        usage += judgement.usage
-        fallbacks.update(judgement.fallbacks)
-    judged = ~np.all([np.isnan(judgement.scores) for judgement in judgements.values()], axis=0)
-    fallbacks["signal_missing"] += int(np.isnan(signals[RETRIEVAL]).sum())
-    fallbacks["unscored"] += int((~judged).sum())
-    fallbacks["cold_start"] += not user.history
-    return Judgement(np.where(judged, fuse(signals, weights), np.nan), usage, +fallbacks)
-
-
-def _ranking(
-    user: User,
-    candidates: Sequence[Candidate],
-    fused: Judgement,
-    signals: Mapping[str, NDArray[np.float64]],
-    weights: Mapping[str, float],
-) -> Ranking:
-    # Stable, so equal scores keep retrieval order; NaN sorts last and keeps it too.
-    order = np.argsort(-fused.scores, kind="stable")
-    items = []
-    for rank, i in enumerate(order, start=1):
-        scored = not np.isnan(fused.scores[i])
-        values = {name: float(column[i]) for name, column in signals.items()}
-        items.append(
-            RankedItem(
-                item_id=candidates[i].item_id,
-                rank=rank,
-                retrieval_rank=int(i) + 1,
-                score=float(fused.scores[i]) if scored else None,
-                status=Status.SCORED if scored else Status.UNSCORED,
-                signals={
-                    **candidates[i].signals,
-                    **{name: value for name, value in values.items() if not np.isnan(value)},
-                },
-            )
+def _strategies(
+    strategy: str | Strategy | Sequence[str | Strategy], template: str | None
+) -> tuple[Strategy, ...]:
+    if isinstance(strategy, str):
+        made: tuple[Strategy, ...] = (make_strategy(strategy, template),)
+    elif template is None:
+        given = strategy if isinstance(strategy, Sequence) else (strategy,)
+        made = tuple(make_strategy(s) if isinstance(s, str) else s for s in given)
+    else:
+        raise OptionError(
+            f"template={template!r} beside a strategy that has its own.",
+            hint="Make the strategy with that template.",
         )
-    return Ranking(user.user_id, tuple(items), fused.usage, fused.fallbacks, weights)
+    names = [each.name for each in made]
+    if not names or len(set(names)) < len(names):
+        raise OptionError(
+            f"The strategies are {', '.join(names) or 'none'}: one or more are needed, each under "
+            "a name of its own.",
+            hint="Give one of them another name=.",
+        )
+    if RETRIEVAL in names:
+        raise OptionError(
+            f"A strategy is named {RETRIEVAL!r}, as the retriever's own signal is.",
+            hint="Give it another name.",
+        )
+    return made
+
+
+def _item(request: Request, candidate: Candidate) -> Item:
+    return request.context.items[candidate.item_id]
+
+
+def _row(
+    request: Request,
+    rank: int,
+    place: int,
+    scores: NDArray[np.float64],
+    signals: Mapping[str, NDArray[np.float64]],
+) -> RankedItem:
+    candidate = request.candidates[place]
+    scored = not np.isnan(scores[place])
+    values = {name: float(column[place]) for name, column in signals.items()}
+    return RankedItem(
+        item_id=candidate.item_id,
+        rank=rank,
+        retrieval_rank=place + 1,
+        score=float(scores[place]) if scored else None,
+        status=Status.SCORED if scored else Status.UNSCORED,
+        signals={
+            **candidate.signals,
+            **{name: value for name, value in values.items() if not np.isnan(value)},
+        },
+        title=_item(request, candidate).name,
+    )

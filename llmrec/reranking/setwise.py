@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llmrec.models import MOST_LABELS, LanguageModel
-from llmrec.prompting import DEFAULT_TEMPLATES, Template, load_template
+from llmrec.prompting import Template
 from llmrec.reranking.groups import LabelledGroups, check_sizes
 from llmrec.reranking.listwise import by_place
 from llmrec.reranking.ordering import top_by_best
-from llmrec.reranking.strategy import Conversation, Judgement, Question, relay
-
-
-def _default_template() -> Template:
-    return load_template(DEFAULT_TEMPLATES["setwise"])
+from llmrec.reranking.strategy import Conversation, Judgement, Question, default_template, relay
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Setwise:
         OptionError: A number is out of range.
     """
 
-    template: Template = field(default_factory=_default_template)
+    template: Template = field(default_factory=default_template("setwise"))
     ways: int = 4
     top: int = 10
     name: str = "setwise"

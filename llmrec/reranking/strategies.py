@@ -10,16 +10,13 @@ from types import MappingProxyType
 from llmrec.errors import OptionError, PromptError, nearest
 from llmrec.prompting import DEFAULT_TEMPLATES, load_template, refuse_meaningless
 from llmrec.reranking.calibration import Calibrated
-from llmrec.reranking.generated import ListwiseGenerated
-from llmrec.reranking.graded import Graded
 from llmrec.reranking.likelihood import Likelihood
-from llmrec.reranking.listwise import Listwise
+from llmrec.reranking.listwise import Listwise, ListwiseGenerated, Tournament
 from llmrec.reranking.pairwise import Pairwise
-from llmrec.reranking.pointwise import Pointwise
+from llmrec.reranking.pointwise import Graded, Pointwise
 from llmrec.reranking.setwise import Setwise
 from llmrec.reranking.shuffling import LEAST_TO_STOP, Shuffled
 from llmrec.reranking.strategy import Strategy
-from llmrec.reranking.tournament import Tournament
 
 logger = logging.getLogger(__name__)
 

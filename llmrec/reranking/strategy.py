@@ -20,25 +20,28 @@ from llmrec.models import (
     LabelRequest,
     LanguageModel,
 )
-from llmrec.prompting import Background, Budget, PromptWriter, Template, background_of
+from llmrec.prompting import (
+    DEFAULT_TEMPLATES,
+    Budget,
+    Context,
+    PromptWriter,
+    Template,
+    load_template,
+)
 from llmrec.records import Item, Prompt, Usage, User
-from llmrec.retrieval import Index
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A user's candidates, and what a prompt may say about either.
+    """A user's candidates, and what prompts may say about them.
 
-    ``items`` is the catalogue, which holds every item of the history; ``pool`` are ids of it that
-    may stand in for candidates where calibration asks what is answered whatever they are.
+    ``context`` holds every item of the history.
     """
 
     user: User
     candidates: tuple[Item, ...]
-    items: Mapping[str, Item]
+    context: Context = field(default_factory=Context)
     budget: Budget = field(default_factory=Budget)
-    background: Background = field(default_factory=Background)
-    pool: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +146,27 @@ def writer_of(
     return PromptWriter(
         template=template,
         user=question.user,
-        items=question.items,
+        context=question.context,
         tokenizer=model,
         budget=question.budget,
-        background=question.background,
         fits=lambda prompt: model.count_tokens(prompt) + room <= model.max_length,
     )
 
 
-def question_about(index: Index, user: User, item_ids: Sequence[str], budget: Budget) -> Question:
-    """A user's candidates with all that an index knows of both.
+def question_about(
+    context: Context, user: User, item_ids: Sequence[str], budget: Budget
+) -> Question:
+    """Ask about items by their ids.
 
     Raises:
-        KeyError: The index does not hold a candidate.
+        KeyError: The context does not hold an item.
     """
-    items = tuple(index.items[item_id] for item_id in item_ids)
-    return Question(user, items, index.items, budget, background_of(index), index.item_ids)
+    return Question(user, tuple(context.items[item_id] for item_id in item_ids), context, budget)
+
+
+def default_template(strategy: str) -> Callable[[], Template]:
+    """Return what loads a strategy's default template."""
+    return lambda: load_template(DEFAULT_TEMPLATES[strategy])
 
 
 def nobody(question: Question) -> Question:

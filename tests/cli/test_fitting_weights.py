@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmrec.reranking import FittedWeights
-from llmrec.retrieval import Index
+from llmrec.retrieval import FittedWeights, Index
 
 Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]

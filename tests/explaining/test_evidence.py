@@ -5,6 +5,7 @@ import pytest
 
 from llmrec.errors import UnknownItemError
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence, quoted_name, shortened
+from llmrec.prompting import context_of
 from llmrec.records import Evidence, Interaction, Item, User
 from llmrec.retrieval import Index
 
@@ -18,7 +19,7 @@ def texts(facts: tuple[Evidence, ...], kind: str) -> list[str]:
 
 
 def test_the_items_own_facts(small_index: Index) -> None:
-    facts = gather_evidence(small_index, ann(("heat", 4.0)), "jumanji")
+    facts = gather_evidence(context_of(small_index), ann(("heat", 4.0)), "jumanji")
     assert texts(facts, "item") == [
         'Title: "Jumanji"',
         "genres: Adventure, Family",
@@ -31,7 +32,7 @@ def test_the_items_own_facts(small_index: Index) -> None:
 
 def test_liked_items_come_most_related_first_with_what_they_share(small_index: Index) -> None:
     user = ann(("heat", 5.0), ("zathura", 5.0), ("toys", 4.0), ("casino", 1.0), ("jumanji", 5.0))
-    facts = gather_evidence(small_index, user, "jumanji")
+    facts = gather_evidence(context_of(small_index), user, "jumanji")
     assert texts(facts, "history") == [
         'You liked "Zathura" (genres: Adventure, Family)',
         'You liked "Toy Story" (genres: Family)',
@@ -42,12 +43,12 @@ def test_liked_items_come_most_related_first_with_what_they_share(small_index: I
 
 def test_only_the_last_opinion_of_an_item_counts(small_index: Index) -> None:
     user = ann(("zathura", 5.0), ("toys", 5.0), ("heat", 5.0), ("zathura", 1.0))
-    history = texts(gather_evidence(small_index, user, "jumanji"), "history")
+    history = texts(gather_evidence(context_of(small_index), user, "jumanji"), "history")
     assert history == ['You liked "Toy Story" (genres: Family)', 'You liked "Heat"']
 
 
 def test_unrated_interactions_are_liked(small_index: Index) -> None:
-    facts = gather_evidence(small_index, ann(("book", None)), "book2")
+    facts = gather_evidence(context_of(small_index), ann(("book", None)), "book2")
     assert texts(facts, "history") == ['You liked "活着" (author: 余华)']
 
 
@@ -55,29 +56,33 @@ def test_of_several_shared_attributes_the_rarest_is_told() -> None:
     pairs = ({"kind": "film", "studio": "Rare"}, {"kind": "film", "studio": "Other"})
     items = [Item(str(n), f"Film {n}", attributes=pairs[n > 1]) for n in range(8)]
     index = Index({i.item_id: i for i in items}, np.eye(8, dtype=np.float32))
-    facts = gather_evidence(index, ann(("1", 5.0)), "0")
+    facts = gather_evidence(context_of(index), ann(("1", 5.0)), "0")
     assert texts(facts, "history") == ['You liked "Film 1" (studio: Rare)']
 
 
 def test_reviews_are_good_short_about_the_item_and_by_others(small_index: Index) -> None:
-    assert texts(gather_evidence(small_index, ann(), "jumanji"), "review") == [
+    assert texts(gather_evidence(context_of(small_index), ann(), "jumanji"), "review") == [
         'A review says: "Peter and Judy finish the game in a way that I liked."'
     ]
-    assert texts(gather_evidence(small_index, ann(), "heat"), "review") == []
+    assert texts(gather_evidence(context_of(small_index), ann(), "heat"), "review") == []
 
 
 def test_a_cold_start_is_told_how_many_chose_the_item(small_index: Index) -> None:
     assert "Chosen by 3 people" in texts(
-        gather_evidence(small_index, User("new"), "jumanji"), "item"
+        gather_evidence(context_of(small_index), User("new"), "jumanji"), "item"
     )
-    warm = gather_evidence(small_index, ann(("heat", 5.0)), "jumanji")
+    warm = gather_evidence(context_of(small_index), ann(("heat", 5.0)), "jumanji")
     assert not [text for text in texts(warm, "item") if text.startswith("Chosen")]
-    assert not [f for f in gather_evidence(small_index, User("new"), "heat") if "Chosen" in f.text]
+    assert not [
+        f
+        for f in gather_evidence(context_of(small_index), User("new"), "heat")
+        if "Chosen" in f.text
+    ]
 
 
 def test_the_profile_says_first_what_fits(small_index: Index) -> None:
     user = ann(town="Bergen", user_id="7", favourite_genres="family")
-    assert texts(gather_evidence(small_index, user, "jumanji"), "profile") == [
+    assert texts(gather_evidence(context_of(small_index), user, "jumanji"), "profile") == [
         "It fits your favourite genres: family",
         "Your town: Bergen",
     ]
@@ -86,12 +91,14 @@ def test_the_profile_says_first_what_fits(small_index: Index) -> None:
 def test_limits_hold(small_index: Index) -> None:
     user = ann(("toys", 5.0), ("zathura", 5.0), town="Bergen")
     none = EvidenceLimits(0, 0, 0, 240, 0, 0, 0)
-    assert [f.text for f in gather_evidence(small_index, user, "jumanji", limits=none)] == [
+    assert [
+        f.text for f in gather_evidence(context_of(small_index), user, "jumanji", limits=none)
+    ] == [
         'Title: "Jumanji"',
         "Chosen by 3 people",
     ]
     one = EvidenceLimits(1, 1, 1, 20, 1, 1, 1)
-    facts = gather_evidence(small_index, user, "jumanji", limits=one)
+    facts = gather_evidence(context_of(small_index), user, "jumanji", limits=one)
     assert texts(facts, "item") == [
         'Title: "Jumanji"',
         "genres: Adventure",
@@ -102,20 +109,22 @@ def test_limits_hold(small_index: Index) -> None:
 
 def test_the_same_again(small_index: Index) -> None:
     user = ann(("heat", 5.0), ("toys", 4.0), ("casino", 4.0))
-    assert gather_evidence(small_index, user, "odd") == gather_evidence(small_index, user, "odd")
+    assert gather_evidence(context_of(small_index), user, "odd") == gather_evidence(
+        context_of(small_index), user, "odd"
+    )
 
 
 def test_unknown_ids_are_named(small_index: Index) -> None:
     with pytest.raises(UnknownItemError, match="jumanij"):
-        gather_evidence(small_index, ann(), "jumanij")
+        gather_evidence(context_of(small_index), ann(), "jumanij")
     with pytest.raises(UnknownItemError, match="gone"):
-        gather_evidence(small_index, ann(("gone", 1.0)), "jumanji")
+        gather_evidence(context_of(small_index), ann(("gone", 1.0)), "jumanji")
 
 
 def test_a_description_of_100_000_characters(small_index: Index) -> None:
     item = Item("long", "Long", "word " * 20_000)
     index = Index({"long": item}, np.ones((1, 1), dtype=np.float32))
-    facts = gather_evidence(index, User("new"), "long")
+    facts = gather_evidence(context_of(index), User("new"), "long")
     assert all(len(fact.text) < 300 for fact in facts)
 
 

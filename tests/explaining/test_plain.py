@@ -6,13 +6,14 @@ from llmrec.explaining.check import check_text
 from llmrec.explaining.evidence import gather_evidence
 from llmrec.explaining.plain import BARE, plain_texts
 from llmrec.explaining.titles import Titles
+from llmrec.prompting import context_of
 from llmrec.records import Interaction, User
 from llmrec.retrieval import Index
 
 
 def plain(index: Index, item_id: str, *liked: str, **profile: str) -> list[str]:
     user = User("ann", tuple(Interaction("ann", item_id) for item_id in liked), profile)
-    return list(plain_texts(gather_evidence(index, user, item_id)))
+    return list(plain_texts(gather_evidence(context_of(index), user, item_id)))
 
 
 def test_what_is_shared_is_the_reason(small_index: Index) -> None:
@@ -65,7 +66,7 @@ def test_a_plain_text_better_than_the_bare_one_passes(
     small_index: Index, item_id: str, liked: tuple[str, ...]
 ) -> None:
     user = User("ann", tuple(Interaction("ann", other) for other in liked))
-    evidence = gather_evidence(small_index, user, item_id)
+    evidence = gather_evidence(context_of(small_index), user, item_id)
     titles = Titles(small_index.items)
     passing = [text for text in plain_texts(evidence) if not check_text(text, evidence, titles)]
     assert BARE in passing

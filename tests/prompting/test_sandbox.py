@@ -9,7 +9,7 @@ import pytest
 
 from llmrec.errors import PromptError
 from llmrec.items import Taste
-from llmrec.prompting import Background, Template, example, sandbox
+from llmrec.prompting import Context, Template, example, sandbox
 from llmrec.prompting.check_template import CANDIDATES, FourCharacters
 from llmrec.records import User
 from tests.prompting.writing import written
@@ -150,7 +150,7 @@ def test_full_memory_is_a_prompt_error(own_template: OwnTemplate) -> None:
             user=User("me"),
             items={},
             tokenizer=FourCharacters(),
-            background=Background(taste=full),
+            context=Context(taste=full),
         )
 
 

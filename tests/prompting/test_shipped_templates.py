@@ -15,8 +15,8 @@ from llmrec.items import Taste
 from llmrec.models import TextTokenizer
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,
-    Background,
     Budget,
+    Context,
     PromptWriter,
     Template,
     check_template,
@@ -71,7 +71,8 @@ INSIGHT = Insight(
     ),
     ("made by: Kitewright",),
 )
-BACKGROUND = Background(
+CONTEXT = Context(
+    ITEMS,
     reviews=lambda _: REVIEWS,
     insight=lambda item_id: INSIGHT if item_id == "blue" else Insight(),
     taste=lambda user: (
@@ -96,12 +97,11 @@ def render(template: Template, tokenizer: TextTokenizer, user: User) -> Prompt:
     writer = PromptWriter(
         template=template,
         user=user,
-        items=ITEMS,
         tokenizer=tokenizer,
         evidence=("Blue Kite is a kite.", "You rated Red Kite 5.") if explains else (),
         fault="it named Green Kite" if explains else "",
         budget=Budget(review=90),  # the tiny tokenizer takes a token a letter
-        background=BACKGROUND,
+        context=CONTEXT,
     )
     if "items" in template.variables:
         return writer.for_groups([[CANDIDATE, OTHER]], "AB").prompts[0]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.models import TransformersModel
+from llmrec.prompting import Context
 from llmrec.records import Interaction, Item, Prompt, User
 from llmrec.reranking import (
     Calibrated,
@@ -36,7 +37,7 @@ def question(n: int, user: str = "u", first: int = 0) -> Question:
     items = {f"k{i}": Item(f"k{i}", f"Kite {i}") for i in range(first, first + n)}
     past = {f"m{i}": Item(f"m{i}", f"Mug {i}") for i in range(3)}
     history = tuple(Interaction(user, item_id, 5.0, time) for time, item_id in enumerate(past))
-    return Question(User(user, history), tuple(items.values()), {**items, **past})
+    return Question(User(user, history), tuple(items.values()), Context({**items, **past}))
 
 
 def judged_by(strategy: Strategy, model: Oracle | TransformersModel, asked: Question) -> Judgement:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmrec.models import TransformersModel
 from llmrec.models.labels import label_tokens
+from llmrec.prompting import Context
 from llmrec.records import Candidate, Interaction, Item, Prompt, User
 from llmrec.reranking import (
     Listwise,
@@ -137,7 +138,7 @@ def test_whatever_is_answered_reranking_permutes_the_candidates(
     name: str, wrapped: str, n: int, seed: int, scores: list[float]
 ) -> None:
     asked = question(n)
-    index = Index(dict(asked.items), np.eye(len(asked.items), dtype=np.float32))
+    index = Index(dict(asked.context.items), np.eye(len(asked.context.items), dtype=np.float32))
     candidates = [
         Candidate(item.item_id, score)
         for item, score in zip(asked.candidates, scores, strict=False)
@@ -145,7 +146,7 @@ def test_whatever_is_answered_reranking_permutes_the_candidates(
     first, again = (
         Reranker(
             Oracle(whims(seed), garbage(seed)), index, strategy=WRAPPED[wrapped](EXACT[name][0]())
-        ).rerank(asked.user, candidates)
+        ).rank(candidates, user=asked.user)
         for _ in range(2)
     )
     assert first == again
@@ -196,7 +197,7 @@ FILMS = ("Jaws", "Jurassic Park", "Seven Days in May", "Casablanca", "Fargo", "B
 def films(n: int) -> Question:
     items = {str(i): Item(str(i), title) for i, title in enumerate(FILMS)}
     seen = (Interaction("u", "0", 5.0, 1), Interaction("u", "1", 4.0, 2))
-    return Question(User("u", seen), tuple(items.values())[len(items) - n :], items)
+    return Question(User("u", seen), tuple(items.values())[len(items) - n :], Context(items))
 
 
 def test_listwise_scores_are_those_of_an_ordinary_forward(smollm2: TransformersModel) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llmrec.prompting import Context
 from llmrec.records import Item, Prompt
 from llmrec.reranking import Calibrated, Graded, Likelihood, Listwise
 from llmrec.reranking.groups import BLANK, stand_ins
@@ -31,34 +32,46 @@ def test_a_bias_that_only_real_titles_wake_is_taken_off_too(n: int) -> None:
     woken = Oracle(lambda title, place, _prompt: 0.0 if title == NOBODY else -1.5 * place)
     asked = question(n)
     others = {f"o{i}": Item(f"o{i}", f"Kite {100 + i}") for i in range(20)}
-    items = {**asked.items, **others}
-    asked = replace(asked, items=items, pool=tuple(items))
+    items = {**asked.context.items, **others}
+    asked = replace(asked, context=Context(items, pool=tuple(items)))
     strategy = Calibrated(Listwise())
     assert np.ptp(judged_by(strategy, woken, asked).scores) == pytest.approx(0)
-    assert np.ptp(judged_by(strategy, woken, replace(asked, pool=())).scores) > 1
+    assert (
+        np.ptp(
+            judged_by(
+                strategy, woken, replace(asked, context=replace(asked.context, pool=()))
+            ).scores
+        )
+        > 1
+    )
 
 
 def test_stand_ins_are_other_items_whatever_the_order() -> None:
     asked = question(9)
-    items = {**asked.items, **{f"o{i}": Item(f"o{i}", f"Other {i}") for i in range(12)}}
-    asked = replace(asked, items=items, pool=tuple(items))
+    items = {**asked.context.items, **{f"o{i}": Item(f"o{i}", f"Other {i}") for i in range(12)}}
+    asked = replace(asked, context=Context(items, pool=tuple(items)))
     found = stand_ins(asked, 9)
     assert len({item.item_id for item in found}) == 9
     assert {item.item_id[0] for item in found} == {"o"}
     turned = replace(asked, candidates=asked.candidates[::-1])
     assert stand_ins(turned, 9) == found
     assert stand_ins(replace(asked, candidates=asked.candidates[1:]), 9) != found
-    few = stand_ins(replace(asked, pool=tuple(items)[:15]), 9)  # nine kites, three mugs
+    few = stand_ins(
+        replace(asked, context=replace(asked.context, pool=tuple(items)[:15])), 9
+    )  # nine kites, three mugs
     assert few == [BLANK] * 9  # never some of both
-    assert stand_ins(replace(asked, pool=()), 3) == [BLANK] * 3
+    assert stand_ins(replace(asked, context=replace(asked.context, pool=())), 3) == [BLANK] * 3
 
 
 @pytest.mark.parametrize("others", [0, 3, 12, 20])
 def test_calibration_in_a_small_catalogue_makes_no_order_of_its_own(others: int) -> None:
     likes_items = Oracle(lambda title, _place, _prompt: 0.0 if title == NOBODY else 3.0)
     asked = question(20)
-    items = {**asked.items, **{f"o{i}": Item(f"o{i}", f"Kite {100 + i}") for i in range(others)}}
-    asked = replace(asked, items=items, pool=tuple(items))
+    items = {
+        **asked.context.items,
+        **{f"o{i}": Item(f"o{i}", f"Kite {100 + i}") for i in range(others)},
+    }
+    asked = replace(asked, context=Context(items, pool=tuple(items)))
     judged = judged_by(Calibrated(Listwise()), likes_items, asked)
     assert np.ptp(judged.scores) == pytest.approx(0)
 
@@ -67,9 +80,9 @@ def test_stand_ins_too_long_for_the_model_cost_no_user() -> None:
     short = Oracle(lambda title, *_: worth_of(title), max_length=200)
     asked = question(9)
     long = {f"o{i}": Item(f"o{i}", f"Kite {100 + i} " + "word " * 60) for i in range(20)}
-    items = {**asked.items, **long}
+    items = {**asked.context.items, **long}
     judged = judged_by(
-        Calibrated(Listwise()), short, replace(asked, items=items, pool=tuple(items))
+        Calibrated(Listwise()), short, replace(asked, context=Context(items, pool=tuple(items)))
     )
     assert ranking(judged.scores) == ranking(
         np.array([worth_of(c.title) for c in asked.candidates])

@@ -8,11 +8,11 @@ import pytest
 
 from llmrec.errors import DataError, OptionError
 from llmrec.models import LanguageModel
-from llmrec.records import Interaction, Item, Review
-from llmrec.reranking import Judgement, Question, Reranker, fit_weights
+from llmrec.records import Candidate, Interaction, Item, Review
+from llmrec.reranking import Judgement, Question, Request, Reranker
 from llmrec.reranking.fitting import hold_out_last, signal_lists
 from llmrec.reranking.strategy import Conversation
-from llmrec.retrieval import Index
+from llmrec.retrieval import Index, fit_weights
 from tests.reranking.conftest import ByteModel
 
 N_ITEMS = 12
@@ -56,17 +56,26 @@ class Told:
         return Judgement(np.array(scores) + 0.1 * chance)
 
 
+def place_of(request: Request) -> int:
+    (target,) = request.relevant
+    return [candidate.item_id for candidate in request.candidates].index(target)
+
+
+def target_of(request: Request) -> Candidate:
+    return request.candidates[place_of(request)]
+
+
 def test_last_interactions_are_in_no_history_and_no_popularity() -> None:
     index = _index(HISTORIES)
     held = hold_out_last(index, candidates=N_ITEMS)
-    targets = {each.user.user_id: each.candidates[each.target].item_id for each in held.lists}
+    targets = {each.user.user_id: target_of(each).item_id for each in held.requests}
 
     assert targets == {"u1": "d", "u2": "e", "u3": "f", "u5": "g"}
     assert held.tried == 4
     counts = dict(zip(held.index.item_ids, held.index.popularity, strict=True))
     # u4 has three items and stays whole; u5's second "a" is no second meeting.
     assert counts == {"a": 5, "b": 5, "c": 5, "d": 1, **dict.fromkeys("efghijkl", 0)}
-    for each in held.lists:
+    for each in held.requests:
         history = [row.item_id for row in each.user.history]
         assert history == list(dict.fromkeys(HISTORIES[each.user.user_id]))[:-1]
         assert {candidate.item_id for candidate in each.candidates}.isdisjoint(history)
@@ -75,8 +84,8 @@ def test_last_interactions_are_in_no_history_and_no_popularity() -> None:
 
 def test_popularity_among_the_signals_does_not_know_the_target() -> None:
     held = hold_out_last(_index(HISTORIES), candidates=N_ITEMS)
-    for each in held.lists:
-        target = each.candidates[each.target]
+    for each in held.requests:
+        target = target_of(each)
         counted = 1 if target.item_id == "d" else 0
         assert target.signals["popularity"] == pytest.approx(np.log1p(counted))
 
@@ -85,7 +94,7 @@ def test_the_newest_of_what_is_left_stays_last_where_times_are_equal() -> None:
     index = _index({"u1": "abcde"})
     same_time = tuple(replace(row, timestamp=0) for row in index.interactions)
     held = hold_out_last(replace(index, interactions=same_time), candidates=N_ITEMS)
-    assert [row.item_id for row in held.lists[0].user.history] == list("abcd")
+    assert [row.item_id for row in held.requests[0].user.history] == list("abcd")
 
 
 def test_what_a_user_wrote_about_the_target_goes_too() -> None:
@@ -102,13 +111,13 @@ def test_what_a_user_wrote_about_the_target_goes_too() -> None:
 def test_lists_without_the_target_do_not_count() -> None:
     index = _index(HISTORIES)
     every = hold_out_last(index, candidates=N_ITEMS)
-    best = min(each.target for each in every.lists)
+    best = min(place_of(each) for each in every.requests)
     some = hold_out_last(index, candidates=best + 1)
     assert some.tried == 4
-    assert {each.user.user_id for each in some.lists} == {
-        each.user.user_id for each in every.lists if each.target == best
+    assert {each.user.user_id for each in some.requests} == {
+        each.user.user_id for each in every.requests if place_of(each) == best
     }
-    assert all(len(each.candidates) == best + 1 for each in some.lists)
+    assert all(len(each.candidates) == best + 1 for each in some.requests)
 
 
 def test_users_are_drawn_by_seed() -> None:
@@ -117,7 +126,7 @@ def test_users_are_drawn_by_seed() -> None:
     def drawn(seed: int) -> list[str]:
         held = hold_out_last(index, candidates=N_ITEMS, users=3, seed=seed)
         assert held.tried == 3
-        return [each.user.user_id for each in held.lists]
+        return [each.user.user_id for each in held.requests]
 
     assert drawn(0) == drawn(0)
     assert {tuple(drawn(seed)) for seed in range(4)} != {tuple(drawn(0))}
@@ -142,14 +151,14 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     letters = list("abcdefghijkl")
     index = _index({f"u{i}": "".join(chance.permutation(letters)[:5]) for i in range(40)})
     held = hold_out_last(index, candidates=N_ITEMS)
-    targets = {each.user.user_id: each.candidates[each.target].item_id for each in held.lists}
+    targets = {each.user.user_id: target_of(each).item_id for each in held.requests}
     told = Told(targets, right)
     reranker = Reranker(ByteModel(), held.index, strategy=told)
-    lists = signal_lists(reranker, held.lists)
+    lists = signal_lists(reranker, held.requests)
 
     assert [tuple(each.signals) for each in lists] == [("retrieval", "told")] * 40
-    assert [each.target for each in lists] == [each.target for each in held.lists]
-    assert [q.user for q in told.asked] == [each.user for each in held.lists]
+    assert [each.target for each in lists] == [place_of(each) for each in held.requests]
+    assert [q.user for q in told.asked] == [each.user for each in held.requests]
     fitted = fit_weights(lists, optional=(told.name,))
     assert fitted.lists == 40
     assert (fitted.weights["told"] > 0) == kept

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.reranking.parse_order import Fault, ParsedOrder, parse_order
+from llmrec.reranking.parse_order import OrderFault as Fault
+from llmrec.reranking.parse_order import ParsedOrder, parse_order
 
 ABC = "ABC"
 NUMBERS = ("1", "2", "3")

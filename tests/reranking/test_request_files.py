@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,20 +25,31 @@ from llmrec.errors import (
     StorageError,
     UnknownItemError,
 )
-from llmrec.records import RankedItem, Ranking, Status, Usage
-from llmrec.reranking.request_files import FileOutcome, Request, rerank_file
+from llmrec.records import Interaction, RankedItem, Ranking, Status, Usage, User
+from llmrec.reranking import Request
+from llmrec.reranking.request_files import FileOutcome, rank_file
 
 
 def _rerank(request: Request) -> Ranking:
     """Rank by id, last one first; an item called ``unknown`` is not known."""
-    if "unknown" in request.candidates:
-        raise UnknownItemError("The index holds no item 'unknown'.", hint="Check the id.")
-    order = sorted(request.candidates, reverse=True)
+    ids = [candidate.item_id for candidate in request.candidates]
+    if "unknown" in ids:
+        raise UnknownItemError("There is no item 'unknown'.", hint="Check the id.")
     items = tuple(
-        RankedItem(item_id, rank, request.candidates.index(item_id) + 1, 1 / rank, Status.SCORED)
-        for rank, item_id in enumerate(order, start=1)
+        RankedItem(item_id, rank, ids.index(item_id) + 1, 1 / rank, Status.SCORED)
+        for rank, item_id in enumerate(sorted(ids, reverse=True), start=1)
     )
-    return Ranking(request.user_id, items, Usage(10, 5, 0, 1, 0.5), {"cold_start": 1}, {"x": 1.0})
+    usage = Usage(10, 5, 0, 1, 0.5)
+    return Ranking(request.user.user_id, items, usage, {"cold_start": 1}, {"x": 1.0})
+
+
+def rerank_file(
+    requests: Path, out: Path, rerank: Callable[[Request], Ranking], settings: str = ""
+) -> FileOutcome:
+    def rank(several: Sequence[Request]) -> list[Ranking]:
+        return [rerank(request) for request in several]
+
+    return rank_file(requests, out, rank, settings=settings)
 
 
 def _slowly(request: Request) -> Ranking:
@@ -69,12 +81,13 @@ def test_every_request_gets_one_line_in_order(tmp_path: Path) -> None:
 
     assert outcome == FileOutcome(4, 0, 1, 0, Usage(30, 15, 0, 3, 1.5))
     first, second, *_ = results = _results(tmp_path / "new" / "out.jsonl")
-    assert [result["position"] for result in results] == [1, 2, 3, 4]
+    assert len(results) == 4
     assert first["user_id"] == "u0"
     assert first["request_id"] == "r0"
     assert first["items"] == [
         {
             "item_id": item_id,
+            "title": "",
             "rank": rank,
             "retrieval_rank": before,
             "score": 1 / rank,
@@ -87,7 +100,7 @@ def test_every_request_gets_one_line_in_order(tmp_path: Path) -> None:
     assert first["weights"] == {"x": 1.0}
     assert second["error"] == {
         "type": "UnknownItemError",
-        "message": "The index holds no item 'unknown'.",
+        "message": "There is no item 'unknown'.",
         "hint": "Check the id.",
     }
     assert "items" not in second
@@ -96,12 +109,14 @@ def test_every_request_gets_one_line_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ("not json", "Invalid JSON"),
-        ('{"user_id": "u"}', "candidates: Field required"),
+        ("not json", "no JSON"),
+        ('{"user_id": "u"}', "has no candidates"),
         ('{"user_id": "u", "candidates": "a,b"}', "candidates"),
         ('{"user_id": "u", "candidates": ["a"], "histroy": []}', "histroy"),
-        ('{"user_id": null, "candidates": ["a"]}', "user_id"),
-        ("[]", "object"),
+        ('{"user_id": {}, "candidates": ["a"]}', "user"),
+        ('{"user_id": "u", "candidates": ["a", "a"]}', "more than once: a"),
+        ('{"user_id": "u", "candidates": []}', "no candidates"),
+        ("[]", "mapping"),
     ],
 )
 def test_a_line_that_is_no_request_is_an_error_of_that_line_alone(
@@ -113,7 +128,7 @@ def test_a_line_that_is_no_request_is_an_error_of_that_line_alone(
     broken, whole = _results(tmp_path / "out.jsonl")
     assert (outcome.reranked, outcome.failed) == (2, 1)
     assert isinstance(broken["error"], dict)
-    assert broken["error"]["type"] == "DataError"
+    assert broken["error"]["type"] in {"DataError", "OptionError"}
     assert part in broken["error"]["message"]
     assert "items" in whole
 
@@ -134,7 +149,9 @@ def test_whole_numbers_are_ids_too_and_blank_lines_do_not_count(tmp_path: Path) 
         return _rerank(request)
 
     assert rerank_file(requests, tmp_path / "out.jsonl", remember).reranked == 1
-    assert asked == [Request(user_id="7", candidates=("1", "2"), history=("3",))]
+    (request,) = asked
+    assert request.user == User("7", (Interaction("7", "3"),))
+    assert [candidate.item_id for candidate in request.candidates] == ["1", "2"]
 
 
 def test_a_finished_file_is_left_as_it_is(tmp_path: Path) -> None:
@@ -214,18 +231,18 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(tmp_path: Pat
     assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
 
 
-def test_ctrl_c_leaves_whole_lines(tmp_path: Path) -> None:
-    requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
+def test_ctrl_c_leaves_whole_windows(tmp_path: Path) -> None:
+    requests, out = _requests(tmp_path, 12), tmp_path / "out.jsonl"
 
     def interrupted(request: Request) -> Ranking:
-        if request.user_id == "u2":
+        if request.user.user_id == "u9":
             raise KeyboardInterrupt
         return _rerank(request)
 
     with pytest.raises(KeyboardInterrupt):
         rerank_file(requests, out, interrupted)
-    assert [result["position"] for result in _results(out)] == [1, 2]
-    assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, 0, Usage(20, 10, 0, 2, 1.0))
+    assert len(_results(out)) == 8
+    assert rerank_file(requests, out, _rerank).reranked == 4
 
 
 @pytest.mark.parametrize("passing", [OutOfMemoryError, HardwareError, ServerError, StorageError])
@@ -235,13 +252,13 @@ def test_what_another_run_may_not_meet_stops_and_is_tried_again(
     requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
 
     def failing(request: Request) -> Ranking:
-        if request.user_id == "u2":
+        if request.user.user_id == "u2":
             raise passing("Not now.")
         return _rerank(request)
 
     with pytest.raises(passing, match="Not now"):
         rerank_file(requests, out, failing)
-    assert [result["position"] for result in _results(out)] == [1, 2]
+    assert len(_results(out)) == 2
     assert rerank_file(requests, out, _rerank) == FileOutcome(2, 2, 1, 0, Usage(20, 10, 0, 2, 1.0))
 
 

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from llmrec.errors import OptionError, PromptError, UnknownItemError
 from llmrec.models import TransformersModel
-from llmrec.prompting import Budget
+from llmrec.prompting import Budget, context_of
 from llmrec.records import Candidate, Status, User
 from llmrec.reranking import (
     ZERO_SHOT_WEIGHTS,
     Judgement,
     Likelihood,
     Question,
+    Request,
     Reranker,
     retrieval_ranking,
 )
@@ -44,7 +45,7 @@ ONLY = {"retrieval": 0.0, "scripted": 1.0}
 
 def test_the_model_orders_and_both_ranks_are_kept(index: Index, user: User) -> None:
     reranker = Reranker(ByteModel(), index, strategy=Scripted([1, 3, 2]), weights=ONLY)
-    ranking = reranker.rerank(user, candidates("i1", "i2", "i4"))
+    ranking = reranker.rank(candidates("i1", "i2", "i4"), user=user)
     assert ranking.item_ids == ("i2", "i4", "i1")
     assert [item.retrieval_rank for item in ranking.items] == [2, 3, 1]
     assert [item.rank for item in ranking.items] == [1, 2, 3]
@@ -58,7 +59,7 @@ def test_what_could_not_be_judged_keeps_its_order_behind_and_is_counted(
 ) -> None:
     nan = float("nan")
     reranker = Reranker(ByteModel(), index, strategy=Scripted([nan, 1, nan, 2]), weights=ONLY)
-    ranking = reranker.rerank(user, candidates("i1", "i2", "i4", "i5"))
+    ranking = reranker.rank(candidates("i1", "i2", "i4", "i5"), user=user)
     assert ranking.item_ids == ("i5", "i2", "i1", "i4")
     assert [item.status for item in ranking.items] == [Status.SCORED] * 2 + [Status.UNSCORED] * 2
     assert [item.score is None for item in ranking.items] == [False, False, True, True]
@@ -67,7 +68,7 @@ def test_what_could_not_be_judged_keeps_its_order_behind_and_is_counted(
 
 def test_equal_scores_keep_retrieval_order(index: Index, user: User) -> None:
     reranker = Reranker(ByteModel(), index, strategy=Scripted([0, 0, 0]), weights=ONLY)
-    assert reranker.rerank(user, candidates("i5", "i1", "i4")).item_ids == ("i5", "i1", "i4")
+    assert reranker.rank(candidates("i5", "i1", "i4"), user=user).item_ids == ("i5", "i1", "i4")
 
 
 scores = st.floats(-50, 50) | st.just(float("nan"))
@@ -80,14 +81,14 @@ def test_a_ranking_is_always_a_permutation_of_what_was_given(
 ) -> None:
     reranker = Reranker(ByteModel(), index, strategy=Scripted(values), weights=ONLY)
     given_candidates = candidates(*order)
-    ranking = reranker.rerank(User("new"), given_candidates)
+    ranking = reranker.rank(given_candidates, user=User("new"))
     assert sorted(ranking.item_ids) == sorted(order)
     assert [c.item_id for c in given_candidates] == order
     assert [item.rank for item in ranking.items] == list(range(1, 9))
 
 
 def test_one_candidate_is_a_ranking_of_one(index: Index, user: User) -> None:
-    ranking = Reranker(ByteModel(), index).rerank(user, candidates("i2"))
+    ranking = Reranker(ByteModel(), index).rank(candidates("i2"), user=user)
     assert ranking.item_ids == ("i2",)
 
 
@@ -104,16 +105,16 @@ def test_bad_candidate_lists_are_refused(
 ) -> None:
     model = ByteModel()
     with pytest.raises(error, match=message):
-        Reranker(model, index).rerank(user, candidates(*ids))
+        Reranker(model, index).rank(candidates(*ids), user=user)
     assert model.asked == []
 
 
 def test_a_seen_candidate_may_be_asked_for(index: Index, user: User) -> None:
-    assert Reranker(ByteModel(), index).rerank(user, candidates("i0", "i2")).items[0].score
+    assert Reranker(ByteModel(), index).rank(candidates("i0", "i2"), user=user).items[0].score
 
 
 def test_a_cold_start_is_said(index: Index) -> None:
-    ranking = Reranker(ByteModel(), index).rerank(User("new"), candidates("i1", "i2"))
+    ranking = Reranker(ByteModel(), index).rank(candidates("i1", "i2"), user=User("new"))
     assert ranking.fallbacks["cold_start"] == 1
 
 
@@ -123,12 +124,14 @@ def test_weights_come_from_the_argument_then_the_index_then_zero_shot(
     retrieved = Retriever(index).retrieve(user, 3)
     names = ("retrieval", "likelihood")
     plain = Reranker(ByteModel(), index)
-    assert plain.rerank(user, retrieved).weights == {n: ZERO_SHOT_WEIGHTS[n] for n in names}
+    assert plain.rank(retrieved, user=user).weights == {n: ZERO_SHOT_WEIGHTS[n] for n in names}
     fitted = dict.fromkeys(names, 0.5)
     fitted_index = index.with_weights(plain.weights_key, fitted)
-    assert Reranker(ByteModel(), fitted_index).rerank(user, retrieved).weights == fitted
+    assert Reranker(ByteModel(), fitted_index).rank(retrieved, user=user).weights == fitted
     mine = dict.fromkeys(names, 0.1)
-    assert Reranker(ByteModel(), fitted_index, weights=mine).rerank(user, retrieved).weights == mine
+    assert (
+        Reranker(ByteModel(), fitted_index, weights=mine).rank(retrieved, user=user).weights == mine
+    )
 
 
 def test_fitted_weights_serve_only_what_they_were_fitted_for(index: Index, user: User) -> None:
@@ -136,7 +139,7 @@ def test_fitted_weights_serve_only_what_they_were_fitted_for(index: Index, user:
     key = Reranker(ByteModel(), index).weights_key
     fitted_index = index.with_weights(key, {"retrieval": 9.0, "likelihood": 9.0})
     other = Reranker(ByteModel(), fitted_index, template="likelihood/titles")
-    assert other.rerank(user, retrieved).weights["likelihood"] == ZERO_SHOT_WEIGHTS["likelihood"]
+    assert other.rank(retrieved, user=user).weights["likelihood"] == ZERO_SHOT_WEIGHTS["likelihood"]
 
 
 def test_weights_fitted_for_other_signals_do_not_serve_foreign_candidates(
@@ -144,7 +147,7 @@ def test_weights_fitted_for_other_signals_do_not_serve_foreign_candidates(
 ) -> None:
     key = Reranker(ByteModel(), index).weights_key
     fitted = index.with_weights(key, {"content": 9.0, "popularity": 9.0, "likelihood": 9.0})
-    ranking = Reranker(ByteModel(), fitted).rerank(user, candidates("i1", "i2"))
+    ranking = Reranker(ByteModel(), fitted).rank(candidates("i1", "i2"), user=user)
     assert ranking.weights == {"retrieval": 1.0, "likelihood": ZERO_SHOT_WEIGHTS["likelihood"]}
     assert ranking.fallbacks == {"weights_not_fitted": 1}
 
@@ -159,7 +162,7 @@ def test_a_candidate_without_a_score_is_still_judged(index: Index, user: User) -
     reranker = Reranker(
         ByteModel(), index, strategy=Scripted([1, 2]), weights={"retrieval": 0.1, "scripted": 1.0}
     )
-    ranking = reranker.rerank(user, given_candidates)
+    ranking = reranker.rank(given_candidates, user=user)
     assert ranking.item_ids == ("i2", "i1")
     assert {item.status for item in ranking.items} == {Status.SCORED}
     assert ranking.fallbacks == {"signal_missing": 1}
@@ -172,7 +175,7 @@ def test_an_infinite_score_does_not_drown_the_others(
     given_candidates = [*candidates("i1", "i2"), Candidate("i4", score)]
     model = ByteModel()
     with pytest.raises(OptionError, match="'i4' has the score"):
-        Reranker(model, index).rerank(user, given_candidates)
+        Reranker(model, index).rank(given_candidates, user=user)
     assert not model.asked
 
 
@@ -182,14 +185,14 @@ def test_a_strategy_of_its_own_name_needs_a_weight_before_it_is_asked(
     model = ByteModel()
     mine = Reranker(model, index, strategy=Likelihood(name="mine"))
     with pytest.raises(OptionError, match="no weight for mine"):
-        mine.rerank(user, candidates("i1", "i2"))
+        mine.rank(candidates("i1", "i2"), user=user)
     assert not model.asked
 
 
 def test_a_missing_weight_is_named(index: Index, user: User) -> None:
     reranker = Reranker(ByteModel(), index, weights={"retrieval": 1.0})
     with pytest.raises(OptionError, match="no weight for likelihood"):
-        reranker.rerank(user, candidates("i1", "i2"))
+        reranker.rank(candidates("i1", "i2"), user=user)
 
 
 def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> None:
@@ -203,8 +206,9 @@ def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> N
         Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
 
 
-def test_without_a_model_the_retrieval_order_stands(user: User) -> None:
-    ranking = retrieval_ranking(user, candidates("i1", "i2"))
+def test_without_a_model_the_retrieval_order_stands(index: Index, user: User) -> None:
+    request = Request(user, tuple(candidates("i1", "i2")), context_of(index))
+    ranking = retrieval_ranking(request)
     assert ranking.item_ids == ("i1", "i2")
     assert {item.status for item in ranking.items} == {Status.NOT_ASKED}
 
@@ -213,8 +217,8 @@ def test_the_same_input_gives_the_same_ranking(
     index: Index, user: User, smollm2: TransformersModel
 ) -> None:
     retrieved = Retriever(index).retrieve(user, 5)
-    first = Reranker(smollm2, index).rerank(user, retrieved)
-    second = Reranker(smollm2, index).rerank(user, retrieved)
+    first = Reranker(smollm2, index).rank(retrieved, user=user)
+    second = Reranker(smollm2, index).rank(retrieved, user=user)
     assert first.items == second.items
     assert first.usage.tokens_forwarded < first.usage.tokens_given
 

@@ -12,7 +12,7 @@ from llmrec.errors import ModelError, OptionError, PromptError, PromptTooLongErr
 from llmrec.models import LanguageModel, TransformersModel
 from llmrec.models.labels import label_tokens
 from llmrec.models.prompt_tokenizer import PromptTokenizer
-from llmrec.prompting import Budget, load_template
+from llmrec.prompting import Budget, Context, load_template
 from llmrec.records import Interaction, Item, User
 from llmrec.reranking import (
     STRATEGIES,
@@ -37,7 +37,7 @@ def question(titles: list[str], history: list[str]) -> Question:
     items = {str(n): Item(str(n), title) for n, title in enumerate([*history, *titles])}
     seen = tuple(Interaction("u", str(n), 5.0, n) for n in range(len(history)))
     candidates = tuple(items[str(n)] for n in range(len(history), len(items)))
-    return Question(User("u", seen), candidates, items)
+    return Question(User("u", seen), candidates, Context(items))
 
 
 def judged_by(strategy: Strategy, model: LanguageModel, asked: Question) -> Judgement:
@@ -59,7 +59,7 @@ def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: Transform
     rendered = written(
         load_template("likelihood/numbered"),
         user=asked.user,
-        items=asked.items,
+        context=asked.context,
         candidates=(),
         tokenizer=smollm2,
     )
@@ -132,7 +132,7 @@ def test_pointwise_is_the_log_odds_of_all_single_token_spellings(
     rendered = written(
         load_template("pointwise/plain-list"),
         user=asked.user,
-        items=asked.items,
+        context=asked.context,
         candidates=asked.candidates,
         tokenizer=smollm2,
     )
@@ -159,7 +159,7 @@ def test_a_history_that_does_not_fit_is_shortened_and_counted(
     strategy: Likelihood | Pointwise, room: int, index: Index
 ) -> None:
     history = tuple(Interaction("u", f"i{n % 8}", 5.0, n) for n in range(20))
-    asked = Question(User("u", history), (index.items["i2"],), index.items)
+    asked = Question(User("u", history), (index.items["i2"],), Context(index.items))
     model = ByteModel()
     model.max_length = room
     judged = judged_by(strategy, model, asked)
@@ -173,7 +173,7 @@ def test_a_model_too_small_for_the_template_is_a_clear_error(
 ) -> None:
     model = ByteModel()
     model.max_length = 40
-    asked = Question(user, (index.items["i2"],), index.items, Budget(title=8))
+    asked = Question(user, (index.items["i2"],), Context(index.items), Budget(title=8))
     with pytest.raises(PromptTooLongError, match=strategy.template.name):
         judged_by(strategy, model, asked)
 
@@ -184,7 +184,9 @@ def test_labels_that_are_one_token_are_refused(user: User, index: Index) -> None
             return [0]
 
     with pytest.raises(ModelError, match="one token for Yes and No"):
-        judged_by(Pointwise(), Illiterate(), Question(user, (index.items["i2"],), index.items))
+        judged_by(
+            Pointwise(), Illiterate(), Question(user, (index.items["i2"],), Context(index.items))
+        )
 
 
 @pytest.mark.parametrize("options", [{}, {"calibrate": True}, {"shuffles": 2}], ids=str)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.errors import OptionError
-from llmrec.reranking import FittedWeights, SignalList, fit_weights, fuse
+from llmrec.retrieval import FittedWeights, SignalList, fit_weights, fuse
 
 
 def lists(n: int, strength: dict[str, float], seed: int = 0) -> list[SignalList]:

@@ -1,0 +1,388 @@
+"""From an index and a user to a list: retrieve, rerank, explain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from math import isnan
+from pathlib import Path
+
+from llmrec.errors import ModelError, OptionError
+from llmrec.explaining import Explainer
+from llmrec.items import TextEncoder
+from llmrec.models import LanguageModel, load_model
+from llmrec.prompting import Context, context_of, load_template
+from llmrec.records import Explanation, RankedItem, Ranking, Usage, User
+from llmrec.reranking import (
+    Request,
+    Reranker,
+    Strategy,
+    make_request,
+    make_strategy,
+    retrieval_ranking,
+)
+from llmrec.reranking.fitting import hold_out_last, signal_lists
+from llmrec.retrieval import (
+    Filter,
+    FittedWeights,
+    Index,
+    Retriever,
+    Rules,
+    fit_weights,
+    parse_filter,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A user's ranked items, and why.
+
+    Attributes:
+        ranking: All candidates, best first.
+        k: How many of them were asked for.
+        explanations: Of the best ``k``, where they were asked for.
+        fitted: Whether the weights of the ranking were fitted for these strategies and this model.
+        notes: What a reader should know, such as that the user has no history.
+    """
+
+    ranking: Ranking
+    k: int
+    explanations: tuple[Explanation, ...] = ()
+    fitted: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[RankedItem, ...]:
+        """The best ``k`` rows."""
+        return self.ranking.items[: self.k]
+
+    @property
+    def usage(self) -> Usage:
+        """What ranking and explaining asked of the language model."""
+        total = self.ranking.usage
+        for explanation in self.explanations:
+            total += explanation.usage
+        return total
+
+
+class Recommender:
+    """Recommends items of an index.
+
+    Args:
+        index: The items, users and interactions.
+        model: A language model by reference, a loaded one, or a function that loads one at first
+            use. None asks no model: the retriever's order stands.
+        strategy: How the model ranks; see `Reranker`.
+        template: A template of that strategy, by name or path.
+        explain_template: The template of explanations.
+        rules: A `Rules` record or a TOML file: what to keep, drop, boost and cap.
+        quantization: ``none``, ``nf4`` or ``int8``, of a model given by reference.
+        device: Where a model given by reference runs; None takes the fastest there is.
+
+    Raises:
+        OptionError: A value is not allowed.
+        PromptError: A template cannot be used.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        model: str | LanguageModel | Callable[[], LanguageModel] | None = None,
+        strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
+        template: str | None = None,
+        explain_template: str = "explain/plain",
+        rules: Rules | str | Path | None = None,
+        quantization: str = "none",
+        device: str | None = None,
+    ) -> None:
+        self.index = index
+        self.rules = None if rules is None else _rules(rules)
+        if isinstance(strategy, str):
+            strategy = make_strategy(strategy, template)
+        elif template is not None:
+            raise OptionError(
+                f"template={template!r} beside a strategy that has its own.",
+                hint="Make the strategy with that template.",
+            )
+        load_template(explain_template)  # refused before a model is loaded
+        self._strategy = strategy
+        self._explain_template = explain_template
+        self._model = model
+        self._quantization, self._device = quantization, device
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        model: str | LanguageModel | Callable[[], LanguageModel] | None = None,
+        strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
+        template: str | None = None,
+        explain_template: str = "explain/plain",
+        rules: Rules | str | Path | None = None,
+        quantization: str = "none",
+        device: str | None = None,
+    ) -> Recommender:
+        """Open an index that `Index.save` or ``llmrec index`` wrote. The model loads at first use.
+
+        Args:
+            folder: The index.
+            model: As of the class, and so are all others.
+            strategy: How the model ranks.
+            template: A template of that strategy.
+            explain_template: The template of explanations.
+            rules: What to keep, drop, boost and cap.
+            quantization: Of a model given by reference.
+            device: Of a model given by reference.
+
+        Raises:
+            StorageError: There is no index, or it is damaged.
+            OptionError: A value is not allowed.
+            PromptError: A template cannot be used.
+        """
+        return cls(
+            Index.open(folder),
+            model=model,
+            strategy=strategy,
+            template=template,
+            explain_template=explain_template,
+            rules=rules,
+            quantization=quantization,
+            device=device,
+        )
+
+    @cached_property
+    def model(self) -> LanguageModel | None:
+        """The language model, loaded at first use; None where none is to be asked.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        if isinstance(self._model, str):
+            return load_model(self._model, quantization=self._quantization, device=self._device)
+        return self._model() if callable(self._model) else self._model
+
+    @cached_property
+    def reranker(self) -> Reranker:
+        """What ranks with the model.
+
+        Raises:
+            OptionError: No model was given.
+            ModelError: The model cannot be loaded.
+        """
+        return Reranker(self._asked_model, self.index, strategy=self._strategy)
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What explains with the model; raises what :attr:`reranker` raises."""
+        return Explainer(self._asked_model, self.index, template=self._explain_template)
+
+    @property
+    def _asked_model(self) -> LanguageModel:
+        if self.model is None:
+            raise OptionError(
+                "This recommender has no language model.",
+                hint='Give one, such as model="HuggingFaceTB/SmolLM2-135M-Instruct".',
+            )
+        return self.model
+
+    @cached_property
+    def context(self) -> Context:
+        """What the index knows."""
+        return context_of(self.index)
+
+    def recommend(
+        self,
+        user: str | User,
+        k: int = 10,
+        *,
+        candidates: int = 100,
+        explain: bool = False,
+        filters: Sequence[str | Filter] = (),
+        rules: Rules | str | Path | None = None,
+        include_seen: bool = False,
+    ) -> Recommendation:
+        """Retrieve candidates, rerank them with the model, and explain the best.
+
+        A user without history is served by the profile where there is one, else by popularity;
+        ``notes`` says so.
+
+        Args:
+            user: An id of the index, or any `User`.
+            k: How many items are wanted.
+            candidates: How many to retrieve and rerank; at least ``k``.
+            explain: Explain the best ``k``.
+            filters: Conditions that must all hold, such as ``"year>=1990"``.
+            rules: Replace those of the recommender for this call.
+            include_seen: Whether items of the history may come back.
+
+        Raises:
+            UnknownUserError: The index does not know the user.
+            UnknownItemError: The history holds an unknown item.
+            OptionError: A number or filter is not allowed, or there is nothing to explain with.
+            ModelError: The model cannot be loaded or cannot score.
+        """
+        if k < 1 or candidates < 1:
+            raise OptionError(f"k is {k}, candidates {candidates}.", hint="Give 1 or more.")
+        if explain and self._model is None:
+            raise OptionError("explain=True asks a language model, and there is none.")
+        conditions = [parse_filter(each) if isinstance(each, str) else each for each in filters]
+        person = self.index.user(user) if isinstance(user, str) else user
+        retriever, note = self._retriever_for(person, None if rules is None else _rules(rules))
+        found = retriever.retrieve(
+            person, max(k, candidates), filters=conditions, include_seen=include_seen
+        )
+        notes = [note] if note else []
+        if not found:
+            notes.append("No item is left: loosen the filters or rules, or include seen items.")
+            empty = Ranking(person.user_id, ())
+            return Recommendation(empty, k, notes=tuple(notes))
+        return self._recommended(Request(person, found, self.context), k, explain, notes)
+
+    def rerank(
+        self,
+        user: str | User,
+        candidates: object,
+        *,
+        history: object = None,
+        explain: bool = False,
+    ) -> Recommendation:
+        """Rerank candidates of your own, scored by the retriever where you give no scores.
+
+        Args:
+            user: An id of the index, or any `User`.
+            candidates: In any form that `Reranker.rank` takes.
+            history: Stands for what the index knows of the user.
+            explain: Explain all of them.
+
+        Raises:
+            What :meth:`recommend` raises.
+        """
+        request = make_request(candidates, history=history, user=user, known=self.context)
+        request, note = self.scored(request)
+        seen = {row.item_id for row in request.user.history}
+        again = sorted(seen & {candidate.item_id for candidate in request.candidates})
+        notes = [note] if note else []
+        if again:
+            notes.append(f"Already in the user's history: {', '.join(again)}.")
+        return self._recommended(request, len(request.candidates), explain, notes)
+
+    def rank_many(self, requests: Iterable[Request]) -> list[Ranking]:
+        """Rerank for many users at a time, scored by the retriever where no scores are given."""
+        scored = [self.scored(request)[0] for request in requests]
+        if self._model is None:
+            return [retrieval_ranking(request) for request in scored]
+        return self.reranker.rank_many(scored)
+
+    def explain(self, user: str | User, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
+        """Explain items to a user; see `Explainer.explain`."""
+        person = self.index.user(user) if isinstance(user, str) else user
+        return self.explainer.explain(person, item_ids)
+
+    def fit(
+        self,
+        *,
+        users: int = 200,
+        candidates: int = 100,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> tuple[FittedWeights, int]:
+        """Fit what the retriever and each strategy weigh, on each user's held-out last item.
+
+        Args:
+            users: Ask the model about so many users' lists at most.
+            candidates: How many to retrieve for a user.
+            seed: Seed of the draw of users.
+            progress: Show a bar on stderr, where that is a terminal.
+
+        Returns:
+            The weights, for ``index.with_weights(recommender.reranker.weights_key, ...)``, and how
+            many users were tried for the lists.
+
+        Raises:
+            DataError: No held-out item was retrieved.
+            OptionError: A number is below 1, or there is no model.
+        """
+        held = hold_out_last(self.index, candidates=candidates, users=users, seed=seed)
+        reranker = Reranker(self._asked_model, held.index, strategy=self._strategy)
+        lists = signal_lists(reranker, held.requests, progress=progress)
+        names = [strategy.name for strategy in reranker.strategies]
+        return fit_weights(lists, optional=names), held.tried
+
+    def scored(self, request: Request) -> tuple[Request, str]:
+        """Add the retriever's scores to a request that has none, best first; and a note.
+
+        Items that the index does not hold stay without a score, behind the others.
+        """
+        if not all(isnan(candidate.score) for candidate in request.candidates):
+            return request, ""
+        held = [c.item_id for c in request.candidates if c.item_id in self.index.items]
+        if not held:
+            return request, ""
+        rows = tuple(row for row in request.user.history if row.item_id in self.index.items)
+        person = replace(request.user, history=rows)
+        retriever, note = self._retriever_for(person)
+        found = retriever.candidates(person, held)
+        rest = tuple(c for c in request.candidates if c.item_id not in self.index.items)
+        return replace(request, candidates=(*found, *rest)), note
+
+    def _recommended(
+        self, request: Request, k: int, explain: bool, notes: Sequence[str]
+    ) -> Recommendation:
+        if self._model is None:
+            return Recommendation(retrieval_ranking(request), k, notes=tuple(notes))
+        (ranking,) = self.reranker.rank_many([request])
+        explanations: tuple[Explanation, ...] = ()
+        if explain:
+            own = request.context is not self.context
+            explainer = (
+                Explainer(self._asked_model, request.context, template=self._explain_template)
+                if own
+                else self.explainer
+            )
+            explanations = explainer.explain(request.user, ranking.item_ids[:k])
+        fitted = self.reranker.weights_key in self.index.weights
+        return Recommendation(ranking, k, explanations, fitted, tuple(notes))
+
+    @cached_property
+    def _retriever(self) -> Retriever:
+        return Retriever(self.index, rules=self.rules)
+
+    def _retriever_for(self, user: User, rules: Rules | None = None) -> tuple[Retriever, str]:
+        """The retriever for a user, and what to say where there is no history."""
+        encoder, note = None, ""
+        if not user.history:
+            encoder = _encoder_of(self.index.encoder) if user.profile else None
+            note = f"User {user.user_id} has no history" + (
+                ": ranked by the profile and popularity."
+                if encoder
+                else ", and the profile cannot be read: ranked by popularity."
+                if user.profile
+                else " and no profile: ranked by popularity."
+            )
+        if rules is None and encoder is None:
+            return self._retriever, note
+        return Retriever(self.index, encoder=encoder, rules=rules or self.rules), note
+
+
+def _rules(rules: Rules | str | Path) -> Rules:
+    return rules if isinstance(rules, Rules) else Rules.from_file(Path(rules))
+
+
+@cache
+def _encoder_of(made_with: str) -> TextEncoder | None:
+    """The encoder an index was made with, ``name@revision``, or None with a warning."""
+    try:
+        encoder = TextEncoder.from_pretrained(made_with.partition("@")[0])
+    except ModelError as error:
+        logger.warning("The index's text encoder %s cannot be loaded: %s", made_with, error)
+        return None
+    if encoder.name != made_with:
+        logger.warning("The index was made with %s; there is only %s.", made_with, encoder.name)
+        return None
+    return encoder

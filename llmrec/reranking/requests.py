@@ -1,0 +1,335 @@
+"""One request: a user, the candidates and what is known of both, in whatever form a caller has it.
+
+No index is needed: a request may bring its own items. Where there is an index, its items are known
+by their ids, and what a request says of one of them is added.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import nan
+from pathlib import Path
+from typing import TypeAlias
+
+from llmrec.catalog import Catalog, GivenItem, read_item, read_items, read_items_file
+from llmrec.catalog.values import parse_attribute, parse_id, parse_text
+from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
+from llmrec.items import Taste, Tastes
+from llmrec.prompting import Context
+from llmrec.records import (
+    AttributeValue,
+    Candidate,
+    Caption,
+    CaptionSource,
+    Insight,
+    Interaction,
+    Item,
+    Review,
+    User,
+)
+
+FIELDS = ("user_id", "history", "candidates", "profile", "query", "relevant", "request_id")
+"""What a request may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A user's candidates, and what is known of both.
+
+    Attributes:
+        user: With the history, oldest first.
+        candidates: Each once, in the retriever's order; ``score`` is NaN where there is none.
+        context: Holds every item of history and candidates.
+        relevant: Ids of the candidates that are known to be right, for evaluation.
+        request_id: Given back with the result.
+
+    Raises:
+        OptionError: There are no candidates, or one is given twice.
+        UnknownItemError: The context does not hold a candidate.
+    """
+
+    user: User
+    candidates: tuple[Candidate, ...]
+    context: Context = field(default_factory=Context)
+    relevant: frozenset[str] = frozenset()
+    request_id: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = Counter(candidate.item_id for candidate in self.candidates)
+        repeated = [item_id for item_id, n in counts.items() if n > 1]
+        if repeated or not counts:
+            raise OptionError(
+                f"Candidates given more than once: {', '.join(repeated)}."
+                if repeated
+                else "There are no candidates to rerank.",
+                hint="Give each item once, and at least one.",
+            )
+        items = self.context.items
+        for item_id in counts:
+            if item_id not in items:
+                raise _unknown(item_id, self.context)
+
+
+Given: TypeAlias = Request | Mapping[str, object]
+"""A request, or a mapping with some of `FIELDS`."""
+
+
+def read_request(given: Given, known: Context | None = None) -> Request:
+    """Read a request from a mapping such as a JSON line.
+
+    Args:
+        given: ``candidates``, and where wanted ``user_id``, ``history``, ``profile``, ``query``,
+            ``relevant`` and ``request_id``. See `make_request` for the forms of each. A `Request`
+            is returned as it is.
+        known: An index or a table of items, whose ids the request may name.
+
+    Raises:
+        DataError: A field is unknown, missing or unusable.
+        OptionError: There are no candidates, or one is given twice.
+        UnknownItemError: An id is named that ``known`` does not hold.
+        UnknownUserError: Nothing is known of the user, and the request gives no history.
+    """
+    if isinstance(given, Request):
+        return given
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"A request is a mapping, not {type(given).__name__} ({given!r:.60}).",
+            hint='Give {"history": [...], "candidates": [...]}.',
+        )
+    unknown = sorted(str(name) for name in given if name not in FIELDS)
+    if unknown:
+        raise DataError(
+            f"A request holds {unknown[0]!r}; allowed are {', '.join(FIELDS)}.",
+            hint=nearest(unknown[0], FIELDS),
+        )
+    if given.get("candidates") is None:
+        raise DataError("The request has no candidates.", hint='Give "candidates": [...].')
+    return make_request(
+        given["candidates"],
+        history=given.get("history"),
+        user=given.get("user_id"),
+        profile=given.get("profile"),
+        query=given.get("query"),
+        relevant=given.get("relevant"),
+        request_id=given.get("request_id"),
+        known=known,
+    )
+
+
+def make_request(
+    candidates: object,
+    *,
+    history: object = None,
+    user: object = None,
+    profile: object = None,
+    query: object = None,
+    relevant: object = None,
+    request_id: object = None,
+    known: Context | None = None,
+) -> Request:
+    """Bring what a caller gives into one form.
+
+    Args:
+        candidates: A sequence of titles, ids, mappings, `Item` or `Candidate`, or a table with one
+            row a candidate (see `llmrec.catalog.read_items`).
+        history: The same, oldest first; entries may have a ``rating``. None takes what ``known``
+            says of the user.
+        user: A `User` or an id; None is a user without a name.
+        profile: Columns of the profile, by name.
+        query: What the user asks for, in plain words.
+        relevant: Id or title of the right candidate, or several.
+        request_id: Given back with the result.
+        known: An index or a table of items, whose ids the request may name.
+
+    Raises:
+        DataError: A value is unusable.
+        OptionError: There are no candidates, or one is given twice.
+        UnknownItemError: An id is named that ``known`` does not hold.
+        UnknownUserError: Nothing is known of the user, and no history is given.
+    """
+    given = read_items(candidates, where="candidates")
+    person, past = _user(user, history, known or Context())
+    person = replace(
+        person,
+        profile={**person.profile, **_profile(profile)},
+        query=_text(query, "query") or person.query,
+    )
+    return Request(
+        user=person,
+        candidates=tuple(
+            value
+            if isinstance(value, Candidate)
+            else Candidate(entry.item.item_id, nan if entry.score is None else entry.score)
+            for entry, value in zip(given, _values(candidates, len(given)), strict=True)
+        ),
+        context=_context((*past, *given), known),
+        relevant=_relevant(relevant, given),
+        request_id=_text(request_id, "request_id") or None,
+    )
+
+
+def items_context(path: str | Path) -> Context:
+    """Read a table of items (``.csv``, ``.jsonl`` or ``.parquet``) that requests name by id.
+
+    Raises:
+        DataError: The file cannot be read, or a row is broken.
+    """
+    return _context(read_items_file(path), None)
+
+
+def _values(candidates: object, n: int) -> tuple[object, ...]:
+    """The candidates as they were given, to keep the signals of those that have them."""
+    return tuple(candidates) if isinstance(candidates, list | tuple) else (None,) * n
+
+
+def _user(user: object, history: object, known: Context) -> tuple[User, tuple[GivenItem, ...]]:
+    user_id = "" if isinstance(user, User) else _id(user, "user")
+    if isinstance(user, User):
+        person = user
+    elif history is None and user_id:
+        person = known.user(user_id)
+    else:
+        person = _known_profile(known, user_id)
+    if history is None:
+        return person, ()
+    past = read_items(history, where="history")
+    rows = tuple(
+        Interaction(person.user_id, entry.item.item_id, entry.rating, entry.timestamp)
+        for entry in past
+    )
+    return replace(person, history=rows), past
+
+
+def _known_profile(known: Context, user_id: str) -> User:
+    """What is known of a user whose history the request brings: nothing, of a new one."""
+    try:
+        return known.user(user_id)
+    except UnknownUserError:
+        return User(user_id)
+
+
+def _context(entries: tuple[GivenItem, ...], known: Context | None) -> Context:
+    """What is known, with what the request says of its items added."""
+    base = known or Context()
+    items: dict[str, Item] = {}
+    reviews: dict[str, tuple[Review, ...]] = {}
+    insights: dict[str, Insight] = {}
+    for entry in entries:
+        item_id = entry.item.item_id
+        before = items.get(item_id, base.items.get(item_id))
+        if _names_only(entry.item) and not entry.reviews and entry.caption is None:
+            if before is None and known is not None and base.items:
+                raise _unknown(item_id, base)
+            items[item_id] = before or entry.item
+            continue
+        items[item_id] = entry.item if before is None else _merged(before, entry.item)
+        if entry.reviews:
+            reviews[item_id] = entry.reviews
+        if entry.caption is not None:
+            caption = Caption(entry.caption, CaptionSource.GIVEN)
+            insights[item_id] = replace(base.insight(item_id), picture=caption)
+    own = frozenset(items) - base.items.keys()
+
+    def taste(user: User) -> Taste:
+        return Tastes(Catalog(items), insights).of(user)
+
+    if known is None:
+        return replace(
+            base,
+            items=items,
+            reviews=lambda item_id: reviews.get(item_id, ()),
+            insight=lambda item_id: insights.get(item_id, Insight()),
+            taste=taste,
+        )
+    return replace(
+        base,
+        items=ChainMap(items, base.items),  # type: ignore[arg-type]  # the last one is only read
+        reviews=lambda item_id: (
+            *reviews.get(item_id, ()),
+            *(() if item_id in own else base.reviews(item_id)),
+        ),
+        insight=lambda item_id: insights.get(item_id) or base.insight(item_id),
+        popularity=lambda item_id: 0 if item_id in own else base.popularity(item_id),
+        similarity=lambda one, other: 0.0 if {one, other} & own else base.similarity(one, other),
+    )
+
+
+def _unknown(item_id: str, known: Context) -> UnknownItemError:
+    return UnknownItemError(
+        f"There is no item {item_id!r} among {len(known.items):,}.",
+        hint=nearest(item_id, known.items) or "Give an id, or a mapping with a title.",
+    )
+
+
+def _names_only(item: Item) -> bool:
+    """Whether an item is nothing but an id or title."""
+    return item.title in {"", item.item_id} and item == Item(item.item_id, item.title)
+
+
+def _merged(before: Item, given: Item) -> Item:
+    """What is known of an item, with what the request says of it."""
+    return Item(
+        before.item_id,
+        given.title if given.title not in {"", given.item_id} else before.title,
+        given.description or before.description,
+        {**before.attributes, **given.attributes},
+        given.image or before.image,
+        given.video or before.video,
+        given.audio or before.audio,
+    )
+
+
+def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[str]:
+    if relevant is None:
+        return frozenset()
+    several = relevant if isinstance(relevant, list | tuple | set | frozenset) else [relevant]
+    by_name = {entry.item.title: entry.item.item_id for entry in candidates if entry.item.title}
+    by_name |= {entry.item.item_id: entry.item.item_id for entry in candidates}
+    found = set()
+    for value in several:
+        entry = read_item(value, where="relevant")
+        name = entry.item.item_id
+        if name not in by_name:
+            raise DataError(
+                f"relevant names {name!r}, which is no candidate.",
+                hint=nearest(name, by_name) or "Give the id or title of a candidate.",
+            )
+        found.add(by_name[name])
+    return frozenset(found)
+
+
+def _profile(profile: object) -> dict[str, AttributeValue]:
+    if profile is None:
+        return {}
+    if not isinstance(profile, Mapping):
+        raise DataError(
+            f"profile is {profile!r:.60}; allowed is a mapping of column to value.",
+            hint='Give {"about": "..."}, or plain words as query.',
+        )
+    columns = {}
+    for name, value in profile.items():
+        try:
+            read = parse_attribute(value)
+        except ValueError as error:
+            raise DataError(f"profile[{name!r}] is {value!r:.60}: {error}.") from error
+        if read is not None:
+            columns[str(name)] = read
+    return columns
+
+
+def _id(value: object, name: str) -> str:
+    try:
+        if isinstance(value, Mapping | list | tuple):
+            raise ValueError("an id is text or a whole number")
+        return parse_id(value) or ""
+    except ValueError as error:
+        raise DataError(f"{name} is {value!r:.60}: {error}.") from error
+
+
+def _text(value: object, name: str) -> str:
+    try:
+        return parse_text(value) or ""
+    except ValueError as error:
+        raise DataError(f"{name} is {value!r:.60}: {error}.") from error
