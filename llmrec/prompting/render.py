@@ -111,7 +111,9 @@ class PromptWriter:
         opinions = liked(rows)[len(rows) - len(given) :]
         return tuple(
             shown_past(
-                shown_item(_known_item(row.item_id, self.context.items), self.tokenizer, self.budget),
+                shown_item(
+                    _known_item(row.item_id, self.context.items), self.tokenizer, self.budget
+                ),
                 row.rating,
                 liked=opinion,
             )
