@@ -277,7 +277,7 @@ def test_results_of_other_requests_are_refused_and_kept(tmp_path: Path) -> None:
 def test_results_of_other_settings_are_refused(tmp_path: Path) -> None:
     requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
     rerank_file(requests, out, _rerank, settings="likelihood")
-    with pytest.raises(StorageError, match="another model, index or setting"):
+    with pytest.raises(StorageError, match="model, index or setting"):
         rerank_file(requests, out, _rerank, settings="pointwise")
 
 
