@@ -68,7 +68,7 @@ def disagreements(
             Disagreement(
                 user_id,
                 (pair[0].name, pair[1].name),
-                tuple(question.items[r.item_id].name for r in question.user.history),
+                tuple(question.context.items[r.item_id].name for r in question.user.history),
                 (_prompt(data, pair[0], one, reader_of), _prompt(data, pair[1], one, reader_of)),
                 tuple(
                     _ranking(data, one, order[at], own.main[at])

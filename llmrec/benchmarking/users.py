@@ -21,7 +21,7 @@ from llmrec.benchmarking.plan import USUAL_USERS, BenchmarkPlan
 from llmrec.catalog import Catalog, leave_one_out
 from llmrec.errors import OptionError
 from llmrec.evaluation import discrimination_lists
-from llmrec.prompting import Budget
+from llmrec.prompting import Budget, Context, context_of
 from llmrec.records import Insight, User
 from llmrec.reranking.strategy import Question, question_about
 from llmrec.retrieval import Index, Retriever, hold_out
@@ -81,14 +81,14 @@ class BenchmarkData:
     users: tuple[UserList, ...]
     qualifying: int
     about: Mapping[str, object]
-    known: Callable[[str], tuple[User, Index]]
+    known: Callable[[str], tuple[User, Context]]
     facts: Callable[[], ItemFacts]
     folder: Path | None = None
 
     def question(self, one: UserList, item_ids: Sequence[str], budget: Budget) -> Question:
         """What to ask about a user's candidates in this order."""
-        user, index = self.known(one.user_id)
-        return question_about(index, user, item_ids, budget)
+        user, context = self.known(one.user_id)
+        return question_about(context, user, item_ids, budget)
 
 
 def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
@@ -156,6 +156,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
             training_users=len({row.user_id for row in known.interactions}),
         )
 
+    context = context_of(known)
     about = {
         "dataset": {
             "name": (plan.index or Path()).name,
@@ -170,7 +171,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
         tuple(users),
         len(qualifying),
         about,
-        lambda user_id: (known.user(user_id), known),
+        lambda user_id: (known.user(user_id), context),
         facts,
         known.folder,
     )

@@ -174,7 +174,7 @@ def test_an_infinite_score_does_not_drown_the_others(
 ) -> None:
     given_candidates = [*candidates("i1", "i2"), Candidate("i4", score)]
     model = ByteModel()
-    with pytest.raises(DataError, match="score -?inf is not allowed"):
+    with pytest.raises(DataError, match=r"score -?inf is not allowed"):
         Reranker(model, index).rank(given_candidates, user=user)
     assert not model.asked
 
