@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec.catalog import check_folder
+from llmrec.catalog import ColumnMap, TableMap, check_folder
 
 
 @pytest.fixture
@@ -61,6 +61,8 @@ def test_a_rating_of_zero_beside_one_to_five_is_noted(folder: Path) -> None:
     notes = "\n".join(check_folder(folder).notes)
     assert "1 of 3 ratings are 0 where the rest is 1 to 4" in notes
     assert "set missing_rating" in notes
+    columns = ColumnMap(interactions=TableMap(missing_rating=0))
+    assert "missing_rating" not in "\n".join(check_folder(folder, columns).notes)
     (folder / "interactions.csv").write_text("user_id,item_id,rating\nu,1,0\nu,2,0.5\nv,1,1\n")
     assert "missing_rating" not in "\n".join(check_folder(folder).notes)
 

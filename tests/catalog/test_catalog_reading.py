@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +74,7 @@ def test_every_table_is_the_same_from_each_format(tmp_path: Path, suffix: str) -
     assert catalog.friends == {"01": ("02", "03")}
     assert catalog.facts == (Fact("007", "made_of", "steel"),)
     assert catalog.problems == ()
-    others = {name: rows for name, rows in TABLES.items() if name != "items"}
+    others: dict[str, Any] = {name: rows for name, rows in TABLES.items() if name != "items"}
     in_memory = Catalog.from_datasets(ITEMS, **others)
     assert catalog.fingerprint == in_memory.fingerprint
 

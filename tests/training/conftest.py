@@ -1,14 +1,23 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from llmrec.catalog import Catalog, leave_one_out
+from llmrec.catalog import Catalog, Split, leave_one_out
 from llmrec.evaluation import training_catalog
 from llmrec.items import ModalityVectors
-from tests.training.world import World
+
+
+@dataclass(frozen=True)
+class World:
+    """Users who stay with one kind of item; text shows the kind, the picture is on half."""
+
+    training: Catalog
+    split: Split
+    modalities: tuple[ModalityVectors, ...]
+
 
 KINDS, EACH, USERS, LENGTH = 4, 12, 60, 9
 

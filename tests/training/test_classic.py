@@ -5,7 +5,7 @@ import pytest
 
 from llmrec.errors import OptionError
 from llmrec.training.classic import judge_classic, train_classic
-from tests.training.world import World
+from tests.training.conftest import World
 
 
 def test_it_tells_what_was_met_from_what_was_not(world: World) -> None:

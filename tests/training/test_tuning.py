@@ -9,7 +9,7 @@ from llmrec.errors import LlmrecError, OptionError, StorageError
 from llmrec.items.fusion import FusionConfig
 from llmrec.training import tuning
 from llmrec.training.tuning import tune_fusion
-from tests.training.world import World
+from tests.training.conftest import World
 
 SHORT = FusionConfig(history=6, epochs=1, heads=1)
 
@@ -29,11 +29,11 @@ def test_trials_are_seeded_and_go_on_from_the_file(world: World, tmp_path: Path)
 def test_trials_of_other_settings_or_data_are_not_taken(world: World, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `tune` is not installed")
     file = tmp_path / "trials.sqlite3"
-    material = (world.training, world.modalities, world.split.validation)
-    tune_fusion(*material, SHORT, trials=1, storage=file)
+    given = (world.training, world.modalities, world.split.validation)
+    tune_fusion(*given, SHORT, trials=1, storage=file)
     longer = replace(SHORT, epochs=2)
-    assert tune_fusion(*material, longer, trials=1, storage=file) == tune_fusion(
-        *material, longer, trials=1
+    assert tune_fusion(*given, longer, trials=1, storage=file) == tune_fusion(
+        *given, longer, trials=1
     )
     less = (world.training, world.modalities[:1], world.split.validation, SHORT)
     assert tune_fusion(*less, trials=1, storage=file) == tune_fusion(*less, trials=1)
@@ -42,11 +42,11 @@ def test_trials_of_other_settings_or_data_are_not_taken(world: World, tmp_path: 
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_keeps_no_trials_is_refused(world: World, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `tune` is not installed")
-    material = (world.training, world.modalities, world.split.validation, SHORT)
+    given = (world.training, world.modalities, world.split.validation, SHORT)
     (tmp_path / "file").write_text("no database, but long enough to be told from an empty one")
     for storage in (tmp_path / "file", tmp_path / "file" / "trials.sqlite3"):
         with pytest.raises(StorageError, match="trials cannot be saved"):
-            tune_fusion(*material, trials=1, storage=storage)
+            tune_fusion(*given, trials=1, storage=storage)
 
 
 def test_what_cannot_be_tuned_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from llmrec.items.fusion import FusionConfig
 from llmrec.training.augmentation import vary
-from llmrec.training.dataset import UserHistory, batch_of, windows
+from llmrec.training.dataset import UserHistory, batch_of, build_dataset, windows
+from llmrec.training.train_fusion import initial_identities
+from tests.training.conftest import World
 
 
 def met(n: int) -> UserHistory:
@@ -13,16 +17,16 @@ def met(n: int) -> UserHistory:
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 20, 33])
 @pytest.mark.parametrize("length", [1, 2, 6])
-def test_each_item_is_foretold_once_from_the_items_before_it(n: int, length: int) -> None:
-    foretold = []
+def test_each_item_is_the_target_once_from_the_items_before_it(n: int, length: int) -> None:
+    targets = []
     for window in windows(met(n), length, horizon=1):
         assert len(window.items) <= length
         for place in np.flatnonzero(window.given[:, 0]):
             target = window.targets[place, 0]
-            foretold.append(target)
+            targets.append(target)
             if place:
                 assert window.items[place - 1] == target - 1
-    assert foretold == list(range(100, 100 + n))
+    assert targets == list(range(100, 100 + n))
 
 
 def test_a_horizon_looks_further_but_not_past_the_end() -> None:
@@ -52,3 +56,25 @@ def test_variants_are_seeded_and_keep_their_promise(way: str) -> None:
         assert (one.items != window.items).any()
         np.testing.assert_array_equal((one.items - 100) % 2 == 0, one.liked)
     assert window.items.tolist() == list(range(100, 110))
+
+
+def test_items_that_the_same_users_met_start_close(world: World) -> None:
+    dataset = build_dataset(world.training, (), {}, FusionConfig())
+    n = len(dataset.known_ids)
+    start = torch.randn(n, 4, generator=torch.Generator().manual_seed(0)) / 2
+    made = initial_identities(dataset, start).numpy()
+    np.testing.assert_array_equal(made, initial_identities(dataset, start).numpy())
+    kind = np.array([int(item_id[1:]) % 4 for item_id in dataset.known_ids])
+    units = made / np.linalg.norm(made, axis=1, keepdims=True)
+    cosines, same = units @ units.T, kind[:, None] == kind
+    assert cosines[same].mean() > 0.9
+    assert abs(cosines[~same]).mean() < 0.2
+    np.testing.assert_allclose(made.std(), start.std(), rtol=0.2)
+
+
+def test_columns_beyond_the_rank_stay_random(world: World) -> None:
+    dataset = build_dataset(world.training, (), {}, FusionConfig())
+    start = torch.randn(len(dataset.known_ids), 100)
+    made = initial_identities(dataset, start)
+    rank = min(len(dataset.histories), len(dataset.known_ids)) - 1
+    torch.testing.assert_close(made[:, rank:], start[:, rank:])
