@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.filters import do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -40,6 +39,8 @@ _MOST_DIGITS = 15
 _METER = "(meter)"  # no template can write these names
 _MADE = "(made)"
 _STEPS = "(steps)"
+# What a filter makes of, or looks for in, each part of its value.
+_REPEATING = {"join", "replace", "select", "selectattr", "reject", "rejectattr"}
 _MAKES = (nodes.List, nodes.Dict, nodes.Compare, nodes.Test)
 _WHEN_RENDERING = (
     *(jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError),
@@ -91,8 +92,8 @@ class _Metered(NodeTransformer):
         self.generic_visit(node)
         if isinstance(node, nodes.For):
             node.iter = _filtered(node.iter, _STEPS)
-        if isinstance(node, nodes.Concat):
-            return _filtered(nodes.List(node.nodes, lineno=node.lineno), "join")
+        if isinstance(node, nodes.Concat):  # its parts are counted before they are joined
+            return _filtered(_filtered(nodes.List(node.nodes, lineno=node.lineno), _MADE), "join")
         is_slice = isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
         is_tuple = isinstance(node, nodes.Tuple) and node.ctx == "load"
         if isinstance(node, _MAKES) or is_slice or is_tuple:
@@ -117,51 +118,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         _meter(context).count(made)
         return made
 
-    def call_test(self, name: str, value: Any, *args: Any) -> Any:  # noqa: ANN401
-        """Call the test of a ``select`` or ``reject``; the third argument is the context."""
-        _meter(args[2]).take(1)
-        return super().call_test(name, value, *args)
-
 
 _OPERATORS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
-
-
-@jinja2.pass_context
-def _join(
-    context: Context, values: Iterable[object], d: str = "", attribute: str | int | None = None
-) -> str:
-    read = make_attrgetter(context.environment, attribute)
-    parts = [read(value) for value in values]
-    _meter(context).take(len(parts) * len(str(d)))
-    _meter(context).count(parts)
-    return str(d).join(map(str, parts))
-
-
-@jinja2.pass_context
-def _replace(context: Context, text: object, old: object, new: object, count: int = -1) -> str:
-    _meter(context).take(str(text).count(str(old)) * len(str(new)))
-    return str(text).replace(str(old), str(new), count)
-
-
-def _round(
-    value: float, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common"
-) -> float:
-    if abs(precision) > _MOST_DIGITS:
-        raise ValueError(f"round keeps at most {_MOST_DIGITS} digits")
-    return do_round(value, precision, method)
-
-
-@jinja2.pass_environment
-def _sum(
-    environment: jinja2.Environment,
-    values: Iterable[float],
-    attribute: str | int | None = None,
-    start: float = 0,
-) -> float:
-    if not isinstance(start, int | float):
-        raise TypeError("sum adds numbers only")  # lists would be copied at each step
-    total: float = do_sum(environment, values, attribute, start)
-    return total
 
 
 @jinja2.pass_context
@@ -172,12 +130,22 @@ def _steps(context: Context, values: Iterable[object]) -> Iterator[object]:
         yield value
 
 
-def _metered(name: str, environment: jinja2.Environment) -> Callable[..., object]:
-    """A filter of ``environment`` whose results are metered, and are no iterators that wait."""
+def _metered(name: str, plain: jinja2.Environment) -> Callable[..., object]:
+    """A filter whose cost is taken before it runs and whose result is counted."""
 
     @jinja2.pass_context  # and so it is not run at compile time, where there is no meter
-    def metered(context: Context, value: object, *args: object, **kwargs: object) -> object:
-        made = environment.call_filter(name, value, args, kwargs, context)
+    def metered(context: Context, value: Any, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
+        given = [*args, *kwargs.values()]
+        if name == "sum" and any(isinstance(one, list | tuple) for one in given):
+            raise TypeError("sum adds numbers only")  # lists would be copied at each step
+        digits = [abs(one) for one in given if isinstance(one, int | float)]
+        if name == "round" and max(digits, default=0) > _MOST_DIGITS:
+            raise ValueError(f"round keeps at most {_MOST_DIGITS} digits")
+        if name in _REPEATING:
+            size = len(value) if isinstance(value, Sized) else len(str(value))
+            longest = max((len(one) for one in given if isinstance(one, Sized)), default=0)
+            _meter(context).take((size + 1) * (longest + 1))
+        made = plain.call_filter(name, value, args, kwargs, context)
         if isinstance(made, Iterator):
             made = list(made)
         _meter(context).count(made)
@@ -196,14 +164,7 @@ def _sandbox() -> _Sandbox:
     )
     sandbox.globals.clear()
     plain = sandbox.overlay()
-    own = {
-        "join": _join,
-        "replace": _replace,
-        "round": _round,
-        "sum": _sum,
-        _MADE: lambda value: value,
-    }
-    plain.filters = {**sandbox.filters, **own}
+    plain.filters = {**sandbox.filters, _MADE: lambda value: value}
     sandbox.filters = {name: _metered(name, plain) for name in (*FILTERS, _MADE)}
     sandbox.filters[_STEPS] = _steps
     return sandbox
