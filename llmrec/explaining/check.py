@@ -1,102 +1,215 @@
-"""The check that a text says nothing which its evidence does not hold."""
+"""The check that a text claims only what its evidence supports, and is fit to be shown."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from llmrec.explaining.evidence_index import Held, numbers, quoted_phrases
+from llmrec.explaining.evidence import ABOUT, TITLE
 from llmrec.explaining.titles import (
+    COVER,
     OPENING,
     STARTERS,
-    Mention,
     Titles,
     Word,
+    content_keys,
     cover,
+    keys,
+    leaves_quote_open,
+    split_sentences,
     starts_sentence,
+    title_forms,
     words,
 )
-from llmrec.explaining.wording import answer_faults, form_faults
 from llmrec.records import Evidence
 
+MAX_SENTENCES = 3
+
+_FINISHED = re.compile(r"[.!?…؟।。！？][\"'”’»)\]」』》）*_]*$")
+_LIST = re.compile(r"^\s*(?:\d+[.)]|[-•*])\s", re.MULTILINE)
+_MARKERS = (
+    *("<|", "|>", "[INST]", "<s>", "</s>", "###", "```", "User:", "Assistant:", "Evidence:"),
+    *(TITLE.strip(), ABOUT.strip()),
+)
+_REFUSALS = ("as an ai", "language model", "i'm sorry", "i am sorry", "i cannot", "i can't", "抱歉")
+_ANNOUNCEMENTS = ("here is a", "here is the", "here's a", "here's the", "the evidence", "the facts")
+_THIRD_PERSON = ("the user", "this user", "该用户", "这位用户")
+
+_ECHO_WORDS = 5  # a shorter sentence may occur in the prompt by chance
+_BEGINNING = 6  # two sentences repeat each other if they begin with as many equal words
+_SUPPORTED = 1 / 2  # the least share of a text's words, titles excluded, from the evidence
+_FRAME = frozenset({"like", "love", "enjoy", "would", "might", "item", "also", "great", "good"})
 _PAST_CHOICE = frozenset({"bought", "chose", "enjoyed", "liked", "loved", "played", "watched"})
-"""Directly before a title, such a word says that it stands in the user's history."""
+"""Directly before a title, such a word claims that the title is in the history."""
+_QUOTED = re.compile(
+    r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」|『([^』]+)』|《([^》]+)》"
+    r"|\*+([^*\n]+)\*+|(?<!\w)_([^_\n]+)_(?!\w)|(?<!\w)['‘]([^\n]+?)['’](?!\w)"
+)
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_STEM = 5  # words with as many equal letters at their beginning count as one
 
 
 def check_text(
     text: str, evidence: Sequence[Evidence], titles: Titles, *, prompt: str = ""
 ) -> tuple[str, ...]:
-    """Say what is wrong with an explanation's text.
+    """List the faults of an explanation's text.
 
-    Looked for are titles, quoted phrases, names of several words and numbers that the evidence
-    does not hold; titles said to have been liked that are not of the history; a text that is empty,
-    unfinished, a list, longer than three sentences or says the same twice; markers, refusals and
-    talk about the reader instead of to them.
+    Faults are titles, quoted phrases, names of several words and numbers that the evidence lacks;
+    titles said to have been liked that are not in the history; a text that is empty, unfinished, a
+    list, longer than three sentences or repeats itself; markers, refusals and talk about the reader
+    instead of to them.
 
     Args:
         text: The text to check.
         evidence: All that it may use.
         titles: The catalogue's titles.
-        prompt: The prompt that a model's text answers. If it is given, the text must not repeat it
-            and must take half of its words, titles aside, from the evidence.
+        prompt: The prompt of a model's text. If given, the text must not repeat it and must take
+            half of its words, titles excluded, from the evidence.
 
     Returns:
-        The faults, each a clause about the text ("it names 'Heat', which ..."), fit for a
-        rewriting prompt. Empty where the text is usable.
+        The faults, each a clause about the text ("it names 'Heat', which ...") for a rewriting
+        prompt. Empty for a usable text.
     """
     text = unicodedata.normalize("NFC", text).strip()
     if not text:
         return ("it is empty",)
-    held = Held(evidence)
+    held = _EvidenceIndex(evidence)
     mentions = titles.find(text)
     covered = cover(text, mentions)
     found = [f"it names {mention.text!r}" for mention in mentions if not held.title(mention.text)]
     found += [
         f"it quotes {phrase!r}"
-        for phrase in quoted_phrases(text, covered)
+        for phrase in _quoted_phrases(text, covered)
         if not (held.title(phrase) if phrase in titles else held.phrase(phrase))
     ]
     found += [f"it names {name!r}" for name in _names(covered) if not held.every_word(name)]
-    found += [f"it says {number}" for number in numbers(covered) if number not in held.numbers]
-    found += [
-        f"it says that {mention.text!r} was chosen before"
-        for mention in mentions
-        if held.title(mention.text)
-        and _is_past_choice(covered, mention)
-        and not held.liked(mention.text)
-    ]
+    found += [f"it says {number}" for number in _numbers(covered) if number not in held.numbers]
+    for mention in mentions:
+        before = covered[: mention.start].rstrip(OPENING).rpartition(" ")[2].casefold()
+        if before in _PAST_CHOICE and held.title(mention.text) and not held.liked(mention.text):
+            found.append(f"it says that {mention.text!r} was chosen before")
     faults = [f"{fault}, which the evidence does not hold" for fault in dict.fromkeys(found)]
-    faults += form_faults(text, covered, held)
+    faults += _form_faults(text, covered, held)
     if prompt:
-        faults += answer_faults(text, covered, held, prompt)
+        faults += _answer_faults(text, covered, held, prompt)
     return tuple(faults)
-
-
-def _is_past_choice(covered: str, mention: Mention) -> bool:
-    before = covered[: mention.start].rstrip(OPENING)
-    return before.rpartition(" ")[2].casefold() in _PAST_CHOICE
 
 
 def _names(covered: str) -> Iterator[str]:
     """Runs of two words or more with a capital: names, in most scripts that have capitals."""
-    run: list[Word] = []
+    runs: list[list[Word]] = [[]]
     for word in words(covered):
-        if run and covered[run[-1].end : word.start] not in {" ", "-"}:
-            yield from _name(covered, run)
-            run = []
+        run = runs[-1]
         ordinary = word.text == "I" or (
             word.key in STARTERS and starts_sentence(covered, word.start)
         )
+        if run and covered[run[-1].end : word.start] not in {" ", "-"}:
+            runs.append([])
         if word.capital and not ordinary:
-            run.append(word)
+            runs[-1].append(word)
         else:
-            yield from _name(covered, run)
-            run = []
-    yield from _name(covered, run)
+            runs.append([])
+    for run in runs:
+        if len(run) > 1:  # the first word of a sentence has a capital anyway
+            first = run[1] if starts_sentence(covered, run[0].start) else run[0]
+            yield covered[first.start : run[-1].end]
 
 
-def _name(covered: str, run: list[Word]) -> Iterator[str]:
-    # The first word of a sentence has a capital anyway, so it is no part of what must be held.
-    if len(run) > 1:
-        first = run[1] if starts_sentence(covered, run[0].start) else run[0]
-        yield covered[first.start : run[-1].end]
+def _form_faults(text: str, covered: str, held: _EvidenceIndex) -> Iterator[str]:
+    """Faults of form; ``covered`` is the text with its titles covered."""
+    sentences = split_sentences(covered)
+    if len(sentences) > MAX_SENTENCES:
+        yield f"it has {len(sentences)} sentences, which is more than {MAX_SENTENCES}"
+    if not _FINISHED.search(covered):
+        yield "it stops in the middle of a sentence"
+    if leaves_quote_open(covered):
+        yield "it leaves a quotation open"
+    if _LIST.search(text):
+        yield "it is a list"
+    beginnings = [keys(sentence)[:_BEGINNING] for sentence in split_sentences(text)]
+    if len(set(beginnings)) < len(beginnings):
+        yield "it says the same twice"
+    yield from (f"it holds the marker {mark!r}" for mark in _MARKERS if mark in text)
+    for talk in (*_REFUSALS, *_ANNOUNCEMENTS, *_THIRD_PERSON):
+        if _said(talk, text) and not held.phrase(talk):
+            yield f"it says {talk!r} instead of speaking to the reader about the item"
+
+
+def _answer_faults(text: str, covered: str, held: _EvidenceIndex, prompt: str) -> Iterator[str]:
+    """Whether a text repeats its prompt or is off topic; a title alone supports no claim."""
+    for sentence in split_sentences(text):
+        long = len(keys(sentence)) >= _ECHO_WORDS
+        if long and _said(sentence, prompt) and not held.phrase(sentence):
+            yield "it repeats the instruction"
+            break
+    said_words = content_keys(covered) - _FRAME
+    if sum(map(held.word, said_words)) < _SUPPORTED * max(1, len(said_words)):
+        yield "it says little of what the evidence holds"
+
+
+def _said(phrase: str, text: str) -> bool:
+    return f" {' '.join(keys(phrase))} " in f" {' '.join(keys(text))} "
+
+
+class _EvidenceIndex:
+    """The titles, phrases, words and numbers of the evidence, in comparable forms."""
+
+    def __init__(self, evidence: Sequence[Evidence]) -> None:
+        texts = [unicodedata.normalize("NFC", fact.text) for fact in evidence]
+        self.text = "\n".join(texts)
+        self.numbers = {number for text in texts for number in _numbers(text)}
+        self._words = {key for text in texts for key in keys(text)}
+        self._stems = {key[:_STEM] for key in self._words}
+        self._keys = "|".join(f" {' '.join(keys(text))} " for text in texts)
+        self._written = "|".join(f" {' '.join(_written(text))} " for text in texts)
+        self._forms = _quoted_forms(texts)
+        self._liked = _quoted_forms(fact.text for fact in evidence if fact.kind == "history")
+
+    def title(self, name: str) -> bool:
+        """Whether the evidence names this title; "heat" does not name "Heat"."""
+        return f" {' '.join(_written(name))} " in self._written or keys(name) in self._forms
+
+    def liked(self, name: str) -> bool:
+        """Whether this title is in the history."""
+        return keys(name) in self._liked
+
+    def phrase(self, phrase: str) -> bool:
+        """Whether the evidence has these words in sequence."""
+        phrase_keys = keys(phrase)
+        if not phrase_keys:
+            return phrase in self.text
+        return f" {' '.join(phrase_keys)} " in self._keys or phrase_keys in self._forms
+
+    def word(self, key: str) -> bool:
+        """Whether the evidence has a word with this beginning: "carved" matches "carves"."""
+        return key[:_STEM] in self._stems
+
+    def every_word(self, name: str) -> bool:
+        """Whether the evidence has each of these words."""
+        return self._words.issuperset(keys(name))
+
+
+def _quoted_phrases(text: str, covered: str) -> Iterator[str]:
+    """The quoted and italic phrases, without covered titles."""
+    for match in _QUOTED.finditer(covered):
+        start, end = match.span(match.lastindex or 0)
+        if covered[start:end].strip(COVER + " .,!?"):
+            yield text[start:end].strip()
+
+
+def _quoted_forms(texts: Iterable[str]) -> set[tuple[str, ...]]:
+    """All forms of the quoted phrases, which include the titles."""
+    quoted = (phrase for text in texts for phrase in _quoted_phrases(text, text))
+    return {keys(form) for phrase in quoted for form in title_forms(phrase)}
+
+
+def _numbers(text: str) -> list[str]:
+    """The numbers of a text in one spelling: 1,000 is 1000, and 81.0 is 81."""
+    parts = (match[0].replace(",", "").partition(".") for match in _NUMBER.finditer(text))
+    return [f"{whole}.{part.rstrip('0')}".rstrip(".") for whole, _, part in parts]
+
+
+def _written(text: str) -> list[str]:
+    """The words of a text, caseless except for their first letters."""
+    return [word.text[0] + word.text[1:].casefold() for word in words(text)]

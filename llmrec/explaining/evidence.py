@@ -12,8 +12,7 @@ from llmrec.catalog import liked
 from llmrec.catalog.values import named_values, readable
 from llmrec.errors import UnknownItemError, nearest
 from llmrec.explaining.rarity import Rarity
-from llmrec.explaining.sentences import split_sentences
-from llmrec.explaining.titles import content_keys
+from llmrec.explaining.titles import content_keys, split_sentences
 from llmrec.items import opinion_line
 from llmrec.prompting import Context
 from llmrec.records import CaptionSource, Evidence, Interaction, Item, Review, User

@@ -9,13 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from llmrec.errors import OptionError, PromptError, PromptTooLongError
-from llmrec.explaining.check import check_text
+from llmrec.explaining.check import MAX_SENTENCES, check_text
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
 from llmrec.explaining.plain import BARE, plain_texts
 from llmrec.explaining.rarity import Rarity
-from llmrec.explaining.sentences import sentence_ends
-from llmrec.explaining.titles import Titles, cover
-from llmrec.explaining.wording import MAX_SENTENCES
+from llmrec.explaining.titles import Titles, cover, sentence_ends
 from llmrec.models import LanguageModel
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,

@@ -8,24 +8,28 @@ from llmrec.explaining.evidence import ABOUT, CHOSEN, FITS, LIKED, SHOWS, TITLE
 from llmrec.records import Evidence
 
 BARE = "This was chosen for you from the catalogue."
-"""What can be said of everything."""
+"""The text of last resort, true of every item."""
 
 _LONGEST_QUOTATION = 200
 
 
 def plain_texts(evidence: Sequence[Evidence]) -> Iterator[str]:
-    """Build texts of one to three sentences, the one that says most first.
+    """Build texts of one to three sentences, the most informative first.
 
-    The later ones are for evidence with text so unusual that the check does not pass the earlier;
-    the last says nothing that any evidence could be missing for.
-
-    Args:
-        evidence: The facts, as :func:`~llmrec.explaining.evidence.gather_evidence` gives them.
+    Later ones serve if the check rejects an earlier one; the last needs no evidence.
     """
     reason = _reason(evidence)
     fits = [f"{fact.text}." for fact in evidence if fact.text.startswith(FITS)][:1]
-    description, listed = _description(evidence), _listed(evidence)
-    for about in [*description, *listed]:
+    abouts = list(_after(ABOUT, evidence))[:1]
+    abouts = [text for text in abouts if 0 < len(text) <= _LONGEST_QUOTATION]
+    facts = [
+        fact.text
+        for fact in evidence
+        if fact.kind == "item" and not fact.text.startswith((TITLE, ABOUT, CHOSEN, SHOWS))
+    ]
+    if facts:
+        abouts.append(f"The catalogue lists it with {'; '.join(facts)}.")
+    for about in abouts:
         yield " ".join([reason, *fits, about])
     yield " ".join([reason, *fits])
     yield reason
@@ -43,22 +47,6 @@ def _reason(evidence: Sequence[Evidence]) -> str:
     chosen = next(_after(CHOSEN, evidence), None)
     why = f"because {chosen} chose it" if chosen else "on its own merits"
     return f"Nothing that you liked is known yet, so {name} is suggested {why}."
-
-
-def _description(evidence: Sequence[Evidence]) -> Iterator[str]:
-    first = next(_after(ABOUT, evidence), "")
-    if first and len(first) <= _LONGEST_QUOTATION:
-        yield first
-
-
-def _listed(evidence: Sequence[Evidence]) -> Iterator[str]:
-    facts = [
-        fact.text
-        for fact in evidence
-        if fact.kind == "item" and not fact.text.startswith((TITLE, ABOUT, CHOSEN, SHOWS))
-    ]
-    if facts:
-        yield f"The catalogue lists it with {'; '.join(facts)}."
 
 
 def _after(beginning: str, evidence: Sequence[Evidence]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How telling the values of attributes are."""
+"""Weights of attribute values: rare ones tell more than common ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from llmrec.catalog.values import named_values
 from llmrec.records import Item
@@ -13,12 +14,7 @@ from llmrec.records import Item
 
 @dataclass(frozen=True, slots=True)
 class Rarity:
-    """How many items of a catalogue have each attribute value.
-
-    Attributes:
-        counts: Number of items by attribute name and value.
-        n_items: Number of items.
-    """
+    """The number of items that have each attribute value, by attribute name and value."""
 
     counts: Mapping[tuple[str, str], int]
     n_items: int
@@ -26,14 +22,11 @@ class Rarity:
     @classmethod
     def of(cls, items: Iterable[Item]) -> Rarity:
         """Count the values of all items."""
-        n_items, counts = 0, Counter[tuple[str, str]]()
-        for item in items:
-            n_items += 1
-            counts.update(named_values(item))
-        return cls(counts, n_items)
+        values = [named_values(item) for item in items]
+        return cls(Counter(chain.from_iterable(values)), len(values))
 
     def weight(self, named_values: Iterable[tuple[str, str]]) -> float:
-        """Add up how telling values are: much for rare ones, next to nothing for common ones."""
+        """Sum of inverse document frequencies: high for rare values, near 0 for common ones."""
         return sum(
             math.log((self.n_items + 1) / self.counts.get(value, 1)) for value in named_values
         )

@@ -1,4 +1,4 @@
-"""Finding the catalogue's titles in a text, without taking ordinary words for them.
+"""Words, sentences and the catalogue's titles in a text.
 
 A title is matched word by word, so punctuation and the kind of quotes do not matter, the longest
 first. Chinese, Japanese and Thai, which have no spaces, are matched character by character.
@@ -10,7 +10,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from llmrec.records import Item
 
@@ -40,9 +41,21 @@ COVER = "\ue000"
 """Stands for each letter of a title that is accounted for; it is no word, number or mark."""
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word of a text: where it stands, and its form for comparing (caseless)."""
+_END = re.compile(r"[.!?…؟।]+[\"'”’»)\]*_]*(?=\s|$)|[。！？]+[”’」』》）]*")
+_ABBREVIATION = re.compile(r"\b(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|Vol|e\.g|i\.e|a\.k\.a)\.$")
+_QUOTES = ('"', "“”„", "«»", "「」", "『』", "《》")
+
+
+class Mention(NamedTuple):
+    """A place where a text names a title."""
+
+    text: str
+    start: int
+    end: int
+
+
+class Word(NamedTuple):
+    """A word of a text: ``key`` is its caseless form."""
 
     text: str
     key: str
@@ -55,35 +68,27 @@ class Word:
         return self.text[0].isupper()
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """A place where a text names a title."""
-
-    text: str
-    start: int
-    end: int
-
-
 def words(text: str) -> list[Word]:
-    """Cut a text into words; punctuation is left out."""
+    """The words of a text, without punctuation."""
     return [
-        Word(match[0], _key(match[0]), match.start(), match.end()) for match in _WORD.finditer(text)
+        Word(match[0], unicodedata.normalize("NFKC", match[0]).casefold(), *match.span())
+        for match in _WORD.finditer(text)
     ]
 
 
 def keys(text: str) -> tuple[str, ...]:
-    """The words of a text for comparing, caseless."""
+    """The caseless words of a text."""
     return tuple(word.key for word in words(text))
 
 
 def content_keys(text: str) -> set[str]:
-    """The words that say something, for comparing: no short ones and none that begin anything."""
+    """The caseless words that carry content: no short ones and no :data:`STARTERS`."""
     found = set(keys(text)) - STARTERS
     return {key for key in found if len(key) > 3 or not key.isascii()}
 
 
 def title_forms(title: str) -> tuple[str, ...]:
-    """Say how a text may write a title.
+    """The forms in which a text may write a title.
 
     >>> title_forms("Usual Suspects, The (1995)")
     ('Usual Suspects, The (1995)', 'Usual Suspects, The', 'The Usual Suspects', 'Usual Suspects')
@@ -103,11 +108,7 @@ def title_forms(title: str) -> tuple[str, ...]:
 
 
 class Titles:
-    """The titles of a catalogue, made once and then asked for many texts.
-
-    Args:
-        items: The catalogue's items by id.
-    """
+    """The titles of a catalogue, indexed once for many texts."""
 
     def __init__(self, items: Mapping[str, Item]) -> None:
         self._capitals: dict[tuple[str, ...], tuple[bool, ...]] = {}
@@ -123,13 +124,12 @@ class Titles:
         return self._writes_title(words(phrase))
 
     def find(self, text: str) -> tuple[Mention, ...]:
-        """Find the titles that a text names, from left to right, none inside another.
+        """Find the titles that a text names, from left to right, without overlaps.
 
-        Each word that has a capital in the title must have one in the text. A word that stands
-        first in its sentence has a capital anyway: alone it names a title unless the catalogue's
-        descriptions use it as an ordinary word (once in a hundred items or more). A title without
-        capitals counts from four letters in several words or characters on; shorter ones are
-        known by their quotes only.
+        Each word with a capital in the title must have one in the text. The first word of a
+        sentence has a capital anyway: alone it names a title unless the catalogue's descriptions
+        use it as an ordinary word (in one of a hundred items or more). A title without capitals
+        counts from four letters in several words or characters; shorter ones only in quotes.
         """
         found = []
         text_words = words(text)
@@ -182,21 +182,51 @@ class Titles:
 
 
 def cover(text: str, mentions: Sequence[Mention]) -> str:
-    """Replace titles so that their marks, numbers and quotes are not taken for the text's own.
-
-    Offsets stay the same.
-    """
-    for mention in mentions:
-        filler = COVER * (mention.end - mention.start)
-        text = text[: mention.start] + filler + text[mention.end :]
+    """Replace titles so that their marks, numbers and quotes do not count; offsets stay."""
+    for _, start, end in mentions:
+        text = text[:start] + COVER * (end - start) + text[end:]
     return text
 
 
 def starts_sentence(text: str, offset: int) -> bool:
-    """Whether the word at an offset stands first in its sentence or line."""
+    """Whether the word at an offset is the first of its sentence or line."""
     before = text[:offset].rstrip(OPENING)
     return not before or before[-1] in _BEFORE_SENTENCE
 
 
-def _key(word: str) -> str:
-    return unicodedata.normalize("NFKC", word).casefold()
+def sentence_ends(text: str) -> list[int]:
+    """The offset after each complete sentence.
+
+    A full stop inside double quotes, after an abbreviation or before a small letter ends none.
+    """
+    return [match.end() for match in _END.finditer(text) if _is_end(text, match.end())]
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split a text into sentences; an unfinished one comes last.
+
+    >>> split_sentences('Dr. No wrote "M. Then N." to us. 它很短。And the r')
+    ['Dr. No wrote "M. Then N." to us.', '它很短。', 'And the r']
+    """
+    cuts = [0, *sentence_ends(text), len(text)]
+    pieces = (text[start:end].strip() for start, end in pairwise(cuts))
+    return [piece for piece in pieces if piece]
+
+
+def leaves_quote_open(text: str) -> bool:
+    """Whether a quotation in double quotes of any kind is not closed."""
+    return any(_marks(text, kind) % 2 for kind in _QUOTES)
+
+
+def _is_end(text: str, end: int) -> bool:
+    rest = text[end:].lstrip()
+    if not rest:
+        return True
+    if rest[0].islower() or _ABBREVIATION.search(text[max(0, end - 8) : end]):
+        return False
+    # A quotation that is open here and closed later holds the full stop.
+    return not any(_marks(text[:end], kind) % 2 and not _marks(text, kind) % 2 for kind in _QUOTES)
+
+
+def _marks(text: str, kind: str) -> int:
+    return sum(map(text.count, kind))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.explaining.sentences import leaves_quote_open, sentence_ends, split_sentences
+from llmrec.explaining.titles import leaves_quote_open, sentence_ends, split_sentences
 
 
 @pytest.mark.parametrize(
