@@ -104,7 +104,7 @@ def test_prompts_diff_document(run: Run, document: Document, smollm2_folder: Pat
     assert (diff["first"]["name"], diff["second"]["name"]) == names
     assert diff["both"] == ["history.title"]
     assert diff["only_first"] == []
-    assert diff["only_second"] == ["user.profile"]
+    assert diff["only_second"] == ["user.profile", "user.query"]
     shown = document(run("prompts", "show", names[0], "--json"))["prompt"]
     assert diff["first"]["prompt"] == shown
     for side in ("first", "second"):  # nothing of either prompt is lost
@@ -126,7 +126,7 @@ def test_prompts_diff_of_a_chat_and_a_plain_prompt_and_of_a_template_with_itself
 ) -> None:
     mixed = document(run("prompts", "diff", "pointwise/plain-list", "likelihood/list", "--json"))
     assert {pair["block"] for pair in mixed["diff"]["lines"]} == {""}
-    assert mixed["diff"]["only_first"] == ["item.title"]
+    assert mixed["diff"]["only_first"] == ["item.title", "user.profile", "user.query"]
     same = run("prompts", "diff", "pairwise/details", "pairwise/details")
     assert "The prompts are the same." in same.stdout
     assert " | " not in same.stdout
