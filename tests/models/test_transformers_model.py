@@ -11,12 +11,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
+from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.models import (
     ScoredSequence,
     TransformersModel,
     generation,
-    transformers_model,
 )
 from llmrec.models.generation import decode
 from llmrec.models.hardware import Placement
@@ -235,18 +234,3 @@ def test_one_prompt_that_does_not_fit_is_a_clear_error(
     monkeypatch.setattr(generation, "_batch", never)
     with pytest.raises(OutOfMemoryError, match="one prompt"):
         smollm2.generate([CHAT], max_new_tokens=3)
-
-
-def test_options_are_checked_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loaded(*_: object, **__: object) -> None:
-        pytest.fail("a model was loaded")
-
-    monkeypatch.setattr(transformers_model, "_load", loaded)
-    with pytest.raises(OptionError, match="max_rows=0"):
-        TransformersModel.from_pretrained("any", max_rows=0)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_said(smollm2_folder: Path) -> None:
-    with pytest.raises(HardwareError, match="cuda"):
-        TransformersModel.from_pretrained(str(smollm2_folder), device="cuda")

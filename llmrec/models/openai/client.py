@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, NonNegativeInt, ValidationError
 from scipy.special import logsumexp
 
 from llmrec.errors import ModelError
@@ -36,6 +36,8 @@ _UNKNOWN = -9999.0
 """What servers write for a token of which they know no more than that it is improbable."""
 _ROUNDING = 1e-7
 """Probabilities that add up to 1 may leave as much by rounding alone."""
+_CONTENT = AliasPath("message", "content")
+_CACHED = AliasPath("prompt_tokens_details", "cached_tokens")
 Listed: TypeAlias = list[tuple[str, float]]
 
 
@@ -85,19 +87,10 @@ class _ByColumn(BaseModel):
     top_logprobs: list[dict[str, LogProb] | None] | None = None
 
 
-class _Message(BaseModel):
-    content: str | None = None
-
-
 class _Choice(BaseModel):
     finish_reason: str | None = None
-    message: _Message | None = None
-    text: str | None = None
+    text: str | None = Field(default=None, validation_alias=AliasChoices(_CONTENT, "text"))
     logprobs: _ByPlace | _ByColumn | None = None
-
-
-class _PromptDetails(BaseModel):
-    cached_tokens: NonNegativeInt | None = None
 
 
 class ReplyUsage(BaseModel):
@@ -105,13 +98,7 @@ class ReplyUsage(BaseModel):
 
     prompt_tokens: NonNegativeInt = 0
     completion_tokens: NonNegativeInt | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-
-    @property
-    def cached(self) -> int:
-        """Tokens of the prompt that the server did not compute again."""
-        details = self.prompt_tokens_details
-        return min((details and details.cached_tokens) or 0, self.prompt_tokens)
+    cached_tokens: NonNegativeInt | None = Field(default=None, validation_alias=_CACHED)
 
 
 class Reply(BaseModel):
@@ -128,7 +115,7 @@ class Reply(BaseModel):
             WrongReplyError: There is none.
         """
         choice = self.choices[0]
-        text = choice.message.content if choice.message else choice.text
+        text = choice.text
         if text is None or choice.finish_reason not in {"stop", "length"}:
             raise WrongReplyError(f"no text, but finish_reason {choice.finish_reason!r}")
         return text, choice.finish_reason == "stop"

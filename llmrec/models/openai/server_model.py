@@ -358,7 +358,7 @@ class OpenAIServerModel:
         used = [some.usage if isinstance(some, Reply) else ReplyUsage() for some in outcomes]
         given = sum(some.prompt_tokens for some in used)
         written = tuple(some.completion_tokens or 0 for some in used)
-        cached = sum(some.cached for some in used)
+        cached = sum(min(some.cached_tokens or 0, some.prompt_tokens) for some in used)
         counts = zip(used, prompts, strict=True)
         return _Gathered(
             tuple(values),

@@ -7,11 +7,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, TypeAlias
+
+from llmrec.models.openai import OpenAIServerModel
 
 Listed: TypeAlias = Mapping[str, float]
 Fault: TypeAlias = Callable[[BaseHTTPRequestHandler], dict[str, Any] | None]
@@ -218,3 +221,19 @@ def words(text: str | list[int]) -> tuple[list[str], list[float | None]]:
 
 def total(*values: float) -> float:
     return math.log(math.fsum(map(math.exp, values)))
+
+
+@contextmanager
+def connected(server: ScriptedServer, **options: float) -> Iterator[OpenAIServerModel]:
+    given: dict[str, Any] = {"retries": 1, "timeout": 5.0, "concurrency": 1} | options
+    model = OpenAIServerModel.connect(server.url, "m", **given)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+@contextmanager
+def serving(**script: Any) -> Iterator[tuple[ScriptedServer, OpenAIServerModel]]:  # noqa: ANN401
+    with ScriptedServer(**script) as server, connected(server) as model:
+        yield server, model

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -23,6 +21,7 @@ from tests.models.openai.scripted_server import (
     ScriptedServer,
     chat,
     closed,
+    connected,
     raw,
     replied,
     slow,
@@ -30,16 +29,6 @@ from tests.models.openai.scripted_server import (
 )
 
 REQUEST = LabelRequest(Prompt("Answer.", "Does it suit?"), ("Yes", "No"))
-
-
-@contextmanager
-def connected(server: ScriptedServer, **options: float) -> Iterator[OpenAIServerModel]:
-    given: dict[str, Any] = {"retries": 1, "timeout": 5.0, "concurrency": 1} | options
-    model = OpenAIServerModel.connect(server.url, "m", **given)
-    try:
-        yield model
-    finally:
-        model.close()
 
 
 @pytest.mark.parametrize(

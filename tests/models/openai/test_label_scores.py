@@ -9,7 +9,7 @@ from llmrec.errors import ModelError, ModelNotFoundError, OptionError
 from llmrec.models import LabelRequest
 from llmrec.models.openai import OpenAIServerModel
 from llmrec.records import Prompt
-from tests.models.openai.scripted_server import ScriptedServer, chat, total
+from tests.models.openai.scripted_server import ScriptedServer, chat, serving, total
 
 CHAT = Prompt("Answer.", "Does it suit?")
 PLAIN = Prompt("", "", "Does it suit? Answer:")
@@ -18,10 +18,8 @@ YES_NO = ("Yes", "No")
 
 @pytest.mark.parametrize("prompt", [CHAT, PLAIN], ids=["chat", "plain"])
 def test_listed_spellings_of_a_label_are_summed(prompt: Prompt) -> None:
-    with ScriptedServer() as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving() as (_, model):
         found = model.label_log_probs([LabelRequest(prompt, YES_NO)])
-        model.close()
     assert found.values[0] == pytest.approx([total(-0.5, -2.0), -1.5])
     assert found.floored == (0,)
     assert found.faults == ("",)
@@ -31,12 +29,8 @@ def test_listed_spellings_of_a_label_are_summed(prompt: Prompt) -> None:
 
 
 def test_a_letter_counts_as_it_is_written_alone() -> None:
-    with ScriptedServer(
-        listed={"A": -1.0, " A": -2.0, "a": -0.9, "B": -3.0, "Bee": -3.5}
-    ) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving(listed={"A": -1.0, " A": -2.0, "a": -0.9, "B": -3.0, "Bee": -3.5}) as (_, model):
         found = model.label_log_probs([LabelRequest(CHAT, ("A", "B"))])
-        model.close()
     assert found.values[0] == pytest.approx([total(-1.0, -2.0), -3.0])
 
 
@@ -50,43 +44,35 @@ def test_a_letter_counts_as_it_is_written_alone() -> None:
 def test_a_label_that_is_not_listed_stands_at_an_upper_bound(
     listed: dict[str, float], bound: float
 ) -> None:
-    with ScriptedServer(listed=listed) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving(listed=listed) as (_, model):
         found = model.label_log_probs([LabelRequest(CHAT, ("A", "B", "C"))])
-        model.close()
     assert found.values[0] == pytest.approx([listed["A"], bound, bound])
     assert found.floored == (2,)
 
 
 def test_an_answer_that_begins_with_no_label_is_unknown_and_counted() -> None:
-    with ScriptedServer() as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving() as (server, model):
         server.faults.append(lambda _: chat({"Hm": -0.1, "Well": -3.0}))
         found = model.label_log_probs([LabelRequest(CHAT, YES_NO)])
-        model.close()
     assert np.isnan(found.values[0]).all()
     assert found.faults == ("no_label_returned",)
     assert found.floored == (0,)
 
 
 def test_what_servers_write_for_unknown_is_no_score() -> None:
-    with ScriptedServer(listed={"Yes": -0.5, "Maybe": -3.0, "No": -9999.0}) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving(listed={"Yes": -0.5, "Maybe": -3.0, "No": -9999.0}) as (_, model):
         found = model.label_log_probs([LabelRequest(CHAT, YES_NO)])
-        model.close()
     assert found.values[0][1] == pytest.approx(-3.0)
     assert found.floored == (1,)
 
 
 def test_capabilities_are_found_once_and_used() -> None:
-    with ScriptedServer(
+    with serving(
         takes_template_options=False, takes_system=False, limit="max_tokens", most_listed=5
-    ) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    ) as (server, model):
         n_probes = len(server.seen)
         model.label_log_probs([LabelRequest(CHAT, YES_NO)])
         model.label_log_probs([LabelRequest(CHAT, YES_NO)])
-        model.close()
     able = model.capabilities
     assert (able.chat, able.completions, able.chat_listed, able.text_listed) == (True, True, 5, 5)
     assert not able.template_options
@@ -100,36 +86,32 @@ def test_capabilities_are_found_once_and_used() -> None:
 
 
 def test_a_server_may_call_the_limit_otherwise() -> None:
-    with ScriptedServer(limit="max_completion_tokens", takes_template_options=False) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving(limit="max_completion_tokens", takes_template_options=False) as (server, model):
         model.label_log_probs([LabelRequest(CHAT, YES_NO)])
-        model.close()
     assert server.seen[-1][1]["max_completion_tokens"] == 1
     assert "max_tokens" not in server.seen[-1][1]
 
 
 def test_a_base_models_server_reads_paragraphs() -> None:
-    with ScriptedServer(serves_chat=False) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
+    with serving(serves_chat=False) as (server, model):
         model.label_log_probs([LabelRequest(CHAT, YES_NO)])
-        model.close()
     assert server.seen[-1][1]["prompt"] == "Answer.\n\nDoes it suit?\n\n"
 
 
 def test_a_server_without_log_probabilities_is_named() -> None:
-    with ScriptedServer(listed={}) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
-        with pytest.raises(ModelError, match=r"no log-probabilities for chats.*listwise"):
-            model.label_log_probs([LabelRequest(CHAT, YES_NO)])
-        model.close()
+    with (
+        serving(listed={}) as (_, model),
+        pytest.raises(ModelError, match=r"no log-probabilities for chats.*listwise"),
+    ):
+        model.label_log_probs([LabelRequest(CHAT, YES_NO)])
 
 
 def test_a_chat_server_refuses_plain_text() -> None:
-    with ScriptedServer(serves_text=False) as server:
-        model = OpenAIServerModel.connect(server.url, "m")
-        with pytest.raises(ModelError, match="takes chats, not plain text"):
-            model.generate([PLAIN], max_new_tokens=3)
-        model.close()
+    with (
+        serving(serves_text=False) as (_, model),
+        pytest.raises(ModelError, match="takes chats, not plain text"),
+    ):
+        model.generate([PLAIN], max_new_tokens=3)
 
 
 def test_a_model_that_is_named_and_answers_nothing() -> None:
