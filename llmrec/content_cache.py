@@ -26,12 +26,12 @@ T = TypeVar("T")
 class ContentCache:
     """Bytes by string key in one sqlite file, made on first use.
 
-    What is kept is what was made of some content, under :func:`content_key` of that content and of
-    whatever made it: the same content is then never understood or embedded twice.
+    Keys are made by :func:`content_key` of an input and of the model that processed it, so that
+    the same input is never understood or embedded twice.
 
-    sqlite's own locks keep two processes from harming each other. Every row carries a checksum of
-    its key and content, so a damaged file is noticed even where sqlite itself would not: it is
-    moved aside to ``<name>.damaged``, a warning says so, and an empty cache takes its place.
+    sqlite's locks make it safe for several processes. Every row carries a checksum of its key and
+    content, so that damage is noticed even where sqlite does not notice it: the file is moved to
+    ``<name>.damaged`` with a warning, and an empty cache takes its place.
 
     Args:
         path: The file. Its folder is made where it is missing.
@@ -41,10 +41,10 @@ class ContentCache:
         self.path = path
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Read what is there.
+        """Read contents by key.
 
         Returns:
-            Bytes by key; a key that the cache does not hold is left out.
+            Bytes by key; a key that is not in the cache is left out.
 
         Raises:
             StorageError: The file cannot be opened or read.
@@ -52,7 +52,7 @@ class ContentCache:
         return self._run(lambda connection: _select(connection, keys))
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
-        """Keep contents, each under its key, all of them or (where interrupted) none.
+        """Write contents, each under its key: all of them or, if interrupted, none.
 
         Raises:
             StorageError: The file cannot be opened or written.
@@ -65,7 +65,7 @@ class ContentCache:
         )
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` in a transaction; where the file is damaged, once more on an empty one."""
+        """Do ``work`` in a transaction; if the file is damaged, again on an empty one."""
         try:
             with self._connect() as connection:
                 return work(connection)
@@ -115,7 +115,7 @@ class ContentCache:
         except OSError as problem:
             raise self._unusable(problem) from error
         logger.warning(
-            "The cache %s is damaged (%s): moved to %s and started anew.",
+            "The cache %s is damaged (%s): moved to %s; an empty cache takes its place.",
             self.path,
             error,
             aside.name,
@@ -144,7 +144,7 @@ def _select(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, by
 def _unpack(key: str, blob: bytes) -> bytes:
     checksum, content = blob[:_CHECKSUM_BYTES], blob[_CHECKSUM_BYTES:]
     if checksum != _checksum(key, content):
-        raise sqlite3.DatabaseError(f"what key {key[:12]} holds fails its checksum")
+        raise sqlite3.DatabaseError(f"the content of key {key[:12]} fails its checksum")
     return content
 
 
@@ -153,7 +153,7 @@ def _checksum(key: str, content: bytes) -> bytes:
 
 
 def content_key(*parts: str | bytes) -> str:
-    """Return the sha256, in hex, that tells these parts, in this order, from all others."""
+    """Return the sha256, in hex, of these parts in this order."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode(errors="surrogatepass") if isinstance(part, str) else part

@@ -12,7 +12,7 @@ import typer
 
 from llmrec.cli.data import SkipBroken, check_writable, read_data
 from llmrec.cli.exits import ends_well
-from llmrec.cli.options import AsJson, ColumnFile, DataFolder
+from llmrec.cli.options import AsJson, ColumnFile, DataFolder, load_text_encoder
 from llmrec.cli.output import fields, print_json, screen, waiting
 
 
@@ -61,9 +61,9 @@ def index(
 ) -> None:
     """Understand and embed items, and save an index that opens without the data."""
     check_writable(out)
-    from llmrec.items import TextEncoder, check_parts, modalities_of, understand_items
+    from llmrec.items import check_parts, modalities_of, understand_items
     from llmrec.items.fusion import Fusion
-    from llmrec.models import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
+    from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
     from llmrec.retrieval import Index
     from llmrec.retrieval.storage import refuse_foreign
 
@@ -76,7 +76,7 @@ def index(
         clock.end("opening the fusion")
     catalog = read_data(data, columns, skip_broken=skip_broken)
     clock.end("reading")
-    texts = TextEncoder.from_pretrained(encoder or DEFAULT_TEXT_ENCODER, progress=True)
+    texts = load_text_encoder(encoder)
     clock.end("loading the text encoder")
     modalities = modalities_of(
         catalog,

@@ -11,7 +11,7 @@ import typer
 
 from llmrec.cli.data import SkipBroken, check_writable, read_data
 from llmrec.cli.exits import ends_well
-from llmrec.cli.options import AsJson, ColumnFile, DataFolder
+from llmrec.cli.options import AsJson, ColumnFile, DataFolder, load_text_encoder
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
 
@@ -189,7 +189,7 @@ def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _Trai
     """
     from llmrec.catalog import leave_one_out
     from llmrec.evaluation import training_catalog
-    from llmrec.items import TextEncoder, modalities_of
+    from llmrec.items import modalities_of
 
     catalog = read_data(data, columns, skip_broken=skip_broken)
     with waiting("Holding out the last interactions"):
@@ -199,7 +199,5 @@ def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _Trai
         rows = tuple(row for row in catalog.interactions if row in kept)
         split = replace(split, train=rows, validation=split.test, test={})
         training = training_catalog(catalog, split)
-    encoder = TextEncoder.from_pretrained(progress=True)
-    return _TrainingInput(
-        training, modalities_of(training, encoder, progress=True), split.validation
-    )
+    modalities = modalities_of(training, load_text_encoder(), progress=True)
+    return _TrainingInput(training, modalities, split.validation)

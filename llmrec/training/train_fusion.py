@@ -207,33 +207,8 @@ def _next_epoch(
     config: FusionConfig,
     bar: tqdm,
 ) -> TrainingState:
+    """Train on all windows once, and rank the validation targets."""
     number, began = len(state.epochs) + 1, time.perf_counter()
-    losses = _train_epoch(network, optimizer, dataset, pieces, config, number, bar)
-    recall = ndcg = None
-    if dataset.targets:
-        ranks = validation_ranks(network, dataset, config)
-        recall, ndcg = float(recall_at(ranks, 20).mean()), float(ndcg_at(ranks, 10).mean())
-    seconds = time.perf_counter() - began
-    epoch = Epoch(number, sum(losses.values()), losses, recall, ndcg, seconds)
-    logger.info("epoch %d: %s", number, epoch.metrics())
-    bar.update()
-    epochs = (*state.epochs, epoch)
-    if state.best_epoch and epoch.score <= state.epochs[state.best_epoch - 1].score:
-        return TrainingState(epochs, state.best_epoch, state.best)
-    best = {name: value.detach().clone().numpy() for name, value in network.state_dict().items()}
-    return TrainingState(epochs, number, best)
-
-
-def _train_epoch(
-    network: FusionNetwork,
-    optimizer: torch.optim.Optimizer,
-    dataset: FusionDataset,
-    pieces: Sequence[Window],
-    config: FusionConfig,
-    number: int,
-    bar: tqdm,
-) -> dict[str, float]:
-    """Train on all windows once: the weighted terms, means over the steps."""
     # Seed and number alone decide the draws: an epoch is the same in a resumed run.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, number)).generate_state(1)[0]))
     draw = np.random.default_rng((config.seed, number))
@@ -257,4 +232,17 @@ def _train_epoch(
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + term.item()
         bar.set_postfix_str(f"step {step} of {len(starts)}, loss {loss.item():.3f}")
-    return {name: total / len(starts) for name, total in sums.items()}
+    losses = {name: total / len(starts) for name, total in sums.items()}
+    recall = ndcg = None
+    if dataset.targets:
+        ranks = validation_ranks(network, dataset, config)
+        recall, ndcg = float(recall_at(ranks, 20).mean()), float(ndcg_at(ranks, 10).mean())
+    seconds = time.perf_counter() - began
+    epoch = Epoch(number, sum(losses.values()), losses, recall, ndcg, seconds)
+    logger.info("epoch %d: %s", number, epoch.metrics())
+    bar.update()
+    epochs = (*state.epochs, epoch)
+    if state.best_epoch and epoch.score <= state.epochs[state.best_epoch - 1].score:
+        return TrainingState(epochs, state.best_epoch, state.best)
+    best = {name: value.detach().clone().numpy() for name, value in network.state_dict().items()}
+    return TrainingState(epochs, number, best)
