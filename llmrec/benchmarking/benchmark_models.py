@@ -24,6 +24,7 @@ class BenchmarkModels:
         concurrency: Concurrent requests to a server.
         timeout: Seconds without an answer until a server's request fails.
         progress: Show progress bars on stderr, where that is a terminal.
+        skip_layers: Last layers of transformers models to skip.
     """
 
     device: str | None = None
@@ -31,6 +32,7 @@ class BenchmarkModels:
     concurrency: int | None = None
     timeout: float | None = None
     progress: bool = False
+    skip_layers: int = 0
     _loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
     _served: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
     _readers: dict[str, LanguageModel] = field(default_factory=dict, repr=False)
@@ -52,7 +54,9 @@ class BenchmarkModels:
         placement = choose_placement(self.device, None, quantization, spread=True)
         found = resolve_model(what.model, progress=self.progress)
         revision = f"{found.revision}+{placement.dtype}"
-        return revision if quantization == "none" else f"{revision}+{quantization}"
+        changes = [quantization] * (quantization != "none")
+        changes += [f"skip-{self.skip_layers}"] * (self.skip_layers > 0)
+        return "+".join([revision, *changes])
 
     def reader(self, ref: str) -> LanguageModel:
         """The tokenizer of a model; it is never asked to answer.
@@ -74,23 +78,26 @@ class BenchmarkModels:
             ModelError: The model is not available, or not on that device.
             OptionError: A server is asked to quantize.
         """
-        what, key = parse_reference(ref), (ref, quantization)
-        if what.backend == "openai":
-            if key not in self._served:
-                self._served[key] = load_model(
-                    ref,
-                    quantization=quantization,
-                    tokenizer=self.tokenizer,
-                    concurrency=self.concurrency,
-                    timeout=self.timeout,
-                )
-            return self._served[key]
-        if key not in self._loaded:
-            self._loaded.clear()
-            self._loaded[key] = load_model(
+        backend, key = parse_reference(ref).backend, (ref, quantization)
+        kept = self._served if backend == "openai" else self._loaded
+        if key in kept:
+            return kept[key]
+        if backend == "openai":
+            kept[key] = load_model(
                 ref,
-                device=self.device if what.backend == "transformers" else None,
                 quantization=quantization,
-                progress=self.progress,
+                tokenizer=self.tokenizer,
+                concurrency=self.concurrency,
+                timeout=self.timeout,
             )
-        return self._loaded[key]
+            return kept[key]
+        kept.clear()
+        weights = backend == "transformers"
+        kept[key] = load_model(
+            ref,
+            device=self.device if weights else None,
+            quantization=quantization,
+            skip_last_layers=self.skip_layers if weights else 0,
+            progress=self.progress,
+        )
+        return kept[key]

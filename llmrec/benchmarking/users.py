@@ -7,6 +7,7 @@ the history, the popularity counts, the reviews or the order of the candidates.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,13 @@ from tqdm import tqdm
 
 from llmrec.benchmarking.plan import USUAL_USERS, BenchmarkPlan
 from llmrec.catalog import Catalog, leave_one_out
-from llmrec.errors import OptionError
+from llmrec.errors import DataError, LlmrecError, OptionError
 from llmrec.evaluation import discrimination_lists
 from llmrec.prompting import Budget, Context, context_of
 from llmrec.records import Insight, User
+from llmrec.reranking.requests import Request, items_context, read_request
 from llmrec.reranking.strategy import Question, question_about
+from llmrec.resumable import fingerprint
 from llmrec.retrieval import Index, Retriever, hold_out
 
 
@@ -98,9 +101,15 @@ def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
 
     Raises:
         StorageError: The index cannot be opened.
+        DataError: The requests cannot be read, or one has no relevant candidate.
         OptionError: There are fewer users than asked for, or fewer items than candidates.
     """
-    return index_data(Index.open(plan.index or ""), plan, progress=progress)
+    index = None if plan.index is None else Index.open(plan.index)
+    if plan.requests is not None:
+        return labelled_data(plan.requests, plan, index)
+    if index is None:
+        raise OptionError("A benchmark needs an index or requests.")
+    return index_data(index, plan, progress=progress)
 
 
 def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
@@ -126,7 +135,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
     qualifying = sorted(sampled or targets)
     drawn = [qualifying[at] for at in _drawn(plan, len(qualifying))]
     popularity = Counter(row.item_id for row in known.interactions)
-    retriever, users = Retriever(known), []
+    retriever, users = Retriever(known), list[UserList]()
     for user_id in tqdm(
         drawn, desc="Making candidate lists", unit="user", disable=None if progress else True
     ):
@@ -175,6 +184,82 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
         facts,
         known.folder,
     )
+
+
+def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -> BenchmarkData:
+    """Read labelled requests, one JSON object a line, and sample from them.
+
+    Candidates keep the order of the file: what it says of the relevant ones, prompts say too.
+
+    Args:
+        path: The requests; each has ``relevant`` beside what `read_request` takes.
+        plan: How many are sampled, and the table of items whose ids they use.
+        index: Provides items by id, beside that table.
+    """
+    known = None if index is None else context_of(index)
+    if plan.items is not None:
+        known = items_context(plan.items)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        why = f"The requests {path} cannot be read: {error.strerror}."
+        raise DataError(why, hint="Give a file of JSON lines.") from error
+    requests: dict[str, Request] = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            request = _labelled(line, known, f"{path} line {number}")
+            name = request.request_id or request.user.user_id or f"line {number}"
+            requests[name if name not in requests else f"{name} (line {number})"] = request
+    names = sorted(requests)
+    shown = {name: requests[name] for name in (names[at] for at in _drawn(plan, len(names)))}
+    users = tuple(
+        UserList(
+            name,
+            tuple(c.item_id for c in request.candidates if c.item_id in request.relevant),
+            tuple(c.item_id for c in request.candidates),
+            stored_scores([c.score for c in request.candidates]),
+            activity=len(request.user.history),
+        )
+        for name, request in shown.items()
+    )
+
+    def facts() -> ItemFacts:
+        titles = {
+            c.item_id: request.context.items[c.item_id].name
+            for request in shown.values()
+            for c in request.candidates
+        }
+        return ItemFacts(titles=titles)
+
+    about = {
+        "dataset": {"name": path.name, "requests": len(requests)},
+        "fingerprint": fingerprint(content, plan.items.read_bytes() if plan.items else b""),
+        "insights": "" if index is None else index.fingerprint,
+    }
+    return BenchmarkData(
+        users,
+        len(requests),
+        about,
+        lambda name: (shown[name].user, shown[name].context),
+        facts,
+        path.parent,
+    )
+
+
+def _labelled(line: bytes, known: Context | None, where: str) -> Request:
+    try:
+        request = read_request(json.loads(line), known)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON: {error}.") from error
+    except LlmrecError as error:
+        raise DataError(f"{where}: {error.message}", hint=error.hint) from error
+    if not request.relevant or len(request.candidates) < 2:
+        raise DataError(
+            f"{where} has {len(request.candidates)} candidates and {len(request.relevant)} "
+            "relevant ones; needed are two or more, and one or more of them.",
+            hint='Add "relevant": id or title of the candidate that the user chose, or several.',
+        )
+    return request
 
 
 def planted(one: UserList, place: int) -> tuple[str, ...]:

@@ -11,7 +11,16 @@ import typer
 from typer.core import TyperGroup
 
 from llmrec.cli.exits import FAILED, ends_well
-from llmrec.cli.options import AsJson, Concurrency, Device, PriceTable, Timeout, TokenizerRef
+from llmrec.cli.options import (
+    AsJson,
+    Concurrency,
+    Device,
+    ItemTable,
+    PriceTable,
+    SkipLayers,
+    Timeout,
+    TokenizerRef,
+)
 from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
 from llmrec.errors import OptionError, nearest
 
@@ -75,10 +84,7 @@ def run(
             help="Labelled requests (JSON lines): history, candidates and relevant.",
         ),
     ] = None,
-    items: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Table of the items whose ids the requests use."),
-    ] = None,
+    items: ItemTable = None,
     templates: Annotated[
         list[str] | None,
         typer.Option(
@@ -133,6 +139,7 @@ def run(
         typer.Option("--yes", "-y", help="Do not ask before a run of more than 5 minutes."),
     ] = False,
     device: Device = None,
+    skip_layers: SkipLayers = 0,
     tokenizer: TokenizerRef = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -162,7 +169,9 @@ def run(
         race=race or None,
         prices=prices,
     )
-    models = BenchmarkModels(device, tokenizer, concurrency, timeout, progress=True)
+    models = BenchmarkModels(
+        device, tokenizer, concurrency, timeout, progress=True, skip_layers=skip_layers
+    )
     if dry_run:
         with waiting("Making the candidate lists"):
             benchmark = Benchmark.of(plan, models.revision, progress=True)

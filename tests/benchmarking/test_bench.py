@@ -380,3 +380,33 @@ def test_where_no_list_holds_its_target_nothing_leads(kites: Path, tmp_path: Pat
     )
     told = leaderboard_markdown(replace(summary, contrasts=few))
     assert "Too few users to show any difference, corrected for 3 comparisons." in told
+
+
+KITES = [
+    {
+        "user_id": f"u{n}",
+        "history": [f"Kite {n}", f"Kite {n + 6}", f"Kite {n + 12}"],
+        "candidates": [f"Kite {n + 19}", f"Kite {n + 20}", f"Kite {n + 18}", f"Kite {n + 24}"],
+        "relevant": [f"Kite {n + 18}", f"Kite {n + 24}"],
+    }
+    for n in range(12)
+]
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_prompts_are_compared_on_labelled_requests_without_an_index(tmp_path: Path) -> None:
+    good, wrong = (template(tmp_path, n, t) for n, t in (("good", GOOD), ("wrong", WRONG)))
+    compared = partial(bench, templates=[good, wrong], models=["kites"], race=True, places=[1])
+    summary = compared(requests=KITES, out=tmp_path / "run")
+    assert row(summary, good).metrics["ndcg@10"].mean > 0.95
+    assert row(summary, wrong).metrics["ndcg@10"].mean < 0.7
+    assert row(summary, "given order").metrics["mrr"].mean == pytest.approx(1 / 3)
+    assert row(summary, good).metrics["recall@1"].mean > 0.4
+    assert summary.about["protocol"] == "labelled"
+    text = (tmp_path / "run" / "leaderboard.md").read_text()
+    assert "significantly better than the given order" in text
+    assert "12 users of requests.jsonl, ranking the candidates of each request." in text
+    assert "Against the given order" in (tmp_path / "run" / "report.html").read_text()
+    again = compared(requests=tmp_path / "run" / "requests.jsonl", out=tmp_path / "run")
+    assert repr(again.per_user) == repr(summary.per_user)  # NaN and all
+    assert repr(compared(requests=KITES).per_user) == repr(summary.per_user)

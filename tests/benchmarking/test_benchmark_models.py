@@ -15,6 +15,8 @@ def test_a_revision_says_the_weights_and_how_they_are_computed() -> None:
     plain = models.revision(DEFAULT_LANGUAGE_MODEL, "none")
     assert plain.endswith("+float32")
     assert models.revision(DEFAULT_LANGUAGE_MODEL, "nf4") == f"{plain}+nf4"
+    shorter = BenchmarkModels(device="cpu", skip_layers=2)
+    assert shorter.revision(DEFAULT_LANGUAGE_MODEL, "none") == f"{plain}+skip-2"
 
 
 def test_a_device_that_is_not_there_is_said_before_a_model_is_fetched() -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llmrec.benchmarking.users import BenchmarkData, index_data
-from llmrec.errors import OptionError
+from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.users import BenchmarkData, data_of, index_data
+from llmrec.errors import DataError, OptionError
+from llmrec.prompting import Budget, Context
 from llmrec.retrieval import WEIGHTS_KEY, Index
 from tests.benchmarking.faked import BUSY, ITEMS, USERS, plan_of
 
@@ -16,8 +19,8 @@ def asked(index: Path, **settings: object) -> BenchmarkData:
     return index_data(Index.open(index), plan_of(index, "likelihood/titles", **settings))
 
 
-def known(data: BenchmarkData) -> Index:
-    """The index that prompts are made from."""
+def known(data: BenchmarkData) -> Context:
+    """What prompts are made from."""
     return data.known(data.users[0].user_id)[1]
 
 
@@ -29,9 +32,13 @@ def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> Non
     assert len(made.users) == made.qualifying == USERS
     left = [row for row in index.interactions if row not in last.values()]
     popularity = Counter(row.item_id for row in left)
+    context = known(made)
+    assert {item_id: context.popularity(item_id) for item_id in index.items} == {
+        item_id: popularity[item_id] for item_id in index.items
+    }
     for one in made.users:
         assert one.targets[0] == last[one.user_id].item_id
-        history = [row.item_id for row in known(made).user(one.user_id).history]
+        history = [row.item_id for row in context.user(one.user_id).history]
         assert one.targets[0] not in history
         assert one.activity == len(history) == (5 if one.user_id == BUSY else 4)
         assert not set(one.candidates) & set(history)
@@ -39,20 +46,13 @@ def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> Non
         assert one.target_popularity == popularity[one.targets[0]]
         assert one.reached == (one.targets[0] in one.candidates)
         assert len(set(one.candidates)) == 6
-        own = [
-            r
-            for r in known(made).reviews
-            if (r.user_id, r.item_id) == (one.user_id, one.targets[0])
-        ]
-        assert not own
-    assert Counter(known(made).interactions) == Counter(left)
+        assert one.user_id not in {review.user_id for review in context.reviews(one.targets[0])}
 
 
 def test_weights_that_were_fitted_on_the_targets_are_not_used(kites: Path, tmp_path: Path) -> None:
     fitted = Index.open(kites).with_weights(WEIGHTS_KEY, {"popularity": 9.0})
     fitted.save(tmp_path / "index")
     made = asked(tmp_path / "index", users=USERS)
-    assert known(made).weights == {}
     assert made.users == asked(kites, users=USERS).users
 
 
@@ -125,13 +125,82 @@ def test_more_candidates_than_items_are_refused(kites: Path) -> None:
 def test_validation_targets_stand_before_the_last_which_nobody_knows(kites: Path) -> None:
     last, before = (asked(kites, users=USERS, part=part) for part in ("test", "validation"))
     tests = {one.user_id: one.targets[0] for one in last.users}
-    rows = [(row.user_id, row.item_id) for row in known(before).interactions]
-    reviewed = {(review.user_id, review.item_id) for review in known(before).reviews}
+    context = known(before)
     assert len(before.users) == len(last.users) == USERS
     for one in before.users:
-        history = [item_id for user_id, item_id in rows if user_id == one.user_id]
+        history = [row.item_id for row in context.user(one.user_id).history]
         assert one.targets[0] != tests[one.user_id]
         for unknown in (one.targets[0], tests[one.user_id]):
             assert unknown not in history
-            assert (one.user_id, unknown) not in reviewed
+            assert one.user_id not in {review.user_id for review in context.reviews(unknown)}
         assert tests[one.user_id] not in one.candidates
+
+
+LINES: list[dict[str, object]] = [
+    {"history": ["Alien"], "candidates": ["Heat", "Aliens", "Up"], "relevant": "Aliens"},
+    {"user_id": "7", "history": ["Up", "Cars"], "candidates": ["Heat", "Aliens", "Up 2"],
+     "relevant": ["Up 2", "Heat"]},
+    {"user_id": "7", "history": [], "relevant": [2],
+     "candidates": [{"id": 1, "title": "Heat", "score": 0.5}, {"id": 2, "title": "Aliens"}]},
+]  # fmt: skip
+
+
+def labelled(folder: Path, lines: list[dict[str, object]], **settings: object) -> BenchmarkData:
+    path = folder / "labelled.jsonl"
+    path.write_text("\n\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    return data_of(BenchmarkPlan.of({"requests": path, **settings}, "The test"))
+
+
+def test_labelled_requests_need_no_index(tmp_path: Path) -> None:
+    data = labelled(tmp_path, LINES)
+    found = {one.user_id: one for one in data.users}
+    assert set(found) == {"line 1", "7", "7 (line 5)"}
+    assert found["line 1"].targets == ("Aliens",)
+    assert found["line 1"].candidates == ("Heat", "Aliens", "Up")
+    assert found["7"].targets == ("Heat", "Up 2")
+    assert (found["7"].columns, found["7"].activity) == ((0, 2), 2)
+    assert found["7 (line 5)"].targets == ("2",)
+    assert found["7 (line 5)"].retrieval == (0.5, None)
+    question = data.question(found["7"], ("Up 2", "Heat"), Budget())
+    assert [item.name for item in question.candidates] == ["Up 2", "Heat"]
+    assert [row.item_id for row in question.user.history] == ["Up", "Cars"]
+    assert data.facts().titles["2"] == "Aliens"
+    assert data.about["dataset"] == {"name": "labelled.jsonl", "requests": 3}
+    assert len(labelled(tmp_path, LINES, users=2).users) == 2
+
+
+def test_requests_may_name_items_of_a_table_or_an_index(kites: Path, tmp_path: Path) -> None:
+    line: dict[str, object] = {"history": ["i1"], "candidates": ["i2", "i3"], "relevant": "i3"}
+    table = tmp_path / "items.jsonl"
+    table.write_text("".join(f'{{"id": "i{n}", "title": "Kite {n}"}}\n' for n in range(5)))
+    for more in ({"items": table}, {"index": kites}):
+        data = labelled(tmp_path, [line], **more)
+        assert data.facts().titles == {"i2": "Kite 2", "i3": "Kite 3"}
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ({"candidates": ["a", "b"]}, "0 relevant ones"),
+        ({"candidates": ["a"], "relevant": "a"}, "1 candidates"),
+        ({"candidates": ["a", "b"], "relevant": "c"}, "no candidate"),
+        ({"relevant": "c"}, "no candidates"),
+    ],
+)
+def test_a_request_without_a_label_is_named(
+    tmp_path: Path, line: dict[str, object], part: str
+) -> None:
+    with pytest.raises(DataError, match=f"labelled.jsonl line 3.*{part}"):
+        labelled(tmp_path, [LINES[0], line])
+
+
+def test_requests_that_cannot_be_read(tmp_path: Path) -> None:
+    plan = BenchmarkPlan.of({"requests": tmp_path / "absent.jsonl"}, "The test")
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        data_of(plan)
+    (tmp_path / "absent.jsonl").write_text("not json")
+    with pytest.raises(DataError, match="line 1 is not JSON"):
+        data_of(plan)
+    (tmp_path / "absent.jsonl").write_text("")
+    with pytest.raises(OptionError, match="0 users qualify"):
+        data_of(plan)

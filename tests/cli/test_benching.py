@@ -154,3 +154,27 @@ def test_strategies_calibration_and_shuffles_are_options(
     assert ended.returncode == 2
     assert "unknown strategy 'tournamant'" in said(ended)
     assert loaded == ["words"]
+
+
+def test_labelled_requests_need_no_index(
+    run: Run, document: Document, loaded: list[str], tmp_path: Path
+) -> None:
+    lines = [
+        {"history": ["Alien"], "candidates": ["Heat", f"Aliens {n}"], "relevant": f"Aliens {n}"}
+        for n in range(4)
+    ]
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    words: tuple[object, ...] = ("bench", "--requests", file)
+    words += ("--templates", "likelihood/titles,likelihood/list")
+    words += ("--templates", "pointwise/plain-list", "--model", "words", "--out", tmp_path / "run")
+    ended = run(*words, "--yes", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert "expected: " in ended.stderr
+    rows = [row["name"] for row in document(ended)["summary"]["rows"]]
+    assert rows == ["random", "given order", "likelihood/titles", "likelihood/list",
+                    "pointwise/plain-list", "oracle"]  # fmt: skip
+    assert "given order" in run(*words).stdout
+    ended = run("bench", "--out", tmp_path / "other")
+    assert ended.returncode == 2
+    assert "no benchmark file, index or --requests" in said(ended)
