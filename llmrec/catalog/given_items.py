@@ -243,16 +243,9 @@ _REVIEW_PARSERS: Mapping[str, Callable[[object], object]] = {
 
 def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
     fields = {str(key): each for key, each in value.items()}
-    read = {
-        name: _parsed(
-            fields.get(name),
-            parse,
-            f"{where}: {name}",
-            f'If it describes the item: {{"attributes": {{"{name}": ...}}}}.',
-        )
-        for name, parse in _PARSERS.items()
-    }
-    item_id = read["item_id"] or read["id"] or read["title"]
+    read = {name: _parsed(fields[name], parse, where, name)
+            for name, parse in _PARSERS.items() if name in fields}  # fmt: skip
+    item_id = read.get("item_id") or read.get("id") or read.get("title")
     if item_id is None:
         keys = ", ".join(map(repr, fields)) or "none"
         raise DataError(
@@ -261,16 +254,20 @@ def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
         )
     item = Item(
         item_id,
-        read["title"] or "",
-        read["description"] or "",
+        read.get("title") or "",
+        read.get("description") or "",
         MappingProxyType(_attributes(fields, where)),
-        read["image"],
-        read["video"],
-        read["audio"],
+        read.get("image"),
+        read.get("video"),
+        read.get("audio"),
     )
-    reviews = _reviews(_python(fields.get("reviews")), item_id, f"{where}: reviews")
     return GivenItem(
-        item, reviews, read["caption"], read["score"], read["rating"], read["timestamp"]
+        item,
+        _reviews(_python(fields.get("reviews")), item_id, f"{where}: reviews"),
+        read.get("caption"),
+        read.get("score"),
+        read.get("rating"),
+        read.get("timestamp"),
     )
 
 
@@ -287,7 +284,7 @@ def _attributes(fields: Mapping[str, object], where: str) -> dict[str, Attribute
     if twice:
         raise DataError(f"{where} has {twice[0]!r} twice: as a key and in attributes.")
     found = {
-        name: _parsed(value, parse_attribute, f"{where}: {name}")
+        name: _parsed(value, parse_attribute, where, name)
         for name, value in (others | named).items()
     }
     return {name: value for name, value in found.items() if value is not None}
@@ -308,24 +305,28 @@ def _review(given: object, item_id: str, where: str) -> Review:
     if isinstance(given, Review):
         return replace(given, item_id=item_id)
     if not isinstance(given, Mapping):
-        return Review(item_id, _parsed(given, parse_text, where) or "")
+        return Review(item_id, _parsed(given, parse_text, where, "text") or "")
     if "text" not in given:
         raise DataError(f"{where} has no text; its keys are {', '.join(map(repr, given))}.")
     read = {
-        name: _parsed(given.get(name), parse, f"{where}: {name}")
+        name: _parsed(given.get(name), parse, where, name)
         for name, parse in _REVIEW_PARSERS.items()
     }
     return Review(item_id, read["text"] or "", read["rating"], read["user_id"], read["timestamp"])
 
 
-def _parsed(value: object, parse: Callable[[object], Any], where: str, hint: str = "") -> Any:  # noqa: ANN401 - what the parser returns
+def _parsed(value: object, parse: Callable[[object], Any], where: str, name: str) -> Any:  # noqa: ANN401 - the parser's value
     plain = _python(value)
     if is_missing(plain):
         return None
     try:
         return parse(plain)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{where} {quoted(plain)} is not allowed: {error}.", hint=hint) from error
+        hint = f'If it describes the item: {{"attributes": {{"{name}": ...}}}}.'
+        raise DataError(
+            f"{where}: {name} {quoted(plain)} is not allowed: {error}.",
+            hint=hint if name in _PARSERS else "",
+        ) from error
 
 
 def _python(value: Any) -> Any:  # noqa: ANN401 - whatever was given

@@ -22,6 +22,7 @@ _LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59 UTC: a larger number is not in seconds."""
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?")
+_PLAIN = {str, int, float, bool, list, dict, type(None)}
 _TRUTH = {"true": True, "false": False, "True": True, "False": False}
 
 # Columns for machines, and counts: how popular an item is does not belong into its description,
@@ -50,6 +51,8 @@ def is_from(value: object, package: str, *names: str) -> bool:
 
 def python_value(value: Any) -> Any:  # noqa: ANN401 - any cell
     """Turn a NumPy scalar or array into Python's own value."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, np.datetime64):
         return value.astype("datetime64[us]").item()  # in nanoseconds it would become an int
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

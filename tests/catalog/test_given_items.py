@@ -151,7 +151,7 @@ def test_one_review_needs_no_list(reviews: object) -> None:
         ({"id": 7, "timestamp": "soon"}, ": timestamp 'soon' is not allowed: a timestamp is"),
         ({"id": 7, "reviews": 3}, ": reviews 3 is not allowed: reviews are a list of texts"),
         ({"id": 7, "reviews": [{"txt": "x"}]}, ": reviews[0] has no text; its keys are 'txt'"),
-        ({"id": 7, "reviews": ["x", object()]}, ": reviews[1] <object"),
+        ({"id": 7, "reviews": ["x", object()]}, ": reviews[1]: text <object"),
         ({"id": 7, "reviews": [{"text": "x", "rating": "bad"}]}, ": reviews[0]: rating 'bad'"),
         ({"id": 7, "attributes": ["SF"]}, ": attributes ['SF'] is not allowed: attributes are"),
         ({"id": 7, "attributes": {"a": 1}, "a": 2}, "has 'a' twice"),
