@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from string import ascii_uppercase
-from typing import NamedTuple
 
 from llmrec.errors import PromptError
 from llmrec.items import Taste
@@ -42,34 +41,18 @@ from llmrec.records import (
     User,
 )
 
-
-class _Rules(NamedTuple):
-    """What a template of one strategy must read, should read and must not read."""
-
-    must: frozenset[str]
-    should: frozenset[str]
-    must_not: frozenset[str]
-    why_not: str
-
-
-_HISTORY = frozenset({"history"})
-_EACH = "it is rendered once for each candidate, which it reads as 'item'"
-_ALL = "it is rendered once for several candidates, which it reads as 'items'"
-_LEAK = "target leakage, since the candidate's title is to be predicted"
-_ONE = _Rules(frozenset({"item"}), _HISTORY, frozenset({"items"}), _EACH)
-_SEVERAL = _Rules(frozenset({"items"}), _HISTORY, frozenset({"item"}), _ALL)
-_RULES = {
+_ONE, _SEVERAL = ({"item"}, {"history"}, {"items"}), ({"items"}, {"history"}, {"item"})
+_RULES: Mapping[str, tuple[set[str], set[str], set[str]]] = {
     "pointwise": _ONE,
     "graded": _ONE,
     "listwise": _SEVERAL,
     "listwise-generated": _SEVERAL,
     "setwise": _SEVERAL,
     "pairwise": _SEVERAL,
-    "likelihood": _Rules(frozenset(), _HISTORY, frozenset({"item", "items"}), _LEAK),
-    "explain": _Rules(
-        frozenset({"item", "evidence"}), frozenset({"fault"}), frozenset({"items"}), _EACH
-    ),
+    "likelihood": (set(), {"history"}, {"item", "items"}),
+    "explain": ({"item", "evidence"}, {"fault"}, {"items"}),
 }
+"""What a template of a strategy must read, should read and must not read."""
 _ANSWERS = {
     "pointwise": (("Yes", "No"), "does not say that the answer is Yes or No"),
     "graded": (("0", "4"), "does not say what 0 and 4 mean"),
@@ -144,21 +127,26 @@ def refuse_meaningless(template: Template) -> None:
 def _read(template: Template) -> Iterator[Finding]:
     if not template.summary:
         yield Finding("warning", 1, "has no {# comment #} at its beginning that says its purpose")
-    rules = _RULES.get(template.strategy)
     strategy = template.strategy
-    if rules is None:
+    if strategy not in _RULES:
         message = (
             f"is in a folder {strategy!r}, which is no strategy: the requirements of "
             f"{', '.join(_RULES)} were not checked"
         )
         yield Finding("warning", 1, message)
         return
-    for name in sorted(rules.must - template.variables):
+    must, should, must_not = _RULES[strategy]
+    why = "target leakage, since the candidate's title is to be predicted"
+    if "item" in must:
+        why = "it is rendered once for each candidate, which it reads as 'item'"
+    elif "items" in must:
+        why = "it is rendered once for several candidates, which it reads as 'items'"
+    for name in sorted(must - template.variables):
         yield Finding("error", 1, f"a {strategy} template must read {name!r}")
-    for name in sorted(rules.should - template.variables):
+    for name in sorted(should - template.variables):
         yield Finding("warning", 1, f"a {strategy} template should read {name!r}")
-    for name in sorted(rules.must_not & template.variables):
-        yield Finding("error", 1, f"a {strategy} template must not read {name!r}: {rules.why_not}")
+    for name in sorted(must_not & template.variables):
+        yield Finding("error", 1, f"a {strategy} template must not read {name!r}: {why}")
 
 
 def _rendered(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
@@ -249,7 +237,7 @@ def _hostile(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
     hostile = Item("hostile", text, text)
     writer = PromptWriter(
         template=template,
-        user=replace(USER, history=(Interaction("", "hostile", 5.0, 1),)),
+        user=User("", (Interaction("", "hostile", 5.0, 1),), {"likes": text}, query=text),
         context=Context({"hostile": hostile}),
         tokenizer=tokenizer,
         evidence=(text,),
@@ -265,7 +253,7 @@ def _hostile(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
             yield Finding("error", 1, f"restores what was neutralised: {error}")
         return  # other failures are no matter of hostile texts
     if any(re.search(r"^\s*Assistant\s*:", _text(prompt), re.MULTILINE) for prompt in prompts):
-        yield Finding("error", 1, "restores what was neutralised: a title opens a chat turn")
+        yield Finding("error", 1, "restores what was neutralised: a foreign text opens a chat turn")
 
 
 def _text(prompt: Prompt) -> str:
@@ -344,7 +332,7 @@ CONTEXT = Context(
 )
 CANDIDATES = ITEMS[3:]
 TITLES = tuple(item.title for item in ITEMS[:3])
-"""What the user's history holds."""
+"""The titles of the user's history."""
 NEWCOMER = User("newcomer")
 _WORDS = " ".join(item.description for item in ITEMS) * 3
 LONG_ITEM = Item("long", _WORDS, _WORDS, {"materials": _WORDS})
@@ -352,6 +340,7 @@ LONG_USER = User(
     "long",
     history=tuple(Interaction("long", "long", 4.0, time) for time in range(Budget().history_items)),
     profile={"likes": _WORDS},
+    query=_WORDS,
 )
 EVIDENCE = (
     "Larkspur Tent for Two is a tent of 1900 g.",
@@ -362,12 +351,12 @@ FAULT = "it named Alpine Tent, which the evidence does not hold"
 
 
 class FourCharacters:
-    """Stands in for a tokenizer where no model is at hand: a token is four characters."""
+    """A tokenizer for use without a model: a token is four characters."""
 
     special_tokens: tuple[str, ...] = ()
 
     def encode(self, text: str) -> Sequence[int]:
-        """One number for each four characters begun."""
+        """One number for every four characters."""
         return range((len(text) + 3) // 4)
 
     def cut(self, text: str, n_tokens: int) -> str:
@@ -380,10 +369,10 @@ def example(template: Template, tokenizer: TextTokenizer | None = None) -> Promp
 
     Args:
         template: A loaded template.
-        tokenizer: Of the model in mind; without one, a token is taken to be four characters.
+        tokenizer: The tokenizer of the intended model; by default a token is four characters.
 
     Raises:
-        PromptError: The template reads what is not there.
+        PromptError: The template reads what is missing.
     """
     candidates = CANDIDATES[:2] if template.strategy == "pairwise" else CANDIDATES
     return examples(template, tokenizer or FourCharacters(), candidates=candidates)[0]
@@ -398,11 +387,7 @@ def examples(
     fault: str = "",
     labels: Sequence[str] = ascii_uppercase,
 ) -> tuple[Prompt, ...]:
-    """Render a template for made-up candidates, once for each unless it reads ``items``.
-
-    Raises:
-        PromptError: The template reads what is not there.
-    """
+    """Render a template for made-up candidates, once for each unless it reads ``items``."""
     writer = PromptWriter(
         template=template,
         user=user,
@@ -417,11 +402,7 @@ def examples(
 
 
 def _without_history(template: Template, tokenizer: TextTokenizer) -> tuple[Prompt, ...]:
-    """Render a template where no history is left to be cut: of plain fields, and of full budgets.
-
-    Raises:
-        PromptError: The template reads what is not there.
-    """
+    """Render a template without a history: with plain fields, and with full budgets."""
     full = replace(LONG_USER, history=())
     return (
         *examples(template, tokenizer, user=NEWCOMER, fault=FAULT),

@@ -14,11 +14,11 @@ from llmrec.prompting.fields import Budget, Shown, field_text, shown_item, shown
 from llmrec.prompting.neutralise import contains_token
 from llmrec.prompting.sandbox import render_block
 from llmrec.prompting.template import Template
-from llmrec.records import Item, Prompt, Review, User
+from llmrec.records import Item, Prompt, User
 
 _WHEN = {
-    "item": "`item` is there where a template is asked once for each candidate.",
-    "items": "`items` is there where a template is asked once for all candidates.",
+    "item": "`item` exists in templates that are rendered once for each candidate.",
+    "items": "`items` exists in templates that are rendered once for several candidates.",
 }
 
 
@@ -26,8 +26,8 @@ _WHEN = {
 class Rendered:
     """The prompts of one user, all with the same history.
 
-    ``history_given`` counts the items that the budget allows, ``history_kept`` those of them (the
-    most recent) that stand in the prompts: fewer where a prompt would not have fitted.
+    ``history_given`` counts the items that the budget allows, ``history_kept`` those (the most
+    recent) that are in the prompts: fewer if a prompt was too long for the model.
     """
 
     prompts: tuple[Prompt, ...]
@@ -36,7 +36,7 @@ class Rendered:
 
     @property
     def fallbacks(self) -> Mapping[str, int]:
-        """How many history items did not fit, where any did not, for a ranking's count."""
+        """The number of history items that did not fit, if any, for a ranking's fallbacks."""
         dropped = self.history_given - self.history_kept
         return {"history_shortened": dropped} if dropped else {}
 
@@ -104,6 +104,14 @@ class PromptWriter:
         ]
         return self._write(shown, [", ".join(item.name for item in group) for group in groups])
 
+    def _known_item(self, item_id: str) -> Item:
+        if item_id not in self.context.items:
+            raise UnknownItemError(
+                f"The history has item {item_id!r}, which the catalogue lacks.",
+                hint=nearest(item_id, self.context.items),
+            )
+        return self.context.items[item_id]
+
     @cached_property
     def _history(self) -> tuple[Shown, ...]:
         rows = self.user.history
@@ -111,9 +119,7 @@ class PromptWriter:
         opinions = liked(rows)[len(rows) - len(given) :]
         return tuple(
             shown_past(
-                shown_item(
-                    _known_item(row.item_id, self.context.items), self.tokenizer, self.budget
-                ),
+                shown_item(self._known_item(row.item_id), self.tokenizer, self.budget),
                 row.rating,
                 liked=opinion,
             )
@@ -143,11 +149,13 @@ class PromptWriter:
         # Kept, so that a candidate of many comparisons is cut to its budgets once a label.
         key = (item.item_id, label)
         if key not in self._shown_items:
+            reviews = self.context.reviews(item.item_id)
             self._shown_items[key] = shown_item(
                 item,
                 self.tokenizer,
                 self.budget,
-                _by_others(self.context.reviews(item.item_id), self.user),
+                # The user's own review of a candidate would give the answer away.
+                [review for review in reviews if review.user_id != self.user.user_id],
                 self.context.insight(item.item_id),
                 label,
             )
@@ -155,8 +163,13 @@ class PromptWriter:
 
     def _write(self, asked: Sequence[dict[str, object]], names: Sequence[str]) -> Rendered:
         history = self._history
-        for variables in asked[:1]:
-            _check_variables(self.template, self._common | variables)
+        available = {"history", *self._common, *(name for one in asked[:1] for name in one)}
+        for name in sorted(self.template.variables - available) if asked else ():
+            raise PromptError(
+                f"Template {self.template.name} reads {name!r}, which does not exist here; there "
+                f"are {', '.join(sorted(available))}.",
+                hint=_WHEN.get(name, ""),
+            )
 
         @cache
         def prompt(number: int, kept: int) -> Prompt:
@@ -213,27 +226,3 @@ def _render(
                 hint="Write the messages only: the model's chat template adds roles and tokens.",
             )
     return Prompt(texts.get("system", ""), texts.get("user", ""), texts.get("text"))
-
-
-def _check_variables(template: Template, given: Mapping[str, object]) -> None:
-    available = {*given, "history"}
-    for name in sorted(template.variables - available):
-        raise PromptError(
-            f"Template {template.name} reads {name!r}, which is not there when it is used in this "
-            f"way; there are {', '.join(sorted(available))}.",
-            hint=_WHEN.get(name, ""),
-        )
-
-
-def _known_item(item_id: str, items: Mapping[str, Item]) -> Item:
-    if item_id not in items:
-        raise UnknownItemError(
-            f"The history holds item {item_id!r}, which the catalogue does not.",
-            hint=nearest(item_id, items),
-        )
-    return items[item_id]
-
-
-def _by_others(reviews: Sequence[Review], user: User) -> tuple[Review, ...]:
-    """Reviews without the user's own: what they wrote about a candidate gives the answer away."""
-    return tuple(review for review in reviews if review.user_id != user.user_id)

@@ -160,7 +160,7 @@ def test_a_name_that_is_set_and_never_read_is_a_warning(write_template: Write) -
     ("body", "part"),
     [
         ("{{ item.title | replace('< |', '<|') }}", "chat-template token '<|'"),
-        ("\n\n{{ item.title | replace(' - ', ': ') }}", "a title opens a chat turn"),
+        ("\n\n{{ item.title | replace(' - ', ': ') }}", "a foreign text opens a chat turn"),
     ],
 )
 def test_a_filter_that_restores_what_was_neutralised_is_an_error(
@@ -173,11 +173,16 @@ def test_a_filter_that_restores_what_was_neutralised_is_an_error(
     assert part in message
 
 
+def test_the_same_is_found_in_a_query(write_template: Write) -> None:
+    source = chat("{{ user.query | replace(' -', ':') }}\n" + GOOD)
+    assert "a foreign text opens a chat turn" in only(write_template("", source=source))[2]
+
+
 def test_the_same_is_found_in_a_history_that_alone_is_read(write_template: Write) -> None:
     body = "Next\n{% for p in history %}\n{{ p.title | replace(' -', ':') }}\n{% endfor %}\n- "
     source = f"{HEAD}{{% block text %}}\n{body}\n{{% endblock %}}\n"
     path = write_template("", strategy="likelihood", source=source)
-    assert "a title opens a chat turn" in only(path)[2]
+    assert "a foreign text opens a chat turn" in only(path)[2]
 
 
 def test_a_template_that_is_not_there_is_raised() -> None:

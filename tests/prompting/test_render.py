@@ -172,7 +172,7 @@ def test_a_variable_that_is_not_there_is_named(
 
 
 def test_an_item_of_the_history_that_the_catalogue_lacks_is_named() -> None:
-    with pytest.raises(UnknownItemError, match="item '1', which the catalogue does not"):
+    with pytest.raises(UnknownItemError, match="item '1', which the catalogue lacks"):
         written(
             load_template("likelihood/list"),
             user=user(1),
