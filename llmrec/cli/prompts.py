@@ -1,4 +1,4 @@
-"""``llmrec prompts``: the templates, a rendered example, two side by side, what is wrong."""
+"""``llmrec prompts``: list, show, compare and check templates."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from llmrec.prompting import Finding, Template
     from llmrec.prompting.diff import TemplateDiff
 
-app = typer.Typer(help="The templates: list, show, diff, check.", no_args_is_help=True)
+app = typer.Typer(help="List, show, compare and check prompt templates.", no_args_is_help=True)
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A name such as likelihood/list, or a .jinja file.")
+    str, typer.Argument(metavar="NAME", help="Template name (likelihood/list) or .jinja file.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="REF", help="Count tokens and cut fields with this model's tokenizer."),
 ]
 
 
@@ -31,12 +35,12 @@ Name = Annotated[
 @ends_well
 def list_(
     strategy: Annotated[
-        str | None, typer.Argument(metavar="STRATEGY", help="Only those of one strategy.")
+        str | None, typer.Argument(metavar="STRATEGY", help="Only templates of this strategy.")
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Name the templates that come with llmrec; a star marks a strategy's default."""
+    """List the templates that come with llmrec; * marks the default of a strategy."""
     from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
 
     templates = list_templates(strategy)
@@ -55,7 +59,7 @@ def list_(
             }
         )
         return
-    shown = table("Template", "kind", "what it is for")
+    shown = table("Template", "kind", "purpose")
     for template in templates:
         star = " *" if template.name in DEFAULT_TEMPLATES.values() else ""
         kind = "plain" if template.blocks == ("text",) else "chat"
@@ -68,13 +72,10 @@ def list_(
 def show(
     name: Name,
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="REF", help="Count the tokens of this model, and cut fields by them."),
-    ] = None,
+    model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render a template for a small made-up user."""
+    """Render a template for a made-up user and candidates."""
     from llmrec.prompting import example, load_template
     from llmrec.prompting.diff import blocks_of
 
@@ -98,7 +99,7 @@ def show(
     console.print(
         f"{characters:,} characters; --model REF counts tokens"
         if n_tokens is None
-        else f"{n_tokens:,} tokens of {model}, the chat template's own among them",
+        else f"{n_tokens:,} tokens of {model}, chat template included",
         style="dim",
     )
 
@@ -106,16 +107,13 @@ def show(
 @app.command()
 @ends_well
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A name, or a .jinja file.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Template name or .jinja file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Template to compare with.")],
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="REF", help="Count the tokens of this model, and cut fields by them."),
-    ] = None,
+    model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show two templates side by side: what each reads, and what each says of a made-up user."""
+    """Compare two templates: the fields each reads, and its prompt for a made-up user."""
     from llmrec.prompting import load_template
     from llmrec.prompting.diff import compare_templates
 
@@ -132,21 +130,22 @@ def diff(
     counted = "" if found.counted else "about "
     about.add_row("tokens", *(f"{counted}{side.tokens:,}" for side in sides))
     about.add_row("characters", *(f"{side.characters:,}" for side in sides))
-    about.add_row("reads alone", *(", ".join(some) or "-" for some in _alone(found)))
+    only = (found.only_first, found.only_second)
+    about.add_row("reads only", *(", ".join(some) or "-" for some in only))
     console.print(about, "")
     console.print(Text(f"Both read {', '.join(found.both) or 'nothing'}."), "")
     console.print(_side_by_side(found, names, console.width))
     same = all(not pair.mark for pair in found.lines)
-    note = "The prompts are the same." if same else "| differs, < only the first, > only the second"
+    note = (
+        "The prompts are the same."
+        if same
+        else "| differs, < only in the first, > only in the second"
+    )
     console.print(note, style="dim")
 
 
-def _alone(found: TemplateDiff) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return found.only_first, found.only_second
-
-
 def _side_by_side(found: TemplateDiff, names: Sequence[str], width: int) -> Table:
-    """Two columns of lines as wide as the screen, with a mark between them as `diff -y` has it."""
+    """Two columns of lines as wide as the screen, marked as in `diff -y`."""
     from rich.table import Table
 
     marks = {"": (" ", ""), "changed": ("|", "yellow"), "first": ("<", "red")}
@@ -172,19 +171,19 @@ def _side_by_side(found: TemplateDiff, names: Sequence[str], width: int) -> Tabl
 def check(
     path: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="A .jinja file, or a name such as likelihood/list."),
+        typer.Argument(metavar="PATH", help=".jinja file or template name (likelihood/list)."),
     ],
     *,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="REF",
-            help="Count its tokens, and see that it can read so many and has one for each label.",
+            help="Also check the prompt's length and the labels against this model.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with a template, line by line; ends with 1 where it cannot be used."""
+    """Report errors and warnings of a template by line; exit status 1 if it cannot be used."""
     from llmrec.prompting import check_template, load_template
 
     reader = None if model is None else _reader(model)
@@ -200,7 +199,7 @@ def check(
     else:
         console = screen()
         if findings:
-            shown = table(">Line", "level", "what is wrong")
+            shown = table(">Line", "level", "finding")
             for finding in findings:
                 style = "red" if finding.level == "error" else "yellow"
                 shown.add_row(str(finding.line), Text(finding.level, style), safe(finding.message))
@@ -214,7 +213,7 @@ def check(
 
 
 def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
-    """Whether what a template is answered with is one token of the model."""
+    """Whether each answer of a template is one token of the model."""
     from llmrec.errors import ModelError
     from llmrec.models.labels import MOST_LABELS, label_tokens, labels_for
     from llmrec.prompting import Finding
@@ -231,7 +230,7 @@ def _labels(template: Template, reader: LanguageModel) -> Iterator[Finding]:
 
 
 def _reader(model: str) -> LanguageModel:
-    """What counts and cuts tokens as the model does."""
+    """The tokenizer of a model, which also counts whole prompts."""
     with waiting("Loading the tokenizer"):
         from llmrec.models.references import load_reader
 
@@ -239,10 +238,10 @@ def _reader(model: str) -> LanguageModel:
 
 
 def _context(model: str, reader: LanguageModel) -> int:
-    """Tokens that a model can read, its answer among them; of weights, their configuration says it.
+    """Tokens that a model reads, its answer included; of local weights, from their configuration.
 
     Raises:
-        ModelError: The weights have no configuration that can be read.
+        ModelError: The weights have no readable configuration.
     """
     from transformers import AutoConfig
 
