@@ -7,11 +7,12 @@ by their ids, and what a request says of one of them is added.
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from math import nan
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 from llmrec.catalog import Catalog, GivenItem, read_item, read_items, read_items_file
 from llmrec.catalog.values import parse_attribute, parse_id, parse_text
@@ -150,6 +151,7 @@ def make_request(
         UnknownUserError: Nothing is known of the user, and no history is given.
     """
     given = read_items(candidates, where="candidates")
+    values = _values(candidates, len(given))
     person, past = _user(user, history, known or Context())
     person = replace(
         person,
@@ -162,9 +164,9 @@ def make_request(
             value
             if isinstance(value, Candidate)
             else Candidate(entry.item.item_id, nan if entry.score is None else entry.score)
-            for entry, value in zip(given, _values(candidates, len(given)), strict=True)
+            for entry, value in zip(given, values, strict=True)
         ),
-        context=_context((*past, *given), known),
+        context=_context((*past, *given), known, (*_values(history, len(past)), *values)),
         relevant=_relevant(relevant, given),
         request_id=_text(request_id, "request_id") or None,
     )
@@ -179,9 +181,10 @@ def items_context(path: str | Path) -> Context:
     return _context(read_items_file(path), None)
 
 
-def _values(candidates: object, n: int) -> tuple[object, ...]:
-    """The candidates as they were given, to keep the signals of those that have them."""
-    return tuple(candidates) if isinstance(candidates, list | tuple) else (None,) * n
+def _values(given: object, n: int) -> tuple[Any, ...]:
+    """What was given, one by one; the rows of a table are mappings."""
+    one_by_one = isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 1
+    return tuple(cast("Iterable[Any]", given)) if one_by_one else ({},) * n
 
 
 def _user(user: object, history: object, known: Context) -> tuple[User, tuple[GivenItem, ...]]:
@@ -210,17 +213,23 @@ def _known_profile(known: Context, user_id: str) -> User:
         return User(user_id)
 
 
-def _context(entries: tuple[GivenItem, ...], known: Context | None) -> Context:
-    """What is known, with what the request says of its items added."""
+def _context(
+    entries: tuple[GivenItem, ...], known: Context | None, values: tuple[Any, ...] = ()
+) -> Context:
+    """What is known, with what the request says of its items added.
+
+    A text or number of ``values`` names an item; a mapping with a title brings one.
+    """
     base = known or Context()
     items: dict[str, Item] = {}
     reviews: dict[str, tuple[Review, ...]] = {}
     insights: dict[str, Insight] = {}
-    for entry in entries:
+    for entry, value in zip_longest(entries, values):
         item_id = entry.item.item_id
         before = items.get(item_id, base.items.get(item_id))
         if _names_only(entry.item) and not entry.reviews and entry.caption is None:
-            if before is None and known is not None and base.items:
+            brought = isinstance(value, Mapping | Item) and bool(entry.item.title)
+            if before is None and known is not None and base.items and not brought:
                 raise _unknown(item_id, base)
             items[item_id] = before or entry.item
             continue
