@@ -19,12 +19,12 @@ from tqdm import tqdm
 from llmrec.benchmarking.benchmark_models import BenchmarkModels
 from llmrec.benchmarking.cells import Cell, cells_of, named
 from llmrec.benchmarking.disagreements import disagreements
-from llmrec.benchmarking.plan import BenchmarkPlan
+from llmrec.benchmarking.plan import LABELLED, BenchmarkPlan
 from llmrec.benchmarking.race import Drop, race
 from llmrec.benchmarking.report import leaderboard_markdown, render_report
-from llmrec.benchmarking.report.text import shown_in_words
+from llmrec.benchmarking.report.text import comparisons_of, shown_in_words
 from llmrec.benchmarking.results import PRICE, Failure, Result, Results, RunFolder
-from llmrec.benchmarking.rows import ndcg_values
+from llmrec.benchmarking.rows import baseline_rows, ndcg_values
 from llmrec.benchmarking.summary import PLAN, Summary, summarise, summary_json
 from llmrec.benchmarking.users import BenchmarkData, UserList, data_of, planted, stored_scores
 from llmrec.errors import HardwareError, LlmrecError, OutOfMemoryError, ServerError, StorageError
@@ -85,14 +85,22 @@ class Benchmark:
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
         return cls(plan, data, named(cells, {of: revision_of(*of) for of in models}), rates)
 
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons Holm corrects together."""
+        labelled = self.plan.protocol == LABELLED
+        baselines = baseline_rows(self.data.users, self.plan.seed, labelled=labelled)
+        return comparisons_of(len(self.cells), len(baselines))
+
     def about(self, command: str) -> dict[str, object]:
         """The content of run.json."""
+        labelled = self.plan.protocol == LABELLED
         return {
             "benchmark": self.plan.model_dump(mode="json", exclude_none=True),
             **self.data.about,
             "protocol": self.plan.protocol,
-            "part": self.plan.part,
-            "candidates": self.plan.candidates,
+            "part": "" if labelled else self.plan.part,
+            "candidates": "" if labelled else self.plan.candidates,
             "seed": self.plan.seed,
             "command": command,
             "versions": {
@@ -350,7 +358,7 @@ def bench(
         loader = loader or BenchmarkModels(progress=progress)
         benchmark = Benchmark.of(plan, loader.revision, progress=progress)
         if progress and not folder.about():
-            said = shown_in_words(len(benchmark.data.users), len(benchmark.cells))
+            said = shown_in_words(len(benchmark.data.users), benchmark.comparisons)
             tqdm.write(f"{said}.", file=sys.stderr)
         summary, results = run_benchmark(
             benchmark,

@@ -300,12 +300,12 @@ def _print_estimate(
     """Print the cells, the length of their prompts and the expected time."""
     from llmrec.benchmarking.cells import Cell
     from llmrec.benchmarking.dry_run import estimate_cells, left_in_words, time_in_words
-    from llmrec.benchmarking.report.text import comparisons_of, shown_in_words, smallest_shown
+    from llmrec.benchmarking.report.text import shown_in_words, smallest_shown
 
     folder.refuse_another(benchmark.about(""), benchmark.data.users)
     before = [Cell.from_row(row, folder.path) for row in folder.about().get("cells", ())]
     cells = estimate_cells(benchmark, folder.results(), reader_of, before)
-    users, comparisons = len(benchmark.data.users), comparisons_of(len(benchmark.cells))
+    users, comparisons = len(benchmark.data.users), benchmark.comparisons
     if as_json:
         shown = smallest_shown(users, comparisons)
         print_json(
@@ -328,7 +328,7 @@ def _print_estimate(
             {
                 "Users": f"{users} of {benchmark.data.qualifying}",
                 "To ask": left_in_words(cells),
-                "Power": shown_in_words(users, len(benchmark.cells)),
+                "Power": shown_in_words(users, comparisons),
                 "Expected": time_in_words(cells),
             }
         )

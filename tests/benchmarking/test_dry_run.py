@@ -108,8 +108,8 @@ def test_a_cell_that_cannot_be_asked_says_why(kites: Path, tmp_path: Path) -> No
 
 def test_more_users_show_smaller_differences() -> None:
     assert smallest_shown(50, comparisons=18) > 1.3 * smallest_shown(50)
-    assert comparisons_of(4) == 6 + 4 * 3
-    assert "corrected for 18 comparisons" in shown_in_words(50, 4)
+    assert comparisons_of(4, 3) == 6 + 4 * 3
+    assert "corrected for 18 comparisons" in shown_in_words(50, 18)
     assert smallest_shown(50) == pytest.approx(2 * smallest_shown(200), rel=0.05)
     assert smallest_shown(300) == pytest.approx(2.8 * 0.35 / 300**0.5, rel=0.05)
 

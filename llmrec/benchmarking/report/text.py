@@ -32,7 +32,6 @@ MEDIAN, SLOW = "seconds p50", "seconds p95"
 MINUS, NOTHING = "\u2212", "\u2013"
 USUAL_DEVIATION = 0.35
 """Of the difference of two rows' nDCG@10 of a user, as seen between templates of small models."""
-_BASELINES = 3
 _NAMED = 4
 """Names in a sentence; the others are counted."""
 _TEMPLATE = ("template", "template_sha256")
@@ -253,7 +252,7 @@ def finding(summary: Summary, lines: Sequence[RankedRow]) -> str:
     rivals, dropped = len(_rivals(lines)), sum(bool(line.row.dropped) for line in lines)
     rest = []
     if rivals:
-        rest.append(f"not significantly different from {rivals} other prompt{'s' * (rivals > 1)}")
+        rest.append(f"{rivals} other prompt{'s' * (rivals > 1)} not significantly different")
     if dropped:
         rest.append(f"{dropped} dropped by the race")
     return f"{head}; {', '.join(rest)}." if rest else f"{head}."
@@ -306,9 +305,9 @@ def detectable(summary: Summary) -> tuple[float, float] | None:
     return one, one * harder / smallest_difference(1, 1, alpha=SHOWN_AT)
 
 
-def comparisons_of(cells: int) -> int:
+def comparisons_of(cells: int, baselines: int) -> int:
     """How many comparisons a run makes: each cell with each, and with each baseline."""
-    return cells * (cells - 1) // 2 + cells * _BASELINES
+    return cells * (cells - 1) // 2 + cells * baselines
 
 
 def smallest_shown(users: int, comparisons: int = 1) -> float:
@@ -321,9 +320,8 @@ def smallest_shown(users: int, comparisons: int = 1) -> float:
     return smallest_difference(USUAL_DEVIATION, users, alpha=SHOWN_AT / comparisons)
 
 
-def shown_in_words(users: int, cells: int) -> str:
+def shown_in_words(users: int, comparisons: int) -> str:
     """The same as a sentence."""
-    comparisons = comparisons_of(cells)
     return (
         f"{users} users can show differences in nDCG@10 of about "
         f"{smallest_shown(users, comparisons):.3f} or more, corrected for {comparisons} "
