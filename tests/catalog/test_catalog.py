@@ -78,18 +78,11 @@ def test_its_repr_counts_instead_of_printing_everything(catalog: Catalog) -> Non
 @pytest.mark.parametrize(
     ("ratings", "expected"),
     [
-        ([5, 4], "++"),
-        ([5, 5, 4, 2], "+++-"),
-        ([3, 2, 1], "++-"),
-        ([1000, 10, 10, 5], "+++-"),
-        ([None, None], "++"),
-        ([None, 1, 10, 10], "+-++"),
-        ([math.nan, 1, 10, 10], "+-++"),
-        ([0, 0, 0, 4, 5], "+++++"),
-        ([1, 1, 1], "+++"),
-        ([], ""),
+        ([5, 4], "++"), ([5, 5, 4, 2], "+++-"), ([3, 2, 1], "++-"), ([1000, 10, 10, 5], "+++-"),
+        ([None, None], "++"), ([None, 1, 10, 10], "+-++"), ([math.nan, 1, 10, 10], "+-++"),
+        ([0, 0, 0, 4, 5], "+++++"), ([1, 1, 1], "+++"), ([], ""),
     ],
-)
+)  # fmt: skip
 def test_users_are_measured_by_themselves(ratings: list[float | None], expected: str) -> None:
     history = [Interaction("u", "i", rating) for rating in ratings]
     assert "".join("+" if one else "-" for one in liked(history)) == expected

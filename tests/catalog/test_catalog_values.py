@@ -26,18 +26,10 @@ from llmrec.records import AttributeValue
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("007", "007"),
-        (" 7 ", "7"),
-        (7, "7"),
-        (7.0, "7"),
-        (2**70, str(2**70)),
-        ("", None),
-        ("  ", None),
-        (None, None),
-        (math.nan, None),
-        ("书", "书"),
+        ("007", "007"), (" 7 ", "7"), (7, "7"), (7.0, "7"), (2**70, str(2**70)), ("", None),
+        ("  ", None), (None, None), (math.nan, None), ("书", "书"),
     ],
-)
+)  # fmt: skip
 def test_an_id_is_always_text(value: object, expected: str | None) -> None:
     assert parse_id(value) == expected
 
@@ -65,22 +57,14 @@ def test_a_rating_that_is_no_finite_number_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (964980499, 964980499),
-        ("964980499", 964980499),
-        (964980499.7, 964980499),
-        ("964980499.0", 964980499),
-        (0, 0),
-        (-1, -1),
-        ("2000-07-30", 964915200),
-        ("2000-07-30T18:08:19Z", 964980499),
-        ("2000-07-30 20:08:19+02:00", 964980499),
+        (964980499, 964980499), ("964980499", 964980499), (964980499.7, 964980499),
+        ("964980499.0", 964980499), (0, 0), (-1, -1), ("2000-07-30", 964915200),
+        ("2000-07-30T18:08:19Z", 964980499), ("2000-07-30 20:08:19+02:00", 964980499),
         (datetime(2000, 7, 30, 18, 8, 19), 964980499),
-        (datetime(2000, 7, 30, 18, 8, 19, tzinfo=UTC), 964980499),
-        (date(2000, 7, 30), 964915200),
-        ("", None),
-        (None, None),
+        (datetime(2000, 7, 30, 18, 8, 19, tzinfo=UTC), 964980499), (date(2000, 7, 30), 964915200),
+        ("", None), (None, None),
     ],
-)
+)  # fmt: skip
 def test_a_timestamp_is_seconds_in_utc(value: object, expected: int | None) -> None:
     assert parse_timestamp(value) == expected
 
@@ -99,22 +83,13 @@ def test_milliseconds_are_recognised() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("a", "a"),
-        (" ", None),
-        (True, True),
-        (3, 3),
-        (3.5, 3.5),
-        (Decimal("3.5"), 3.5),
-        (math.nan, None),
-        (["a", None, "b", 3], ("a", "b", "3")),
-        ([["a"], ["b"]], ("a", "b")),
-        ([None, " "], None),
-        ([], None),
-        ({"size": "L", "tags": ["x", "y"], "none": None}, ("size: L", "tags: x, y")),
-        ({}, None),
+        ("a", "a"), (" ", None), (True, True), (3, 3), (3.5, 3.5), (Decimal("3.5"), 3.5),
+        (math.nan, None), (["a", None, "b", 3], ("a", "b", "3")), ([["a"], ["b"]], ("a", "b")),
+        ([None, " "], None), ([], None),
+        ({"size": "L", "tags": ["x", "y"], "none": None}, ("size: L", "tags: x, y")), ({}, None),
         (date(2020, 1, 2), "2020-01-02"),
     ],
-)
+)  # fmt: skip
 def test_attributes(value: object, expected: object) -> None:
     parsed = parse_attribute(value)
     assert parsed == expected
@@ -163,15 +138,10 @@ def test_floats_that_are_all_whole_become_whole() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (("Comedy", "Drama"), "Comedy, Drama"),
-        (81.0, "81"),
-        (8.1, "8.1"),
-        (1995, "1995"),
-        (True, "yes"),
-        (False, "no"),
-        ("steel", "steel"),
+        (("Comedy", "Drama"), "Comedy, Drama"), (81.0, "81"), (8.1, "8.1"), (1995, "1995"),
+        (True, "yes"), (False, "no"), ("steel", "steel"),
     ],
-)
+)  # fmt: skip
 def test_attributes_read_as_people_write_them(value: AttributeValue, text: str) -> None:
     assert value_text(value) == text
     assert ", ".join(readable_attributes({"a": value})["a"]) == text

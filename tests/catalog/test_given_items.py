@@ -32,20 +32,15 @@ def read(value: object) -> GivenItem:
 @pytest.mark.parametrize(
     ("value", "item"),
     [
-        (" Alien ", Item("Alien", "Alien")),
-        (np.str_("Alien"), Item("Alien", "Alien")),
-        (7, Item("7")),
-        (7.0, Item("7")),
-        (np.int64(7), Item("7")),
-        (Decimal("7.0"), Item("7")),
-        ({"title": "Alien"}, Item("Alien", "Alien")),
-        ({"id": "007"}, Item("007")),
+        (" Alien ", Item("Alien", "Alien")), (np.str_("Alien"), Item("Alien", "Alien")),
+        (7, Item("7")), (7.0, Item("7")), (np.int64(7), Item("7")), (Decimal("7.0"), Item("7")),
+        ({"title": "Alien"}, Item("Alien", "Alien")), ({"id": "007"}, Item("007")),
         ({"item_id": "a", "id": 3, "title": 1917}, Item("a", "1917")),
         (pd.Series({"id": 7, "title": "Dune"}), Item("7", "Dune")),
         (Item("a", "A", attributes={"x": 1}), Item("a", "A", attributes={"x": 1})),
     ],
     ids=repr,
-)
+)  # fmt: skip
 def test_an_item_is_text_a_number_a_mapping_or_a_record(value: object, item: Item) -> None:
     assert read(value) == GivenItem(item)
     assert read(read(value)) == GivenItem(item)
@@ -191,18 +186,13 @@ def test_a_table_is_read_row_by_row(name: str) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        ["Alien", "Heat"],
-        ("Alien", "Heat"),
-        {"Alien": 1, "Heat": 2}.keys(),
-        np.array(["Alien", "Heat"]),
-        pd.Series(["Alien", "Heat"]),
-        pd.Index(["Alien", "Heat"]),
-        pa.array(["Alien", "Heat"]),
-        pa.table({"title": ["Alien", "Heat"]})["title"],
+        ["Alien", "Heat"], ("Alien", "Heat"), {"Alien": 1, "Heat": 2}.keys(),
+        np.array(["Alien", "Heat"]), pd.Series(["Alien", "Heat"]), pd.Index(["Alien", "Heat"]),
+        pa.array(["Alien", "Heat"]), pa.table({"title": ["Alien", "Heat"]})["title"],
         datasets.Dataset.from_dict({"title": ["Alien", "Heat"]})["title"],
     ],
     ids=lambda values: type(values).__name__,
-)
+)  # fmt: skip
 def test_a_column_of_titles_is_a_list(values: object) -> None:
     titles = [given.item.title for given in read_items(values, where="history")]
     assert titles == ["Alien", "Heat"]

@@ -61,7 +61,7 @@ def test_broken_files_are_gaps_that_are_counted(indexed: tuple[Path, dict[str, A
     assert list(summary["seconds_by_stage"])[-3:] == ["embedding", "understanding", "saving"]
 
 
-def test_a_gap_is_told_with_its_reason(
+def test_a_gap_is_shown_with_its_reason(
     run: Run, shop: Path, minilm_folder: Path, tmp_path: Path
 ) -> None:
     words = ("--encoder", minilm_folder, "--without", "clip", "--without", "reviews")
@@ -87,7 +87,7 @@ def test_parts_can_be_left_out(
         (("--fusion", "nowhere"), "holds no fusion"),
     ],
 )
-def test_bad_options_are_said_before_a_model_is_loaded(
+def test_bad_options_are_refused_before_a_model_is_loaded(
     run: Run, shop: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     ended = run("index", shop, "--out", tmp_path / "index", *words)
@@ -96,12 +96,14 @@ def test_bad_options_are_said_before_a_model_is_loaded(
     assert not (tmp_path / "index").exists()
 
 
-def test_a_place_for_no_index_is_said_before_the_work(run: Run, shop: Path, tmp_path: Path) -> None:
+def test_a_folder_for_no_index_is_refused_before_the_work(
+    run: Run, shop: Path, tmp_path: Path
+) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "notes.txt").touch()
     for out, said in ((notes, "neither empty nor an index"), (notes / "notes.txt", "is a file")):
-        # The encoder does not exist: what is said first is what was looked at first.
+        # The encoder does not exist: the first error is the first check.
         ended = run("index", shop, "--out", out, "--encoder", "no-such/encoder")
         assert ended.returncode == 1
         assert said in " ".join(ended.stderr.split())

@@ -32,19 +32,17 @@ def broken_data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_data_check_counts_and_finds_nothing_in_the_sample(run: Run, columns: int) -> None:
+def test_data_check_counts_and_finds_nothing_in_the_sample(
+    run: Run, document: Document, columns: int
+) -> None:
     ended = run("data", "check", sample_folder(), columns=columns)
     assert ended.returncode == 0
     assert "items            80 " in ended.stdout
     assert "Nothing is broken." in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) <= columns
-
-
-def test_data_check_document(run: Run, document: Document) -> None:
     found = document(run("data", "check", sample_folder(), "--json"))
-    assert found["whole"] is True
+    assert (found["whole"], found["report"]["problems"]) == (True, [])
     assert found["report"]["counts"]["items"] == 80
-    assert found["report"]["problems"] == []
 
 
 def test_data_check_lists_broken_rows_and_ends_with_1(
@@ -180,7 +178,7 @@ class _Words:
         return len(self.encode(prompt.text or prompt.system + prompt.user))
 
 
-def test_models_list_says_what_is_on_the_disk(
+def test_models_list_shows_what_is_on_the_disk(
     run: Run, document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path))
@@ -191,7 +189,7 @@ def test_models_list_says_what_is_on_the_disk(
     assert "smollm2-135m-instruct" in run("models", "list").stdout
 
 
-def test_models_fetch_puts_the_default_ones_on_the_disk(
+def test_models_fetch_puts_models_on_the_disk(
     run: Run, document: Document, smollm2_folder: Path, minilm_folder: Path
 ) -> None:
     found = document(run("models", "fetch", "--json"))["models"]
@@ -199,28 +197,22 @@ def test_models_fetch_puts_the_default_ones_on_the_disk(
     assert asked == [DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL]
     assert [each["path"] for each in found[:2]] == [str(smollm2_folder), str(minilm_folder)]
     assert str(minilm_folder) in run("models", "fetch", minilm_folder).stdout.replace("\n", "")
-
-
-def test_models_fetch_of_an_unknown_model(run: Run) -> None:
     ended = run("models", "fetch", "smolm2-135m-instruct")
     assert ended.returncode == 1
     assert "Did you mean 'smollm2-135m-instruct'" in ended.stderr
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_doctor_says_what_is_used_and_why(run: Run, columns: int) -> None:
+def test_doctor_shows_what_is_used_and_why(run: Run, document: Document, columns: int) -> None:
     ended = run("doctor", columns=columns)
     assert ended.returncode == 0
     for word in ("Processor", "Memory", "GPU", "Device", "Dtype", "Quantization", "Why"):
         assert f"{word} " in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) <= columns
-
-
-def test_doctor_document(run: Run, document: Document) -> None:
     found = document(run("doctor", "--device", "cpu", "--quantization", "nf4", "--json"))
-    assert found["placement"]["device"] == "cpu"
-    assert found["placement"]["quantization"] == "nf4"
-    assert found["placement"]["reasons"]
+    placement = found["placement"]
+    assert (placement["device"], placement["quantization"]) == ("cpu", "nf4")
+    assert placement["reasons"]
     assert found["machine"]["memory"] > 2**30
     assert found["packages"]["torch"] == version("torch")
 

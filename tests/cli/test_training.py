@@ -35,14 +35,14 @@ def test_a_fusion_is_tuned_on_the_sample(run: Run, minilm_folder: Path, tmp_path
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["trials"] == 2
     assert Fusion.open(tmp_path).name == json.loads(ran.stdout)["name"]
-    # More trials find other settings: no checkpoint of the first ones stands in the way.
+    # More trials find other settings: the checkpoint of the first run is not used.
     more = run(*call[:-1], "4", *SHORT)
     assert more.returncode == 0, more.stderr
     assert json.loads(more.stdout)["config"] != json.loads(ran.stdout)["config"]
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])
-def test_a_folder_that_cannot_be_written_is_said_before_anything_is_loaded(
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
     run: Run, tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_loaded(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_broken_rows_are_left_out_where_that_is_asked_for(
+def test_broken_rows_are_left_out_with_skip_broken(
     run: Run, minilm_folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"

@@ -148,16 +148,14 @@ def test_it_stops_when_nothing_improves(world: World) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"negatives": "batch", "sampled": 8},
-        {"infonce": 0.0, "bpr": 1.0},
+        {"negatives": "batch", "sampled": 8}, {"infonce": 0.0, "bpr": 1.0},
         {"association": 0.2, "reconstruction": 0.2},
         {"augmentation": ("reorder",), "contrast": 0.1},
         {"identities": False, "horizon": 3, "layers": 0, "label_smoothing": 0.1},
-        {"adversarial": 0.5},
-        {"modality_dropout": 0.9, "identity_dropout": 0.9},
+        {"adversarial": 0.5}, {"modality_dropout": 0.9, "identity_dropout": 0.9},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_every_option_trains(world: World, change: dict[str, Any]) -> None:
     made = train(world, replace(SHORT, **change))
     assert all(np.isfinite(epoch.loss) for epoch in made.epochs)
