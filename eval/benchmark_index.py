@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data_sets import columns_of
+from data_sets import read
 
-from llmrec import Catalog, Index, TextEncoder
+from llmrec import Index, TextEncoder
 from llmrec.content_cache import ContentCache
 from llmrec.items import (
     ModalityVectors,
@@ -67,7 +67,7 @@ class Stages:
 def index(data: Path, scratch: Path) -> dict[str, dict[str, float]]:
     """Index once, stage by stage."""
     stages = Stages()
-    catalog = stages.run("reading", lambda: Catalog.from_folder(data, columns=columns_of(data)))
+    catalog = stages.run("reading", lambda: read(data))
     items, item_ids = list(catalog.items.values()), list(catalog.items)
     vectors = VectorCache(scratch / "vectors.sqlite3")
     insights = ContentCache(scratch / "insights.sqlite3")

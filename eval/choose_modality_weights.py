@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from data_sets import columns_of
+from data_sets import read
 
-from llmrec import Catalog, Index, Retriever, TextEncoder
+from llmrec import Index, Retriever, TextEncoder
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import end_to_end_users, training_catalog
 from llmrec.items import concatenate, modalities_of
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     folder = parser.parse_args().data
-    catalog = Catalog.from_folder(folder, columns=columns_of(folder))
+    catalog = read(folder)
     split = leave_one_out(catalog)
     training = training_catalog(catalog, split)
     asked = end_to_end_users(catalog, split, which="validation")

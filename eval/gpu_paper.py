@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from movielens import load, retriever_of
-from rerank_strategies import discrimination, thinned
+from candidate_lists import discrimination, retriever_of, thinned
+from data_sets import load, read
 from transformers import PretrainedConfig
 
 from llmrec import Reranker, Usage
@@ -154,7 +154,7 @@ class Counting(TransformersModel):
 
 def count(folder: Path, users: int) -> dict[str, Work]:
     """Mean work a user of each strategy with 20 and with 100 candidates."""
-    data = load(folder)
+    data = load(read(folder))
     retriever = retriever_of(data)
     plain = TransformersModel.from_pretrained(DEFAULT_LANGUAGE_MODEL, device="cpu")
     known = {f.name: getattr(plain, f.name) for f in fields(plain)}

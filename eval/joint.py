@@ -1,264 +1,231 @@
-"""What the evaluations of the joint representation share: vectors, scores, ranks kept as they come.
+"""What each modality and their fusion add, beside popularity and Cornac's multimodal models.
 
-A row of a table is the place of each user's target among all items but those of the user's history
-(or among some of them). Rows that were trained are kept in a file of JSON lines, so that a killed
-run goes on where it stopped.
+    python eval/joint.py DATA [--seeds N]    # movielens_mm, amazon_gift_cards, douban_books_mm, ...
+    python eval/joint.py DATA --new-items    # items without a training interaction
+
+Leave-one-out; every item but the history's is ranked; popularity and training see training rows
+only, reviews of held-out rows are not read. Settings are chosen on validation targets. A trained
+row is the mean, user by user, of several seeds. ``--peers PYTHON`` adds Cornac's models; it names
+the interpreter of the environment that ``python eval/peers/environment.py cornac FOLDER`` makes.
+
+``--new-items``: one item in ten has no training interaction (``cold_start_split``): half are
+targets of validation, half of the test. A user's target is the last of the user's rows with such an
+item; it is ranked among the new items of its part, and among all items but the history's.
+
+Tags of artists and genres of books were made of all users' tags, those of held-out rows too. Writes
+results/joint_DATA.json and .md, or joint_DATA_new_items.* (among new items) and
+joint_DATA_new_items_all.* (among all). A killed run resumes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
+import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from itertools import combinations, product
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from kept import read_kept
-from numpy.typing import NDArray
-
-from llmrec import Catalog, TextEncoder
-from llmrec.catalog import Split, liked
-from llmrec.evaluation import (
-    HeldOut,
-    end_to_end_users,
-    ndcg_at,
-    recall_at,
-    target_ranks,
-    training_catalog,
+from data_sets import KEPT, SEED, DataSet, Kept, kept_in, read, set_of, write_results
+from joint_rows import (
+    PARTS,
+    Case,
+    Ranks,
+    Scores,
+    load_case,
+    quality,
+    rank_metrics,
+    simple_rows,
+    subsets,
+    trained,
+    with_friends,
 )
-from llmrec.items import ModalityVectors, concatenate, modalities_of, unit
+from peers.cornac_models import PEERS, peer_ranks
+
+from llmrec.catalog import cold_start_split, leave_one_out
+from llmrec.evaluation import compare_rows, markdown_table
 from llmrec.items.fusion import FusionConfig
-from llmrec.retrieval import standardise
-from llmrec.retrieval.signals import history_weights
-from llmrec.training import train_fusion
 
-SEED = 0
-PARTS = ("validation", "test")
-HALF_LIVES = (3.0, 10.0, 30.0)
-WEIGHTS = (0.1, 0.3, 1.0)
-POPULARITY_WEIGHTS = (0.25, 0.5, 1.0, 2.0)
-Ranks = NDArray[np.float64]  # [users], the best is 1
-Scores = NDArray[np.float64]  # [users, items], higher is better
+About = dict[str, dict[str, str | int | float]]
+Rows = dict[str, list[Ranks]]
+SHARE = 0.1
+FUSED, TOGETHER = "fusion, all", "concatenation, all"
+KNOWN = f"{TOGETHER} + popularity"
+# A fusion that relies less on identities ranks items without interactions better.
+VARIANTS: dict[str, dict[str, object]] = {
+    "fusion, all, half of the identities": {"identity_dropout": 0.5},
+    "fusion, all, no identities": {"identities": False},
+}
+NOTE = (
+    "The fusion reads a history in its order and knows the validation row of a test user from it. "
+    "Cornac's models read no order; they are fitted on the validation rows too before the test. "
+    "VBPR of Cornac 3.0.1 adds a column to a row, which scores every pair of a batch with every "
+    "other pair's visual bias; `corrected` says whether that is repaired, and is chosen like any "
+    "setting. AMR is VBPR trained with adversarial perturbations of the features. `fusion, none` "
+    "knows items by who met them alone: its difference to `fusion, all` is what text, reviews and "
+    "pictures add."
+)
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A data set, its split, and the vectors of its items, made of what training rows allow."""
-
-    catalog: Catalog
-    split: Split
-    modalities: Mapping[str, ModalityVectors]
-
-    @cached_property
-    def training(self) -> Catalog:
-        """The catalogue without what is held out."""
-        return training_catalog(self.catalog, self.split)
-
-    @cached_property
-    def item_ids(self) -> tuple[str, ...]:
-        """Items in the order of the columns."""
-        return tuple(self.catalog.items)
-
-    @cached_property
-    def columns(self) -> Mapping[str, int]:
-        """Column by item id."""
-        return {item_id: column for column, item_id in enumerate(self.item_ids)}
-
-    @cached_property
-    def held(self) -> Mapping[str, tuple[HeldOut, ...]]:
-        """Users with their targets, by part."""
-        return {
-            "validation": end_to_end_users(self.catalog, self.split, which="validation"),
-            "test": end_to_end_users(self.catalog, self.split),
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Rank, compare, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--new-items", action="store_true", help="the cold start of items")
+    parser.add_argument("--seeds", type=int, help="of the fusion of all; single ones have one")
+    parser.add_argument("--epochs", type=int, help="at most")
+    parser.add_argument("--peers", type=Path, help="Python of the peers' environment")
+    parser.add_argument("--kept", type=Path, default=KEPT / "joint.jsonl")
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    options = parser.parse_args(arguments)
+    usual = set_of(options.data)
+    seeds, epochs = options.seeds or usual.seeds, options.epochs or usual.epochs
+    chosen = replace(usual, seeds=seeds, epochs=epochs)
+    catalog = read(options.data)
+    name, command = options.data.name, f"python eval/joint.py {options.data.name} --seeds {seeds}"
+    with kept_in(options.kept) as kept:
+        if options.new_items:
+            case = load_case(catalog, cold_start_split(catalog, SHARE, SEED))
+            tables = new_item_tables(case, chosen, kept)
+            command, name = f"{command} --new-items", f"{name}_new_items"
+        else:
+            case = load_case(catalog, leave_one_out(catalog))
+            tables = {"": leave_one_out_table(case, chosen, kept, options.peers)}
+    for ending, (rows, pairs, about) in tables.items():
+        compared = compare_rows(
+            {row: rank_metrics(found) for row, found in rows.items()}, pairs, seed=SEED, about=about
+        )
+        facts = {
+            "users": len(case.held["test"]),
+            "items": len(case.item_ids),
+            "items without a training row": len(case.split.held_out_items),
+            "training rows": len(case.training.interactions),
+            **{f"coverage {n}": round(m.coverage, 3) for n, m in case.modalities.items()},
+            "fingerprint": catalog.fingerprint,
         }
-
-    @cached_property
-    def popularity(self) -> NDArray[np.float64]:
-        """Log of 1 + training rows: [items]."""
-        rows = [self.columns[row.item_id] for row in self.training.interactions]
-        return np.log1p(np.bincount(rows, minlength=len(self.item_ids)).astype(np.float64))
-
-    def history(self, held: HeldOut) -> list[int]:
-        """Columns of the items that a user met, oldest first."""
-        return [self.columns[row.item_id] for row in held.user.history]
-
-    def rank(self, scores: Scores, which: str, among: NDArray[np.bool_] | None = None) -> Ranks:
-        """Rank targets among all items, or those of ``among``, but the history's."""
-        users = self.held[which]
-        table = np.array(scores, dtype=np.float64)
-        targets = np.array([self.columns[held.target] for held in users])
-        for row, held in enumerate(users):
-            table[row, self.history(held)] = -np.inf
-        if among is not None:
-            table, targets = table[:, among], np.cumsum(among)[targets] - 1
-        return target_ranks(table, targets, seed=SEED)
-
-
-def load_case(catalog: Catalog, split: Split) -> Case:
-    """Embed what the data set has: text, reviews that may be known, pictures."""
-    encoder = TextEncoder.from_pretrained()
-    given = modalities_of(training_catalog(catalog, split), encoder, progress=True)
-    return Case(catalog, split, {modality.name: modality for modality in given})
-
-
-def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Each modality, each pair, all."""
-    sizes = sorted({1, min(2, len(names)), len(names)})
-    return [some for size in sizes for some in combinations(names, size)]
-
-
-def centred(given: ModalityVectors) -> ModalityVectors:
-    """Take off what all items that have the modality share, as the retriever does."""
-    rows = np.where(
-        given.present[:, None], given.vectors - given.vectors[given.present].mean(axis=0), 0
-    )
-    return replace(given, vectors=unit(rows).astype(np.float32))
-
-
-def content_scores(
-    case: Case, names: Sequence[str], which: str, half_life: float, weights: Sequence[float] = ()
-) -> Scores:
-    """Cosine of an item's concatenated vectors and the weighted mean of the history's."""
-    weigh = dict(zip(names, weights, strict=False))
-    together = concatenate([centred(case.modalities[name]) for name in names], weigh).vectors
-    tastes = [
-        history_weights(held.user, half_life) @ together[case.history(held)]
-        for held in case.held[which]
-    ]
-    return np.asarray(unit(np.array(tastes)) @ together.T, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """The settings of a concatenation: half-life of the history, weight of each modality."""
-
-    half_life: float
-    weights: tuple[float, ...]
-
-    def about(self, names: Sequence[str]) -> dict[str, str | int | float]:
-        """For a table."""
-        weights = {f"weight {n}": w for n, w in zip(names, self.weights, strict=True)}
-        return {"half_life": self.half_life, **(weights if len(names) > 1 else {})}
-
-
-def untrained(
-    case: Case, names: Sequence[str], ranked: Callable[[Scores, str], Ranks]
-) -> tuple[dict[str, Ranks], Untrained]:
-    """Ranks by part of the concatenation with the best half-life and weights on validation."""
-    grid = [
-        Untrained(half_life, (1.0, *others))
-        for half_life in HALF_LIVES
-        for others in product(WEIGHTS, repeat=len(names) - 1)
-    ]
-
-    def by(some: Untrained, which: str) -> Ranks:
-        scores = content_scores(case, names, which, some.half_life, some.weights)
-        return ranked(scores, which)
-
-    best = max(grid, key=lambda some: quality(by(some, "validation")))
-    return {which: by(best, which) for which in PARTS}, best
-
-
-def with_popularity(
-    case: Case, names: Sequence[str], how: Untrained, ranked: Callable[[Scores, str], Ranks]
-) -> tuple[dict[str, Ranks], dict[str, float]]:
-    """The same plus popularity, both standardised; its weight is the best of four on validation."""
-    scores = {}
-    for which in PARTS:
-        content = content_scores(case, names, which, how.half_life, how.weights)
-        scores[which] = np.array([standardise(row) for row in content])
-    popular = standardise(case.popularity)
-
-    def by(weight: float, which: str) -> Ranks:
-        return ranked(scores[which] + weight * popular, which)
-
-    best = max(POPULARITY_WEIGHTS, key=lambda weight: quality(by(weight, "validation")))
-    return {which: by(best, which) for which in PARTS}, {"popularity_weight": best}
-
-
-def quality(ranks: Ranks) -> float:
-    """What settings are chosen by: recall@20, ties broken by nDCG@10."""
-    return float(recall_at(ranks, 20).mean() + 1e-3 * ndcg_at(ranks, 10).mean())
-
-
-def rank_metrics(seeds: Sequence[Ranks]) -> dict[str, NDArray[np.float64]]:
-    """Metrics a user: of several seeds, each user's mean."""
-    return {
-        "recall@20": np.mean([recall_at(ranks, 20) for ranks in seeds], axis=0),
-        "recall@10": np.mean([recall_at(ranks, 10) for ranks in seeds], axis=0),
-        "ndcg@10": np.mean([ndcg_at(ranks, 10) for ranks in seeds], axis=0),
-    }
-
-
-class KeptRanks:
-    """Ranks by what they depend on, one JSON line a row and seed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known = read_kept(path)
-
-    def get(
-        self, about: Mapping[str, object], make: Callable[[], Mapping[str, Ranks]]
-    ) -> dict[str, Ranks]:
-        """Return ranks by part (and by what they are ranked among), made only where not kept."""
-        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        if key not in self.known:
-            started = time.perf_counter()
-            ranks = {name: found.tolist() for name, found in make().items()}
-            seconds = round(time.perf_counter() - started, 1)
-            entry = {"key": key, "about": about, "seconds": seconds, "ranks": ranks}
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            self.known[key] = entry
-        return {name: np.array(found) for name, found in self.known[key]["ranks"].items()}
-
-
-def trained(
-    case: Case,
-    names: Sequence[str],
-    kept: KeptRanks,
-    rank_all: Callable[[Callable[[str], Scores]], Mapping[str, Ranks]],
-    *,
-    config: FusionConfig,
-    split: str,
-) -> dict[str, Ranks]:
-    """Ranks of a fusion of some modalities, trained on training rows, stopped by validation.
-
-    Args:
-        case: The data.
-        names: The modalities.
-        kept: Where the ranks are kept.
-        rank_all: Given what scores a part, returns the ranks that are kept.
-        config: Settings with the seed.
-        split: A name of the split and of what is ranked, for the key.
-    """
-    chosen = [case.modalities[name] for name in names]
-    digest = hashlib.sha256(b"".join(given.vectors.tobytes() for given in chosen)).hexdigest()
-    about = {
-        "row": list(names),
-        "data": case.catalog.fingerprint,
-        "split": split,
-        "vectors": digest,
-        "config": asdict(config),
-    }
-
-    def make() -> Mapping[str, Ranks]:
-        fusion = train_fusion(
-            case.training, chosen, case.split.validation, config, progress=True
-        ).fusion
-        items = fusion.item_vectors(chosen, case.item_ids)
-
-        def score(which: str) -> Scores:
-            users = fusion.user_vectors(
-                [items[case.history(held)] for held in case.held[which]],
-                [liked(held.user.history) for held in case.held[which]],
+        note = NOTE if chosen.parts else chosen.note
+        text = (
+            f"# Modalities and their fusion on {name}{ending.replace('_', ' among ')}\n\n"
+            f"`{command}`, seed {SEED}\n\n"
+            + "".join(f"- {key}: {value}\n" for key, value in facts.items())
+            + "\nIntervals are 95 %, paired by user; p as found and corrected by Holm over the "
+            f"table. Trained rows are each user's mean over their seeds. {note}\n\n"
+            f"{markdown_table(compared)}\nSettings, chosen on validation targets:\n\n"
+            + "".join(
+                f"- {row.name}: {', '.join(f'{k} {v}' for k, v in row.about.items())}\n"
+                for row in compared
+                if row.about
             )
-            return np.asarray(users @ items.T, dtype=np.float64)
+        )
+        document = {"about": {"command": command, **facts}, "rows": compared}
+        write_results(f"joint_{name}{ending}", text, document, options.out)
 
-        return rank_all(score)
 
-    return kept.get(json.loads(json.dumps(about)), make)
+def leave_one_out_table(
+    case: Case, chosen: DataSet, kept: Kept, python: Path | None
+) -> tuple[Rows, list[tuple[str, str]], About]:
+    """Rows, pairs to compare, and each row's settings."""
+    rows, about = simple_rows(case, case.rank)
+    whole = tuple(case.modalities)
+    parts = [*subsets(whole)[:-1], ()] if chosen.parts else []
+    for names in [*parts, whole]:
+        found = [
+            trained(
+                case,
+                names,
+                kept,
+                lambda score: {which: case.rank(score(which), which) for which in PARTS},
+                config=replace(FusionConfig(), seed=seed, epochs=chosen.epochs),
+                split="leave-one-out",
+            )
+            for seed in range(chosen.seeds if names in (whole, ()) else 1)
+        ]
+        name = fused_name(names, case)
+        rows[name] = [ranks["test"] for ranks in found]
+        about[name] = {
+            "seeds": len(found),
+            "epochs at most": chosen.epochs,
+            "validation": round(float(np.mean([quality(r["validation"]) for r in found])), 4),
+        }
+    if python is not None:
+        for peer in reversed(PEERS):
+            made, settings = peer_ranks(case, peer, kept, python)
+            rows[peer.name], about[peer.name] = [ranks["test"] for ranks in made], settings
+    rivals = [TOGETHER, KNOWN, "popularity"]
+    rivals += [name for name in rows if name.startswith("fusion, ") and name != FUSED]
+    rivals += [peer.name for peer in PEERS if peer.name in rows]
+    pairs = [(FUSED, name) for name in rivals]
+    if case.catalog.friends:
+        friends = f"{KNOWN} + friends"
+        ranks, weight = with_friends(case, about[KNOWN])
+        rows[friends], about[friends] = [ranks], {**about[KNOWN], "friends_weight": weight}
+        pairs.append((friends, KNOWN))
+    return rows, pairs, about
+
+
+def fused_name(names: tuple[str, ...], case: Case) -> str:
+    """Name a trained row; without any modality it knows items by who met them alone."""
+    if not names:
+        return "fusion, none (identities alone)"
+    return FUSED if len(names) == len(case.modalities) else f"fusion, {' + '.join(names)}"
+
+
+def new_item_tables(
+    case: Case, chosen: DataSet, kept: Kept
+) -> dict[str, tuple[Rows, list[tuple[str, str]], About]]:
+    """Tables among new items and among all, by the ending of their file."""
+    new = new_items(case)
+
+    def rank_all(score: Callable[[str], Scores]) -> Mapping[str, Ranks]:
+        scores = {which: score(which) for which in PARTS}
+        among = {f"{which} new": case.rank(scores[which], which, new[which]) for which in PARTS}
+        return {**among, "test all": case.rank(scores["test"], "test")}
+
+    def made(
+        names: tuple[str, ...], seeds: int, change: Mapping[str, object]
+    ) -> list[Mapping[str, Ranks]]:
+        config = replace(FusionConfig(epochs=chosen.epochs), **change)  # type: ignore[arg-type]
+        split = f"cold start {SHARE} {SEED}"
+        return [
+            trained(case, names, kept, rank_all, config=replace(config, seed=seed), split=split)
+            for seed in range(seeds)
+        ]
+
+    whole = tuple(case.modalities)
+    fused = {name: made(whole, 1, change) for name, change in VARIANTS.items()}
+    for names in subsets(whole):
+        fused[fused_name(names, case)] = made(names, chosen.seeds if names == whole else 1, {})
+    tables = {}
+    for among in ("new", "all"):
+
+        def ranked(scores: Scores, which: str, among: str = among) -> Ranks:
+            return case.rank(scores, which, new[which] if among == "new" else None)
+
+        rows, about = simple_rows(case, ranked)
+        for name, found in fused.items():
+            rows[name] = [ranks[f"test {among}"] for ranks in found]
+            quality_new = float(np.mean([quality(ranks["validation new"]) for ranks in found]))
+            about[name] = {"seeds": len(found), "validation new": round(quality_new, 4)}
+        text = f"untrained, {whole[0]}"
+        pairs = [(name, text) for name in rows if name.startswith("untrained, ") and name != text]
+        pairs += [(TOGETHER, text), (FUSED, TOGETHER)]
+        pairs += [(FUSED, "fusion, text"), ("fusion, text", text)]
+        pairs += [pair for name in VARIANTS for pair in ((name, TOGETHER), (name, FUSED))]
+        pairs = [pair for pair in pairs if set(pair) <= rows.keys()]
+        tables["" if among == "new" else "_all"] = rows, pairs, about
+    return tables
+
+
+def new_items(case: Case) -> dict[str, np.ndarray]:
+    """The items of each part that no training row has: bool [items]."""
+    split = case.split
+    found = {}
+    for which, targets in (("validation", split.validation), ("test", split.test)):
+        other = split.test if which == "validation" else split.validation
+        ids = split.held_out_items - {row.item_id for row in other.values()}
+        ids |= {row.item_id for row in targets.values()}
+        found[which] = np.array([item_id in ids for item_id in case.item_ids])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -58,11 +58,11 @@ def plot_engine() -> Figure:
     return figure
 
 
-def main() -> None:
+def main(folder: Path = RESULTS) -> None:
     """Draw all of it; the same results give the same bytes."""
     mpl.rcParams["svg.hashsalt"] = "llmrec"
     for name, plot in (("rerank_movielens", plot_reranking), ("benchmark_engine", plot_engine)):
-        plot().savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+        plot().savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,15 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_engine import by_tree, prompts
-from kept import read_kept
-from movielens import Asked, load, rank_metrics, score_key
+from candidate_lists import Asked, discrimination, judgement, rank_metrics, score_key, thinned
+from data_sets import KEPT, Kept, kept_in, load, read
 from numpy.typing import NDArray
-from rerank_strategies import discrimination, thinned
 from scipy.stats import kendalltau, spearmanr
 from tqdm import tqdm
 
 from llmrec import Reranker, Retriever, TransformersModel
 from llmrec.evaluation import compare_rows, estimate, markdown_table, target_ranks
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, cache_folder, resolve_model
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
 from llmrec.models.hardware import peak_mib, reset_peak_memory
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,26 +71,15 @@ WAYS = (
 )
 
 
-class Lists:
-    """Scores and seconds of lists, one JSON line each."""
+def ask(kept: Kept, reranker: Reranker, retriever: Retriever, asked: Asked) -> Mapping[str, Any]:
+    """Scores in the order of the list, and seconds of work; asked where not in the log."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known = read_kept(path)
+    def make() -> dict[str, Any]:
+        started = time.process_time()
+        scores = judgement(reranker, retriever, asked).scores.tolist()
+        return {"scores": scores, "seconds": time.process_time() - started}
 
-    def ask(self, reranker: Reranker, retriever: Retriever, asked: Asked) -> dict[str, Any]:
-        """Scores in the order of the list, and seconds of work; asked where not kept."""
-        key = score_key(reranker, asked)
-        if key not in self.known:
-            found = {c.item_id: c for c in retriever.candidates(asked.user, asked.item_ids)}
-            started = time.process_time()
-            (judged,) = reranker.judge(asked.user, [found[i] for i in asked.item_ids]).values()
-            seconds = time.process_time() - started
-            entry = {"key": key, "scores": judged.scores.tolist(), "seconds": seconds}
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            self.known[key] = entry
-        return self.known[key]
+    return kept(score_key(reranker, asked), make)
 
 
 def measure(name: str, ref: str) -> None:
@@ -137,18 +125,18 @@ def machine_costs(ref: str) -> dict[str, dict[str, float]]:
 
 def ask_all(
     folder: Path, ref: str, users: int
-) -> tuple[list[Asked], dict[str, list[dict[str, Any]]]]:
+) -> tuple[list[Asked], dict[str, list[Mapping[str, Any]]]]:
     """Every way's scores of the lists."""
-    data = load(folder)
+    data = load(read(folder))
     retriever = Retriever(data.index, weights={"content": 1.0})
-    lists = thinned(discrimination(data), MOST)  # of the lists of rerank_strategies.py
+    lists = thinned(discrimination(data), MOST)
     lists = [lists[place] for place in np.random.default_rng(SEED).permutation(MOST)[:users]]
-    kept = Lists(cache_folder() / "eval" / "quantization.jsonl")
     rerankers = [Reranker(way.load(ref), data.index, strategy="likelihood") for way in WAYS]
-    found: dict[str, list[dict[str, Any]]] = {way.name: [] for way in WAYS}
-    for entry in tqdm(lists, desc="lists", disable=None):
-        for way, reranker in zip(WAYS, rerankers, strict=True):
-            found[way.name].append(kept.ask(reranker, retriever, entry))
+    found: dict[str, list[Mapping[str, Any]]] = {way.name: [] for way in WAYS}
+    with kept_in(KEPT / "quantization.jsonl") as kept:
+        for entry in tqdm(lists, desc="lists", disable=None):
+            for way, reranker in zip(WAYS, rerankers, strict=True):
+                found[way.name].append(ask(kept, reranker, retriever, entry))
     return lists, found
 
 
@@ -165,7 +153,7 @@ def alike(ours: NDArray[np.float64], full: NDArray[np.float64]) -> dict[str, dic
 
 def report(
     lists: Sequence[Asked],
-    found: dict[str, list[dict[str, Any]]],
+    found: dict[str, list[Mapping[str, Any]]],
     costs: dict[str, dict[str, float]],
 ) -> tuple[str, dict[str, object]]:
     """Tables, and what they were made of."""

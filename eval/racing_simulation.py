@@ -13,16 +13,14 @@ its true level.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+from data_sets import write_results
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import brentq
@@ -31,13 +29,11 @@ from llmrec.benchmarking.race import race
 from llmrec.benchmarking.run import BLOCK
 from llmrec.evaluation import ndcg_at
 
-RESULTS = Path(__file__).parent / "results"
-BLUE, GREY = "#1f5fa8", "#8a8f98"
 USERS, ALPHA, NEGATIVES = 300, 0.05, 19
 LOOKS = USERS // BLOCK
-"""As ``llmrec bench --race`` looks."""
 SAME, COST = 0.95, 0.5
-"""What is asked of a race: the same winner in 19 of 20, at most half of the cost."""
+"""Required of a race: the same winner in 19 of 20, at most half of the cost."""
+HEADS = "| true nDCG@10 of the rows | deviation | same winner | cost | true best won | required |"
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,9 @@ SCENARIOS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the races of one scenario."""
+    """The races of one scenario."""
 
-    scenario: str
-    hypothesis: str
+    scenario: Scenario
     simulations: int
     same_winner: int
     cost: float
@@ -103,26 +98,24 @@ def draw(scenario: Scenario, seed: int) -> dict[str, NDArray[np.float64]]:
     return {f"row {n + 1}": ndcg_at(values, 10) for n, values in enumerate(ranks)}
 
 
-def run_race(
-    full: dict[str, NDArray[np.float64]], *, finite: bool
-) -> tuple[str, int, tuple[int, ...]]:
+def run_race(full: dict[str, NDArray[np.float64]]) -> tuple[str, int, tuple[int, ...]]:
     """Race the rows: the winner, the users asked, and the rows left after each block."""
     racing, asked, left, block = list(full), 0, [], USERS // LOOKS
     for look in range(1, LOOKS + 1):
         asked += len(racing) * block
         seen = {name: full[name][: look * block] for name in racing}
-        out = race(seen, LOOKS, look, ALPHA, started=len(full), finite=finite)
+        out = race(seen, LOOKS, look, ALPHA, started=len(full))
         racing = [name for name in racing if name not in out]
         left.append(len(racing))
     return max(racing, key=lambda name: float(full[name].mean())), asked, tuple(left)
 
 
-def simulate(scenario: Scenario, simulations: int, *, finite: bool) -> Outcome:
-    """Race as often as told, each time with other users."""
+def simulate(scenario: Scenario, simulations: int) -> Outcome:
+    """Race several times, each time with other users."""
     same, best, costs, left, deviations = 0, 0, [], [], []
     for seed in range(simulations):
         full = draw(scenario, seed)
-        winner, asked, rows = run_race(full, finite=finite)
+        winner, asked, rows = run_race(full)
         same += winner == max(full, key=lambda name: float(full[name].mean()))
         best += scenario.levels[list(full).index(winner)] == max(scenario.levels)
         costs.append(asked / (USERS * len(full)))
@@ -130,8 +123,7 @@ def simulate(scenario: Scenario, simulations: int, *, finite: bool) -> Outcome:
         table = np.stack(list(full.values()))
         deviations.append(float((table[0] - table[1:]).std(axis=1).mean()))
     return Outcome(
-        scenario.name,
-        "all users of this run" if finite else "all users there could be",
+        scenario,
         simulations,
         same,
         float(np.mean(costs)),
@@ -143,107 +135,38 @@ def simulate(scenario: Scenario, simulations: int, *, finite: bool) -> Outcome:
     )
 
 
-def markdown(outcomes: Sequence[Outcome], command: str) -> str:
-    """Write the table, and what it says."""
-    lines = [
-        "# Racing against the full run, simulated",
-        "",
-        f"`{command}`",
-        "",
-        (
-            f"{len(SCENARIOS[0].levels)} rows, {USERS} users in {LOOKS} blocks, alpha {ALPHA}. "
-            f"Asked for: the same winner as the full run in at least {SAME:.0%} of simulations, at "
-            f"most {COST:.0%} of its cost. Cost is users asked over all rows: mean [least, most]. "
-            "The deviation is that of the per-user difference of two rows; between rows "
-            "of results/rerank_movielens.md it is .19 (one prompt fused or not) to .41 (unrelated)."
-        ),
-        "",
-        (
-            "| true nDCG@10 of the rows | deviation | hypothesis is about | same winner | cost | "
-            "true best won | asked for |"
-        ),
-        "|---|---:|---|---:|---:|---:|---|",
-    ]
-    lines += [
-        f"| {o.scenario} | {o.paired_deviation:.2f} | {o.hypothesis} | "
-        f"{o.same_winner} of {o.simulations} | "
-        f"{o.cost:.0%} [{o.cost_low:.0%}, {o.cost_high:.0%}] | {o.true_best_won} | {_said(o)} |"
-        for o in outcomes
-    ]
-    lines += [
-        "",
-        (
-            "`llmrec bench --race` asks about all users of the run (`race(finite=True)`): would "
-            "this row still win it? The other rows say what the same race costs where the question "
-            "is about all users there could be. Where no row is worse than another there is "
-            'nothing to drop, and a race costs nearly what a full run does. "True best won" says '
-            "how often the winner was the best row in truth: rows so close, full runs miss it too."
-        ),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _said(outcome: Outcome) -> str:
-    missed = []
-    if outcome.same_winner < SAME * outcome.simulations:
-        missed.append("winner missed")
-    if outcome.cost > COST:
-        missed.append("cost missed")
-    return ", ".join(missed) or "met"
-
-
-def plot(outcomes: Sequence[Outcome]) -> Figure:
-    """The cost of every race, and the rows left after each block."""
-    figure = Figure(figsize=(9, 3.9), layout="constrained")
-    bars, lines = figure.subplots(1, 2, width_ratios=[3, 2])
-    for place, outcome in enumerate(outcomes[::-1]):
-        colour = BLUE if "this run" in outcome.hypothesis else GREY
-        bars.barh(place, outcome.cost, color=colour)
-        bars.plot([outcome.cost_low, outcome.cost_high], [place, place], color="black", lw=0.8)
-    bars.axvline(COST, color="black", linestyle=":", linewidth=1)
-    bars.set_yticks(
-        [2 * place + 0.5 for place in range(len(SCENARIOS))],
-        [scenario.name for scenario in SCENARIOS[::-1]],
+def line(o: Outcome) -> str:
+    """One row of the table."""
+    missed = ["winner missed"] if o.same_winner < SAME * o.simulations else []
+    missed += ["cost missed"] if o.cost > COST else []
+    return (
+        f"| {o.scenario.name} | {o.paired_deviation:.2f} | {o.same_winner} of {o.simulations} | "
+        f"{o.cost:.0%} [{o.cost_low:.0%}, {o.cost_high:.0%}] | {o.true_best_won} | "
+        f"{', '.join(missed) or 'met'} |"
     )
-    bars.set_xlabel("cost, full run = 1\nblue: about this run, grey: about all users")
-    bars.set_xlim(0, 1.02)
-    for outcome in outcomes:
-        if "this run" in outcome.hypothesis:
-            lines.plot(
-                np.arange(1, LOOKS + 1) * USERS // LOOKS, outcome.rows_left, label=outcome.scenario
-            )
-    lines.set_xlabel("users asked")
-    lines.set_ylabel("rows still racing")
-    lines.set_ylim(0, 12.5)
-    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=3)
-    for axes in (bars, lines):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Simulate, write, print."""
-    parser = argparse.ArgumentParser(description="Race against the full run, simulated.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=100)
-    simulations = parser.parse_args().simulations
-    outcomes = [
-        simulate(scenario, simulations, finite=finite)
-        for scenario in SCENARIOS
-        for finite in (True, False)
-    ]
-    command = f"python eval/racing_simulation.py --simulations {simulations}"
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    options = parser.parse_args(arguments)
+    outcomes = [simulate(scenario, options.simulations) for scenario in SCENARIOS]
+    command = f"python eval/racing_simulation.py --simulations {options.simulations}"
+    text = (
+        f"# Racing against the full run, simulated\n\n`{command}`\n\n{len(SPREAD)} rows, {USERS} "
+        f"users in {LOOKS} blocks, alpha {ALPHA}. Required: the same winner as the full run in at "
+        f"least {SAME:.0%} of simulations, at most {COST:.0%} of its cost. Cost is users asked "
+        "over all rows: mean [least, most]. The deviation is that of the per-user difference of "
+        "two rows; between rows of results/rerank_movielens.md it is .19 (one prompt fused or not) "
+        "to .41 (unrelated). A race costs nearly a full run where no row is worse than another. "
+        '"True best won" counts winners that are the best row in truth: full runs miss close ones '
+        f"too.\n\n{HEADS}\n|---|---:|---:|---:|---:|---|\n"
+        + "".join(f"{line(outcome)}\n" for outcome in outcomes)
+    )
     about = {"command": command, "users": USERS, "looks": LOOKS, "alpha": ALPHA}
-    document = {
-        **about,
-        "scenarios": [asdict(scenario) for scenario in SCENARIOS],
-        "outcomes": [asdict(outcome) for outcome in outcomes],
-    }
-    text = markdown(outcomes, command)
-    (RESULTS / "racing_simulation.json").write_text(json.dumps(document, indent=1) + "\n")
-    (RESULTS / "racing_simulation.md").write_text(text)
-    mpl.rcParams["svg.hashsalt"] = "llmrec"
-    plot(outcomes).savefig(RESULTS / "racing_simulation.svg", metadata={"Date": None})
-    print(text)
+    write_results("racing_simulation", text, {**about, "outcomes": outcomes}, options.out)
 
 
 if __name__ == "__main__":

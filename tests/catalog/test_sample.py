@@ -1,22 +1,18 @@
-"""The embedded sample: whole, consistent between its tables, small, and redrawn by its script."""
+"""The embedded sample: whole, consistent between its tables and small."""
 
 from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from llmrec.catalog import Catalog, check_folder, leave_one_out, sample_folder
 
-DRAW = Path(__file__).resolve().parents[2] / "eval" / "draw_sample.py"
 SAMPLE = sample_folder()
 PROFILE_ONLY = "u21"
 DAYS_TO_REVIEW = 45
@@ -135,12 +131,3 @@ def test_every_item_has_a_small_picture(catalog: Catalog) -> None:
 def test_the_sample_is_small() -> None:
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 400_000
-
-
-def test_the_script_draws_the_pictures_that_are_committed(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, str(DRAW), "--out", str(tmp_path)], check=True, capture_output=True
-    )
-    for picture in (SAMPLE / "images").iterdir():
-        with Image.open(picture) as ours, Image.open(tmp_path / picture.name) as drawn:
-            assert ours.convert("RGB").tobytes() == drawn.convert("RGB").tobytes(), picture.name

@@ -1,108 +1,212 @@
-"""Parts of the eval/ scripts that committed results hang on."""
+"""Every script of eval/ runs on made-up data, so that it cannot rot."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmrec.benchmarking.results import Result, RunFolder
-from llmrec.benchmarking.users import UserList
 from llmrec.models import TransformersModel
 
 EVAL = Path(__file__).parents[2] / "eval"
 if not EVAL.exists():
     pytest.skip("the eval/ scripts are not beside these tests", allow_module_level=True)
 
-ABOUT: dict[str, object] = {
-    "fingerprint": "f",
-    "protocol": "discrimination",
-    "part": "test",
-    "candidates": 2,
-    "seed": 0,
-}
-LISTS = (UserList("u", ("a",), ("a", "b"), (0.5, 0.1), (1.0, 2.0), 4, 1),)
-RESULTS = (Result("cell", "u", (0.5, None), seconds=0.5), Result("other", "u", (1.0, 2.0)))
+KINDS = ("train", "boat", "bread")
+Script = Callable[[str], ModuleType]
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """A script of eval/ by name."""
     monkeypatch.syspath_prepend(str(EVAL))
-    return import_module(request.param)
+    return import_module
 
 
-def run_folder(path: Path, *results: Result) -> RunFolder:
-    folder = RunFolder(path)
-    with folder.open(ABOUT, LISTS) as kept:
-        kept.add(*results)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 items of three kinds, 18 users who each met seven of one kind, some reviews."""
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    folder.mkdir()
+    items = [
+        {"item_id": f"i{n}", "title": f"{KINDS[n % 3]} {n}", "description": f"A {KINDS[n % 3]}."}
+        for n in range(36)
+    ]
+    (folder / "items.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+    rng = np.random.default_rng(0)
+    rows = ["user_id,item_id,rating,timestamp"]
+    for user in range(18):
+        met = 3 * rng.permutation(12)[:7] + user % 3
+        rows += [f"u{user},i{item},{3 + at % 3},{1000 + at}" for at, item in enumerate(met)]
+    (folder / "interactions.csv").write_text("\n".join(rows) + "\n")
+    reviews = [
+        {"item_id": f"i{n}", "text": f"A good {KINDS[n % 3]}, well made.", "rating": 1 + n % 5}
+        for n in range(0, 36, 2)
+    ]
+    (folder / "reviews.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in reviews))
     return folder
 
 
-@pytest.mark.parametrize("script", ["kept_answers"], indirect=True)
-def test_kept_answers_begin_a_run_on_another_machine(script: ModuleType, tmp_path: Path) -> None:
-    kept, again = tmp_path / "kept.gz", tmp_path / "again.gz"
-    script.keep(kept, run_folder(tmp_path / "first", *RESULTS), ABOUT)
-    other = RunFolder(tmp_path / "other")
-    script.take_up(kept, other, ABOUT, LISTS)
-    assert tuple(other.results()) == RESULTS
-    assert other.users() == LISTS
-    script.keep(again, other, ABOUT)
-    assert again.read_bytes() == kept.read_bytes()
+@pytest.fixture(scope="module")
+def model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A language model with SmolLM2's tokenizer and few random weights."""
+    folder = tmp_path_factory.mktemp("model")
+    for path in smollm2_folder.iterdir():
+        if path.suffix in {".json", ".jinja", ".txt"}:
+            shutil.copy(path, folder)
+    config = AutoConfig.from_pretrained(smollm2_folder)
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config.update({**small, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8})
+    config.layer_types = None
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
 
 
-@pytest.mark.parametrize("script", ["kept_answers"], indirect=True)
-def test_kept_answers_of_other_lists_or_beside_a_run_are_left(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def rows_of(path: Path) -> dict[str, dict[str, object]]:
+    return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def test_full_ranking_compares_peers_and_the_sequence(
+    script: Script, data: Path, tmp_path: Path
 ) -> None:
-    kept = tmp_path / "kept.gz"
-    script.keep(kept, run_folder(tmp_path / "first", *RESULTS), ABOUT)
-    going_on = run_folder(tmp_path / "second", RESULTS[0])
-    script.take_up(kept, going_on, ABOUT, LISTS)
-    assert tuple(going_on.results()) == RESULTS[:1]
-    for name, value in {**ABOUT, "fingerprint": "g", "seed": 1, "candidates": 3}.items():
-        if ABOUT[name] != value:
-            other = RunFolder(tmp_path / name)
-            script.take_up(kept, other, {**ABOUT, name: value}, LISTS)
-            assert not list(other.results())
-            assert "other lists" in capsys.readouterr().err
+    main = script("full_ranking").main
+    main([str(data), "--epochs", "3", "--out", str(tmp_path)])
+    rows = rows_of(tmp_path / "full_ranking.json")
+    assert {"random", "item-kNN", "EASE", "SASRec", "hybrid, learned weights"} <= rows.keys()
+    main([str(data), "--sequence", "--epochs", "1", "--out", str(tmp_path)])
+    assert "sequence alone" in rows_of(tmp_path / "full_ranking_sequence.json")
 
 
-@pytest.mark.parametrize("script", ["ask_ways_again"], indirect=True)
-def test_half_a_table_is_not_asked_again(script: ModuleType) -> None:
-    script.refuse_half_a_table(300, 30, ["pairwise", "listwise-generated"])
-    with pytest.raises(SystemExit, match="listwise-generated stand in the same table"):
-        script.refuse_half_a_table(300, 30, ["pairwise"])
-    with pytest.raises(SystemExit, match="setwise"):  # 73 lists: setwise is of 30 users too
-        script.refuse_half_a_table(73, 30, ["pairwise", "listwise-generated"])
+@pytest.mark.parametrize("new_items", [False, True])
+def test_joint_compares_modalities_and_resumes(
+    script: Script, data: Path, tmp_path: Path, *, new_items: bool
+) -> None:
+    options = [str(data), "--seeds", "1", "--epochs", "1", "--kept", str(tmp_path / "kept.jsonl")]
+    options += ["--out", str(tmp_path), *(["--new-items"] if new_items else [])]
+    script("joint").main(options)
+    name = "joint_shop_new_items" if new_items else "joint_shop"
+    first = (tmp_path / f"{name}.md").read_bytes()
+    rows = rows_of(tmp_path / f"{name}.json")
+    assert {"untrained, text", "fusion, reviews", "fusion, all"} <= rows.keys()
+    kept = (tmp_path / "kept.jsonl").read_bytes()
+    script("joint").main(options)
+    assert (tmp_path / f"{name}.md").read_bytes() == first
+    assert (tmp_path / "kept.jsonl").read_bytes() == kept
 
 
-@pytest.mark.parametrize("script", ["ask_ways_again"], indirect=True)
-def test_new_tables_take_the_place_of_those_of_as_many_users(script: ModuleType) -> None:
-    def row(name: str, users: int, value: float) -> dict[str, Any]:
-        return {"name": name, "users": users, "value": value}
-
-    before = {
-        "rows": [row("random", 300, 0.1), row("random", 30, 0.2), row("pairwise", 30, 0.3)],
-        "faults": {"pairwise": {"order_conflict": 9}, "listwise": {}},
-    }
-    now = {"rows": [row("random", 30, 0.2), row("pairwise", 30, 0.4)], "faults": {"pairwise": {}}}
-    merged = script.merged(before, now)
-    assert merged["rows"] == [row("random", 300, 0.1), *now["rows"]]
-    assert merged["faults"] == {"pairwise": {}, "listwise": {}}
+def test_ablation_compares_with_the_default(script: Script, data: Path, tmp_path: Path) -> None:
+    options = ["--seeds", "1", "--epochs", "1", "--only", "without the transformer"]
+    options += ["--kept", str(tmp_path / "kept.jsonl"), "--out", str(tmp_path)]
+    script("ablate_fusion").main([str(data), *options])
+    rows = rows_of(tmp_path / "ablate_fusion_shop.json")
+    assert {"classic head", "EASE, recent", "default", "without the transformer"} <= rows.keys()
 
 
-@pytest.mark.parametrize("script", ["gpu_check"], indirect=True)
-def test_the_check_for_a_gpu_runs_small_on_a_cpu(script: ModuleType, smollm2_folder: Path) -> None:
-    model = TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
-    found = script.check(model, 2, 1)
-    assert found["candidates"] == 2
+def test_classic_learns_who_meets_what(script: Script) -> None:
+    classic = script("peers.classic")
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 8, axis=0)
+    rng = np.random.default_rng(0)
+    histories = [8 * (user % 3) + rng.permutation(8)[:6] for user in range(30)]
+    targets = [
+        int(np.setdiff1d(8 * (user % 3) + np.arange(8), history)[0])
+        for user, history in enumerate(histories)
+    ]
+    made = classic.train(vectors, histories, epochs=40)
+    assert classic.figures(made, histories, targets)["auc"] > 0.9
+
+
+def test_reranking_in_two_protocols(script: Script, data: Path, model: str, tmp_path: Path) -> None:
+    options = ["--model", model, "--pointwise-users", "3", "--out", str(tmp_path)]
+    script("rerank_movielens").main([str(data), *options, "--kept", str(tmp_path / "kept.jsonl")])
+    found = json.loads((tmp_path / "rerank_movielens.json").read_text())
+    names = [row["name"] for row in found["discrimination"]["rows"]]
+    assert "LM fused over content + popularity" in names
+    assert set(found["end_to_end"]) == {"content-only", "content + popularity"}
+
+
+def test_rerankers_are_compared_on_the_same_prompts(
+    script: Script, data: Path, model: str, tmp_path: Path
+) -> None:
+    options = ["--model", model, "--users", "2", "--out", str(tmp_path)]
+    script("compare_rerankers").main([str(data), *options, "--kept", str(tmp_path / "kept.jsonl")])
+    found = json.loads((tmp_path / "compare_rerankers.json").read_text())
+    assert found["costs"]["CrossEncoder, LogitScore"]["spearman"] > 0.7
+    assert found["costs"]["tokens forwarded"] < found["costs"]["tokens given"]
+
+
+def test_every_plan_is_a_benchmark_file(script: Script) -> None:
+    script("run_plans")
+    plan = import_module("llmrec.benchmarking").BenchmarkPlan
+    paths = sorted((EVAL / "plans").glob("*.yaml"))
+    assert [plan.from_file(path) for path in paths if "index" in path.read_text()] == []
+    for path in paths:
+        said = import_module("yaml").safe_load(path.read_text())
+        assert plan.of({**said, "index": "INDEX"}, path.name).named_templates()
+
+
+def test_a_plan_runs_and_its_answers_are_taken_up(
+    script: Script, data: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_plans = script("run_plans")
+    monkeypatch.setattr(run_plans, "RESULTS", tmp_path)
+    options = ["strategies", str(data), "--users", "3", "--model", model, "--out", str(tmp_path)]
+    run_plans.main([*options, "--runs", str(tmp_path / "first")])
+    name = f"strategies_shop_{Path(model).name.lower()}"
+    rows = rows_of(tmp_path / f"{name}.json")
+    assert {"random", "retriever", "listwise/plain-list, calibrated"} <= rows.keys()
+    answers = tmp_path / f"{name}.answers.gz"
+    run_plans.keep(answers, tmp_path / "first" / name)
+    before = answers.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(run_plans.BenchmarkModels, "load", refuse)
+    run_plans.main([*options, "--runs", str(tmp_path / "second")])
+    assert answers.read_bytes() == before
+    assert rows_of(tmp_path / f"{name}.json") == rows
+
+
+def test_tables_of_the_docs_are_those_of_the_committed_results(
+    script: Script, tmp_path: Path
+) -> None:
+    tables = script("results_tables")
+    page = tmp_path / "results.md"
+    page.write_text("Before\n<!-- strategies -->\n\n| old |\n\n<!-- /strategies -->\nAfter\n")
+    with pytest.raises(SystemExit, match="results_tables"):
+        tables.main(["--check", str(page)])
+    tables.main([str(page)])
+    tables.main(["--check", str(page)])
+    assert "| listwise, 4 shuffles | .249 (102) | .230 (102) |" in page.read_text()
+    assert page.read_text().endswith("<!-- /strategies -->\nAfter\n")
+
+
+def test_races_are_simulated(script: Script, tmp_path: Path) -> None:
+    script("racing_simulation").main(["--simulations", "2", "--out", str(tmp_path)])
+    assert "| no differences at all |" in (tmp_path / "racing_simulation.md").read_text()
+
+
+def test_plots_are_drawn(script: Script, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    script("plot_results").main(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".svg"}
+
+
+def test_the_check_for_a_gpu_runs_small_on_a_cpu(script: Script, model: str) -> None:
+    gpu_check = script("gpu_check")
+    loaded = TransformersModel.from_pretrained(model, device="cpu")
+    found = gpu_check.check(loaded, 2, 1)
     assert found["tokens"] == 300 + 2 * 60
-    assert found["tokens_a_second"] == pytest.approx(420 / found["seconds"])
-    judged = script.verdicts(found, model)
+    judged = gpu_check.verdicts(found, loaded)
     assert judged["difference to whole prompts"].startswith("PASS")
-    worse = script.verdicts({**found, "largest_difference_to_whole_prompts": 0.5}, model)
+    worse = gpu_check.verdicts({**found, "largest_difference_to_whole_prompts": 0.5}, loaded)
     assert worse["difference to whole prompts"].startswith("FAIL: 0.5")
-    assert {verdict[:4] for verdict in judged.values()} <= {"PASS", "FAIL"}
