@@ -1,4 +1,4 @@
-"""Does a machine do what docs/cost-on-gpu.md expects of it? For a person with a GPU.
+"""Check a machine with a GPU against the estimates of docs/cost-on-gpu.md.
 
     python eval/gpu_check.py                                        # Qwen3-4B-Instruct in NF4
     python eval/gpu_check.py --model SmolLM2-135M-Instruct --quantization none   # small, on a CPU

@@ -1,4 +1,4 @@
-"""What reranking should cost on a GPU, on paper: tokens counted, the rest by arithmetic.
+"""Estimated cost of reranking on a GPU: tokens are counted, the rest is arithmetic.
 
     python eval/gpu_paper.py DATA      # DATA: movielens_mm; writes results/gpu_paper.json and .md
 

@@ -1,4 +1,4 @@
-"""What holding weights in fewer bits, or leaving layers out, costs and saves on a CPU.
+"""Quality, seconds and memory of quantized weights and of fewer layers on a CPU.
 
     OMP_NUM_THREADS=1 python eval/quantization.py DATA      # DATA: movielens_mm
 
@@ -6,8 +6,8 @@ The likelihood strategy on discrimination lists (the target and 19 random unseen
 on the same users: nDCG@10 paired with float32, how alike the two order each list, memory, and
 seconds. Seconds are those of one core's work (process time), which others on the machine hardly
 touch; ratios are of the same lists, the ways taking turns. Memory and loading are measured in fresh
-processes, the first with an empty cache (Linux only). Scores are kept as they come: a killed run
-goes on. Writes results/quantization.json and .md.
+processes, the first with an empty cache (Linux only). A killed run resumes. Writes
+results/quantization.json and .md.
 """
 
 from __future__ import annotations

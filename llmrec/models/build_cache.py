@@ -34,10 +34,8 @@ def cache_folder() -> Path:
 def digest(path: Path, *, fresh: bool = False, remember: bool = True) -> str:
     """Return the SHA-256 of a file in hexadecimal.
 
-    Args:
-        path: The file.
-        fresh: Read the file even if its size and modification time did not change.
-        remember: Store the digest for the next call.
+    ``fresh`` reads the file even if its size and modification time did not change; ``remember``
+    stores the digest for the next call.
     """
     stamp = _stamp_of(path)
     state = _state_of(path)

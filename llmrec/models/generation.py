@@ -65,16 +65,10 @@ def decode(
     temperature: float,
     seed: int,
 ) -> Decoded:
-    """Continue every prompt; greedy at temperature 0, else sampled from ``seed``.
+    """Continue every prompt, given as tokens; greedy at temperature 0, else sampled from ``seed``.
 
-    Args:
-        model: A causal language model.
-        prompts: Tokens of each prompt.
-        orders: The order that each answer is constrained to, or None.
-        fill: The padding token, where the tokenizer has one.
-        max_new_tokens: Most tokens of an answer.
-        temperature: 0 is greedy.
-        seed: For sampling.
+    An answer is constrained to its order, if it has one. ``fill`` is the padding token, where the
+    tokenizer has one.
 
     Raises:
         OutOfMemoryError: Not even one prompt fits.

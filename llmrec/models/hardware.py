@@ -126,8 +126,8 @@ def choose_placement(
         HardwareError: The device is not there.
         OptionError: A value is not one of those allowed.
     """
-    held = _one_of("quantization", quantization, QUANTIZATIONS)
-    known = None if dtype is None else _one_of("dtype", dtype, DTYPES)
+    held = one_of("quantization", quantization, QUANTIZATIONS)
+    known = None if dtype is None else one_of("dtype", dtype, DTYPES)
     here = on or machine()
     chosen, device_reason = _device(device, here, spread=spread)
     precision, dtype_reason = _dtype(known, chosen, held, here)
@@ -144,7 +144,12 @@ def choose_placement(
     return Placement(chosen, precision, held, tuple(reasons))
 
 
-def _one_of(kind: str, asked: str, allowed: tuple[_Name, ...]) -> _Name:
+def one_of(kind: str, asked: str, allowed: tuple[_Name, ...]) -> _Name:
+    """Return the allowed value that equals ``asked``.
+
+    Raises:
+        OptionError: There is none.
+    """
     for known in allowed:
         if asked == known:
             return known
@@ -224,11 +229,8 @@ def _cpu() -> tuple[frozenset[str], str]:
 def halve_until_it_fits(compute: Callable[[int], T], size: int, *, unit: str, name: str) -> T:
     """Return ``compute(size)``, with half the size as long as memory does not suffice.
 
-    Args:
-        compute: Runs a model with at most so many inputs at once.
-        size: The first number of inputs.
-        unit: One input, for messages: ``text``, ``picture``...
-        name: The model's name.
+    ``compute`` runs a model with at most ``size`` inputs at once; ``unit`` (``text``,
+    ``picture``...) and ``name`` are for messages.
 
     Raises:
         OutOfMemoryError: Not even one fits.

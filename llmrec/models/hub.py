@@ -50,10 +50,7 @@ def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
 def download_snapshot(hub_id: str, revision: str | None, *, progress: bool = False) -> Path:
     """Download a model into the hub's cache and return its folder.
 
-    Args:
-        hub_id: The model, ``org/name``.
-        revision: A commit, branch or tag; None takes the main branch.
-        progress: Show the hub's progress bars on a terminal.
+    ``revision`` is a commit, branch or tag; None takes the main branch.
 
     Raises:
         ModelNotFoundError: The hub has no such model, restricts it, or stopped answering.

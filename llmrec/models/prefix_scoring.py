@@ -38,10 +38,10 @@ SMALLEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The result of a pass over a tree.
+    """The result of a pass over a tree: ``log_probs`` has a tensor a sequence.
 
-    ``log_probs`` has a tensor a sequence. ``rows`` were forwarded in ``forwards`` calls of the
-    model; ``halvings`` counts how often memory did not suffice and the rows at once were halved.
+    ``rows`` were forwarded in ``forwards`` calls of the model; ``halvings`` counts how often memory
+    did not suffice and the rows at once were halved.
     """
 
     log_probs: tuple[Tensor, ...]

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from llmrec.errors import OptionError
+from llmrec.models.hardware import DTYPES, QUANTIZATIONS, one_of
 from llmrec.models.protocol import LanguageModel
 from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL
 
@@ -122,7 +123,8 @@ def load_model(
         ModelNotFoundError: The reference names no model that can be reached.
         ModelError: The model cannot be loaded.
     """
-    found = parse_reference(DEFAULT_LANGUAGE_MODEL if ref is None else ref)
+    ref = DEFAULT_LANGUAGE_MODEL if ref is None else ref
+    found = parse_reference(ref)
     options: dict[str, Any] = {
         "device": device,
         "dtype": dtype,
@@ -141,6 +143,9 @@ def load_model(
                 f"{name}={value!r} cannot be asked of {ref}: {why}.",
                 hint=f"Leave {name} out, or name another model.",
             )
+    one_of("quantization", quantization, QUANTIZATIONS)
+    if dtype is not None:
+        one_of("dtype", dtype, DTYPES)
     if found.backend == "openai":
         from llmrec.models.openai import OpenAIServerModel  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ from llmrec.records import Prompt, Usage
 
 _MOST_NAMED = 128
 """vLLM's own limit of tokens that one request may name."""
-QUANTIZATIONS: Mapping[str, str | None] = {"none": None, "nf4": "bitsandbytes"}
+_QUANTIZATIONS: Mapping[str, str | None] = {"none": None, "nf4": "bitsandbytes"}
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class VllmModel:
             ModelNotFoundError: The reference names no model that can be reached.
             ModelError: vLLM is not installed, or cannot run the model.
         """
-        if quantization not in QUANTIZATIONS:
+        if quantization not in _QUANTIZATIONS:
             raise OptionError(
-                f"quantization={quantization!r}: vLLM takes {', '.join(QUANTIZATIONS)}.",
+                f"quantization={quantization!r}: vLLM takes {', '.join(_QUANTIZATIONS)}.",
                 hint="Name a model that is quantized already, or let transformers run it.",
             )
         try:
@@ -78,7 +78,7 @@ class VllmModel:
             engine = vllm.LLM(
                 model=str(source.path),
                 dtype=dtype or "auto",
-                quantization=QUANTIZATIONS[quantization],
+                quantization=_QUANTIZATIONS[quantization],
                 max_model_len=max_length,
                 max_logprobs=_MOST_NAMED,
                 enable_prefix_caching=True,

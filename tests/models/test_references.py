@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from llmrec.errors import ModelError, OptionError
-from llmrec.models import TransformersModel
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, TransformersModel, resolve_model
 from llmrec.models.references import (
     ModelReference,
     load_model,
@@ -70,6 +70,7 @@ def test_a_key_in_an_address_is_refused_and_not_shown() -> None:
         ("vllm:m", {"device": "cuda"}, "device"),
         ("vllm:m", {"tokenizer": "m"}, "tokenizer"),
         ("vllm:m", {"quantization": "int8"}, "quantization"),
+        ("vllm:m", {"dtype": "float15"}, "Did you mean 'float16'"),
         ("smollm2-135m-instruct", {"tokenizer": "m"}, "tokenizer"),
         ("smollm2-135m-instruct", {"concurrency": 3}, "concurrency"),
     ],
@@ -81,9 +82,11 @@ def test_options_of_another_backend_are_refused(
         load_model(ref, **options)  # type: ignore[arg-type]
 
 
-def test_weights_are_loaded_here(smollm2_folder: object) -> None:
-    model = load_model(str(smollm2_folder), device="cpu")
+@pytest.mark.usefixtures("smollm2_folder")
+def test_without_a_reference_the_default_model_is_loaded() -> None:
+    model = load_model(device="cpu")
     assert isinstance(model, TransformersModel)
+    assert model.revision == resolve_model(DEFAULT_LANGUAGE_MODEL).revision
 
 
 @pytest.mark.parametrize(
