@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from llmrec.reranking.requests import Request, items_context, read_request
 from llmrec.reranking.strategy import Question, question_about
 from llmrec.resumable import fingerprint
 from llmrec.retrieval import Index, Retriever, hold_out
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,12 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
         }
         return ItemFacts(titles=titles)
 
+    if all(one.columns == tuple(range(len(one.columns))) for one in users):
+        logger.warning(
+            "The relevant candidates come first in every request of %s: prompts that show a list "
+            "give them away. Shuffle the candidates.",
+            path,
+        )
     about = {
         "dataset": {"name": path.name, "requests": len(requests)},
         "fingerprint": fingerprint(content, plan.items.read_bytes() if plan.items else b""),

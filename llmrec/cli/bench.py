@@ -354,8 +354,12 @@ def _say_how_long(
     if not any(cell.left for cell in cells):
         return
     typer.echo(f"{left_in_words(cells)}; expected: {time_in_words(cells)}.", err=True)
-    if confirm and expected_seconds(cells) > _ASK_ABOVE and sys.stdin.isatty():
+    if confirm and expected_seconds(cells) > _ASK_ABOVE and _on_terminal():
         typer.confirm("Run it? (--yes does not ask)", abort=True, err=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _minutes(cell: CellEstimate) -> str:

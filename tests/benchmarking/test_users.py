@@ -169,6 +169,16 @@ def test_labelled_requests_need_no_index(tmp_path: Path) -> None:
     assert len(labelled(tmp_path, LINES, users=2).users) == 2
 
 
+def test_relevant_candidates_that_always_come_first_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first: dict[str, object] = {"candidates": ["a", "b", "c"], "relevant": ["b", "a"]}
+    labelled(tmp_path, [first, {**first, "relevant": "b"}])
+    assert not caplog.text
+    labelled(tmp_path, [first, {**first, "relevant": "a"}])
+    assert "Shuffle the candidates" in caplog.text
+
+
 def test_requests_may_name_items_of_a_table_or_an_index(kites: Path, tmp_path: Path) -> None:
     line: dict[str, object] = {"history": ["i1"], "candidates": ["i2", "i3"], "relevant": "i3"}
     table = tmp_path / "items.jsonl"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.cli.calls import Document, Run, said
 
 TEMPLATES = "likelihood/titles,likelihood/list"
@@ -84,3 +86,23 @@ def test_a_dry_run_times_other_cells_by_those_that_were_answered(
     other = run(*words, TEMPLATES, *few[:-3], "hawks", *few[-2:], "--dry-run").stdout
     assert "not timed yet" in other
     assert "~" not in other
+
+
+def test_a_long_run_is_confirmed_on_a_terminal_and_resumes(
+    run: Run, loaded: list[str], plain_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: tuple[object, ...] = ("bench", plain_index, "--templates", TEMPLATES, "--users", "3")
+    words += ("--candidates", "5", "--model", "words", "--out", tmp_path)
+    monkeypatch.setattr("llmrec.cli.bench._ASK_ABOVE", -1)
+    monkeypatch.setattr("llmrec.cli.bench._on_terminal", lambda: True)
+    declined = run(*words)  # nothing answers: that is a no
+    assert declined.returncode == 1
+    assert "expected: ~" in declined.stderr
+    assert "--yes" in declined.stderr
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1  # which timed the rest
+    assert not (tmp_path / "leaderboard.md").exists()
+    assert run(*words, "--yes").returncode == 0
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 6
+    finished = run(*words)
+    assert finished.returncode == 0
+    assert "expected" not in finished.stderr
