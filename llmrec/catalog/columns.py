@@ -102,9 +102,10 @@ class ColumnMap(BaseModel):
             errors = "; ".join(
                 _described(each["type"], each["loc"], each["msg"]) for each in error.errors()
             )
+            keys = ", ".join(TableMap.model_fields)
             raise DataError(
                 f"The column map '{path}' is not usable: {errors}.",
-                hint=f"Tables: {', '.join(LAYOUTS)}; keys of a table: {_keys(TableMap)}.",
+                hint=f"Tables: {', '.join(LAYOUTS)}; keys of a table: {keys}.",
             ) from error
 
     @model_validator(mode="after")
@@ -127,10 +128,6 @@ class ColumnMap(BaseModel):
                     f"{name}.missing_rating: only reviews and interactions have ratings"
                 )
         return self
-
-
-def _keys(model: type[BaseModel]) -> str:
-    return ", ".join(model.model_fields)
 
 
 def _described(kind: str, place: Sequence[int | str], message: str) -> str:

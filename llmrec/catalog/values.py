@@ -88,14 +88,14 @@ def parse_id(value: object) -> str | None:
 
 def parse_rating(value: object) -> float | None:
     """Parse a rating: any finite number; NaN is refused, because it is a calculation gone wrong."""
-    if isinstance(value, float | int | Decimal) and not isinstance(value, bool):
-        number = float(value)
-    elif is_missing(value):
+    if is_missing(value) and not isinstance(value, float | Decimal):
         return None
-    elif isinstance(value, str):
-        number = _number(value, _ALLOWED_RATING)
-    else:
+    if isinstance(value, bool) or not isinstance(value, str | float | int | Decimal):
         raise ValueError(_ALLOWED_RATING)
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(_ALLOWED_RATING) from None
     if not math.isfinite(number):
         raise ValueError(_ALLOWED_RATING)
     return number
@@ -206,13 +206,6 @@ def clean(text: str) -> str | None:
         except UnicodeEncodeError:
             stripped = stripped.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return stripped or None
-
-
-def _number(text: str, allowed: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(allowed) from None
 
 
 def _flat(value: object) -> list[str]:
