@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from llmrec.cli.exits import ends_well
-from llmrec.cli.output import waiting
+from llmrec.cli.output import waiting, without_bar
 from llmrec.errors import OptionError
 
 if TYPE_CHECKING:
@@ -213,7 +213,8 @@ class ModelOptions:
             with waiting("Loading torch"):
                 from llmrec.models.hardware import choose_placement
             choose_placement(self.device, None, self.quantization)
-            name = f"Loading {resolve_model(ref, progress=True).name}"
+            with without_bar():
+                name = f"Loading {resolve_model(ref, progress=True).name}"
         else:
             name = f"Connecting to {ref}"
         with waiting(name):

@@ -64,14 +64,41 @@ def fields(rows: Mapping[str, object]) -> Table:
     return grid
 
 
+_SHOWN: list[Progress] = []
+"""The bar that is on the screen; a terminal can show one at a time."""
+
+
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show a bar and the seconds while something without a bar of its own runs, on a terminal."""
+    """Show a bar and the seconds while something without a bar of its own runs, on a terminal.
+
+    Inside of another, it takes the other's place until it ends.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
     off = not STDERR.is_terminal
-    with Progress(*columns, console=STDERR, transient=True, disable=off) as progress:
+    with (
+        without_bar(),
+        Progress(*columns, console=STDERR, transient=True, disable=off) as progress,
+    ):
         progress.add_task(what, total=None)
+        _SHOWN.append(progress)
+        try:
+            yield
+        finally:
+            _SHOWN.pop()
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """Take the bar off the screen while something with a bar of its own runs."""
+    if not _SHOWN:
         yield
+        return
+    _SHOWN[-1].stop()
+    try:
+        yield
+    finally:
+        _SHOWN[-1].start()
 
 
 def _plain(value: object) -> object:

@@ -223,10 +223,10 @@ def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
     for words in (("--strategy", "pointwise"), ("--calibrate",), ("--quantization", "nf4")):
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2
-        assert f"--no-llm asks no model: {words[0]} says how" in said(ended)
+        assert f"--no-llm asks no model, but {words[0]} was given" in said(ended)
     ended = run("fit", plain_index, "--retriever", "--model", "nosuch", "--shuffles", "3")
     assert ended.returncode == 2
-    assert "--retriever asks no model: --shuffles, --model say how" in said(ended)
+    assert "--retriever asks no model, but --shuffles, --model was given" in said(ended)
 
 
 def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Path) -> None:
@@ -249,7 +249,7 @@ def test_an_index_whose_users_have_nothing_to_hold_out(
     ("words", "named"),
     [
         (("recommend", "INDEX", "--user", "u01", "--stratgy", "setwise"), "--stratgy"),
-        (("rerank",), "INDEX"),
+        (("recommend",), "INDEX"),
         (("bench", "compare", "A"), "RUN_B"),
         (("recommend", "INDEX", "--user", "u01", "-k", "many"), "-k"),
         (("nonsense",), "nonsense"),

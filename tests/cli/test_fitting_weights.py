@@ -31,7 +31,7 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     assert fitted["lists"] == 4
     assert fitted["weights"].keys() == {"retrieval", "likelihood"}
     assert all(weight >= 0 for weight in fitted["weights"].values())
-    assert "mostly chance" in fitted["notes"][0]
+    assert "mostly noise" in fitted["notes"][0]
     assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
     found = document(run("recommend", folder, "--user", "u19", "--candidates", 5, *words))
     assert found["fitted"] is True
@@ -70,7 +70,7 @@ def test_fit_keeps_what_was_written_to_the_index_meanwhile(
         rebuilt.with_weights("else", {"content": 1.0}).save(folder)
         return FittedWeights({"content": 2.0}, {"content": 0.5}, 1)
 
-    monkeypatch.setattr("llmrec.reranking.fit_weights", fit_while_others_write)
+    monkeypatch.setattr("llmrec.recommender.fit_weights", fit_while_others_write)
     words = ("fit", folder, "--users", 1, "--candidates", 30, "--model", smollm2_folder, "--json")
     fitted = document(run(*words))
     kept = Index.open(folder)
@@ -80,5 +80,5 @@ def test_fit_keeps_what_was_written_to_the_index_meanwhile(
     rebuilt = replace(opened, fingerprint="other data")
     refused = run(*words)
     assert refused.returncode == 1
-    assert "made anew from other data" in document(refused)["error"]["message"]
+    assert "rebuilt from other data" in document(refused)["error"]["message"]
     assert Index.open(folder).weights == {"else": {"content": 1.0}}

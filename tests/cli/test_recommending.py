@@ -124,7 +124,7 @@ def test_a_user_without_history_is_served_by_popularity_where_the_encoder_is_gon
     assert ended.returncode == 0
     assert found["fallbacks"] == {"cold_start": 1}
     assert found["notes"] == [
-        f"User {COLD} has no history: popularity serves, the profile cannot be read."
+        f"User {COLD} has no history, and the profile cannot be read: ranked by popularity."
     ]
     popularity = [row["signals"]["popularity"] for row in found["items"]]
     assert popularity == sorted(popularity, reverse=True)
@@ -135,7 +135,7 @@ def test_a_user_without_history_is_served_by_the_profile(
     run: Run, document: Document, sample_index: Path
 ) -> None:
     found = document(run("recommend", sample_index, "--user", COLD, "--no-llm", "--json"))
-    assert found["notes"] == [f"User {COLD} has no history: the profile and popularity serve."]
+    assert found["notes"] == [f"User {COLD} has no history: ranked by the profile and popularity."]
     assert len({row["signals"]["content"] for row in found["items"]}) > 1
 
 
@@ -207,7 +207,7 @@ def test_rerank_keeps_every_candidate(
     given = {item_id.strip() for item_id in candidates.split(",")} - {""}
     assert {row["item_id"] for row in found["items"]} == given
     assert [row["rank"] for row in found["items"]] == list(range(1, order + 1))
-    seen = ["In the user's history already: o28."] if "o28" in given else []
+    seen = ["Already in the user's history: o28."] if "o28" in given else []
     assert found["notes"] == seen
 
 

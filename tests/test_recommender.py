@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec import Recommender
+from llmrec.errors import OptionError, PromptError, UnknownItemError, UnknownUserError
+from llmrec.models import LanguageModel, TransformersModel
+from llmrec.prompting import context_of
+from llmrec.records import Candidate, Interaction, Item, Status, User
+from llmrec.reranking import Request, Reranker
+from llmrec.retrieval import Index, Retriever
+from tests.reranking.oracle import Oracle
+
+TITLES = [f"Film {n}" for n in range(12)]
+
+
+@pytest.fixture
+def index() -> Index:
+    items = {
+        f"i{n}": Item(f"i{n}", title, attributes={"year": 1990 + n})
+        for n, title in enumerate(TITLES)
+    }
+    rows = [(f"u{user}", f"i{(user + step) % 12}", step) for user in range(8) for step in range(5)]
+    history = tuple(Interaction(user, item, 5.0, time) for user, item, time in rows)
+    vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    profiles = {"cold": {"about": "likes films"}}
+    return Index(items, vectors, history, profiles=profiles, encoder="no-such-encoder@1")
+
+
+@pytest.fixture
+def model() -> Oracle:
+    return Oracle(lambda title, *_: float(title.split()[-1]) if title[-1].isdigit() else 0.0)
+
+
+def test_recommend_retrieves_and_reranks(index: Index, model: Oracle, tmp_path: Path) -> None:
+    index.save(tmp_path / "index")
+    recommender = Recommender.open(tmp_path / "index", model=model)
+    found = recommender.recommend("u1", k=3)
+    seen = {row.item_id for row in index.user("u1").history}
+    assert len(found.items) == 3
+    assert seen.isdisjoint(found.ranking.item_ids)
+    retrieved = Retriever(index).retrieve(index.user("u1"), 100)
+    expected = Reranker(model, index).rank_many(
+        [Request(index.user("u1"), retrieved, context_of(index))]
+    )
+    assert found.ranking.item_ids == expected[0].item_ids
+    assert found.items[0].title == index.items[found.items[0].item_id].title
+    assert found.usage == found.ranking.usage
+    assert found.fitted is False
+    assert found.notes == ()
+
+
+def test_without_a_model_the_retriever_s_order_is_kept(index: Index) -> None:
+    found = Recommender(index).recommend("u1", k=3)
+    assert {row.status for row in found.ranking.items} == {Status.NOT_ASKED}
+    scores = [row.score for row in found.ranking.items]
+    assert scores == sorted(scores, reverse=True)
+    with pytest.raises(OptionError, match="asks a language model"):
+        Recommender(index).recommend("u1", explain=True)
+    with pytest.raises(OptionError, match="no language model"):
+        Recommender(index).explain("u1", ["i9"])
+
+
+def test_filters_rules_and_seen_items(index: Index, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[drop]]\nattribute = "year"\nequals = 1999\n')
+    recommender = Recommender(index)
+    late = recommender.recommend("u1", k=12, filters=["year>=1998"])
+    assert set(late.ranking.item_ids) == {"i8", "i9", "i10", "i11"}
+    ruled = recommender.recommend("u1", k=12, filters=["year>=1998"], rules=rules)
+    assert set(ruled.ranking.item_ids) == {"i8", "i10", "i11"}
+    assert len(recommender.recommend("u1", k=12, include_seen=True).items) == 12
+    none = recommender.recommend("u1", filters=["year>2050"])
+    assert none.items == ()
+    assert "No item is left" in none.notes[0]
+
+
+def test_a_new_user_is_served(index: Index, model: Oracle) -> None:
+    history = (Interaction("new", "i0", 5.0), Interaction("new", "i1", 5.0))
+    found = Recommender(index, model=model).recommend(User("new", history), k=2)
+    assert len(found.items) == 2
+    cold = Recommender(index).recommend(User("newer"), k=2)
+    assert cold.ranking.fallbacks == {"cold_start": 1}
+    assert cold.notes == ("User newer has no history and no profile: ranked by popularity.",)
+
+
+def test_candidates_of_one_s_own_get_the_retriever_s_scores(index: Index, model: Oracle) -> None:
+    recommender = Recommender(index, model=model)
+    found = recommender.rerank("u1", ["i9", "i10", {"title": "Film 99"}])
+    assert sorted(found.ranking.item_ids) == ["Film 99", "i10", "i9"]
+    by_id = {row.item_id: row for row in found.items}
+    expected = {c.item_id: c.score for c in Retriever(index).candidates(index.user("u1"), ["i9"])}
+    assert by_id["i9"].signals["retrieval"] == pytest.approx(expected["i9"])
+    assert "retrieval" not in by_id["Film 99"].signals
+    assert found.ranking.fallbacks["signal_missing"] == 1
+    own = recommender.rerank("u1", [Candidate("i9", 3.0), Candidate("i10", 1.0)])
+    assert [row.signals["retrieval"] for row in sorted(own.items, key=lambda r: r.item_id)] == [
+        1.0,
+        3.0,
+    ]
+    again = recommender.rerank("u1", ["i1", "i9"])
+    assert again.notes == ("Already in the user's history: i1.",)
+
+
+def test_a_model_loads_at_first_use_and_once(index: Index, model: Oracle) -> None:
+    loads = []
+
+    def load() -> LanguageModel:
+        loads.append(1)
+        return model
+
+    recommender = Recommender(index, model=load)
+    with pytest.raises(UnknownUserError):
+        recommender.recommend("nobody")
+    with pytest.raises(UnknownItemError):
+        recommender.rerank("u1", ["i99"])
+    assert not loads
+    recommender.recommend("u1")
+    recommender.recommend("u2")
+    assert loads == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"strategy": "likelyhood"}, OptionError),
+        ({"template": "pointwise/plain-list"}, PromptError),
+        ({"explain_template": "explain/none"}, PromptError),
+        ({"strategy": ["likelihood"], "template": "likelihood/list"}, OptionError),
+    ],
+)
+def test_wrong_options_are_refused_at_once(
+    index: Index, options: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        Recommender(index, model="no-such-model", **options)
+
+
+@pytest.mark.parametrize("numbers", [{"k": 0}, {"candidates": 0}])
+def test_numbers_below_one_are_refused(index: Index, numbers: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match="Give 1 or more"):
+        Recommender(index).recommend("u1", **numbers)
+
+
+def test_fitted_weights_are_used(index: Index, model: Oracle) -> None:
+    recommender = Recommender(index, model=model)
+    fitted, tried = recommender.fit(users=6, candidates=12)
+    assert fitted.weights.keys() == {"retrieval", "likelihood"}
+    assert fitted.lists <= tried
+    kept = index.with_weights(recommender.reranker.weights_key, fitted.weights)
+    found = Recommender(kept, model=model).recommend("u1")
+    assert found.fitted
+    assert found.ranking.weights == pytest.approx(dict(fitted.weights))
+
+
+def test_explanations_count_in_the_usage(index: Index, smollm2_folder: Path) -> None:
+    model = TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
+    found = Recommender(index, model=model).recommend("u1", k=1, candidates=3, explain=True)
+    (why,) = found.explanations
+    assert why.item_id == found.items[0].item_id
+    assert why.title == found.items[0].title
+    assert found.usage.tokens_generated > found.ranking.usage.tokens_generated == 0
