@@ -187,10 +187,17 @@ def read_source(path: Path) -> str:
 
 # What a source may say: checked without rendering it, in every branch.
 
-_ALONE = (
-    *(nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Macro, nodes.CallBlock),
+_REFUSED = (
+    (
+        (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends),
+        "uses another file: a template stands by itself.",
+    ),
+    ((nodes.Macro, nodes.CallBlock), "uses a macro: write its text where it is used."),
+    (
+        (nodes.AssignBlock, nodes.FilterBlock, nodes.ScopedEvalContextModifier),
+        "sets or filters a stretch of text. Write {% set name = ... %}, and filter in {{ }}.",
+    ),
 )
-_UNMETERED = (nodes.AssignBlock, nodes.FilterBlock, nodes.ScopedEvalContextModifier)
 _GIVES_AWAY = frozenset(
     {"score", "rank", "retrieval_score", "retrieval_rank", "position", "signals", "rating", "liked"}
 )
@@ -277,12 +284,9 @@ def _blocks(tree: nodes.Template) -> Iterator[Finding]:
 
 
 def _constructs(tree: nodes.Template) -> Iterator[Finding]:
-    for node in tree.find_all(_ALONE):
-        name = type(node).__name__.lower()
-        yield _error(node.lineno, f"uses {name}: a template stands by itself")
-    for node in tree.find_all(_UNMETERED):
-        hint = "Write {% set name = ... %}, and filter what {{ }} shows."
-        yield _error(node.lineno, "sets, filters or escapes a stretch of text", hint)
+    for kinds, message in _REFUSED:
+        for node in tree.find_all(kinds):
+            yield Finding("error", node.lineno, message)
     for call in tree.find_all(nodes.Call):
         if not (isinstance(call.node, nodes.Getattr) and call.node.attr == "get"):
             yield _error(call.lineno, "calls something: only .get of a mapping can be called")
