@@ -1,4 +1,4 @@
-# Everything here makes its own environment: nothing but Python 3.11+ and a package index is needed.
+# Targets create their own environment in .venv. They need Python 3.11+ and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
@@ -7,23 +7,23 @@ BIN := .venv/bin
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: .venv/installed ## rerank and explain one user's candidates of the embedded sample
+demo: .venv/installed ## rerank and explain a user's candidates of the sample shop
 	$(BIN)/llmrec models fetch
 	$(BIN)/llmrec demo
 
-test: .venv/installed-dev ## pass every test that is not marked slow, and the linters
+test: .venv/installed-dev ## run linters, types and all tests that are not slow
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
 
-slow: .venv/installed-dev ## pass the slow tests too
+slow: .venv/installed-dev ## run all tests
 	$(BIN)/python -m pytest
 
 clean: ## remove the environment
 	rm -rf .venv
 
-# torch first and by itself: the pinned build is taken where a range would fetch another.
+# torch first: the pinned build, where a range would select another.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
