@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python eval/run_plans.py {options.plan} {data} --users {users}"
     if options.model != DEFAULT_LANGUAGE_MODEL:
         command += f" --model {options.model}"
-    summary = bench(plan, run, models=models, command=command, progress=True)
+    summary = bench(plan, run, loader=models, command=command, progress=True)
     text = (run / "leaderboard.md").read_text(encoding="utf-8")
     if answers.exists():
         keep(answers, run)

@@ -27,7 +27,14 @@ from llmrec.benchmarking.results import PRICE, Failure, Result, Results, RunFold
 from llmrec.benchmarking.rows import baseline_rows, ndcg_values
 from llmrec.benchmarking.summary import PLAN, Summary, summarise, summary_json
 from llmrec.benchmarking.users import BenchmarkData, UserList, data_of, planted, stored_scores
-from llmrec.errors import HardwareError, LlmrecError, OutOfMemoryError, ServerError, StorageError
+from llmrec.errors import (
+    HardwareError,
+    LlmrecError,
+    OptionError,
+    OutOfMemoryError,
+    ServerError,
+    StorageError,
+)
 from llmrec.models import LanguageModel
 from llmrec.models.hardware import peak_mib, reset_peak_memory
 from llmrec.models.openai import Prices
@@ -351,6 +358,11 @@ def bench(
         PromptError: A template cannot be used.
         ModelError: A model cannot be found, or memory, hardware or a server failed.
     """
+    if plan is not None and settings:
+        raise OptionError(
+            f"A plan and {', '.join(settings)} are given; allowed is one of both.",
+            hint="Give the settings alone, or plan.model_copy(update={...}).",
+        )
     with tempfile.TemporaryDirectory() as nowhere:
         folder = RunFolder(Path(out or nowhere))
         if plan is None:

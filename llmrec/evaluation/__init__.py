@@ -22,7 +22,6 @@ from llmrec.evaluation.result_tables import (
     Contrast,
     Row,
     compare_rows,
-    json_document,
     markdown_table,
 )
 from llmrec.evaluation.statistics import (
@@ -53,7 +52,6 @@ __all__ = [
     "estimates",
     "hit_at",
     "holm",
-    "json_document",
     "listed_ranks",
     "markdown_table",
     "ndcg_at",

@@ -1,10 +1,9 @@
-"""Tables of results: rows compared, corrected together, and written as markdown or JSON."""
+"""Tables of results: rows compared, corrected together, and written as markdown."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -140,16 +139,6 @@ def markdown_table(rows: Sequence[Row]) -> str:
             *contrasts,
         ]
     return "\n".join(table) + "\n"
-
-
-def json_document(rows: Sequence[Row]) -> str:
-    """Write the rows as a JSON document, every field of every record at full precision.
-
-    Raises:
-        ValueError: ``about`` holds a number that is not finite, which JSON cannot hold.
-    """
-    document = {"rows": [asdict(row) for row in rows]}
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _line(*cells: str) -> str:

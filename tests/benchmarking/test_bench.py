@@ -410,3 +410,8 @@ def test_prompts_are_compared_on_labelled_requests_without_an_index(tmp_path: Pa
     again = compared(requests=tmp_path / "run" / "requests.jsonl", out=tmp_path / "run")
     assert repr(again.per_user) == repr(summary.per_user)  # NaN and all
     assert repr(compared(requests=KITES).per_user) == repr(summary.per_user)
+
+
+def test_settings_beside_a_plan_are_refused(kites: Path) -> None:
+    with pytest.raises(OptionError, match="A plan and models are given"):
+        bench(plan_of(kites, "likelihood/titles"), models=["kites"])

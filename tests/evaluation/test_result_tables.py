@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from llmrec.errors import OptionError
-from llmrec.evaluation import Row, compare, compare_rows, holm, json_document, markdown_table
+from llmrec.evaluation import Row, compare, compare_rows, holm, markdown_table
 from llmrec.evaluation.result_tables import About, Metrics
 
 
@@ -57,13 +55,6 @@ def test_a_name_cannot_break_the_table() -> None:
     table = markdown_table(compare_rows({"a|b": metrics_of(0)}, [], seed=0, resamples=50))
     assert table.splitlines()[2].startswith("| a\\|b | 60 |")
     assert len(table.splitlines()) == 3
-
-
-def test_json_holds_every_figure_at_full_precision(rows: tuple[Row, ...]) -> None:
-    fused = json.loads(json_document(rows))["rows"][1]
-    assert fused["about"] == {"model": "tiny", "seed": 0}
-    assert fused["values"]["mrr"]["low"] == rows[1].values["mrr"].low
-    assert fused["contrasts"][0]["comparison"]["p_value"] == rows[1].contrasts[0].comparison.p_value
 
 
 def test_rows_that_do_not_match_are_refused() -> None:
