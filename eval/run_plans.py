@@ -4,16 +4,13 @@
 
 A plan is a benchmark file without its index. The index of DATA has all interactions, of which the
 benchmark holds the last one of each user out; opinions in prompts are learned from training rows
-alone. Writes results/PLAN_DATA_MODEL.md and .json. The run stays in --runs, where a killed one
-resumes and report.html is. Answers beside the results are used first, so that no model is needed
-to print the same tables: their users are named by id and their items not at all.
+alone. Writes results/PLAN_DATA_MODEL.md and .json. The run stays in --runs, with its report.html; a
+killed one resumes.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +19,7 @@ import yaml
 from data_sets import KEPT, RESULTS, read, write_results
 
 from llmrec import Index, TextEncoder
-from llmrec.benchmarking import BenchmarkModels, BenchmarkPlan, RunFolder, Summary, bench
-from llmrec.benchmarking.run import Benchmark
+from llmrec.benchmarking import BenchmarkPlan, Summary, bench
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
 from llmrec.items import understand_items
@@ -31,8 +27,6 @@ from llmrec.models import DEFAULT_LANGUAGE_MODEL
 
 PLANS = Path(__file__).parent / "plans"
 METRICS = ("ndcg@10", "mrr")
-SAME = ("fingerprint", "protocol", "part", "candidates", "seed")
-"""What answers of another machine must have in common with a run."""
 
 
 def make_index(data: Path, folder: Path) -> Path:
@@ -45,28 +39,6 @@ def make_index(data: Path, folder: Path) -> Path:
         index = Index.build(catalog, encoder, modalities=(), insights=insights, progress=True)
         index.save(folder)
     return folder
-
-
-def take_up(answers: Path, run: Path, plan: BenchmarkPlan, models: BenchmarkModels) -> None:
-    """Begin a run that has no results with the committed answers, if they are about its lists."""
-    results = run / "results.jsonl"
-    if results.exists() or not answers.exists():
-        return
-    head, _, lines = gzip.decompress(answers.read_bytes()).partition(b"\n")
-    benchmark, folder = Benchmark.of(plan, models.revision), RunFolder(run)
-    about = benchmark.about("")
-    if all(json.loads(head)[name] == about[name] for name in SAME):
-        with folder.open(about, benchmark.data.users):
-            pass
-        results.write_bytes(lines)
-
-
-def keep(answers: Path, run: Path) -> None:
-    """Write the answers of a run, the same bytes for the same answers."""
-    about = json.loads((run / "run.json").read_text())
-    head = json.dumps({name: about[name] for name in SAME}).encode()
-    lines = (run / "results.jsonl").read_bytes()
-    answers.write_bytes(gzip.compress(head + b"\n" + lines, mtime=0))
 
 
 def rows_of(summary: Summary) -> list[dict[str, Any]]:
@@ -115,16 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         document["place_users"] = users
     plan = BenchmarkPlan.of(document, f"The plan {options.plan}")
     name = f"{options.plan}_{data}_{Path(options.model).name.lower()}"
-    run, models = options.runs / name, BenchmarkModels(progress=True)
-    answers = RESULTS / f"{name}.answers.gz"
-    take_up(answers, run, plan, models)
+    run = options.runs / name
     command = f"python eval/run_plans.py {options.plan} {data} --users {users}"
     if options.model != DEFAULT_LANGUAGE_MODEL:
         command += f" --model {options.model}"
-    summary = bench(plan, run, loader=models, command=command, progress=True)
+    summary = bench(plan, run, command=command, progress=True)
     text = (run / "leaderboard.md").read_text(encoding="utf-8")
-    if answers.exists():
-        keep(answers, run)
     found = {"command": command, "rows": rows_of(summary), "position": summary.position}
     write_results(name, text, found, options.out)
 
