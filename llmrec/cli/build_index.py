@@ -64,7 +64,7 @@ def index(
     from llmrec.items import check_parts, modalities_of, understand_items
     from llmrec.items.fusion import Fusion
     from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
-    from llmrec.retrieval import Index
+    from llmrec.retrieval import Index, check_faiss
     from llmrec.retrieval.storage import refuse_foreign
 
     left_out = tuple(without or ())
@@ -75,6 +75,7 @@ def index(
     if trained:
         clock.end("opening the fusion")
     catalog = read_data(data, columns, skip_broken=skip_broken)
+    check_faiss(len(catalog.items))
     clock.end("reading")
     texts = load_text_encoder(encoder)
     clock.end("loading the text encoder")

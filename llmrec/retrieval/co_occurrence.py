@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
+from llmrec.retrieval.search import EXACT_UP_TO
+
 WINDOW = 50
 """Steps of a history within which two items count as met together."""
 BACKWARD = 0.5
@@ -16,7 +18,7 @@ SHRINKAGE = 5.0
 NEIGHBOURS = 200
 """Items kept for each item."""
 
-_INTERACTIONS_AT_ONCE = 500_000
+_INTERACTIONS_AT_ONCE = 200_000
 
 
 def neighbours(items: np.ndarray, users: np.ndarray, n_items: int) -> sparse.csr_array:
@@ -39,15 +41,15 @@ def neighbours(items: np.ndarray, users: np.ndarray, n_items: int) -> sparse.csr
     left, right = (counts + SHRINKAGE) ** -0.5, (counts + SHRINKAGE) ** -0.6
     # Items in blocks that so many interactions have: all pairs of ten million would not fit.
     ends = np.searchsorted(np.cumsum(counts), np.arange(1, len(items), _INTERACTIONS_AT_ONCE))
-    bounds = np.unique(np.concatenate([[0], ends[1:], [n_items]]))
+    ends = ends[1:] if n_items > EXACT_UP_TO else ends[:0]
+    bounds = np.unique(np.concatenate([[0], ends, [n_items]]))
     found = []
     for low, high in pairwise(bounds.tolist()):
-        together = _together(items, users, n_items, low, high)
-        likeness = sparse.csr_array(
-            sparse.diags_array(left[low:high]) @ together @ sparse.diags_array(right)
-        )
-        likeness.setdiag(0.0, k=low)  # an item that was met twice says nothing of others
-        found.append(_best_of_each_row(likeness))
+        table = _together(items, users, n_items, low, high)
+        rows = np.repeat(np.arange(low, high), np.diff(table.indptr))
+        table.data = left[rows] * table.data * right[table.indices]
+        table.data[table.indices == rows] = 0.0  # an item met twice says nothing of others
+        found.append(_best_of_each_row(table))
     return sparse.csr_array(sparse.vstack(found, format="csr"))
 
 
@@ -58,17 +60,24 @@ def _together(
     shape = (high - low, n_items)
     together = sparse.csr_array(shape)
     at = np.flatnonzero((items >= low) & (items < high))
+    rows, columns, weights = [], [], []
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
-        for sign, weight in ((1, 1.0), (-1, BACKWARD)):
-            other = at + sign * distance
+        for step, weight in ((distance, 1.0), (-distance, BACKWARD)):
+            other = at + step
             there = (other >= 0) & (other < len(items))
-            first, second = at[there], other[there]
-            same = users[first] == users[second]
-            rows, columns = items[first[same]] - low, items[second[same]]
-            value = np.full(len(rows), distance**-0.5)
-            met = sparse.csr_array((value, (rows, columns)), shape=shape)
-            together = together + weight * met
-    return together
+            there[there] = users[at[there]] == users[other[there]]
+            pairs = (items[at[there]] - low, items[other[there]])
+            values = np.full(len(pairs[0]), distance**-0.5)
+            if n_items <= EXACT_UP_TO:  # slower; figures were published with its rounding
+                together = together + weight * sparse.csr_array((values, pairs), shape=shape)
+            else:
+                rows.append(pairs[0])
+                columns.append(pairs[1])
+                weights.append(weight * values)
+    if not rows:
+        return together
+    pairs = (np.concatenate(rows), np.concatenate(columns))
+    return sparse.csr_array((np.concatenate(weights), pairs), shape=shape)
 
 
 def _best_of_each_row(table: sparse.csr_array) -> sparse.csr_array:

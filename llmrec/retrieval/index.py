@@ -251,7 +251,7 @@ class Index:
             folder=str(self.folder) if self.folder else None,
             weights=self.weights,
         )
-        rows, users = self.met.to_tables(self.ids)
+        rows, users = self.interaction_columns.to_tables(self.ids)
         known = dict.fromkeys([*self.profiles, *self.friends])
         tables: dict[str, storage.Content] = {
             "vectors.npy": self.vectors,
@@ -341,7 +341,7 @@ class Index:
         return self.ids if isinstance(self.items, ItemTable) else self._item_ids
 
     @cached_property
-    def met(self) -> Interactions:
+    def interaction_columns(self) -> Interactions:
         """The interactions as columns."""
         return Interactions.of(self.interactions)
 
@@ -352,9 +352,9 @@ class Index:
         Raises:
             UnknownItemError: The index does not hold one of them.
         """
-        rows = self.met.item_rows(self.ids)
+        rows = self.interaction_columns.item_rows(self.ids)
         if len(rows) and rows.min() < 0:
-            self.row(self.met[int(np.argmin(rows))].item_id)
+            self.row(self.interaction_columns[int(np.argmin(rows))].item_id)
         return rows
 
     @cached_property
@@ -365,7 +365,7 @@ class Index:
         return counts
 
     @cached_property
-    def columns(self) -> AttributeColumns:
+    def attribute_columns(self) -> AttributeColumns:
         """Attributes of the items, to filter by."""
         return AttributeColumns(self.items)
 
@@ -375,8 +375,10 @@ class Index:
         done = self.prepared
         if done and done.items is self.items and done.interactions is self.interactions:
             return done.neighbours
-        order, _ = self.met.by_user
-        table = neighbours(self.interaction_rows[order], self.met.users[order], len(self.items))
+        order, _ = self.interaction_columns.by_user
+        table = neighbours(
+            self.interaction_rows[order], self.interaction_columns.users[order], len(self.items)
+        )
         likeness = table.data.astype(np.float32) if len(self.items) > EXACT_UP_TO else table.data
         return table.indptr, table.indices, likeness
 
@@ -426,7 +428,9 @@ class Index:
             return frozenset()
         order, starts = self._by_item
         rows = order[starts[row] : starts[row + 1]]
-        return frozenset(self.met.user_ids.take(self.met.users[rows]))
+        return frozenset(
+            self.interaction_columns.user_ids.take(self.interaction_columns.users[rows])
+        )
 
     def insight_of(self, item_id: str) -> Insight:
         """Return what was understood of an item; an empty insight where nothing was."""
@@ -439,7 +443,7 @@ class Index:
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
         """All users of whom anything is known, sorted."""
-        return tuple(sorted({*self.met.user_ids, *self._described}))
+        return tuple(sorted({*self.interaction_columns.user_ids, *self._described}))
 
     def user(self, user_id: str) -> User:
         """Return a user, the history oldest first.
@@ -447,7 +451,7 @@ class Index:
         Raises:
             UnknownUserError: Nothing is known of the user.
         """
-        history = self.met.of_user(user_id)
+        history = self.interaction_columns.of_user(user_id)
         if not history and user_id not in self._described:
             raise UnknownUserError(
                 f"There is no user {user_id!r} among {len(self.user_ids):,} users.",

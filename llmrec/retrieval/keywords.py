@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.retrieval.item_table import Ids
+from llmrec.retrieval.search import EXACT_UP_TO
 
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
 _WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
@@ -54,13 +55,16 @@ class Postings:
     def search(self, query: str) -> tuple[np.ndarray, np.ndarray]:
         """Score the items that have a word of a query: their rows, ascending, and scores float64.
 
-        A word that the query has twice counts twice.
+        A word that the query has twice counts twice. Of more than ``EXACT_UP_TO`` items, a word
+        that all have is left out: its score is below 1e-5.
         """
         scores = np.zeros(self.n_items, dtype=np.float32)
         for word in tokens(query):
             row = self.words.find(word)
-            if row is not None:
-                span = slice(self.starts[row], self.starts[row + 1])
+            if row is None:
+                continue
+            span = slice(self.starts[row], self.starts[row + 1])
+            if span.stop - span.start < self.n_items or self.n_items <= EXACT_UP_TO:
                 scores[self.items[span]] += self.scores[span]
         rows = np.flatnonzero(scores)
         return rows, scores[rows].astype(np.float64)

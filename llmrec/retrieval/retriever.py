@@ -20,7 +20,7 @@ from llmrec.retrieval.filters import Filter
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.rules import Rules
 from llmrec.retrieval.search import EXACT_UP_TO
-from llmrec.retrieval.signals import Full, UserValues, Values, history_rows
+from llmrec.retrieval.signals import Full, Values, history_rows
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ _FEW = 10_000  # allowed rows up to which all of them are scored
 _FALLBACK = "popularity where no signal knows the user"
 
 Fusing = Literal["weighted", "reciprocal_rank"]
+
+
+ValuesOf = Callable[[User, Sequence[int]], Values]
+"""A signal's values for a user, and for the rows of the history."""
 
 
 class Signal(Protocol):
@@ -98,7 +102,7 @@ class Retriever:
         signals: Mapping[str, Signal] = MappingProxyType({}),
         exact_up_to: int = EXACT_UP_TO,
     ) -> None:
-        trained: dict[str, Callable[[], UserValues]] = {}
+        trained: dict[str, Callable[[], known_signals.Known]] = {}
         if index.fusion is not None and index.fused is not None:
             encoder_of_users, vectors = index.fusion, index.fused
             trained["sequence"] = lambda: known_signals.Sequential(index, encoder_of_users, vectors)
@@ -111,7 +115,7 @@ class Retriever:
             raise OptionError(
                 f"fusion is {fusion!r}; allowed are 'weighted' and 'reciprocal_rank'."
             )
-        makers: dict[str, Callable[[], UserValues]] = {
+        makers: dict[str, Callable[[], known_signals.Known]] = {
             "content": lambda: known_signals.Content(index, half_life=half_life, encoder=encoder),
             "co_occurrence": lambda: known_signals.CoOccurrence(index),
             "keywords": lambda: known_signals.Keywords(index),
@@ -126,9 +130,10 @@ class Retriever:
         self.weights: Mapping[str, float] = MappingProxyType(dict(weights))
         self.fusion = fusion
         self._signals = {
-            name: _Given(signals[name]) if name in signals else makers[name]() for name in weights
+            name: _given(signals[name]) if name in signals else makers[name]().of
+            for name in weights
         }
-        self._rules = rules.bind(index.columns) if rules else None
+        self._rules = rules.bind(index.attribute_columns) if rules else None
         self._popularity = known_signals.Popularity(index)
         # Ranks need every item's score.
         self._everything = len(index.items) <= exact_up_to or fusion == "reciprocal_rank"
@@ -159,7 +164,7 @@ class Retriever:
         if k < 1:
             raise OptionError(f"k is {k}.", hint="Ask for at least one candidate.")
         met = history_rows(self.index, user)
-        allowed = self.index.columns.mask(filters)
+        allowed = self.index.attribute_columns.mask(filters)
         if self._rules:
             allowed &= self._rules.allowed(user, met)
         if not include_seen:
@@ -207,7 +212,7 @@ class Retriever:
             UnknownItemError: The history holds an item that the index does not.
         """
         met = history_rows(self.index, user)
-        return {name: signal.of(user, met).everything() for name, signal in self._signals.items()}
+        return {name: signal(user, met).everything() for name, signal in self._signals.items()}
 
     def scores(self, user: User) -> np.ndarray:
         """The fused score of every item: float64 [n_items], higher is better.
@@ -220,9 +225,12 @@ class Retriever:
 
     def _values(self, user: User, met: Sequence[int]) -> dict[str, Values]:
         """Each signal's values for a user; popularity alone counts where all others are silent."""
-        values = {name: signal.of(user, met) for name, signal in self._signals.items()}
+        values = {name: signal(user, met) for name, signal in self._signals.items()}
         if self._everything:
-            values = {name: Full(known.everything()) for name, known in values.items()}
+            values = {
+                name: known if isinstance(known, Full) else Full(known.everything())
+                for name, known in values.items()
+            }
         some = np.zeros(1, dtype=np.int64)
         if all(v.standardised(some) is None for name, v in values.items() if self.weights[name]):
             logger.info("No signal for user %s: popularity is used.", user.user_id)
@@ -278,14 +286,9 @@ class Retriever:
         return total if self._rules is None else total + self._rules.boosts[rows]
 
 
-class _Given:
-    """A signal of the caller's own."""
-
-    def __init__(self, signal: Signal) -> None:
-        self._signal = signal
-
-    def of(self, user: User, met: Sequence[int]) -> Values:  # noqa: ARG002
-        return Full(self._signal.scores(user))
+def _given(signal: Signal) -> ValuesOf:
+    """Take the caller's own signal."""
+    return lambda user, _: Full(signal.scores(user))
 
 
 def _kept(index: Index) -> Mapping[str, float]:

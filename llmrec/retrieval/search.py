@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 EXACT_UP_TO = 100_000
 """Items up to which everything is scored; above, signals propose what is scored."""
 
-_PROBES = 48  # lists looked through without a filter
+_PROBES = 24  # lists looked through without a filter
 _HEAD, _NEW = 100, 0.01  # of so many best rows, the share that more lists may bring
 _NEARLY_ALL = 0.9  # the share allowed from which a filter is taken for none
-_LISTS = 2.0  # lists a square root of the number of vectors
+_LISTS = 1.0  # lists a square root of the number of vectors
 _SAMPLE = 40  # vectors a list that k-means is fitted on
 _ITERATIONS = 8
 _SEED = 0
@@ -113,7 +113,8 @@ class VectorSearch:
         bits = np.packbits(allowed, bitorder="little")
         within = faiss.IDSelectorBitmap(bits) if share < 1 else None
         one = np.ascontiguousarray(query, dtype=np.float32)[None]
-        probes, before = math.ceil(_PROBES / share), np.empty(0, dtype=np.int64)
+        probes = math.ceil(_PROBES / share / (1 if share > _NEARLY_ALL else 2))
+        before = np.empty(0, dtype=np.int64)
         while True:
             parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists.nlist), sel=within)
             rows: np.ndarray = self.lists.search(one, n, params=parameters)[1][0]

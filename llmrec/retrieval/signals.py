@@ -33,40 +33,6 @@ RECENT = 5
 """Liked items of the history whose texts are the query of ``keywords``."""
 
 
-class Values(Protocol):
-    """A signal's values of all items for one user; higher is better."""
-
-    def everything(self) -> np.ndarray:
-        """Return the value of each item: float64 [n_items]."""
-        ...
-
-    def at(self, rows: np.ndarray) -> np.ndarray:
-        """Return the values of some rows: float64 [len(rows)]."""
-        ...
-
-    def standardised(self, rows: np.ndarray) -> np.ndarray | None:
-        """Return z-scores over the catalogue of some rows; None where all items have one value."""
-        ...
-
-    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
-        """Propose up to n rows with large values.
-
-        Args:
-            n: How many.
-            allowed: bool [n_items], the rows that may come back.
-            share: The share of them.
-        """
-        ...
-
-
-class UserValues(Protocol):
-    """A signal as the retriever asks it."""
-
-    def of(self, user: User, met: Sequence[int]) -> Values:
-        """Return a user's values; ``met`` is the rows of the history."""
-        ...
-
-
 class Full:
     """Values of all items in an array."""
 
@@ -87,7 +53,7 @@ class Full:
         return None if self._standardised is None else self._standardised[rows]
 
     def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
-        """Propose the best n rows; the order of all is computed once."""
+        """Propose the best n allowed rows; the order of all is computed once."""
         order, step = self._order, math.ceil(1.5 * n / share)
         found = np.empty(0, dtype=np.int64)
         for start in range(0, len(order), step):
@@ -136,9 +102,7 @@ class Sparse:
 
     def standardised(self, rows: np.ndarray) -> np.ndarray | None:
         """Return z-scores of some rows."""
-        mean = self.values.sum() / self.n_items
-        zeros = self.n_items - len(self.values)
-        spread = math.sqrt((((self.values - mean) ** 2).sum() + zeros * mean**2) / self.n_items)
+        mean, spread = self._scale
         if spread <= 1e-12 * np.abs(self.values).max(initial=0.0):
             return None
         found: np.ndarray = (self.at(rows) - mean) / spread
@@ -150,6 +114,12 @@ class Sparse:
         if len(places) > n:
             places = places[np.argpartition(-self.values[places], n)[:n]]
         return self.rows[places]
+
+    @cached_property
+    def _scale(self) -> tuple[float, float]:
+        mean = self.values.sum() / self.n_items
+        squares = ((self.values - mean) ** 2).sum() + (self.n_items - len(self.values)) * mean**2
+        return mean, math.sqrt(squares / self.n_items)
 
 
 class Dense:
@@ -175,6 +145,13 @@ class Dense:
     def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
         """Propose rows that are nearly the best n."""
         return self.search.best(self.query, n, allowed, share)
+
+
+Values = Full | Sparse | Dense
+"""A signal's values of all items for one user; higher is better. ``everything`` is all of them,
+``at`` those of some rows, ``standardised`` their z-scores over the catalogue (None where all items
+have one value), ``best`` up to n allowed rows with large values; ``share`` is that of the allowed.
+"""
 
 
 class Content:
@@ -338,13 +315,17 @@ class Friends:
         """Return the value of each item."""
         index = self._index
         theirs = [
-            np.unique(index.interaction_rows[index.met.rows_of(friend)])
+            np.unique(index.interaction_rows[index.interaction_columns.rows_of(friend)])
             for friend in dict.fromkeys(user.friends)
         ]
         rows, counts = np.unique(
             np.concatenate([np.empty(0, np.int64), *theirs]), return_counts=True
         )
         return Sparse(len(index.items), rows.astype(np.int64), np.log1p(counts.astype(np.float64)))
+
+
+Known = Content | Sequential | CoOccurrence | Keywords | Popularity | Friends
+"""The signals that an index holds by itself."""
 
 
 def history_weights(user: User, half_life: float) -> np.ndarray:

@@ -87,7 +87,10 @@ class Opened:
 
     def arrow(self, table: str) -> pa.Table:
         """Return the table of an .arrow file, without a copy."""
-        return pa.ipc.open_file(pa.py_buffer(self.tables[table])).read_all()
+        try:
+            return pa.ipc.open_file(pa.py_buffer(self.tables[table])).read_all()
+        except pa.ArrowInvalid as error:
+            raise damaged(self.paths[table], str(error)) from error
 
 
 _MANIFESTS = TypeAdapter(Manifest)

@@ -19,9 +19,9 @@ from llmrec.retrieval.signals import (
     CoOccurrence,
     Friends,
     Keywords,
+    Known,
     Popularity,
     Sequential,
-    UserValues,
     history_rows,
     history_weights,
 )
@@ -51,7 +51,7 @@ def somebody(history: str = "", friends: tuple[str, ...] = ()) -> User:
     return User("me", tuple(Interaction("me", item) for item in history), friends=friends)
 
 
-def scores_of(signal: UserValues, index: Index, user: User) -> np.ndarray:
+def scores_of(signal: Known, index: Index, user: User) -> np.ndarray:
     return signal.of(user, history_rows(index, user)).everything()
 
 
@@ -184,8 +184,8 @@ def test_the_sequence_signal_is_an_inner_product() -> None:
         Sequential(index, Last(), np.eye(7))
 
 
-def signals_of(index: Index) -> dict[str, UserValues]:
-    return Retriever(index, weights=dict.fromkeys(NAMES, 1.0))._signals
+def values_of(index: Index, name: str, user: User) -> np.ndarray:
+    return Retriever(index, weights={name: 1.0}).signals(user)[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -199,17 +199,14 @@ def test_a_held_out_row_changes_nothing(name: str) -> None:
         kept = training_catalog(catalog, leave_one_out(catalog))
         index = replace(index, interactions=kept.interactions)
         user = User("me", (Interaction("me", "a"),), friends=("u0", "u1"))
-        found.append(scores_of(signals_of(index)[name], index, user))
+        found.append(values_of(index, name, user))
     np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_signal_is_float64_finite_deterministic_and_serves_a_cold_user(name: str) -> None:
     for user in (somebody(), somebody("abc"), somebody("a", ("v",))):
-        first, again = (
-            scores_of(signals_of(index)[name], index, user)
-            for index in (make_index(), make_index())
-        )
+        first, again = (values_of(index, name, user) for index in (make_index(), make_index()))
         assert first.shape == (8,)
         assert first.dtype == np.float64
         assert np.isfinite(first).all()
