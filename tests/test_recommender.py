@@ -74,7 +74,7 @@ def test_filters_rules_and_seen_items(index: Index, tmp_path: Path) -> None:
     ruled = recommender.recommend("u1", k=12, filters=["year>=1998"], rules=rules)
     assert set(ruled.ranking.item_ids) == {"i8", "i10", "i11"}
     assert len(recommender.recommend("u1", k=12, include_seen=True).items) == 12
-    none = recommender.recommend("u1", filters=["year>2050"])
+    none = recommender.recommend("u1", filters=["year>=2050"])
     assert none.items == ()
     assert "No item is left" in none.notes[0]
 
