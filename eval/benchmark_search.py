@@ -190,13 +190,13 @@ def compare(fast: dict[str, Any], every: dict[str, Any]) -> list[dict[str, Any]]
     return rows
 
 
-def table(sizes: list[dict[str, Any]]) -> str:
+def table(sizes: list[dict[str, Any]], command: str) -> str:
     """The figures as markdown."""
     lines = [
         "# Retrieval from a large index",
         "",
         "CPU time for 100 candidates a user, one core; made-up data, vectors of 384 numbers, ten",
-        "interactions an item: `python eval/benchmark_search.py`",
+        f"interactions an item: `{command}`",
         "",
         (
             "| items | signals | filter | p50, p95 ms | scoring everything p50, p95 ms "
@@ -279,15 +279,22 @@ def main() -> None:
                 steps[step].pop("rows")
             sizes.append({"n": n, "rows": rows, **steps})
             document = {
-                "command": "python eval/benchmark_search.py",
+                "command": command_of(options),
                 "users": options.users,
                 "seed": options.seed,
                 "versions": {name: version(name) for name in ("faiss-cpu", "numpy", "pyarrow")},
                 "sizes": sizes,
             }
             options.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
-            options.out.with_suffix(".md").write_text(table(sizes))
-    print(table(sizes))
+            options.out.with_suffix(".md").write_text(table(sizes, command_of(options)))
+    print(table(sizes, command_of(options)))
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """What makes the same figures."""
+    sizes = " ".join(map(str, options.sizes))
+    users = f"--users {options.users} --everything-users {options.everything_users}"
+    return f"python eval/benchmark_search.py --sizes {sizes} {users} --seed {options.seed}"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ RANK_CONSTANT = 60
 
 PROPOSALS = 1_000
 """Rows that each signal proposes, at least, where not everything is scored."""
-_FEW = 10_000  # allowed rows up to which all of them are scored
+_FEW = 3_000  # allowed rows up to which all of them are scored
 _FALLBACK = "popularity where no signal knows the user"
 
 Fusing = Literal["weighted", "reciprocal_rank"]

@@ -88,6 +88,17 @@ class VectorSearch:
         """Return the inner product of each vector with a query: float64 [n]; keeps a copy."""
         return np.asarray(self._compared @ query, dtype=np.float64)
 
+    def products_at(self, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+        """Return the inner product of some vectors with a query: float64 [len(rows)]."""
+        found = np.asarray(self.vectors[rows])
+        if not self.centred:
+            return np.asarray(found @ query, dtype=np.float64)
+        # (v - c) t / |v - c| without a copy of the rows for each step
+        dots = found @ np.stack([query, self.centre], axis=1).astype(np.float32)
+        squares = np.einsum("ij,ij->i", found, found) - 2 * dots[:, 1] + self.centre @ self.centre
+        lengths = np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny), dtype=np.float64)
+        return (dots[:, 0].astype(np.float64) - float(self.centre @ query)) / lengths
+
     def scale(self, query: np.ndarray) -> tuple[float, float]:
         """Return mean and standard deviation of all inner products with a query.
 

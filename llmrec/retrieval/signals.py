@@ -135,7 +135,7 @@ class Dense:
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """Return the values of some rows."""
-        return np.asarray(self.search.at(rows) @ self.query, dtype=np.float64)
+        return self.search.products_at(rows, self.query)
 
     def standardised(self, rows: np.ndarray) -> np.ndarray | None:
         """Return z-scores of some rows."""
