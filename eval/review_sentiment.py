@@ -1,9 +1,9 @@
 """Tell good reviews from bad by their texts, items held out: how well each way of doing it does.
 
-python eval/review_sentiment.py ../shared/data/movielens_mm
+python eval/review_sentiment.py ../shared/data/movielens_mm --sample 700
 
-Judged are the reviews with a clear rating (upper and lower third of the scale: on 1 to 10 that is
-7 and up against 4 and down), each by heads that were fitted on the reviews of other items. Empty
+Judged are reviews with a clear rating (upper and lower third of the scale: on 1 to 10 that is 7 and
+up against 4 and down), each by regressions that were fitted on the reviews of other items. Empty
 texts, and texts that several reviews have, are left out of every row. Intervals are percentiles of
 a bootstrap over items.
 """
@@ -22,21 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from llmrec import Catalog, TextEncoder
 from llmrec.content_cache import ContentCache
-from llmrec.items.rated_sentiment import RatedSentiment, spoken_well
-from llmrec.items.readings import read_texts
-from llmrec.items.sentiment import LexiconSentiment
-from llmrec.items.sentiment_head import SOURCES, Material
-from llmrec.items.vocabulary import Vocabulary
+from llmrec.items.sentiment import RatedSentiment, ZeroShotSentiment, spoken_well
 from llmrec.models import cache_folder
 from llmrec.records import Review
 
 RESULTS = Path(__file__).parent / "results"
-SHIPPED = "joined head, as shipped"
-BASELINES = ("VADER, mean of sentences", "head on embeddings")
+SHIPPED = "learned from ratings, as shipped"
 DRAWS = 1_000
 
 
@@ -44,9 +38,14 @@ def main() -> None:
     """Judge a data set's reviews and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    folder = parser.parse_args().data
+    parser.add_argument("--sample", type=int, help="Reviews to judge, drawn at random (all)")
+    arguments = parser.parse_args()
+    folder = arguments.data
     catalog = Catalog.from_folder(folder, on_problem="skip")
     reviews, labels, left_out = judged(catalog.reviews)
+    if arguments.sample is not None and arguments.sample < len(reviews):
+        drawn = np.random.default_rng(0).permutation(len(reviews))[: arguments.sample]
+        reviews, labels = [reviews[at] for at in drawn], labels[drawn]
     cache = ContentCache(cache_folder() / "insights.sqlite3")
     encoder = TextEncoder.from_pretrained()
     rows = scores_of(reviews, catalog.reviews, encoder, cache)
@@ -54,7 +53,8 @@ def main() -> None:
     filled = {name: np.nan_to_num(scores, nan=0.5) for name, scores in rows.items()}
     items = np.array([row.item_id for row in reviews])
     about = {
-        "command": f"python eval/review_sentiment.py ../shared/data/{folder.name}",
+        "command": f"python eval/review_sentiment.py ../shared/data/{folder.name}"
+        + (f" --sample {arguments.sample}" if arguments.sample is not None else ""),
         "reviews": len(reviews),
         "speak well": int(labels.sum()),
         "speak ill": int((1 - labels).sum()),
@@ -91,27 +91,20 @@ def scores_of(
     cache: ContentCache,
 ) -> dict[str, NDArray[np.float64]]:
     """Each way's score of each review, higher is better; NaN where it cannot tell."""
-    texts = [row.text for row in reviews]
-    vader = SentimentIntensityAnalyzer()
-    whole = [vader.polarity_scores(text)["compound"] / 2 + 0.5 for text in tqdm(texts)]
     shipped = RatedSentiment(tuple(every), encoder, cache, progress=True)
-    readings = read_texts([row.text for row in every], cache)
-    vocabulary = Vocabulary.of([row.text for row in every])
-    material = Material.of(texts, [readings[text] for text in texts], vocabulary, encoder.encode)
-    features = (material.words, material.meaning, material.tone)
+    features = shipped.features(reviews)
     folds = np.array([shipped.fold(row.item_id) for row in reviews])
-    alone = {source: np.zeros(len(reviews)) for source in SOURCES}
+    words, meaning = np.zeros(len(reviews)), np.zeros(len(reviews))
+    size = len(shipped.vocabulary.vocabulary_)
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
-        pipelines = shipped.heads[fold].sources
-        for source, pipeline, matrix in zip(SOURCES, pipelines, features, strict=True):
-            alone[source][rows] = pipeline.predict_proba(matrix[rows])[:, 1]
+        weights = shipped.fitted[fold][0].coef_[0]
+        words[rows] = features[rows][:, :size] @ weights[:size]
+        meaning[rows] = features[rows][:, size:] @ weights[size:]
     return {
-        "VADER, whole text": np.array(whole),
-        BASELINES[0]: LexiconSentiment(cache).scores(reviews),
-        "head on VADER's tones": alone["tone"],
-        "head on words": alone["words"],
-        BASELINES[1]: alone["meaning"],
+        "zero-shot, mean of sentences": ZeroShotSentiment(encoder, progress=True).scores(reviews),
+        "its words alone": words,
+        "its embeddings alone": meaning,
         SHIPPED: shipped.scores(reviews),
     }
 
@@ -167,7 +160,7 @@ def write(
         lines += ["| --- | ---: | ---: | ---: |", *map(line, each["rows"]), ""]
     lines += [
         "Intervals are from a bootstrap over items. A review that a way cannot tell counts as one",
-        "half. The heads of single sources are those inside the shipped one, on the same folds.",
+        "half. Words and embeddings alone are the two terms of the shipped regression.",
     ]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")

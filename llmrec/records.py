@@ -123,8 +123,8 @@ class SentimentSource(StrEnum):
     """A text-classification model."""
     RATINGS = "ratings"
     """A head fitted on this data set's rated reviews, the item's own left out."""
-    LEXICON = "lexicon"
-    """A list of English words with their tone: no ratings, no model."""
+    ZERO_SHOT = "zero_shot"
+    """The text encoder, by similarity to sentences of praise and of complaint: no ratings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def demo(
     encoder = load_text_encoder()
     # What is packaged serves a sample: nothing waits for a hub.
     modalities = modalities_of(catalog, encoder, image_encoder=OFFLINE_IMAGE_MODEL, progress=True)
-    insights = understand_items(catalog, encoder, sentiment="lexicon", progress=True)
+    insights = understand_items(catalog, encoder, sentiment="zero_shot", progress=True)
     index = Index.build(catalog, encoder, modalities=modalities, insights=insights)
     before = Recommender(index).recommend(user, k, candidates=_CANDIDATES).ranking
     recommender = Recommender(index, model=model.load)

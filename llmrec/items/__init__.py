@@ -6,13 +6,13 @@ embeddings of every modality, cached on disk by the content they were made from.
 
 from __future__ import annotations
 
+from llmrec.items.cached_results import VectorCache
 from llmrec.items.captions import caption_pictures, load_captioner
 from llmrec.items.clips import embed_clips
 from llmrec.items.facts import item_facts
 from llmrec.items.modality import (
     MODALITY_WEIGHTS,
     ModalityVectors,
-    VectorCache,
     concatenate,
     unit,
 )

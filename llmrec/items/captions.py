@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.items.media_files import Reading, from_files
+from llmrec.items.cached_results import FileTask, from_files
 from llmrec.items.pictures import open_picture
 from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
 from llmrec.models.hardware import halve_until_it_fits
@@ -92,7 +92,7 @@ def caption_pictures(
     """
     given = {item.item_id: caption for item in items if (caption := _given(item)) is not None}
     asked = [item for item in items if item.item_id not in given and item.image]
-    by = Reading(
+    task = FileTask(
         unit="picture",
         doing="Captioning",
         recipe=("caption", reader.name),
@@ -101,7 +101,7 @@ def caption_pictures(
         batch_size=reader.batch_size,
         cache=cache,
     )
-    found = from_files([folder / (item.image or "") for item in asked], by, progress=progress)
+    found = from_files([folder / (item.image or "") for item in asked], task, progress=progress)
     written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
     return Captions(
         given | {item_id: caption for item_id, caption in written.items() if caption is not None},

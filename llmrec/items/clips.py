@@ -13,6 +13,11 @@ import numpy as np
 
 from llmrec.content_cache import ContentCache
 from llmrec.errors import DataError, ModelError
+from llmrec.items.cached_results import (
+    FileTask,
+    embed_files,
+    from_files,
+)
 from llmrec.items.captions import (
     Captions,
     PictureReader,
@@ -20,7 +25,6 @@ from llmrec.items.captions import (
     pack_caption,
     unpack_caption,
 )
-from llmrec.items.media_files import Reading, embed_files, from_files
 from llmrec.items.modality import ModalityVectors, unit
 from llmrec.items.pictures import MOST_PIXELS, PictureEncoder, missing_file
 from llmrec.records import Caption, Item
@@ -121,7 +125,7 @@ def caption_clips(
     def compute(clips: Sequence[tuple[KeyFrame, ...]]) -> list[bytes]:
         return [pack_caption(_summary(reader, clip)) for clip in clips]
 
-    by = Reading(
+    task = FileTask(
         unit="clip",
         doing="Captioning clips",
         recipe=("caption of clip", str(most), reader.name),
@@ -130,7 +134,7 @@ def caption_clips(
         batch_size=1,
         cache=cache,
     )
-    found = from_files([folder / (item.video or "") for item in asked], by, progress=progress)
+    found = from_files([folder / (item.video or "") for item in asked], task, progress=progress)
     written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
     return Captions(
         {item_id: caption for item_id, caption in written.items() if caption is not None},
@@ -239,7 +243,7 @@ def embed_clips(
         each = [encoder.encode([frame.picture for frame in clip]).mean(axis=0) for clip in clips]
         return list(unit(np.stack(each)))
 
-    by = Reading(
+    task = FileTask(
         unit="clip",
         doing="Embedding clips",
         recipe=(encoder.name, "clip", str(most)),
@@ -248,4 +252,4 @@ def embed_clips(
         batch_size=4,
         cache=encoder.cache,
     )
-    return embed_files(encoder.name, lambda: encoder.dimension, paths, by, progress=progress)
+    return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)

@@ -1,15 +1,13 @@
-"""The vectors of one modality: scaled to length 1, kept on disk, put together without training."""
+"""The vectors of one modality, and of several put side by side without training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from llmrec.content_cache import ContentCache
 from llmrec.errors import DataError, ModelError, OptionError, nearest
 
 
@@ -77,37 +75,6 @@ class ModalityVectors:
         return float(self.present.mean()) if self.present.size else 0.0
 
 
-class VectorCache:
-    """float32 vectors by string key in one file; see :class:`~llmrec.content_cache.ContentCache`.
-
-    Args:
-        path: The file. Its folder is made where it is missing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._contents = ContentCache(path)
-
-    def get_many(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """Read the vectors that are there; a key that the cache does not hold is left out.
-
-        Raises:
-            StorageError: The file cannot be opened or read.
-        """
-        found = self._contents.get_many(keys)
-        return {key: np.frombuffer(blob, "<f4").astype(np.float32) for key, blob in found.items()}
-
-    def put_many(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Keep vectors, each under its key, all of them or (where interrupted) none.
-
-        Raises:
-            StorageError: The file cannot be opened or written.
-        """
-        self._contents.put_many(
-            {key: np.asarray(vector, dtype="<f4").tobytes() for key, vector in vectors.items()}
-        )
-
-
 MODALITY_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"text": 1.0, "reviews": 0.1, "image": 0.1, "clip": 0.1, "audio": 0.1}
 )
@@ -139,36 +106,6 @@ def concatenate(
     scales = np.sqrt(_weights(modalities, weights))
     blocks = [_rows(given) * scale for given, scale in zip(modalities, scales, strict=True)]
     return _joint("concatenate", np.concatenate(blocks, axis=1), modalities, scales**2)
-
-
-def weighted_sum(
-    modalities: Sequence[ModalityVectors], weights: Mapping[str, float] | None = None
-) -> ModalityVectors:
-    """Add the vectors of an item, each times its weight, where all have one length.
-
-    That means something only where one model made them all, such as CLIP of texts and pictures.
-
-    Args:
-        modalities: As of :func:`concatenate`, of one dimension d.
-        weights: As of :func:`concatenate`.
-
-    Returns:
-        The modality ``joint``: float32 [n_items, d], rows of length 1. An item without any, or
-        whose vectors cancel out, is absent.
-
-    Raises:
-        DataError: The modalities have different numbers of items.
-        OptionError: As of :func:`concatenate`, or the dimensions differ.
-    """
-    scales = _weights(modalities, weights)
-    sizes = {given.name: given.vectors.shape[1] for given in modalities}
-    if len(set(sizes.values())) > 1:
-        raise OptionError(
-            f"The dimensions are {sizes}; allowed is one for all.",
-            hint="Use concatenate, which takes any.",
-        )
-    rows = sum(_rows(given) * scale for given, scale in zip(modalities, scales, strict=True))
-    return _joint("weighted_sum", np.asarray(rows), modalities, scales)
 
 
 def _rows(given: ModalityVectors) -> np.ndarray:

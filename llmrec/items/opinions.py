@@ -1,19 +1,18 @@
-"""What reviewers say of each item, in what a prompt can hold."""
+"""What reviewers think of each item: share of praise, aspects, and the most telling sentences."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from llmrec.content_cache import ContentCache, content_key
-from llmrec.items.aspects import AspectNames, find_aspects, title_words
-from llmrec.items.quotes import choose_quotes
-from llmrec.items.rated_sentiment import spoken_well
-from llmrec.items.readings import read_texts
-from llmrec.items.sentiment import Sentiment, choose_sentiment
+from llmrec.items.aspects import AspectTerms, Judged, find_aspects, title_words
+from llmrec.items.reviews import sentences
+from llmrec.items.sentiment import Sentiment, choose_sentiment, spoken_well
 from llmrec.items.text_encoder import Encoder
 from llmrec.models import cache_folder
 from llmrec.records import Aspect, Item, Opinion, Review
@@ -21,11 +20,20 @@ from llmrec.records import Aspect, Item, Opinion, Review
 logger = logging.getLogger(__name__)
 
 _REVIEWS_AN_ITEM = 100
+_WELL = 0.6
+"""A sentence counts as praise from here on, as a complaint from one less this down."""
+_QUOTES = 2
+_SHORTEST, _LONGEST = 30, 180
+_CLEAR = 0.75
+"""A sentence that contradicts the review it stands in must be clearer than one that does not."""
+_ADDRESS = re.compile(r"https?:|www\.|\.com\b|@\w", re.IGNORECASE)
+_LEANS = re.compile(
+    r"(?:and|but|or|so|yet|then|also|however|although|though|because|which|who|if|when)\b", re.I
+)
+"""Beginnings that lean on the sentence before, in English."""
 _ASPECTS_TOLD = 3
 _CLEARLY = 2
 """So many times as often must be spoken well of what is praised, and ill of what is criticised."""
-_WELL = 0.6
-"""A sentence counts as praise from here on, as a complaint from one less this down."""
 
 
 def understand_reviews(
@@ -38,7 +46,7 @@ def understand_reviews(
     before: int | None = None,
     progress: bool = False,
 ) -> tuple[dict[str, Opinion], dict[str, str]]:
-    """Say what reviewers think of each item.
+    """Summarize what reviewers think of each item.
 
     Of an item with more than 100 different reviews 100 are read, those whose hashes are lowest.
 
@@ -46,11 +54,11 @@ def understand_reviews(
         reviews: Those that may be known; reviews of held-out interactions are not among them
             (``evaluation.training_catalog`` leaves them out).
         items: By id; reviews of others are not read.
-        encoder: Embeds the reviews where sentiment is learned from the ratings.
+        encoder: Embeds the reviews.
         model: A text-classification model; see :func:`choose_sentiment`.
         cache: None takes ``insights.sqlite3`` in llmrec's cache folder.
-        before: Seconds since 1970: later reviews and those of that second are neither told nor
-            learned from. Reviews without a time stay: nothing says that they are later.
+        before: Seconds since 1970: reviews of that second and later are not read. Reviews without
+            a time are: nothing says that they are later.
         progress: Show bars on stderr, where that is a terminal.
 
     Returns:
@@ -68,63 +76,52 @@ def understand_reviews(
         if row.item_id in items
         and (before is None or row.timestamp is None or row.timestamp < before)
     ]
+    if not known:
+        return {}, {}
     sentiment = choose_sentiment(known, encoder, cache, model=model, progress=progress)
-    return opinions_by(sentiment, known, items, cache, progress=progress)
+    return opinions_by(sentiment, known, items)
 
 
 def opinions_by(
-    sentiment: Sentiment,
-    reviews: Sequence[Review],
-    items: Mapping[str, Item],
-    cache: ContentCache,
-    *,
-    progress: bool = False,
+    sentiment: Sentiment, reviews: Sequence[Review], items: Mapping[str, Item]
 ) -> tuple[dict[str, Opinion], dict[str, str]]:
-    """Say what reviewers think of each item, as one source of sentiment judges.
+    """Summarize what reviewers think of each item by one source of sentiment.
 
     See :func:`understand_reviews`.
     """
-    chosen = [row for rows in _by_item(reviews).values() for row in rows]
-    readings = read_texts([row.text for row in chosen], cache, progress=progress)
+    chosen = _chosen(reviews)
     scores = sentiment.scores(chosen)
-    # Who rates an item says themselves whether they speak well of it; the middle says neither.
+    # Who rates an item says whether they speak well of it; a middling rating says neither.
     rated = spoken_well(chosen)
     scores = np.where(np.isnan(rated), scores, rated)
-    sentence_scores = sentiment.sentence_scores(chosen)
-    names = AspectNames.of([readings[row.text] for row in chosen])
+    judged: list[Judged] = [
+        list(zip(sentences(row.text), each.tolist(), strict=True))
+        for row, each in zip(chosen, sentiment.sentence_scores(chosen), strict=True)
+    ]
+    terms = AspectTerms.of(judged)
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(chosen):
         places[row.item_id].append(place)
     opinions: dict[str, Opinion] = {}
     gaps: dict[str, str] = {}
     for item_id, rows in places.items():
-        told = [row for row in rows if np.isfinite(scores[row])]
-        if len(told) < len(rows):
+        known = [row for row in rows if np.isfinite(scores[row])]
+        if len(known) < len(rows):
             gaps[item_id] = (
-                f"{len(rows) - len(told)} of {len(rows)} reviews are empty or in a language that "
+                f"{len(rows) - len(known)} of {len(rows)} reviews are empty or in a language that "
                 f"the sentiment source ({sentiment.source}) does not know"
             )
-        if not told:
+        if not known:
             continue
         title = title_words(items[item_id].title)
-        judged = [
-            list(
-                zip(
-                    readings[chosen[row].text].sentences,
-                    sentence_scores[row].tolist(),
-                    strict=True,
-                )
-            )
-            for row in told
-        ]
-        reviewed = [float(scores[row]) for row in told]
-        aspects = find_aspects(judged, names, title, well=_WELL)
+        read = [judged[row] for row in known]
+        reviewed = [float(scores[row]) for row in known]
+        aspects = find_aspects(read, terms, title, well=_WELL)
         praise, complaints = (
-            choose_quotes(judged, reviewed, names, title, aspects, good=good, well=_WELL)
-            for good in (True, False)
+            _quotes(read, reviewed, terms, title, aspects, good=good) for good in (True, False)
         )
         opinions[item_id] = Opinion(
-            n=len(told),
+            n=len(known),
             share_positive=float(np.mean([score > 0.5 for score in reviewed])),
             praise=praise,
             complaints=complaints,
@@ -148,25 +145,69 @@ def opinion_line(opinion: Opinion) -> str:
     praised = [each for each in opinion.aspects if each.positive >= _CLEARLY * each.negative]
     criticised = [each for each in opinion.aspects if each.negative >= _CLEARLY * each.positive]
     parts = [f"{100 * opinion.share_positive:.0f} % of {reviews} positive"]
-    parts += _aspects("praised", praised) + _aspects("criticised", criticised)
+    for word, aspects in (("praised", praised), ("criticised", criticised)):
+        if aspects:
+            parts.append(f"{word}: {', '.join(each.name for each in aspects[:_ASPECTS_TOLD])}")
     return "; ".join(parts)
 
 
-def _aspects(word: str, aspects: list[Aspect]) -> list[str]:
-    names = ", ".join(each.name for each in aspects[:_ASPECTS_TOLD])
-    return [f"{word}: {names}"] if names else []
-
-
-def _by_item(reviews: Sequence[Review]) -> dict[str, list[Review]]:
-    """The reviews that are read, by item; the choice does not depend on the order of the file."""
+def _chosen(reviews: Sequence[Review]) -> list[Review]:
+    """The reviews that are read; the choice does not depend on the order of the file."""
     by_item: defaultdict[str, list[Review]] = defaultdict(list)
     for row in reviews:
         by_item[row.item_id].append(row)
-    return {
-        item_id: rows
-        if len(rows) <= _REVIEWS_AN_ITEM
-        else sorted(rows, key=lambda row: content_key(row.text, str(row.user_id)))[
-            :_REVIEWS_AN_ITEM
-        ]
-        for item_id, rows in by_item.items()
-    }
+    for rows in by_item.values():
+        if len(rows) > _REVIEWS_AN_ITEM:
+            rows.sort(key=lambda row: content_key(row.text, str(row.user_id)))
+    return [row for rows in by_item.values() for row in rows[:_REVIEWS_AN_ITEM]]
+
+
+def _quotes(
+    reviews: Sequence[Judged],
+    scores: Sequence[float],
+    terms: AspectTerms,
+    title: frozenset[str],
+    aspects: Sequence[Aspect],
+    *,
+    good: bool,
+) -> tuple[str, ...]:
+    """Choose the two most telling sentences of a kind, each of another review.
+
+    Only sentences that a reader understands by themselves. What a review says against its own
+    verdict counts too, where it is clear and names an aspect: there are few bad reviews of what
+    people like, and good ones say what is wrong. Preferred are sentences that the rest of their
+    review bears out and that name what the item's reviews speak of most.
+    """
+    known = {aspect.name for aspect in aspects}
+    found: list[tuple[float, str, int]] = []
+    for number, (judged, review) in enumerate(zip(reviews, scores, strict=True)):
+        agrees = (review > 0.5) == good
+        for sentence, score in judged:
+            sure = score if good else 1 - score
+            names = terms.of_sentence(sentence, title)
+            enough = sure >= _WELL if agrees else sure >= _CLEAR and bool(names)
+            if enough and _quotable(sentence):
+                weight = 0.2 * agrees + 0.2 * bool(names) + 0.2 * bool(names & known)
+                found.append((-sure - weight, sentence, number))
+    chosen: dict[int, str] = {}
+    for _, sentence, number in sorted(found):
+        if number not in chosen and _plain(sentence) not in map(_plain, chosen.values()):
+            chosen[number] = sentence
+        if len(chosen) == _QUOTES:
+            break
+    return tuple(chosen.values())
+
+
+def _quotable(text: str) -> bool:
+    if not _SHORTEST <= len(text) <= _LONGEST or _ADDRESS.search(text):
+        return False
+    begins = text[0].isalnum() or text[0] in "\"'“‘«「『"
+    whole = text[-1] in ".!?…。！？\"'”’»」』" and not text.endswith(("?", "..."))
+    balanced = text.count('"') % 2 == 0 and text.count("(") == text.count(")")
+    leans = text[0].islower() or _LEANS.match(text)
+    shouting = text.isupper() or text.count("!") > 2
+    return begins and whole and balanced and not leans and not shouting
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))

@@ -23,14 +23,13 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from llmrec.errors import DataError, ModelError, ModelNotFoundError
-from llmrec.items.media_files import Reading, embed_files
-from llmrec.items.modality import ModalityVectors, VectorCache, unit_rows
+from llmrec.errors import DataError, ModelNotFoundError
+from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
+from llmrec.items.modality import ModalityVectors, unit_rows
+from llmrec.items.text_encoder import load_sentence_transformer
 from llmrec.models import (
     DEFAULT_IMAGE_ENCODER,
     OFFLINE_IMAGE_MODEL,
-    ModelFolder,
-    cache_folder,
     resolve_model,
 )
 from llmrec.models.hardware import halve_until_it_fits
@@ -215,16 +214,28 @@ class PictureEncoder:
             HardwareError: The device is not there.
             ModelError: The folder holds no encoder of pictures.
         """
-        folder = _resolve(ref, progress=progress)
-        from llmrec.models.hardware import choose_placement  # noqa: PLC0415 - loads torch
+        try:
+            folder = resolve_model(ref, progress=progress)
+        except ModelNotFoundError as error:
+            if ref != DEFAULT_IMAGE_ENCODER:
+                raise
+            ref = OFFLINE_IMAGE_MODEL
+            logger.warning("Pictures are embedded by %s instead: %s", ref, error.message)
+            folder = resolve_model(ref, progress=progress)
+        # These load torch, which reading vectors does not need.
+        from llmrec.items.efficientnet import WEIGHTS, EfficientNetLite0  # noqa: PLC0415
+        from llmrec.models.hardware import choose_placement  # noqa: PLC0415
 
-        # float32 on every device: a cached vector must not depend on where it was made.
-        placed = choose_placement(device, "float32").device
-        return cls(
-            _load(folder, ref, placed, progress=progress),
-            f"{folder.name}@{folder.revision}",
-            cache=cache or VectorCache(cache_folder() / "vectors.sqlite3"),
-        )
+        model: ImageModel
+        if (folder.path / WEIGHTS).is_file():
+            placement = choose_placement(device, "float32")
+            model = EfficientNetLite0(folder.path, placement.device)
+        else:
+            model = load_sentence_transformer(
+                folder, ref, "image", DEFAULT_IMAGE_ENCODER, device=device, progress=progress
+            )
+        name = f"{folder.name}@{folder.revision}"
+        return cls(model, name, cache=cache or default_vector_cache())
 
     @cached_property
     def dimension(self) -> int:
@@ -269,7 +280,7 @@ def embed_pictures(
         ModelError, OutOfMemoryError: As :meth:`PictureEncoder.encode`.
         StorageError: The cache file cannot be read or written.
     """
-    by = Reading(
+    task = FileTask(
         unit="image",
         doing="Embedding pictures",
         recipe=(encoder.name,),
@@ -278,50 +289,4 @@ def embed_pictures(
         batch_size=encoder.batch_size,
         cache=encoder.cache,
     )
-    return embed_files(encoder.name, lambda: encoder.dimension, paths, by, progress=progress)
-
-
-def _resolve(ref: str, *, progress: bool) -> ModelFolder:
-    try:
-        return resolve_model(ref, progress=progress)
-    except ModelNotFoundError as error:
-        if ref != DEFAULT_IMAGE_ENCODER:
-            raise
-        logger.warning(
-            "Pictures are embedded by %s instead: %s", OFFLINE_IMAGE_MODEL, error.message
-        )
-        return resolve_model(OFFLINE_IMAGE_MODEL, progress=progress)
-
-
-def _load(folder: ModelFolder, ref: str, device: str, *, progress: bool) -> ImageModel:
-    # These load torch, which reading vectors does not need.
-    from llmrec.items.efficientnet import WEIGHTS, EfficientNetLite0  # noqa: PLC0415
-
-    if (folder.path / WEIGHTS).is_file():
-        return EfficientNetLite0(folder.path, device)
-    import torch  # noqa: PLC0415
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-
-    from llmrec.models.hub import progress_bars  # noqa: PLC0415
-
-    try:
-        with progress_bars(shown=progress):
-            model = SentenceTransformer(
-                str(folder.path),
-                device=device,
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": torch.float32},
-            )
-        reads = model.modalities
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(
-            f"{ref!r} is no picture encoder that sentence-transformers can load: {error}",
-            hint=f"Name one that it can, for example {DEFAULT_IMAGE_ENCODER}.",
-        ) from error
-    if "image" not in reads:
-        raise ModelError(
-            f"{ref!r} does not read pictures but {', '.join(map(str, reads))}.",
-            hint=f"Name a model of the CLIP or SigLIP family, for example {DEFAULT_IMAGE_ENCODER}.",
-        )
-    return model
+    return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from textwrap import wrap
 
@@ -15,6 +15,7 @@ from llmrec.items.text_encoder import Encoder
 from llmrec.records import Review
 
 _LONGEST = 1_000
+_REVIEWS_AN_ITEM = 20
 _MARKUP = re.compile(r"<[a-zA-Z/][^<>]{0,80}>")
 _END = re.compile(r"(?:[.!?…؟।]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』》）]*|\s*\n)")
 _ABBREVIATION = re.compile(r"(?:\b(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|Vol|etc|e\.g|i\.e)\.)$")
@@ -76,7 +77,15 @@ def _size(piece: str) -> int:
     return len(piece.encode(errors="replace")) + 1
 
 
-_REVIEWS_AN_ITEM = 20
+def passage_vectors(
+    texts: Sequence[str], encoder: Encoder, *, progress: bool = False
+) -> list[np.ndarray]:
+    """Embed the :func:`passages` of texts, each distinct one once: float32 [passages, d] a text."""
+    parts = [passages(text) for text in texts]
+    distinct = list(dict.fromkeys(part for each in parts for part in each))
+    rows = {part: row for row, part in enumerate(distinct)}
+    vectors = encoder.encode(distinct, progress=progress)
+    return [vectors[[rows[part] for part in each]] for each in parts]
 
 
 def embed_reviews(
@@ -106,29 +115,17 @@ def embed_reviews(
     Raises:
         ModelError, OutOfMemoryError, StorageError: As :meth:`TextEncoder.encode`.
     """
-    read = _sample(reviews, frozenset(item_ids))
-    texts = list(dict.fromkeys(part for parts in read.values() for ps in parts for part in ps))
-    rows = {text: row for row, text in enumerate(texts)}
-    known = encoder.encode(texts, progress=progress)
-    vectors = np.zeros((len(item_ids), known.shape[1]), dtype=np.float32)
-    for row, item_id in enumerate(item_ids):
-        if item_id in read:
-            each = [unit(known[[rows[p] for p in ps]].mean(axis=0)) for ps in read[item_id]]
-            vectors[row] = unit(np.mean(each, axis=0))
-    return ModalityVectors("reviews", encoder.name, vectors, np.any(vectors != 0, axis=1))
-
-
-def _sample(
-    reviews: Sequence[Review], item_ids: frozenset[str]
-) -> Mapping[str, list[tuple[str, ...]]]:
-    """Choose the reviews that are read, as passages by item."""
-    texts: dict[str, dict[str, str]] = {}
+    texts: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
     for review in reviews:
-        if review.item_id in item_ids:
-            texts.setdefault(review.item_id, {})[content_key(review.text)] = review.text
-    chosen = {
-        item_id: [passages(by_key[key]) for key in sorted(by_key)[:_REVIEWS_AN_ITEM]]
-        for item_id, by_key in texts.items()
-    }
-    read = {item_id: [parts for parts in each if parts] for item_id, each in chosen.items()}
-    return {item_id: each for item_id, each in read.items() if each}
+        if review.item_id in texts:
+            texts[review.item_id][content_key(review.text)] = review.text
+    read = [[by[key] for key in sorted(by)[:_REVIEWS_AN_ITEM]] for by in texts.values()]
+    found = passage_vectors([text for each in read for text in each], encoder, progress=progress)
+    width = (found or [encoder.encode([])])[0].shape[1]
+    vectors = np.zeros((len(item_ids), width), dtype=np.float32)
+    parts = iter(found)
+    for row, each in enumerate(read):
+        means = [unit(part.mean(axis=0)) for _ in each if len(part := next(parts))]
+        if means:
+            vectors[row] = unit(np.mean(means, axis=0))
+    return ModalityVectors("reviews", encoder.name, vectors, np.any(vectors != 0, axis=1))

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.errors import ModelError
+from llmrec.items.cached_results import compute_missing
 from llmrec.items.reviews import passages, sentences
 from llmrec.models import resolve_model
 from llmrec.records import Review, SentimentSource
@@ -142,31 +142,26 @@ class ModelSentiment:
         return [np.array([known[part] for part in each], dtype=np.float64) for each in parts]
 
     def _known(self, texts: Sequence[str]) -> dict[str, float]:
+        def compute(batch: Mapping[str, str]) -> Mapping[str, bytes]:
+            found = list(batch.values())
+            parts = [
+                self._compute(found[start : start + self.batch_size])
+                for start in range(0, len(found), self.batch_size)
+            ]
+            scores = [struct.pack("<d", score) for part in parts for score in part]
+            return dict(zip(batch, scores, strict=True))
+
         keys = {content_key(_VERSION, self.name, text): text for text in texts}
-        found = self.cache.get_many(list(keys))
-        known = {keys[key]: float(struct.unpack("<d", blob)[0]) for key, blob in found.items()}
-        missing = sorted((key for key in keys if key not in found), key=lambda k: len(keys[k]))
-        size = self.batch_size * _BATCHES_A_WRITE
-        with tqdm(
-            total=len(missing),
-            desc="Sentiment",
+        known, _ = compute_missing(
+            dict(sorted(keys.items(), key=lambda entry: len(entry[1]))),
+            compute,
+            cache=self.cache,
+            batch_size=self.batch_size * _BATCHES_A_WRITE,
+            doing="Sentiment",
             unit="text",
-            disable=None if self.progress else True,
-        ) as bar:
-            for start in range(0, len(missing), size):
-                some = missing[start : start + size]
-                scores = [
-                    score
-                    for place in range(0, len(some), self.batch_size)
-                    for score in self._compute(
-                        [keys[key] for key in some[place : place + self.batch_size]]
-                    )
-                ]
-                rows = dict(zip(some, scores, strict=True))
-                self.cache.put_many({key: struct.pack("<d", row) for key, row in rows.items()})
-                known.update({keys[key]: row for key, row in rows.items()})
-                bar.update(len(some))
-        return known
+            progress=self.progress,
+        )
+        return {keys[key]: float(struct.unpack("<d", blob)[0]) for key, blob in known.items()}
 
     def _compute(self, texts: Sequence[str]) -> list[float]:
         import torch  # noqa: PLC0415

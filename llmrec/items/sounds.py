@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import DataError, ModelError
+from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
 from llmrec.items.clips import load_av
-from llmrec.items.media_files import Reading, embed_files
-from llmrec.items.modality import ModalityVectors, VectorCache, unit
+from llmrec.items.modality import ModalityVectors, unit
 from llmrec.items.pictures import missing_file
-from llmrec.models import DEFAULT_SOUND_ENCODER, cache_folder, resolve_model
+from llmrec.models import DEFAULT_SOUND_ENCODER, resolve_model
 from llmrec.models.hardware import halve_until_it_fits
 
 MOST_SECONDS = 30.0
@@ -138,7 +138,7 @@ class SoundEncoder:
             model.eval().to(placement.device),
             extractor,
             f"{folder.name}@{folder.revision}",
-            cache=cache or VectorCache(cache_folder() / "vectors.sqlite3"),
+            cache=cache or default_vector_cache(),
         )
 
     @property
@@ -217,7 +217,7 @@ def embed_sounds(
         ModelError: PyAV is not installed, or the encoder cannot be run.
         StorageError: The cache file cannot be read or written.
     """
-    by = Reading(
+    task = FileTask(
         unit="audio",
         doing="Embedding sounds",
         recipe=(encoder.name, "audio", str(seconds)),
@@ -226,4 +226,4 @@ def embed_sounds(
         batch_size=encoder.batch_size,
         cache=encoder.cache,
     )
-    return embed_files(encoder.name, lambda: encoder.dimension, paths, by, progress=progress)
+    return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)

@@ -1,21 +1,21 @@
-"""From texts to unit vectors: what an item's text is, and the encoder with its cache."""
+"""Texts of items, embedded as unit vectors."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.catalog.values import readable_attributes
 from llmrec.errors import ModelError
-from llmrec.items.modality import VectorCache, unit_rows
-from llmrec.models import DEFAULT_TEXT_ENCODER, cache_folder, resolve_model
+from llmrec.items.cached_results import VectorCache, compute_missing, default_vector_cache
+from llmrec.items.modality import unit_rows
+from llmrec.models import DEFAULT_TEXT_ENCODER, ModelFolder, resolve_model
 from llmrec.models.hardware import halve_until_it_fits
 from llmrec.records import Item
 
@@ -24,18 +24,8 @@ logger = logging.getLogger(__name__)
 _BATCHES_PER_WRITE = 8
 
 
-class SentenceEncoder(Protocol):
-    """What an encoder needs to offer; a ``SentenceTransformer`` does."""
-
-    def encode(
-        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        """Return one float row [d] for each text."""
-        ...
-
-
 class Encoder(Protocol):
-    """What turns texts into vectors; a :class:`TextEncoder` does."""
+    """Turns texts into vectors; a ``TextEncoder`` does."""
 
     @property
     def name(self) -> str:
@@ -44,6 +34,16 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
         """Embed texts: float32 [n, d], rows of length 1."""
+        ...
+
+
+class SentenceEncoder(Protocol):
+    """A model of texts; a ``SentenceTransformer`` is one."""
+
+    def encode(
+        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
+    ) -> np.ndarray:
+        """Return one float row [d] for each text."""
         ...
 
 
@@ -94,38 +94,16 @@ class TextEncoder:
             progress: Show bars on stderr while fetching and loading, where that is a terminal.
 
         Raises:
-            ModelNotFoundError: ``ref`` names nothing that can be had.
+            ModelNotFoundError: ``ref`` is neither on the hub nor on the disk.
             HardwareError: The device is not there.
             ModelError: The folder holds no text encoder.
         """
         folder = resolve_model(ref, progress=progress)
-        # These load torch, which reading an index does not need.
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-
-        from llmrec.models.hardware import choose_placement  # noqa: PLC0415
-        from llmrec.models.hub import progress_bars  # noqa: PLC0415
-
-        # float32 on every device: a cached vector must not depend on where it was made.
-        placement = choose_placement(device, "float32")
-        try:
-            with progress_bars(shown=progress):
-                model = SentenceTransformer(
-                    str(folder.path),
-                    device=placement.device,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs={"dtype": placement.dtype},
-                )
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{ref!r} is no text encoder that sentence-transformers can load: {error}",
-                hint=f"Name one that it can, for example {DEFAULT_TEXT_ENCODER}.",
-            ) from error
-        return cls(
-            model,
-            f"{folder.name}@{folder.revision}",
-            cache=cache or VectorCache(cache_folder() / "vectors.sqlite3"),
+        model = load_sentence_transformer(
+            folder, ref, "text", DEFAULT_TEXT_ENCODER, device=device, progress=progress
         )
+        name = f"{folder.name}@{folder.revision}"
+        return cls(model, name, cache=cache or default_vector_cache())
 
     @cached_property
     def dimension(self) -> int:
@@ -139,10 +117,8 @@ class TextEncoder:
     def encode_counted(self, texts: Sequence[str], *, progress: bool = False) -> Encoded:
         """Embed texts and say how many were computed and how many the cache held.
 
-        What is computed is kept batch by batch, so an interrupted run continues where it stopped.
-
         Args:
-            texts: Any texts; the encoder itself cuts those that are too long for it.
+            texts: Any texts; the encoder itself truncates those that are too long for it.
             progress: Show a bar on stderr while computing, where that is a terminal.
 
         Raises:
@@ -150,40 +126,92 @@ class TextEncoder:
             OutOfMemoryError: Not even one text fits.
             StorageError: The cache file cannot be read or written.
         """
-        by_key = {self._key(text): text for text in texts}
-        known = self.cache.get_many(list(by_key)) if self.cache else {}
-        cached = len(known)
-        # By length, so that the texts of a batch need little padding.
-        missing = sorted(by_key.keys() - known.keys(), key=lambda key: (len(by_key[key]), key))
-        with tqdm(
-            total=len(missing), desc="Embedding", unit="text", disable=None if progress else True
-        ) as bar:
-            for start in range(0, len(missing), self.batch_size * _BATCHES_PER_WRITE):
-                keys = missing[start : start + self.batch_size * _BATCHES_PER_WRITE]
-                new = dict(zip(keys, self._compute([by_key[key] for key in keys]), strict=True))
-                if self.cache:
-                    self.cache.put_many(new)
-                known.update(new)
-                bar.update(len(keys))
-        logger.info("%s: %d texts embedded, %d from the cache", self.name, len(missing), cached)
-        rows = [known[self._key(text)] for text in texts]
+
+        def compute(batch: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+            return dict(zip(batch, self._compute(list(batch.values())), strict=True))
+
+        keys = [self._key(text) for text in texts]
+        by_key = dict(zip(keys, texts, strict=True))
+        known, cached = compute_missing(
+            # By length, so that the texts of a batch need little padding.
+            dict(sorted(by_key.items(), key=lambda entry: (len(entry[1]), entry[0]))),
+            compute,
+            cache=self.cache,
+            batch_size=self.batch_size * _BATCHES_PER_WRITE,
+            doing="Embedding",
+            unit="text",
+            progress=progress,
+        )
+        rows = [known[key] for key in keys]
         vectors = np.stack(rows) if rows else np.zeros((0, self.dimension), dtype=np.float32)
-        return Encoded(vectors, computed=len(missing), cached=cached)
+        return Encoded(vectors, computed=len(known) - cached, cached=cached)
 
     def _key(self, text: str) -> str:
         content = f"{self.name}\0{text}".encode(errors="surrogatepass")
         return hashlib.sha256(content).hexdigest()
 
     def _compute(self, texts: Sequence[str]) -> np.ndarray:
-        return halve_until_it_fits(
-            lambda size: self._vectors(texts, size), self.batch_size, unit="text", name=self.name
-        )
-
-    def _vectors(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         # Tokenizers refuse a lone surrogate, half a character that a cut text may end in.
         whole = [text.encode(errors="replace").decode() for text in texts]
-        made = self.model.encode(whole, batch_size=batch_size, show_progress_bar=False)
-        return unit_rows(made, len(texts), kind="text", name=self.name)
+
+        def compute(size: int) -> np.ndarray:
+            made = self.model.encode(whole, batch_size=size, show_progress_bar=False)
+            return unit_rows(made, len(texts), kind="text", name=self.name)
+
+        return halve_until_it_fits(compute, self.batch_size, unit="text", name=self.name)
+
+
+def load_sentence_transformer(
+    folder: ModelFolder,
+    ref: str,
+    kind: str,
+    default: str,
+    *,
+    device: str | None,
+    progress: bool,
+) -> Any:  # noqa: ANN401 - a SentenceTransformer
+    """Load a model with sentence-transformers, in float32: vectors depend on no device.
+
+    Args:
+        folder: Where it is.
+        ref: What the user called it.
+        kind: What it must read: ``text`` or ``image``.
+        default: The model to name in an error.
+        device: ``cpu``, ``cuda``...; None takes the best that is there.
+        progress: Show bars on stderr while loading, where that is a terminal.
+
+    Raises:
+        HardwareError: The device is not there.
+        ModelError: It cannot be loaded, or reads something else.
+    """
+    # These load torch, which reading an index does not need.
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    from llmrec.models.hardware import choose_placement  # noqa: PLC0415
+    from llmrec.models.hub import progress_bars  # noqa: PLC0415
+
+    placement = choose_placement(device, "float32")
+    try:
+        with progress_bars(shown=progress):
+            model = SentenceTransformer(
+                str(folder.path),
+                device=placement.device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": placement.dtype},
+            )
+        reads = model.modalities
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"sentence-transformers cannot load {ref!r} as {kind} encoder: {error}",
+            hint=f"Name one that it can load, for example {default}.",
+        ) from error
+    if kind not in reads:
+        raise ModelError(
+            f"{ref!r} does not read {kind}s but {', '.join(map(str, reads))}s.",
+            hint=f"Name an encoder of {kind}s, for example {default}.",
+        )
+    return model
 
 
 def item_text(item: Item) -> str:

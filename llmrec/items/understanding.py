@@ -16,9 +16,8 @@ from llmrec.items.clips import caption_clips
 from llmrec.items.facts import item_facts
 from llmrec.items.modality import ModalityVectors
 from llmrec.items.opinions import understand_reviews
-from llmrec.items.rated_sentiment import why_not_fitted
 from llmrec.items.reviews import embed_reviews
-from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL
+from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL, why_not_fitted
 from llmrec.items.text_encoder import Encoder, item_text
 from llmrec.models import (
     DEFAULT_IMAGE_ENCODER,
@@ -53,7 +52,7 @@ def understand_items(
         captioner: What says what pictures and clips show: a model of transformers'
             ``image-text-to-text`` by hub id or folder, or ``efficientnet-lite0``, which names
             classes with their probabilities and takes milliseconds a picture on a CPU.
-        sentiment: A text-classification model, or ``"lexicon"`` for the English word list. None
+        sentiment: A text-classification model, or ``"zero_shot"`` for the text encoder alone. None
             learns from the data set's rated reviews, and takes ``DEFAULT_SENTIMENT_MODEL`` where
             there are too few.
         cache: None takes ``insights.sqlite3`` in llmrec's cache folder.

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from llmrec.items.fusion import FusionConfig
-from llmrec.items.fusion.losses import association, bpr, contrast, infonce, reconstruction
-from llmrec.items.fusion.network import IDENTITY, FusionNetwork
+from llmrec.items.fusion.network import (
+    IDENTITY,
+    FusionNetwork,
+    association,
+    bpr,
+    contrast,
+    infonce,
+    reconstruction,
+)
 from llmrec.training.augmentation import vary
 from llmrec.training.dataset import FusionDataset, Window, batch_of
 

@@ -41,7 +41,7 @@ def indexed(
     out = shop.with_name("shop-index")
     words = ("--encoder", minilm_folder, "--image-encoder", "efficientnet-lite0")
     return out, document(
-        run("index", shop, "--out", out, *words, "--sentiment", "lexicon", "--json")
+        run("index", shop, "--out", out, *words, "--sentiment", "zero_shot", "--json")
     )
 
 

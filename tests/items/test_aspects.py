@@ -1,84 +1,94 @@
 from __future__ import annotations
 
-from llmrec.items.aspects import AspectNames, find_aspects, title_words
-from llmrec.items.readings import Noun, Reading, ReadSentence
+from itertools import product
+
+import pytest
+
+from llmrec.items.aspects import AspectTerms, Judged, find_aspects, title_words
 from llmrec.records import Aspect
 
 NOTHING: frozenset[str] = frozenset()
+ENGLISH = (
+    "plot acting music ending script dialogue camera pacing costume lighting humour editing",
+    "slow fine thin superb weak clever dark quick bold dull sharp warm",
+    "I think the {} was {} , and we watched it on a rainy {} .",
+    "They say it is {1} and that the {0} is not so {2} .",
+)
+GERMAN = (
+    "handlung musik kamera spannung sprache stimme szene rolle regie kulisse maske pointe",
+    "langsam schön dünn stark schwach klug dunkel flott kühn matt scharf warm",
+    "Ich finde , die {} war {} , und wir sahen ihn an {} Tagen .",
+    "Man sagt , es ist {1} und dass die {0} nicht so {2} ist .",
+)
 
 
-def sentence(text: str, *nouns: str | Noun) -> ReadSentence:
-    read = tuple(("", noun) if isinstance(noun, str) else noun for noun in nouns)
-    return ReadSentence(text, 0.0, read)
+def reviews_of(language: tuple[str, ...], score: float = 0.5) -> list[Judged]:
+    """One review a noun and adjective: 144 of two sentences."""
+    nouns, adjectives = (words.split() for words in language[:2])
+    return [
+        [(form.format(noun, one, adjectives[at % 12]), score) for form in language[2:]]
+        for at, (noun, one) in enumerate(product(nouns, adjectives))
+    ]
 
 
-def names_of(*read: ReadSentence) -> AspectNames:
-    return AspectNames.of([Reading(True, (each,)) for each in read])
+@pytest.mark.parametrize("language", [ENGLISH, GERMAN])
+def test_nouns_are_found_without_a_word_list(language: tuple[str, ...]) -> None:
+    terms = set(AspectTerms.of(reviews_of(language)).weights)
+    assert set(language[0].split()) <= terms
+    assert not set(language[1].split()) & terms
 
 
-def test_aspects_count_sentences_that_speak_well_and_ill() -> None:
-    plot, plots = sentence("I liked the plot.", "plot"), sentence("No such plots.", "plots")
-    other = [sentence("It has a cast.", "cast")] * 3
-    names = names_of(plot, plots, *other)
-    reviews = [[(plot, 0.9)], [(plots, 0.1), (plot, 0.5)], [(other[0], 0.9)]]
-    assert find_aspects(reviews, names, NOTHING, well=0.6) == (Aspect("plot", 1, 1),)
+def test_words_of_most_reviews_and_of_the_title_are_no_aspects() -> None:
+    films = [[*review, ("The film is long.", 0.5)] for review in reviews_of(ENGLISH)]
+    terms = AspectTerms.of(films)
+    assert "film" not in terms.weights
+    assert terms.of_sentence("The plot and the acting.", NOTHING) == {"plot", "acting"}
+    assert terms.of_sentence("The plot.", title_words("The Plot")) == NOTHING
 
 
-def test_what_only_one_review_speaks_of_is_no_aspect() -> None:
-    plot = sentence("I liked the plot.", "plot")
-    assert find_aspects([[(plot, 0.9), (plot, 0.9)]], names_of(plot), NOTHING, well=0.6) == ()
-
-
-def test_sentences_without_a_score_count_nothing() -> None:
-    plot = sentence("I liked the plot.", "plot")
-    reviews = [[(plot, float("nan"))], [(plot, float("nan"))]]
-    assert find_aspects(reviews, names_of(plot), NOTHING, well=0.6) == ()
-
-
-def test_words_of_opinion_are_no_aspects_and_start_none() -> None:
-    read = sentence("A film of love and great acting.", "love", ("great", "acting"))
-    names = names_of(read, read, read)
-    assert set(names.names) == {"acting"}
-
-
-def test_a_first_word_is_believed_only_as_a_subject() -> None:
-    verb, noun = sentence("Works as it should.", "works"), sentence("Music was fine.", "music")
-    names = names_of(verb, noun)
-    assert set(names.names) == {"music"}
-    assert names.of_sentence(verb, NOTHING) == frozenset()
+def test_a_word_of_opinion_is_no_aspect() -> None:
+    reviews = reviews_of(ENGLISH, 0.9)
+    neutral, bad = ([[("It is the worst of all.", score)]] * 10 for score in (0.9, 0.02))
+    assert "worst" in AspectTerms.of([*reviews, *neutral]).weights
+    assert "worst" not in AspectTerms.of([*reviews, *bad]).weights
 
 
 def test_two_words_that_stand_together_are_one_name() -> None:
-    read = [sentence("Their customer service helped.", ("customer", "service"))] * 3
-    others = [sentence("It has a box.", "box")] * 6
-    assert names_of(*read, *others).of_sentence(read[0], NOTHING) == {"customer service"}
+    called: list[Judged] = [[("I called their customer service and it was quick.", 0.5)]] * 6
+    helped: list[Judged] = [[("I like the service.", 0.5)]] * 9
+    terms = AspectTerms.of([*reviews_of(ENGLISH), *called, *helped])
+    assert terms.of_sentence("Their customer service helped.", NOTHING) == {"customer service"}
 
 
-def test_words_of_the_title_and_those_of_most_reviews_are_none() -> None:
-    films = [sentence("The film has a ghost.", "film", "ghost")] * 4
-    others = [sentence("It has a box.", "box")] * 7
-    names = names_of(*films, *others)
-    assert names.of_sentence(films[0], NOTHING) == {"ghost", "film"}
-    assert names.of_sentence(films[0], title_words("The Ghosts")) == {"film"}
-    assert names_of(*films, *others[:3]).of_sentence(films[0], NOTHING) == frozenset()
+def test_opinionated_sentences_make_a_term_count_more() -> None:
+    reviews = reviews_of(ENGLISH)
+    clear = [[(s, 0.95 if "acting" in s else p) for s, p in review] for review in reviews]
+    clear += [[(s, 0.05 if "acting" in s else p) for s, p in review] for review in reviews]
+    weights = AspectTerms.of(clear).weights
+    assert weights["acting"] > 2 * weights["plot"]
 
 
-def test_no_nouns_no_aspects() -> None:
-    read = sentence("很好看。")
-    assert find_aspects([[(read, 0.9)]] * 2, names_of(read, read), NOTHING, well=0.6) == ()
+@pytest.mark.parametrize(
+    ("reviews", "aspects"),
+    [
+        (
+            [[("I liked the plot.", 0.9)], [("No plot.", 0.1), ("A plot.", 0.5)], [("Cast.", 0.9)]],
+            (Aspect("plot", 1, 1),),
+        ),
+        ([[("The plot.", 0.9), ("The plot again.", 0.9)], [("The plot.", float("nan"))]], ()),
+        (
+            [[("A plot with a cast.", 0.9)], [("Plot and cast.", 0.1)], [("No plot.", 0.2)]],
+            (Aspect("cast", 1, 1), Aspect("plot", 1, 2)),
+        ),
+    ],
+)
+def test_aspects_count_sentences_that_speak_well_and_ill(
+    reviews: list[Judged], aspects: tuple[Aspect, ...]
+) -> None:
+    terms = AspectTerms({"plot": 1.0, "cast": 2.0})
+    assert find_aspects(reviews, terms, NOTHING, well=0.6) == aspects
 
 
-def test_what_reviewers_judge_goes_before_what_a_story_is_of() -> None:
-    virus = [sentence(f"A virus comes in part {n}.", "virus") for n in range(30)]
-    acting = [sentence(f"The acting was superb in part {n}.", "acting") for n in range(30)]
-    names = names_of(*virus, *acting, *[sentence("It has a box.", "box")] * 60)
-    assert names.judged["acting"] > 1 > names.judged["virus"]
-    reviews = [[(v, 0.9), (a, 0.9)] for v, a in zip(virus, acting, strict=True)]
-    reviews += [[(each, 0.1)] for each in virus]
-    aspects = find_aspects(reviews, names, NOTHING, well=0.6)
-    assert [each.name for each in aspects] == ["acting", "virus"]
-
-
-def test_whom_a_thing_is_for_is_no_side_of_it() -> None:
-    read = sentence("I bought it for my sons and my nephew.", "sons", "nephew")
-    assert names_of(read).of_sentence(read, NOTHING) == frozenset()
+def test_no_reviews_no_terms() -> None:
+    assert AspectTerms.of([]).weights == {}
+    assert AspectTerms.of([[("", 0.5)], []]).weights == {}

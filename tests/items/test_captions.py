@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from llmrec.content_cache import ContentCache
+from llmrec.errors import ModelError, ModelNotFoundError
 from llmrec.items.captions import (
     MOST_CHARACTERS,
+    Captioner,
+    ClassCaptioner,
     caption_from_classes,
     caption_pictures,
+    load_captioner,
     one_line,
 )
+from llmrec.models import resolve
 from llmrec.records import Caption, CaptionSource, Item
 
 
@@ -99,3 +107,202 @@ def test_what_a_model_writes_becomes_one_bounded_line() -> None:
     assert len(cut) <= MOST_CHARACTERS
     assert cut.endswith("word…")
     assert one_line("\n ") == ""
+
+
+SIDE = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {% for c in m.content %}"
+    "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+def tokenizer(*special: str) -> Any:  # noqa: ANN401
+    """Bytes as tokens, and the special ones of a model."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    vocabulary = {char: n for n, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    whole = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    whole.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=whole,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        sep_token="<sep>",
+    )
+    made.add_special_tokens({"additional_special_tokens": list(special)})
+    return made
+
+
+def ids(made: Any) -> dict[str, int]:  # noqa: ANN401
+    return {
+        "vocab_size": len(made),
+        "bos_token_id": made.bos_token_id,
+        "eos_token_id": made.eos_token_id,
+        "pad_token_id": made.pad_token_id,
+    }
+
+
+def save_blip(folder: Path) -> None:
+    from transformers import (  # noqa: PLC0415
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipProcessor,
+    )
+    from transformers.models.blip.image_processing_pil_blip import (  # noqa: PLC0415
+        BlipImageProcessorPil,
+    )
+
+    made = tokenizer()
+    text = {**SIDE, **ids(made), "encoder_hidden_size": 32, "sep_token_id": made.sep_token_id}
+    vision = {**SIDE, "image_size": 32, "patch_size": 16}
+    config = BlipConfig(text_config=text, vision_config=vision)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    pictures = BlipImageProcessorPil(size={"height": 32, "width": 32})
+    BlipProcessor(pictures, made).save_pretrained(folder)
+
+
+def save_idefics3(folder: Path) -> None:
+    """The class of SmolVLM-256M."""
+    from transformers import (  # noqa: PLC0415
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3Processor,
+    )
+    from transformers.models.idefics3.image_processing_pil_idefics3 import (  # noqa: PLC0415
+        Idefics3ImageProcessorPil,
+    )
+
+    places = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)]
+    made = tokenizer("<fake_token_around_image>", "<image>", "<global-img>", *places)
+    config = Idefics3Config(
+        text_config={**SIDE, **ids(made), "model_type": "llama", "num_key_value_heads": 2},
+        vision_config={**SIDE, "image_size": 32, "patch_size": 8},
+        scale_factor=2,
+        image_token_id=made.convert_tokens_to_ids("<image>"),
+    )
+    Idefics3ForConditionalGeneration(config).save_pretrained(folder)
+    pictures = Idefics3ImageProcessorPil(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}
+    )
+    Idefics3Processor(pictures, made, image_seq_len=4, chat_template=TEMPLATE).save_pretrained(
+        folder
+    )
+
+
+def save_llava(folder: Path) -> None:
+    from transformers import (  # noqa: PLC0415
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+    from transformers.models.clip.image_processing_pil_clip import (  # noqa: PLC0415
+        CLIPImageProcessorPil,
+    )
+
+    made = tokenizer("<image>")
+    vision = {**SIDE, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 16}
+    config = LlavaConfig(
+        text_config={**SIDE, **ids(made), "model_type": "llama", "num_key_value_heads": 2},
+        vision_config={**vision, "num_hidden_layers": 2},
+        image_token_index=made.convert_tokens_to_ids("<image>"),
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    pictures = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    LlavaProcessor(
+        pictures,
+        made,
+        patch_size=16,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    ).save_pretrained(folder)
+
+
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [
+        Image.fromarray(rng.integers(0, 256, (60 + 20 * n, 80, 3), dtype=np.uint8))
+        for n in range(3)
+    ]
+
+
+@pytest.mark.parametrize("save", [save_blip, save_idefics3, save_llava])
+def test_captioners_write_one_line_about_each_picture(tmp_path: Path, save: Any) -> None:  # noqa: ANN401
+    """Tiny random models: what they write is noise, how they are asked is not."""
+    torch.manual_seed(0)
+    save(tmp_path)
+    captioner = Captioner.from_pretrained(str(tmp_path), device="cpu")
+    captions = captioner.describe(pictures())
+    assert len(captions) == 3
+    for caption in captions:
+        assert caption is None or (caption.source is CaptionSource.MODEL and caption.text)
+        assert caption is None or "picture" not in caption.text  # the instruction is left out
+    assert any(captions)
+    assert captioner.describe(pictures()) == captions
+
+
+def test_memory_that_does_not_suffice_halves_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    save_blip(tmp_path)
+    captioner = Captioner.from_pretrained(str(tmp_path), device="cpu")
+    generate = captioner.model.generate
+
+    def small(**given: Any) -> Any:  # noqa: ANN401
+        if len(given["pixel_values"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return generate(**given)
+
+    monkeypatch.setattr(captioner.model, "generate", small)
+    assert len(captioner.describe(pictures())) == 3
+    assert "with 2 pictures at once" in caplog.text
+
+
+def test_a_processor_that_needs_torchvision_is_named(tmp_path: Path) -> None:
+    from transformers import Qwen2VLConfig  # noqa: PLC0415
+
+    try:
+        import torchvision  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: F401, PLC0415
+    except ImportError:
+        pass
+    else:
+        pytest.skip("torchvision is installed")
+    Qwen2VLConfig().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="need the package torchvision"):
+        Captioner.from_pretrained(str(tmp_path), device="cpu")
+
+
+def test_a_text_model_is_no_captioner(minilm_folder: Path) -> None:
+    with pytest.raises(ModelError, match="captioning model"):
+        Captioner.from_pretrained(str(minilm_folder), device="cpu")
+
+
+def test_without_a_hub_classes_are_named_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resolve, "hub_answers", lambda: False)
+    monkeypatch.setattr(resolve, "cached_snapshot", lambda _hub_id, _revision: None)
+    with caplog.at_level(logging.WARNING):
+        try:
+            captioner = load_captioner(device="cpu")
+        except ModelNotFoundError as error:
+            pytest.skip(str(error))
+    assert isinstance(captioner, ClassCaptioner)
+    assert "by their classes instead" in caplog.text
+    captions = captioner.describe(pictures())
+    assert all(one is None or isinstance(one, Caption) for one in captions)
+    with pytest.raises(ModelNotFoundError, match="org/other"):
+        load_captioner("org/other")

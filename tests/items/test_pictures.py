@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from llmrec.errors import DataError
-from llmrec.items.pictures import PictureError, open_picture
+from llmrec.errors import DataError, ModelError, ModelNotFoundError, OutOfMemoryError
+from llmrec.items import VectorCache
+from llmrec.items.pictures import PictureEncoder, PictureError, embed_pictures, open_picture
+from llmrec.models import resolve
 
 
 def noise(height: int = 60, width: int = 80) -> Image.Image:
@@ -164,3 +169,218 @@ def test_memory_is_bounded_at_20000_by_20000(
     said, grown = done.stdout.splitlines()
     assert outcome in said
     assert int(grown) < 150  # MiB; decoded in full it is 400 in grey, 1,200 in colour
+
+
+class MeanColour:
+    """A small encoder: the mean of each channel. Remembers how many it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def encode(
+        self, inputs: Sequence[Image.Image], *, batch_size: int, show_progress_bar: bool | None
+    ) -> np.ndarray:
+        self.asked.append(len(inputs))
+        return np.array([np.asarray(one).mean(axis=(0, 1)) for one in inputs])
+
+
+def folder_of(tmp_path: Path, *colours: str) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in range(len(colours))]
+    for path, colour in zip(paths, colours, strict=True):
+        Image.new("RGB", (16, 16), colour).save(path)
+    return paths
+
+
+def test_rows_are_of_length_one_in_the_order_of_the_paths(tmp_path: Path) -> None:
+    red, blue = folder_of(tmp_path, "red", "blue")
+    found = embed_pictures(PictureEncoder(MeanColour(), "colours"), [blue, None, red])
+    assert (found.name, found.encoder, found.gaps) == ("image", "colours", {})
+    np.testing.assert_array_equal(found.vectors, [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
+    assert found.vectors.dtype == np.float32
+    assert found.present.tolist() == [True, False, True]
+
+
+def test_a_broken_picture_is_a_gap_among_whole_ones(tmp_path: Path) -> None:
+    (red,) = folder_of(tmp_path, "red")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no picture")
+    paths = [red, tmp_path / "empty.jpg", tmp_path / "text.jpg", tmp_path / "missing.jpg", red]
+    found = embed_pictures(PictureEncoder(MeanColour(), "colours"), paths)
+    assert found.present.tolist() == [True, False, False, False, True]
+    assert "0 bytes" in found.gaps[1]
+    assert "is no picture" in found.gaps[2]
+    assert "There is no file" in found.gaps[3]
+
+
+def test_a_modality_that_every_item_lacks_has_rows_of_zeros(tmp_path: Path) -> None:
+    encoder = PictureEncoder(MeanColour(), "colours")
+    found = embed_pictures(encoder, [None, tmp_path / "missing.jpg"])
+    assert found.vectors.shape == (2, 3)
+    assert not found.present.any()
+    assert embed_pictures(encoder, []).vectors.shape == (0, 3)
+
+
+def test_identical_files_are_computed_once_and_kept(tmp_path: Path) -> None:
+    paths = folder_of(tmp_path, "red", "blue", "red")
+    cache = VectorCache(tmp_path / "vectors.sqlite3")
+    model = MeanColour()
+    embed_pictures(PictureEncoder(model, "colours", cache=cache), paths)
+    assert model.asked == [2]
+    again = MeanColour()
+    Image.new("RGB", (16, 16), "green").save(paths[2])
+    encoder = PictureEncoder(again, "colours", cache=cache)
+    embed_pictures(encoder, paths)
+    assert again.asked == [1]
+
+
+def test_an_interrupted_run_continues_where_it_stopped(tmp_path: Path) -> None:
+    class Interrupted(MeanColour):
+        def encode(
+            self, inputs: Sequence[Image.Image], *, batch_size: int, show_progress_bar: bool | None
+        ) -> np.ndarray:
+            if len(self.asked) == 2:
+                raise KeyboardInterrupt
+            return super().encode(
+                inputs, batch_size=batch_size, show_progress_bar=show_progress_bar
+            )
+
+    paths = folder_of(tmp_path, *(f"rgb({number},0,9)" for number in range(1, 9)))
+    cache = VectorCache(tmp_path / "vectors.sqlite3")
+    with pytest.raises(KeyboardInterrupt):
+        embed_pictures(PictureEncoder(Interrupted(), "c", cache=cache, batch_size=2), paths)
+    model = MeanColour()
+    embed_pictures(PictureEncoder(model, "c", cache=cache, batch_size=20), paths)
+    assert model.asked == [4]
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Small(MeanColour):
+        def encode(
+            self, inputs: Sequence[Image.Image], *, batch_size: int, show_progress_bar: bool | None
+        ) -> np.ndarray:
+            if batch_size > self.fits:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().encode(
+                inputs, batch_size=batch_size, show_progress_bar=show_progress_bar
+            )
+
+        fits = 2
+
+    paths = folder_of(tmp_path, "red", "blue", "lime")
+    assert embed_pictures(PictureEncoder(Small(), "small"), paths).present.all()
+    assert "with 2 pictures at once" in caplog.text
+    Small.fits = 0
+    with pytest.raises(OutOfMemoryError, match="Not even one picture"):
+        embed_pictures(PictureEncoder(Small(), "small"), paths)
+
+
+def test_values_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
+    class Broken(MeanColour):
+        def encode(
+            self, inputs: Sequence[Image.Image], *, batch_size: int, show_progress_bar: bool | None
+        ) -> np.ndarray:
+            return np.full((len(inputs), 3), np.nan)
+
+    with pytest.raises(ModelError, match="broken@1"):
+        embed_pictures(PictureEncoder(Broken(), "broken@1"), folder_of(tmp_path, "red"))
+
+
+def tiny_tokenizer() -> object:
+    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="</s>", eos_token="</s>"
+    )
+
+
+def save_clip(folder: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor  # noqa: PLC0415
+    from transformers.models.clip.image_processing_pil_clip import (  # noqa: PLC0415
+        CLIPImageProcessorPil,
+    )
+
+    side = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    side |= {"num_attention_heads": 2}
+    text = {**side, "vocab_size": 3, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    vision = {**side, "image_size": 32, "patch_size": 16}
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
+    model.save_pretrained(folder)
+    pictures = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    CLIPProcessor(pictures, tiny_tokenizer()).save_pretrained(folder)
+
+
+def save_siglip(folder: Path) -> None:
+    from transformers import SiglipConfig, SiglipModel, SiglipProcessor  # noqa: PLC0415
+    from transformers.models.siglip.image_processing_pil_siglip import (  # noqa: PLC0415
+        SiglipImageProcessorPil,
+    )
+
+    side = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    side |= {"num_attention_heads": 2}
+    text = {**side, "vocab_size": 3, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    vision = {**side, "image_size": 32, "patch_size": 16}
+    torch.manual_seed(0)
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    pictures = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    SiglipProcessor(pictures, tiny_tokenizer()).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("save", "dimension"), [(save_clip, 12), (save_siglip, 16)])
+def test_models_of_the_hub_embed_pictures(tmp_path: Path, save: object, dimension: int) -> None:
+    """A tiny random model of each family, as sentence-transformers saves it."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    raw, folder = tmp_path / "raw", tmp_path / "tiny"
+    assert callable(save)
+    save(raw)
+    SentenceTransformer(str(raw), device="cpu").save(str(folder))
+    cache = VectorCache(tmp_path / "vectors.sqlite3")
+    encoder = PictureEncoder.from_pretrained(str(folder), device="cpu", cache=cache)
+    assert encoder.name.startswith("tiny@")
+    assert encoder.dimension == dimension
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (50 + n, 40, 3), dtype=np.uint8)) for n in range(3)
+    ]
+    vectors = encoder.encode(pictures)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(vectors[1:2], encoder.encode(pictures[1:2]), atol=1e-5)
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
+
+
+def test_without_a_hub_the_packaged_network_is_taken_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(resolve, "hub_answers", lambda: False)
+    monkeypatch.setattr(resolve, "cached_snapshot", lambda _hub_id, _revision: None)
+    cache = VectorCache(tmp_path / "vectors.sqlite3")
+    with caplog.at_level(logging.WARNING):
+        try:
+            encoder = PictureEncoder.from_pretrained(device="cpu", cache=cache)
+        except ModelNotFoundError as error:
+            pytest.skip(str(error))
+    assert "efficientnet-lite0 instead" in caplog.text
+    assert encoder.name == "efficientnet-lite0@579344248a93e230"
+    assert encoder.dimension == 1280
+    with pytest.raises(ModelNotFoundError, match="openai/other"):
+        PictureEncoder.from_pretrained("openai/other")
+
+
+def test_a_text_encoder_is_refused(minilm_folder: Path) -> None:
+    with pytest.raises(ModelError, match="does not read images but text"):
+        PictureEncoder.from_pretrained(str(minilm_folder), device="cpu")
+
+
+def test_a_folder_that_holds_no_encoder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        PictureEncoder.from_pretrained(str(tmp_path))

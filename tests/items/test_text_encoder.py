@@ -74,7 +74,7 @@ def test_changing_one_text_computes_one_text(
         second = TextEncoder(model, "letters", cache=cache).encode_counted(["hh", *texts[1:]])
     assert model.asked == ["hh"]
     assert (second.computed, second.cached) == (1, 299)
-    assert "1 texts embedded, 299 from the cache" in caplog.text
+    assert "1 computed, 299 from the cache" in caplog.text
     np.testing.assert_array_equal(first.vectors[1:], second.vectors[1:])
 
 

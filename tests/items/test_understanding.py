@@ -85,7 +85,7 @@ def test_each_part_says_what_it_found_and_what_it_could_not_read(
     assert found["3"].picture == Caption("A given caption.", CaptionSource.GIVEN)
     assert "clip.mp4" in found["3"].gaps["clip"]
     assert found["4"].opinion is not None
-    assert found["4"].opinion.share_positive == 1.0
+    assert found["4"].opinion.n == 1
 
 
 def test_a_second_run_asks_no_model(folder: Path, reader: Reader) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from llmrec.items.fusion.losses import association, bpr, contrast, infonce, reconstruction
+from llmrec.items.fusion.network import association, bpr, contrast, infonce, reconstruction
 
 DRAW = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ import pytest
 
 from llmrec.errors import DataError, OptionError
 from llmrec.items import ModalityVectors
-from llmrec.items.modality import concatenate, weighted_sum
+from llmrec.items.modality import concatenate
 
 
 def made(name: str, d: int, n: int = 4, gone: int | None = None) -> ModalityVectors:
@@ -31,14 +31,6 @@ def test_what_is_missing_is_a_block_of_zeros() -> None:
     alone = concatenate([made("image", 5, gone=1)])
     assert alone.present.tolist() == [True, False, True, True]
     assert not alone.vectors[1].any()
-
-
-def test_a_weighted_sum_needs_one_dimension() -> None:
-    a = made("text", 3)
-    joint = weighted_sum([a, made("image", 3, gone=0)], {"image": 0.5})
-    np.testing.assert_allclose(joint.vectors[0], a.vectors[0], atol=1e-6)
-    with pytest.raises(OptionError, match="allowed is one for all"):
-        weighted_sum([a, made("image", 5)])
 
 
 def test_bad_input_is_refused() -> None:

@@ -1,0 +1,239 @@
+"""What models make of texts and files: each content once, cached batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from llmrec.content_cache import ContentCache, content_key
+from llmrec.errors import DataError
+from llmrec.items.modality import ModalityVectors
+from llmrec.models import cache_folder
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Cache(Protocol[R]):
+    """Where results are kept by key: a ContentCache (bytes) or a VectorCache (arrays)."""
+
+    def get_many(self, keys: Sequence[str]) -> Mapping[str, R]:
+        """Read what is there."""
+        ...
+
+    def put_many(self, contents: Mapping[str, R], /) -> None:
+        """Keep results, each under its key."""
+        ...
+
+
+class VectorCache:
+    """float32 vectors by string key in one file; see :class:`~llmrec.content_cache.ContentCache`.
+
+    Args:
+        path: The file. Its folder is created if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._contents = ContentCache(path)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read the vectors that are cached (StorageError: the file cannot be read)."""
+        found = self._contents.get_many(keys)
+        return {key: np.frombuffer(blob, "<f4").astype(np.float32) for key, blob in found.items()}
+
+    def put_many(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Keep vectors, all or (if interrupted) none (StorageError: it cannot be written)."""
+        self._contents.put_many(
+            {key: np.asarray(vector, dtype="<f4").tobytes() for key, vector in vectors.items()}
+        )
+
+
+def default_vector_cache() -> VectorCache:
+    """The file ``vectors.sqlite3`` in llmrec's cache folder."""
+    return VectorCache(cache_folder() / "vectors.sqlite3")
+
+
+def compute_missing(
+    inputs: Mapping[str, T],
+    compute: Callable[[Mapping[str, T]], Mapping[str, R]],
+    *,
+    cache: Cache[R] | None,
+    batch_size: int,
+    doing: str,
+    unit: str,
+    progress: bool = False,
+) -> tuple[dict[str, R], int]:
+    """Compute the results that the cache lacks, in the order of ``inputs``.
+
+    Each batch is cached as soon as it is computed, so an interrupted run resumes where it stopped.
+
+    Args:
+        inputs: By the key of their result.
+        compute: A batch of inputs to their results, by key; it may leave some out.
+        cache: Where results are kept between runs; None keeps none.
+        batch_size: Inputs at once.
+        doing: What the progress bar says.
+        unit: What an input is.
+        progress: Show a bar on stderr while computing, where that is a terminal.
+
+    Returns:
+        Results by key, and how many the cache held.
+
+    Raises:
+        StorageError: The cache cannot be used.
+    """
+    known = dict(cache.get_many(list(inputs))) if cache else {}
+    cached = len(known)
+    missing = [key for key in inputs if key not in known]
+    disable = None if progress else True
+    with tqdm(total=len(missing), desc=doing, unit=unit, disable=disable) as bar:
+        for start in range(0, len(missing), batch_size):
+            batch = {key: inputs[key] for key in missing[start : start + batch_size]}
+            new = compute(batch)
+            if cache and new:
+                cache.put_many(new)
+            known.update(new)
+            bar.update(len(batch))
+    logger.info("%s: %d computed, %d from the cache", doing, len(known) - cached, cached)
+    return known, cached
+
+
+@dataclass(frozen=True)
+class FileTask(Generic[T, R]):
+    """How files become results.
+
+    Args:
+        unit: What a file holds: ``image``, ``clip``...
+        doing: What the progress bar says.
+        recipe: What a result depends on beside a file's bytes: part of its cache key.
+        read: Reads one file, or raises a DataError that names its fault.
+        compute: Several contents to as many results.
+        batch_size: Files that are held in memory at once.
+        cache: Where results are kept between runs; None keeps none.
+    """
+
+    unit: str
+    doing: str
+    recipe: Sequence[str]
+    read: Callable[[Path], T]
+    compute: Callable[[Sequence[T]], Sequence[R]]
+    batch_size: int
+    cache: Cache[R] | None
+
+
+@dataclass(frozen=True)
+class FileResults(Generic[R]):
+    """A result by row, and for each row whose file gave none, why.
+
+    ``computed`` and ``cached`` count distinct contents.
+    """
+
+    results: Mapping[int, R]
+    gaps: Mapping[int, str]
+    computed: int
+    cached: int
+
+
+def from_files(
+    paths: Sequence[Path | None], task: FileTask[T, R], *, progress: bool = False
+) -> FileResults[R]:
+    """Compute a result for each file; files with the same bytes are computed once.
+
+    Args:
+        paths: The file of each row, None where a row has none.
+        task: What to compute.
+        progress: Show a bar on stderr while computing, where that is a terminal.
+    """
+    keys: dict[Path, str] = {}
+    faults: dict[Path, str] = {}
+    for path in dict.fromkeys(path for path in paths if path is not None):
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            keys[path] = content_key(*task.recipe, digest)
+        except (OSError, ValueError) as error:
+            faults[path] = _fault(path, task, error)
+    unread: dict[str, str] = {}
+
+    def compute(batch: Mapping[str, Path]) -> Mapping[str, R]:
+        contents: dict[str, T] = {}
+        for key, path in batch.items():
+            try:
+                contents[key] = task.read(path)
+            except DataError as fault:
+                unread[key] = fault.message
+        if not contents:
+            return {}
+        return dict(zip(contents, task.compute(list(contents.values())), strict=True))
+
+    known, cached = compute_missing(
+        {key: path for path, key in keys.items()},
+        compute,
+        cache=task.cache,
+        batch_size=task.batch_size,
+        doing=task.doing,
+        unit=task.unit,
+        progress=progress,
+    )
+    rows = {row: path for row, path in enumerate(paths) if path is not None}
+    results = {row: known[keys[path]] for row, path in rows.items() if keys.get(path) in known}
+    gaps = {
+        row: faults[path] if path in faults else unread[keys[path]]
+        for row, path in rows.items()
+        if row not in results
+    }
+    if gaps:
+        logger.info("%s: %d rows could not be read", task.doing, len(gaps))
+    return FileResults(results, gaps, len(known) - cached, cached)
+
+
+def embed_files(
+    encoder: str,
+    dimension: Callable[[], int],
+    paths: Sequence[Path | None],
+    task: FileTask[T, np.ndarray],
+    *,
+    progress: bool,
+) -> ModalityVectors:
+    """Embed one file an item; see :func:`from_files`.
+
+    Args:
+        encoder: The model's name with its revision.
+        dimension: Finds the length d of a vector, where no file gives one.
+        paths: The file of each item, None where it has none.
+        task: Its results are rows of length 1, its unit is the modality's name.
+        progress: Show a bar on stderr while computing, where that is a terminal.
+
+    Returns:
+        float32 [n_items, d]. A file that cannot be read, or in which the encoder finds nothing, is
+        a gap.
+    """
+    found = from_files(paths, task, progress=progress)
+    first = next(iter(found.results.values()), None)
+    d = dimension() if first is None else len(first)
+    vectors = np.zeros((len(paths), d), dtype=np.float32)
+    gaps = dict(found.gaps)
+    for row, vector in found.results.items():
+        vectors[row] = vector
+        if not vector.any():
+            gaps[row] = f"{encoder} finds nothing in {str(paths[row])!r}."
+    return ModalityVectors(task.unit, encoder, vectors, np.any(vectors != 0, axis=1), gaps)
+
+
+def _fault(path: Path, task: FileTask[T, R], error: Exception) -> str:
+    """Let the reader say what is wrong with a file that cannot even be hashed."""
+    try:
+        task.read(path)
+    except DataError as fault:
+        return fault.message
+    return str(error)
