@@ -34,7 +34,7 @@ LEAST = -1e4
 
 
 @dataclass
-class _Meter:
+class _Tally:
     """What one conversation was answered."""
 
     prompts: int = 0
@@ -75,7 +75,7 @@ def judge(
         ModelError: The model cannot answer.
     """
     model = model.session()
-    meters = [_Meter() for _ in questions]
+    meters = [_Tally() for _ in questions]
     asked = [
         relay(strategy.ask(question, model), meter.ask)
         for question, meter in zip(questions, meters, strict=True)
@@ -188,7 +188,7 @@ def _texts(
     ]
 
 
-def _shares(total: Usage, meters: Sequence[_Meter]) -> list[Usage]:
+def _shares(total: Usage, meters: Sequence[_Tally]) -> list[Usage]:
     """Share a usage out by tokens given; whole numbers are rounded so that they add up."""
     tokens = np.array([meter.tokens for meter in meters], dtype=np.float64)
     if not tokens.any():  # nothing was answered, which may have taken its time
