@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_SENTIMENT_MODEL = "nlptown/bert-base-multilingual-uncased-sentiment"
 """One to five stars for product reviews in English, Dutch, German, French, Spanish and Italian."""
 
-_VERSION = "rated sentiment 4"
+_VERSION = "rated sentiment 5"
 _FOLDS = 5
 _ENOUGH = 20
 _STRENGTH = 10.0
