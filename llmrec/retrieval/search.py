@@ -97,7 +97,8 @@ class VectorSearch:
         dots = found @ np.stack([query, self.centre], axis=1).astype(np.float32)
         squares = np.einsum("ij,ij->i", found, found) - 2 * dots[:, 1] + self.centre @ self.centre
         lengths = np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny), dtype=np.float64)
-        return (dots[:, 0].astype(np.float64) - float(self.centre @ query)) / lengths
+        products: np.ndarray = dots[:, 0].astype(np.float64) - float(self.centre @ query)
+        return np.asarray(products / lengths)
 
     def scale(self, query: np.ndarray) -> tuple[float, float]:
         """Return mean and standard deviation of all inner products with a query.
