@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from llmrec.items.fusion.storage import content_digest
 from llmrec.records import Interaction
 
 Rows = NDArray[np.int64]
+
+_CROPPED = _REORDERED = 0.6
+_MASKED = 0.3
+"""Shares of a history that are kept, shuffled and masked, as in CL4SRec."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,3 +218,35 @@ def padded(arrays: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked
+
+
+def vary(window: Window, kinds: Sequence[str], mask: int, draw: np.random.Generator) -> Window:
+    """Return a variant of a window (CL4SRec, Xie et al. 2022).
+
+    Args:
+        window: Any window; one of fewer than two items is returned as it is.
+        kinds: One is drawn: ``crop`` keeps a run of 60 % of the items, ``reorder`` shuffles a run
+            of 60 %, ``mask`` puts ``mask`` in the place of 30 %.
+        mask: Item row of a masked item.
+        draw: Random generator.
+    """
+    n = len(window.items)
+    if n < 2:
+        return window
+    kind = kinds[int(draw.integers(len(kinds)))]
+    if kind == "mask":
+        items = window.items.copy()
+        items[draw.permutation(n)[: int(_MASKED * n)]] = mask
+        return replace(window, items=items)
+    if kind == "crop":
+        length = max(1, int(_CROPPED * n))
+        start = int(draw.integers(n - length + 1))
+        run, positions = slice(start, start + length), slice(start, start + length + 1)
+        return Window(
+            window.items[run], window.liked[run], window.targets[positions], window.given[positions]
+        )
+    length = int(_REORDERED * n)
+    start = int(draw.integers(n - length + 1))
+    order = np.arange(n)
+    order[start : start + length] = start + draw.permutation(length)
+    return replace(window, items=window.items[order], liked=window.liked[order])

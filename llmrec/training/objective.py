@@ -18,8 +18,7 @@ from llmrec.items.fusion.network import (
     infonce,
     reconstruction,
 )
-from llmrec.training.augmentation import vary
-from llmrec.training.dataset import FusionDataset, Window, batch_of
+from llmrec.training.dataset import FusionDataset, Window, batch_of, vary
 
 
 def weighted_terms(

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from llmrec.items.fusion import FusionConfig
-from llmrec.training.augmentation import vary
-from llmrec.training.dataset import UserHistory, batch_of, build_dataset, windows
+from llmrec.training.dataset import UserHistory, batch_of, build_dataset, vary, windows
 from llmrec.training.train_fusion import initial_identities
 from tests.training.conftest import World
 
