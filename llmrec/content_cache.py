@@ -24,17 +24,15 @@ T = TypeVar("T")
 
 
 class ContentCache:
-    """Bytes by string key in one sqlite file, made on first use.
+    """Bytes by string key in one sqlite file, created on first use.
 
-    Keys are made by :func:`content_key` of an input and of the model that processed it, so that
-    the same input is never understood or embedded twice.
-
-    sqlite's locks make it safe for several processes. Every row carries a checksum of its key and
-    content, so that damage is noticed even where sqlite does not notice it: the file is moved to
-    ``<name>.damaged`` with a warning, and an empty cache takes its place.
+    A key is the :func:`content_key` of an input and the model that processed it, so no input is
+    processed twice. Several processes may use the file at once (sqlite locks). Each row has a
+    checksum of its key and content. A damaged file is moved to ``<name>.damaged`` with a warning
+    and replaced by an empty cache.
 
     Args:
-        path: The file. Its folder is made where it is missing.
+        path: The file. A missing folder is created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +42,7 @@ class ContentCache:
         """Read contents by key.
 
         Returns:
-            Bytes by key; a key that is not in the cache is left out.
+            Bytes by key, without the keys that are not in the cache.
 
         Raises:
             StorageError: The file cannot be opened or read.
@@ -52,7 +50,7 @@ class ContentCache:
         return self._run(lambda connection: _select(connection, keys))
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
-        """Write contents, each under its key: all of them or, if interrupted, none.
+        """Write contents by key: all or, if interrupted, none.
 
         Raises:
             StorageError: The file cannot be opened or written.
@@ -65,7 +63,7 @@ class ContentCache:
         )
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` in a transaction; if the file is damaged, again on an empty one."""
+        """Run ``work`` in a transaction; if the file is damaged, run it again on an empty one."""
         try:
             with self._connect() as connection:
                 return work(connection)
@@ -124,7 +122,7 @@ class ContentCache:
     def _unusable(self, error: Exception) -> StorageError:
         return StorageError(
             f"The cache {self.path} cannot be used: {error}.",
-            hint="Set LLMREC_CACHE to a folder that can be written, or delete the file.",
+            hint="Set LLMREC_CACHE to a writable folder, or delete the file.",
         )
 
 
@@ -153,7 +151,7 @@ def _checksum(key: str, content: bytes) -> bytes:
 
 
 def content_key(*parts: str | bytes) -> str:
-    """Return the sha256, in hex, of these parts in this order."""
+    """Return the sha256 of the parts, in hex."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode(errors="surrogatepass") if isinstance(part, str) else part

@@ -1,21 +1,21 @@
-"""Every error that llmrec raises on purpose, under one root.
+"""All errors that llmrec raises on purpose, under one root class.
 
     LlmrecError
-    ├── DataError              a dataset folder, file, row or id is not what it must be
-    │   ├── UnknownItemError       an item id that the catalogue does not hold
-    │   └── UnknownUserError       a user id that the catalogue does not hold
+    ├── DataError              a dataset folder, file, row or id is invalid
+    │   ├── UnknownItemError       an item id is not in the catalogue
+    │   └── UnknownUserError       a user id is not in the catalogue
     ├── StorageError           an index, cache or results file is damaged or of another kind
-    ├── PromptError            a template or what it renders is not usable
+    ├── PromptError            a template or its rendered prompt is invalid
     │   └── PromptTooLongError     a rendered prompt does not fit the model
     ├── ModelError             a language model or encoder cannot be found, loaded or run
-    │   ├── ModelNotFoundError     the reference names nothing that can be had
-    │   ├── HardwareError          a device or precision was asked for that is not there
-    │   ├── ServerError            a server that runs a model does not answer
-    │   └── OutOfMemoryError       not even the smallest batch fits
+    │   ├── ModelNotFoundError     a model reference cannot be resolved
+    │   ├── HardwareError          the requested device or precision is not available
+    │   ├── ServerError            a model server does not answer
+    │   └── OutOfMemoryError       even the smallest batch does not fit
     └── OptionError            an argument has a value that is not allowed
 
-Each message names the value, what is allowed and the way out. ``hint`` holds the way out by itself,
-so that the command line can show it on a line of its own.
+Each message names the value, what is allowed and the way out. ``hint`` holds the way out alone; the
+command line shows it on its own line.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from collections.abc import Iterable
 
 
 class LlmrecError(Exception):
-    """Root of the tree: catch this to catch everything that llmrec raises on purpose.
+    """Base class of all errors of llmrec.
 
     Args:
-        message: What is wrong, naming the value and what is allowed.
-        hint: What the reader can do about it.
+        message: What is wrong: the value, and what is allowed.
+        hint: How to fix it.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -39,15 +39,15 @@ class LlmrecError(Exception):
 
 
 class DataError(LlmrecError):
-    """A dataset folder, file, row or id is not what it must be."""
+    """A dataset folder, file, row or id is invalid."""
 
 
 class UnknownItemError(DataError):
-    """An item id that the catalogue does not hold."""
+    """An item id is not in the catalogue."""
 
 
 class UnknownUserError(DataError):
-    """A user id that the catalogue does not hold."""
+    """A user id is not in the catalogue."""
 
 
 class StorageError(LlmrecError):
@@ -55,7 +55,7 @@ class StorageError(LlmrecError):
 
 
 class PromptError(LlmrecError):
-    """A template, or what it renders, is not usable."""
+    """A template or its rendered prompt is invalid."""
 
 
 class PromptTooLongError(PromptError):
@@ -67,19 +67,19 @@ class ModelError(LlmrecError):
 
 
 class ModelNotFoundError(ModelError):
-    """A model reference names nothing that can be had."""
+    """A model reference cannot be resolved."""
 
 
 class HardwareError(ModelError):
-    """A device or precision was asked for that this machine does not have."""
+    """The requested device or precision is not available on this machine."""
 
 
 class ServerError(ModelError):
-    """A server that runs a model does not answer; later it may."""
+    """A model server does not answer; a later try may succeed."""
 
 
 class OutOfMemoryError(ModelError):
-    """Not even the smallest batch fits into memory."""
+    """Even the smallest batch does not fit into memory."""
 
 
 class OptionError(LlmrecError):
@@ -87,6 +87,6 @@ class OptionError(LlmrecError):
 
 
 def nearest(value: str, allowed: Iterable[str], n: int = 3) -> str:
-    """Say which allowed values are close to ``value``: text for a hint, empty where none is."""
+    """A hint that names the allowed values close to ``value``, or an empty text."""
     close = difflib.get_close_matches(value, list(allowed), n=n, cutoff=0.6)
     return f"Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""

@@ -39,14 +39,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A user's ranked items, and why.
+    """A user's ranked items and their explanations.
 
     Attributes:
         ranking: All candidates, best first.
-        k: How many of them were asked for.
-        explanations: Of the best ``k``, where they were asked for.
-        fitted: Whether the weights of the ranking were fitted for these strategies and this model.
-        notes: What a reader should know, such as that the user has no history.
+        k: Number of recommended items.
+        explanations: One for each of the best ``k``; empty unless requested.
+        fitted: Whether the fusion weights were fitted for these strategies and this model.
+        notes: Warnings for the reader, for example that the user has no history.
     """
 
     ranking: Ranking
@@ -62,7 +62,7 @@ class Recommendation:
 
     @property
     def usage(self) -> Usage:
-        """What ranking and explaining asked of the language model."""
+        """Usage of the language model, for ranking and explaining together."""
         total = self.ranking.usage
         for explanation in self.explanations:
             total += explanation.usage
@@ -70,18 +70,18 @@ class Recommendation:
 
 
 class Recommender:
-    """Recommends items of an index.
+    """Recommends items from an index.
 
     Args:
         index: The items, users and interactions.
-        model: A language model by reference, a loaded one, or a function that loads one at first
-            use. None asks no model: the retriever's order stands.
+        model: A reference to a language model, a loaded model, or a function that loads one at
+            first use. None keeps the retriever's order.
         strategy: How the model ranks; see `Reranker`.
         template: A template of that strategy, by name or path.
-        explain_template: The template of explanations.
+        explain_template: The explanation template.
         rules: A `Rules` record or a TOML file: what to keep, drop, boost and cap.
-        quantization: ``none``, ``nf4`` or ``int8``, of a model given by reference.
-        device: Where a model given by reference runs; None takes the fastest there is.
+        quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
+        device: Device of a model given by reference; None takes the fastest available.
 
     Raises:
         OptionError: A value is not allowed.
@@ -106,10 +106,10 @@ class Recommender:
             strategy = make_strategy(strategy, template)
         elif template is not None:
             raise OptionError(
-                f"template={template!r} beside a strategy that has its own.",
-                hint="Make the strategy with that template.",
+                f"template={template!r} is given, but the strategy already has a template.",
+                hint="Create the strategy with that template.",
             )
-        load_template(explain_template)  # refused before a model is loaded
+        load_template(explain_template)  # fails before a model is loaded
         self._strategy = strategy
         self._explain_template = explain_template
         self._model = model
@@ -132,13 +132,13 @@ class Recommender:
 
         Args:
             folder: The index.
-            model: As of the class, and so are all others.
+            model: See `Recommender`, as for all other arguments.
             strategy: How the model ranks.
             template: A template of that strategy.
-            explain_template: The template of explanations.
+            explain_template: The explanation template.
             rules: What to keep, drop, boost and cap.
-            quantization: Of a model given by reference.
-            device: Of a model given by reference.
+            quantization: For a model given by reference.
+            device: For a model given by reference.
 
         Raises:
             StorageError: There is no index, or it is damaged.
@@ -158,7 +158,7 @@ class Recommender:
 
     @cached_property
     def model(self) -> LanguageModel | None:
-        """The language model, loaded at first use; None where none is to be asked.
+        """The language model, loaded at first use; None without a model.
 
         Raises:
             ModelError: It cannot be loaded.
@@ -169,7 +169,7 @@ class Recommender:
 
     @cached_property
     def reranker(self) -> Reranker:
-        """What ranks with the model.
+        """The reranker that uses the model.
 
         Raises:
             OptionError: No model was given.
@@ -179,7 +179,7 @@ class Recommender:
 
     @cached_property
     def explainer(self) -> Explainer:
-        """What explains with the model; raises what :attr:`reranker` raises."""
+        """The explainer that uses the model; raises the errors of :attr:`reranker`."""
         return Explainer(self._asked_model, self.index, template=self._explain_template)
 
     @property
@@ -193,7 +193,7 @@ class Recommender:
 
     @cached_property
     def context(self) -> Context:
-        """What the index knows."""
+        """Items, users and reviews of the index, as prompts read them."""
         return context_of(self.index)
 
     def recommend(
@@ -209,28 +209,28 @@ class Recommender:
     ) -> Recommendation:
         """Retrieve candidates, rerank them with the model, and explain the best.
 
-        A user without history is served by the profile where there is one, else by popularity;
-        ``notes`` says so.
+        A user without history gets items by profile if there is one, else by popularity; ``notes``
+        reports it.
 
         Args:
-            user: An id of the index, or any `User`.
-            k: How many items are wanted.
-            candidates: How many to retrieve and rerank; at least ``k``.
+            user: A user id of the index, or any `User`.
+            k: Number of items to recommend.
+            candidates: Number of candidates to retrieve and rerank; at least ``k``.
             explain: Explain the best ``k``.
             filters: Conditions that must all hold, such as ``"year>=1990"``.
-            rules: Replace those of the recommender for this call.
-            include_seen: Whether items of the history may come back.
+            rules: Rules for this call instead of the recommender's.
+            include_seen: Whether to recommend items of the history too.
 
         Raises:
             UnknownUserError: The index does not know the user.
             UnknownItemError: The history holds an unknown item.
-            OptionError: A number or filter is not allowed, or there is nothing to explain with.
+            OptionError: A number or filter is not allowed, or ``explain`` is set without a model.
             ModelError: The model cannot be loaded or cannot score.
         """
         if k < 1 or candidates < 1:
             raise OptionError(f"k is {k}, candidates {candidates}.", hint="Give 1 or more.")
         if explain and self._model is None:
-            raise OptionError("explain=True asks a language model, and there is none.")
+            raise OptionError("explain=True needs a language model.")
         conditions = [parse_filter(each) if isinstance(each, str) else each for each in filters]
         person = self.index.user(user) if isinstance(user, str) else user
         retriever, note = self._retriever_for(person, None if rules is None else _rules(rules))
@@ -252,16 +252,16 @@ class Recommender:
         history: object = None,
         explain: bool = False,
     ) -> Recommendation:
-        """Rerank candidates of your own, scored by the retriever where you give no scores.
+        """Rerank your own candidates; the retriever scores them if you give no scores.
 
         Args:
-            user: An id of the index, or any `User`.
+            user: A user id of the index, or any `User`.
             candidates: In any form that `Reranker.rank` takes.
-            history: Stands for what the index knows of the user.
+            history: Replaces the user's history in the index.
             explain: Explain all of them.
 
         Raises:
-            What :meth:`recommend` raises.
+            See :meth:`recommend`.
         """
         request = make_request(candidates, history=history, user=user, known=self.context)
         request, note = self.scored(request)
@@ -273,7 +273,7 @@ class Recommender:
         return self._recommended(request, len(request.candidates), explain, notes)
 
     def rank_many(self, requests: Iterable[Request]) -> list[Ranking]:
-        """Rerank for many users at a time, scored by the retriever where no scores are given."""
+        """Rerank for many users; the retriever scores candidates without scores."""
         scored = [self.scored(request)[0] for request in requests]
         if self._model is None:
             return [retrieval_ranking(request) for request in scored]
@@ -292,17 +292,17 @@ class Recommender:
         seed: int = 0,
         progress: bool = False,
     ) -> tuple[FittedWeights, int]:
-        """Fit what the retriever and each strategy weigh, on each user's held-out last item.
+        """Fit the fusion weights on each user's held-out last item.
 
         Args:
-            users: Ask the model about so many users' lists at most.
-            candidates: How many to retrieve for a user.
-            seed: Seed of the draw of users.
-            progress: Show a bar on stderr, where that is a terminal.
+            users: Maximum number of users to fit on.
+            candidates: Candidates to retrieve for each user.
+            seed: Random seed for the choice of users.
+            progress: Show a progress bar on stderr if it is a terminal.
 
         Returns:
-            The weights, for ``index.with_weights(recommender.reranker.weights_key, ...)``, and how
-            many users were tried for the lists.
+            The weights, for ``index.with_weights(recommender.reranker.weights_key, ...)``, and the
+            number of users tried.
 
         Raises:
             DataError: No held-out item was retrieved.
@@ -315,9 +315,9 @@ class Recommender:
         return fit_weights(lists, optional=names), held.tried
 
     def scored(self, request: Request) -> tuple[Request, str]:
-        """Add the retriever's scores to a request that has none, best first; and a note.
+        """Score a request without scores by the retriever, best first; also return a note.
 
-        Items that the index does not hold stay without a score, behind the others.
+        Items outside the index have no score and come last.
         """
         if not all(isnan(candidate.score) for candidate in request.candidates):
             return request, ""
@@ -354,7 +354,7 @@ class Recommender:
         return Retriever(self.index, rules=self.rules)
 
     def _retriever_for(self, user: User, rules: Rules | None = None) -> tuple[Retriever, str]:
-        """The retriever for a user, and what to say where there is no history."""
+        """The retriever for a user, and a note if the user has no history."""
         encoder, note = None, ""
         if not user.history:
             encoder = _encoder_of(self.index.encoder) if user.profile else None
@@ -376,13 +376,15 @@ def _rules(rules: Rules | str | Path) -> Rules:
 
 @cache
 def _encoder_of(made_with: str) -> TextEncoder | None:
-    """The encoder an index was made with, ``name@revision``, or None with a warning."""
+    """The encoder that built the index (``name@revision``), or None with a warning."""
     try:
         encoder = TextEncoder.from_pretrained(made_with.partition("@")[0])
     except ModelError as error:
         logger.warning("The index's text encoder %s cannot be loaded: %s", made_with, error)
         return None
     if encoder.name != made_with:
-        logger.warning("The index was made with %s; there is only %s.", made_with, encoder.name)
+        logger.warning(
+            "The index was built with %s; only %s is available.", made_with, encoder.name
+        )
         return None
     return encoder

@@ -1,7 +1,7 @@
 """The records that flow through llmrec, from the catalogue to an explanation.
 
-All are frozen: a step returns new records and never changes those it was given. Ids are strings
-always. Times are seconds since 1970-01-01 UTC. Scores are "higher is better" everywhere.
+All are frozen: a step returns new records and never changes its inputs. Ids are always strings.
+Times are seconds since 1970-01-01 UTC. Scores are "higher is better" everywhere.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from enum import StrEnum
 from llmrec.errors import OptionError
 
 AttributeValue = str | int | float | bool | tuple[str, ...]
-"""What an attribute column may hold; a list column becomes a tuple of strings."""
+"""Type of an attribute value; a list column becomes a tuple of strings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing that can be recommended.
 
-    ``attributes`` keeps every further column of the item file, in file order, without the values
-    that are missing. ``image``, ``video`` and ``audio`` are paths as the file gives them.
+    ``attributes`` keeps every other column of the item file, in file order, without missing
+    values. ``image``, ``video`` and ``audio`` are paths as the file gives them.
     """
 
     item_id: str
@@ -34,13 +34,13 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The title; where it is missing, the description's first 60 characters, else the id."""
+        """The title, or the description's first 60 characters, or the id."""
         return self.title or self.description[:60].strip() or self.item_id
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What somebody wrote about an item."""
+    """A user's text about an item."""
 
     item_id: str
     text: str
@@ -51,7 +51,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """A user met an item. ``rating`` is in the data set's own unit, or None where it has none."""
+    """A user's interaction with an item. ``rating`` keeps the data set's unit; None if missing."""
 
     user_id: str
     item_id: str
@@ -63,9 +63,8 @@ class Interaction:
 class User:
     """A user as every later step sees one: profile columns and history, oldest interaction first.
 
-    It need not be in any catalogue: ``User("new", history=(...))`` is served like a known one, and
-    a user with an empty history is a cold start. ``query`` is what the user asks for in plain
-    words, empty where nothing is asked.
+    The user need not be in a catalogue: ``User("new", history=(...))`` works like a known one. A
+    user with an empty history is a cold start. ``query`` is a request in plain words, or empty.
     """
 
     user_id: str
@@ -79,7 +78,7 @@ class User:
 class Candidate:
     """An item that retrieval proposes for a user.
 
-    ``score`` is the retriever's own. ``signals`` holds each signal it was made of by name
+    ``score`` is the retriever's score. ``signals`` holds its parts by name
     (``content``: cosine similarity to the user's history; ``popularity``: log of 1 + interactions).
     """
 
@@ -89,19 +88,19 @@ class Candidate:
 
 
 class CaptionSource(StrEnum):
-    """Who says what a picture or clip shows."""
+    """Source of a caption."""
 
     GIVEN = "given"
-    """The data set brings the caption."""
+    """The data set contains the caption."""
     MODEL = "model"
-    """A model looked at the picture and wrote it."""
+    """A captioning model wrote it."""
     CLASSES = "classes"
-    """Names of the classes a picture classifier gave it, with their probabilities."""
+    """Class names from an image classifier, with their probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a picture or clip shows, in words."""
+    """A description of an image or video clip."""
 
     text: str
     source: CaptionSource
@@ -109,7 +108,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Aspect:
-    """What reviews of an item speak of; how many sentences speak well and how many ill of it."""
+    """A topic of an item's reviews, with its counts of positive and negative sentences."""
 
     name: str
     positive: int
@@ -117,24 +116,23 @@ class Aspect:
 
 
 class SentimentSource(StrEnum):
-    """What says whether a review speaks well of its item."""
+    """Source of a review's sentiment."""
 
     MODEL = "model"
     """A text-classification model."""
     RATINGS = "ratings"
-    """A head fitted on this data set's rated reviews, the item's own left out."""
+    """A head fitted on this data set's rated reviews, without the item's own."""
     ZERO_SHOT = "zero_shot"
-    """The text encoder, by similarity to sentences of praise and of complaint: no ratings."""
+    """The text encoder: similarity to sentences of praise and of complaint, no ratings needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What reviewers say of an item.
+    """A summary of an item's reviews.
 
-    ``share_positive`` is the share of the ``n`` reviews that speak well of the item: by their own
-    rating where it is a clear one, else where the probability is above one half. ``praise`` and
-    ``complaints`` are the most telling sentences, most telling first. ``aspects`` are those most
-    spoken of first.
+    ``share_positive`` is the share of positive reviews among ``n``: by rating if it is clear, else
+    by a predicted probability above 0.5. ``praise`` and ``complaints`` hold the most typical
+    sentences, most typical first. ``aspects`` are sorted by number of mentions.
     """
 
     n: int
@@ -147,10 +145,10 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """What was understood of an item beside the text its file gives.
+    """Information about an item that is not in the text of its file.
 
-    ``facts`` are sentences from a knowledge graph. ``gaps`` says by modality (``image``, ``video``,
-    ``audio``, ``reviews``) what could not be read, and why.
+    ``facts`` are sentences from a knowledge graph. ``gaps`` maps a modality (``image``, ``video``,
+    ``audio``, ``reviews``) to the reason why it could not be read.
     """
 
     picture: Caption | None = None
@@ -162,10 +160,10 @@ class Insight:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a language model is shown.
+    """The input of a language model.
 
-    A chat prompt has ``system`` and ``user``, one message each (``system`` may be empty), and
-    ``text`` is None. A plain prompt has ``text`` alone, which the model continues without roles.
+    A chat prompt has ``system`` (may be empty) and ``user``, one message each; ``text`` is None. A
+    plain prompt has only ``text``, which the model continues without roles.
     """
 
     system: str
@@ -174,13 +172,13 @@ class Prompt:
 
 
 class Status(StrEnum):
-    """Whether the language model could judge a candidate."""
+    """Whether the language model scored a candidate."""
 
     SCORED = "scored"
     UNSCORED = "unscored"
-    """The model gave no usable judgement: it keeps its retrieval order behind the scored."""
+    """The model gave no usable score: the candidate follows the scored ones, in retrieval order."""
     NOT_ASKED = "not_asked"
-    """No language model was asked (``--no-llm``)."""
+    """No language model was used (``--no-llm``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +186,9 @@ class RankedItem:
     """One row of a ranking.
 
     ``rank`` and ``retrieval_rank`` count from 1. ``score`` is the fused score that orders the list,
-    None where the model could not judge the candidate; where a strategy's score is all there is, it
-    is that score itself. ``signals`` holds what was fused, before standardising, the language
-    model's own score under the strategy's name. ``title`` is the item's name.
+    or the strategy's score if there is nothing to fuse; None for an unscored candidate. ``signals``
+    holds the fused scores before standardisation; the language model's is under the strategy's
+    name. ``title`` is the item's name.
     """
 
     item_id: str
@@ -204,12 +202,12 @@ class RankedItem:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a step asked of a language model. Usages add up.
+    """Usage of a language model by one step; usages can be added.
 
-    ``tokens_given`` is what whole prompts would have cost, ``tokens_forwarded`` what was forwarded
-    once shared prefixes were; ``tokens_generated`` is decoded text; ``forwards`` counts calls of
-    the model; ``seconds`` is wall time in the model; ``prompts`` counts what was asked: candidates,
-    comparisons, windows.
+    ``tokens_given`` counts the tokens of whole prompts, ``tokens_forwarded`` those computed after
+    sharing prefixes, ``tokens_generated`` the decoded ones. ``forwards`` counts calls of the model,
+    ``seconds`` is wall time in the model, ``prompts`` counts prompts (candidates, comparisons,
+    windows).
     """
 
     tokens_given: int = 0
@@ -232,12 +230,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A permutation of the candidates that were given: none lost, none invented, none twice.
+    """A permutation of the given candidates.
 
-    ``fallbacks`` counts by name everything that did not go as asked (``unscored``,
-    ``history_shortened``, ``batch_halved``, ``cold_start``, ``signal_missing``,
-    ``weights_not_fitted``). ``weights`` are those the signals
-    were fused with, on the standardised scale.
+    ``fallbacks`` counts fallbacks by name (``unscored``, ``history_shortened``, ``batch_halved``,
+    ``cold_start``, ``signal_missing``, ``weights_not_fitted``). ``weights`` are the fusion weights
+    of the standardised signals.
     """
 
     user_id: str
@@ -252,7 +249,7 @@ class Ranking:
         return tuple(item.item_id for item in self.items)
 
     def top(self, n: int) -> tuple[RankedItem, ...]:
-        """Return the best n rows; fewer where there are not so many.
+        """Return the best n rows, or all if there are fewer.
 
         Raises:
             OptionError: ``n`` is negative.
@@ -263,13 +260,13 @@ class Ranking:
 
 
 class TextSource(StrEnum):
-    """Where an explanation's text comes from."""
+    """Source of an explanation's text."""
 
     MODEL = "model"
     REWRITTEN = "rewritten"
-    """The model's second text: the first named something that the evidence does not hold."""
+    """The model's second text: the first one had an unsupported claim."""
     EVIDENCE = "evidence"
-    """A plain sentence built from the evidence: both of the model's texts failed the check."""
+    """A template sentence from the evidence: both texts of the model failed the check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +280,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why this item for this user, with the evidence the text was checked against.
+    """An explanation of one item for one user, with the evidence used to check it.
 
-    ``faults`` lists what the check found wrong in the texts that were thrown away. ``title`` is the
-    item's name.
+    ``faults`` lists the faults of the rejected texts. ``title`` is the item's name.
     """
 
     user_id: str

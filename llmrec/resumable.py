@@ -30,19 +30,19 @@ Row = dict[str, Any]
 
 
 class ResumableLog:
-    """A JSON-lines file, locked from here until `close`; also a context manager.
+    """A JSON-lines file, locked until `close`; also a context manager.
 
-    ``rows`` holds all rows, those read and those appended since, without their checksums.
+    ``rows`` holds all rows, read and appended, without their checksums.
 
     Args:
-        path: The file; it is made with the first row.
-        fingerprints: What rows depend on beside their content (`fingerprint`): one text for all
-            rows, or one for each row, in order. It is written into each row and checked here.
-        checksums: Write a checksum into each row and check it here, so that edits are noticed.
+        path: The file; created with the first row.
+        fingerprints: Hash of everything else that rows depend on (see `fingerprint`): one for all
+            rows, or one for each row, in order. It is written into each row and checked on opening.
+        checksums: Write a checksum into each row and check it on opening, to detect edits.
 
     Raises:
-        StorageError: Another process has it open, it cannot be read or written, a line before the
-            last is damaged, or it was begun with other settings.
+        StorageError: Another process has the file open, it cannot be read or written, a line before
+            the last is damaged, or the file was started with other settings.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ResumableLog:
             self.rows, half = _rows(self.path, self._checksums)
             for at, row in enumerate(self.rows):
                 if not self._mark(at).items() <= row.items():
-                    why = f"Line {at + 1} of {path} is of another request, model, index or setting."
+                    why = f"Line {at + 1} of {path} has another request, model, index or setting."
                     hint = "Name another file, or use the input and settings of its first run."
                     raise StorageError(why, hint=hint)
             if half:
@@ -66,7 +66,7 @@ class ResumableLog:
             opening.pop_all()
 
     def append(self, *rows: Mapping[str, object]) -> None:
-        """Write rows in one go; they are on the disk when this returns.
+        """Write rows at once; they are on disk when this returns.
 
         Raises:
             StorageError: The disk is full or the file may not be written.
@@ -74,7 +74,7 @@ class ResumableLog:
         new: list[Row] = [{**self._mark(at), **row} for at, row in enumerate(rows, len(self.rows))]
         left = memoryview(b"".join(encode_row(row, checksum=self._checksums) for row in new))
         with storage_errors(self.path), self.path.open("ab", buffering=0) as file:
-            while left:  # a disk that is nearly full takes only a part
+            while left:  # a nearly full disk writes only a part
                 left = left[file.write(left) or 0 :]
             os.fsync(file.fileno())
         self.rows += new
@@ -96,26 +96,26 @@ class ResumableLog:
 
 
 def read_rows(path: str | Path, *, checksums: bool = False) -> list[Row]:
-    """Read a log without locking it; StorageError as `ResumableLog`. No file is no rows."""
+    """Read a log without locking it; errors as `ResumableLog`. A missing file has no rows."""
     with storage_errors(path, "read"):
         return _rows(Path(path), checksums)[0]
 
 
 def fingerprint(*parts: str | bytes) -> str:
-    """16 hex digits that change with any of the parts."""
+    """A hash of the parts: 16 hex digits."""
     whole = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
     return hashlib.sha256(whole).hexdigest()[:16]
 
 
 def encode_row(row: Mapping[str, object], *, checksum: bool = False) -> bytes:
-    """One line of JSON; NaN and infinity are refused with a ValueError."""
+    """One line of JSON; NaN and infinity raise ValueError."""
     signed = {**row, "checksum": _checksum(row)} if checksum else dict(row)
     return json.dumps(signed, allow_nan=False).encode() + b"\n"
 
 
 @contextmanager
 def storage_errors(path: str | Path, verb: str = "written") -> Iterator[None]:
-    """Turn failures of the file system into a StorageError that names the file and the way out."""
+    """Turn file system errors into a StorageError with the file and the way out."""
     try:
         yield
     except Timeout as error:
@@ -131,10 +131,10 @@ def _checksum(row: Mapping[str, object]) -> str:
 
 
 def _rows(path: Path, checksums: bool) -> tuple[list[Row], int]:
-    """The whole rows, and the length of the half-written line after them."""
+    """The complete rows, and the length of the half-written line after them."""
     *lines, half = path.read_bytes().split(b"\n") if path.exists() else [b""]
     if half:
-        logger.warning("The last line of %s was half-written: dropped, to be done again.", path)
+        logger.warning("The last line of %s was half-written: it is dropped and redone.", path)
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -144,7 +144,7 @@ def _rows(path: Path, checksums: bool) -> tuple[list[Row], int]:
             ):
                 raise ValueError("it was edited, or this is another kind of file")
         except ValueError as error:
-            hint = "Delete the line to have it done again, or name another file."
+            hint = "Delete the line to redo it, or name another file."
             raise StorageError(f"Line {number} of {path} is damaged: {error}.", hint=hint) from None
         rows.append(row)
     return rows, len(half)

@@ -1,4 +1,4 @@
-"""Ways to rank with a language model, and their fusion with what a retriever scored."""
+"""Ranking strategies for language models, and fusion with the retriever's scores."""
 
 from __future__ import annotations
 

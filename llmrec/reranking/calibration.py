@@ -1,4 +1,4 @@
-"""Calibration: what a model would answer anyway is taken off what it answers."""
+"""Calibration: subtract the content-free prior from label log-probabilities."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from llmrec.reranking.strategy import (
 )
 
 MOST_KNOWN = 20_000
-"""Priors that are remembered: those of lists hold a user's history and seldom come again."""
+"""Maximum number of cached priors; a list's prior depends on the history and rarely repeats."""
 _Known = dict[tuple[str, LabelRequest], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Any strategy that asks for labels, their prior subtracted (Zhao et al. 2021).
+    """A label-based strategy minus the labels' prior log-probabilities (Zhao et al. 2021).
 
-    The prior is the log-probability of each label after the same prompt about something else.
-    Where candidates stand side by side, other items of the catalogue stand in their places (Fei et
-    al. 2023, "domain-context calibration"), and what is left is how much the model likes a place or
-    a letter. Where one stands alone the history is empty, and what is left is how much it likes the
-    item whoever the user is. A prompt is asked once, whoever shares it. Strategies without labels
-    stay as they are (`Likelihood` has a prior of its own).
+    The prior is the log-probability of each label after a neutral prompt. For several candidates in
+    one prompt, other items of the catalogue replace them (Fei et al. 2023, "domain-context
+    calibration"): this measures the bias for positions and letters. For a single candidate, the
+    history is empty: this measures the preference for the item regardless of the user. Equal
+    neutral prompts are asked once. Strategies without labels do not change (`Likelihood` has its
+    own prior).
 
     Args:
-        strategy: What is calibrated.
-        weight: How much of the prior is subtracted. None takes what suits the strategy: all of it
-            for candidates side by side, half of it for one alone.
+        strategy: The strategy to calibrate.
+        weight: Factor of the subtracted prior. None takes the strategy's default: 1 for several
+            candidates in one prompt, 0.5 for a single one.
 
     Raises:
         OptionError: The weight is negative or not finite.
@@ -68,7 +68,7 @@ class Calibrated:
         return f"calibrated{weight}/{self.strategy.key}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Hold the strategy's conversation, with the neutral prompts beside its own."""
+        """Run the strategy's conversation; add the neutral prompts to each round."""
         told = partial(self._answered, model=f"{model.name}@{model.revision}")
         return (yield from relay(self.strategy.ask(question, model), told))
 
@@ -83,10 +83,10 @@ class Calibrated:
         new = [r for r in wanted if r not in priors]
         answers = yield [*asks, *new]
         if len(self._known) + len(new) > MOST_KNOWN:
-            self._known.clear()  # they cost a prompt each, should they come again
+            self._known.clear()  # a cleared prior costs one prompt if it is needed again
         for request, answer in zip(new, answers[len(asks) :], strict=True):
             priors[request] = answer.log_probs
-            if not np.isnan(answer.log_probs).any():  # else it is asked again
+            if not np.isnan(answer.log_probs).any():  # a failed prior is not cached
                 self._known[model, request] = answer.log_probs
         return [
             self._corrected(answer, ask, np.mean([priors[r] for r in neutral[place]], axis=0))
@@ -97,7 +97,7 @@ class Calibrated:
 
     def _corrected(self, answer: Answer, ask: LabelAsk, prior: NDArray[np.float64]) -> Answer:
         weight = ask.neutral_weight if self.weight is None else self.weight
-        # Without a prior there is no calibrated answer; a fallback to the other would mix scales.
+        # Without a prior the answer stays unscored: an uncalibrated score has another scale.
         return Answer(
             answer.log_probs - weight * prior,
             tokens=answer.tokens,

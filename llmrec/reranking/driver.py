@@ -1,4 +1,4 @@
-"""Runs conversations with a language model, many at a time: one call for what all of them ask."""
+"""Run conversations with a language model; each round sends all their prompts in one call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from llmrec.reranking.strategy import (
 
 T = TypeVar("T")
 LEAST = -1e4
-"""Stands for a probability of 0: its logarithm could not be calculated with."""
+"""Replaces the log-probability minus infinity, so that differences stay finite."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Tally:
     fallbacks: Counter[str] = field(default_factory=Counter)
 
     def ask(self, asks: Sequence[Ask]) -> Conversation[Sequence[Answer]]:
-        """Pass on what is asked, and count what is answered."""
+        """Pass requests on and count their answers."""
         answers = yield asks
         self.prompts += len(asks)
         self.tokens += sum(answer.tokens for answer in answers)
@@ -53,7 +53,7 @@ class _Tally:
 
 @dataclass
 class _Spent:
-    """What all conversations took together."""
+    """Usage of all conversations together."""
 
     usage: Usage = field(default_factory=Usage)
     fallbacks: Counter[str] = field(default_factory=Counter)
@@ -62,12 +62,12 @@ class _Spent:
 def judge(
     model: LanguageModel, strategy: Strategy, questions: Sequence[Question]
 ) -> tuple[Judgement, ...]:
-    """Ask one strategy about several users at a time: a judgement a question.
+    """Score several users' candidates with one strategy: one judgement per question.
 
-    Prompts of all questions go to the model in one call a round, so that they share what they
-    begin with. Usage is shared out by the tokens that each question gave; it adds up to what was
-    spent. A request without an answer is counted with the question that asked it, what befell a
-    shared call as a whole with the first. A score that is not finite is none, which is counted.
+    Each round sends the prompts of all questions in one call, so that they share prefixes. Usage is
+    divided by each question's tokens and adds up to the total. A failed prompt is counted as a
+    fallback of its question, a fallback of a whole call with the first question. Infinite scores
+    become NaN and are counted.
 
     Raises:
         PromptError: The template cannot be rendered.
@@ -88,7 +88,7 @@ def judge(
         fallbacks = Counter(judgement.fallbacks) + meter.fallbacks
         scores = judgement.scores
         fallbacks["infinite"] += int(np.isinf(scores).sum())
-        scores = np.where(np.isinf(scores), np.nan, scores)  # it would drown every other signal
+        scores = np.where(np.isinf(scores), np.nan, scores)  # infinity would dominate all signals
         if place == 0:
             fallbacks += spent.fallbacks
         judged.append(Judgement(scores, share, dict(+fallbacks)))
@@ -96,7 +96,7 @@ def judge(
 
 
 def together(conversations: Sequence[Conversation[T]]) -> Conversation[list[T]]:
-    """Hold conversations side by side: each round asks what all that go on ask."""
+    """Run conversations in parallel: each round sends the requests of all unfinished ones."""
     results: dict[int, T] = {}
     asks: dict[int, Sequence[Ask]] = {}
 
@@ -131,7 +131,7 @@ def _run(conversation: Conversation[T], model: LanguageModel, spent: _Spent) -> 
 
 
 def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[Answer]:
-    """One call of the model for each kind of what is asked."""
+    """Answer all requests with one model call per kind of request."""
     requests = [request_of(ask) for ask in asks]
     answers: list[Answer] = [Answer()] * len(requests)
     kinds: tuple[tuple[type, Callable[..., list[Answer]]], ...] = (
@@ -191,7 +191,7 @@ def _texts(
 def _shares(total: Usage, meters: Sequence[_Tally]) -> list[Usage]:
     """Share a usage out by tokens given; whole numbers are rounded so that they add up."""
     tokens = np.array([meter.tokens for meter in meters], dtype=np.float64)
-    if not tokens.any():  # nothing was answered, which may have taken its time
+    if not tokens.any():  # no answers, but seconds may have passed
         tokens = np.ones(len(meters))
     ends = np.cumsum(tokens) / max(tokens.sum(), 1.0)
 

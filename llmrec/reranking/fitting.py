@@ -1,4 +1,4 @@
-"""Lists to fit fusion weights on, from an index alone: each user's last item is held out."""
+"""Lists to fit fusion weights on: each user's last item in the index is held out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from llmrec.retrieval import Index, Retriever, SignalList, hold_out
 
 @dataclass(frozen=True, slots=True)
 class HeldOutLists:
-    """Requests whose one relevant item was retrieved, and the index without the held-out rows.
+    """Requests with one relevant candidate each, and the index without the held-out rows.
 
-    ``tried`` counts the users that were looked at for them.
+    ``tried`` counts all users tried, including those whose relevant item was not retrieved.
     """
 
     index: Index
@@ -30,20 +30,20 @@ class HeldOutLists:
 def hold_out_last(
     index: Index, *, candidates: int = 100, users: int | None = None, seed: int = 0
 ) -> HeldOutLists:
-    """Hold out every user's last interaction and retrieve each one's candidates without it.
+    """Hold out every user's last interaction and retrieve candidates without it.
 
-    None of the held-out rows counts in any history or popularity. A user qualifies with at least
-    four items; an item met more than once counts at the first meeting.
+    Held-out rows count in no history and no popularity. A user needs at least four items; repeated
+    items count at their first interaction.
 
     Args:
-        index: Whose users; it is not changed.
-        candidates: How many to retrieve for a user.
-        users: Stop at so many lists, the users drawn by ``seed``; None takes all.
-        seed: Seed of the draw.
+        index: The index; not changed.
+        candidates: Candidates to retrieve for each user.
+        users: Maximum number of lists, from users in random order; None takes all.
+        seed: Random seed for that order.
 
     Raises:
         OptionError: A number is below 1.
-        DataError: The target was retrieved for nobody.
+        DataError: No user's held-out item was retrieved.
     """
     for name, value in (("candidates", candidates), ("users", users)):
         if value is not None and value < 1:
@@ -60,9 +60,9 @@ def hold_out_last(
             break
     if not requests:
         raise DataError(
-            f"No list to fit weights on: of {len(targets):,} users with four items or more, the "
-            f"last one's item is among the {candidates} retrieved for nobody.",
-            hint="Ask for more candidates; without such users the zero-shot weights serve.",
+            f"No list to fit weights on: the held-out item is not among the {candidates} retrieved "
+            f"candidates of any of the {len(targets):,} users with four items or more.",
+            hint="Retrieve more candidates, or keep the zero-shot weights.",
         )
     return HeldOutLists(known, tuple(requests), tried)
 
@@ -70,12 +70,12 @@ def hold_out_last(
 def signal_lists(
     reranker: Reranker, requests: Sequence[Request], *, progress: bool = False
 ) -> tuple[SignalList, ...]:
-    """Ask the language model about every list, `WINDOW` users in a call.
+    """Score every list with the language model, `WINDOW` users per call.
 
     Args:
         reranker: Made with the index of :func:`hold_out_last`.
         requests: Each with one relevant candidate.
-        progress: Show a bar on stderr, where that is a terminal.
+        progress: Show a progress bar on stderr if it is a terminal.
     """
     lists: list[SignalList] = []
     with tqdm(
@@ -99,7 +99,7 @@ def signal_lists(
 def _retrieved(
     known: Index, user_ids: Sequence[str], targets: Mapping[str, str], k: int
 ) -> Iterator[Request | None]:
-    """Retrieve for one user after another; None where the target is not among the candidates."""
+    """Retrieve for each user; None if the target is not among the candidates."""
     retriever, context = Retriever(known), context_of(known)
     for user_id in user_ids:
         user = known.user(user_id)

@@ -1,4 +1,4 @@
-"""Candidates side by side in one prompt, each with a label: which label does the model answer?"""
+"""Prompts with several labelled candidates, and their label answers."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from llmrec.reranking.strategy import (
 )
 
 BLANK = Item("\0blank", "N/A")
-"""Stands for a candidate where there is no other item (Zhao et al. 2021)."""
+"""Content-free placeholder if the catalogue has too few other items (Zhao et al. 2021)."""
 
 LONG = 8
-"""From so many places on, what the items in them are is little beside the places themselves; in a
-shorter group it is taken off by asking about two orders (of a pair, exactly)."""
+"""Group size from which one neutral order is enough. In shorter groups the neutral items matter
+more, so two orders are averaged (for a pair, the items cancel exactly)."""
 
 
 @dataclass
 class LabelledGroups:
-    """Asks for labels of groups of one question's candidates.
+    """Asks for the labels of groups of one question's candidates.
 
-    ``shortened`` is the most history items that had to be left out of a prompt, ``unanswered``
-    counts groups to which the model gave no label. ``judged`` are the places of candidates that
-    stood in a group with an answer.
+    ``shortened`` is the maximum number of history items cut from a prompt. ``unanswered`` counts
+    groups without an answer. ``judged`` holds the places of candidates in an answered group.
     """
 
     template: Template
@@ -50,7 +49,7 @@ class LabelledGroups:
     _written: dict[int, tuple[Prompt, ...]] = field(default_factory=dict, repr=False)
 
     def ask(self, groups: Sequence[Sequence[int]]) -> Conversation[list[Answer]]:
-        """Ask for the label of the best of each group of places, all in one round."""
+        """Ask for each group's best label, all in one round."""
         prompts = self.prompts(groups)
         answers = yield [
             LabelAsk(
@@ -68,7 +67,7 @@ class LabelledGroups:
         return list(answers)
 
     def orders(self, groups: Sequence[Sequence[int]]) -> Conversation[list[list[int]]]:
-        """Ask for the order of each group: its places by the probability of their labels."""
+        """Ask for each group's order: its places by label probability."""
         answers = yield from self.ask(groups)
         return [order_of(answer) for answer in answers]
 
@@ -78,7 +77,7 @@ class LabelledGroups:
         return [best_of(*pair) for pair in zip(answers, groups, strict=True)]
 
     def prompts(self, groups: Sequence[Sequence[int]]) -> tuple[Prompt, ...]:
-        """Write a prompt a group."""
+        """Write one prompt per group."""
         candidates = self.question.candidates
         shown = [[candidates[place] for place in group] for group in groups]
         rendered = self._writer.for_groups(shown, self.labels(max(map(len, groups))))
@@ -92,11 +91,11 @@ class LabelledGroups:
     def judgement(
         self, scores: NDArray[np.float64], judged: Collection[int] | None = None
     ) -> Judgement:
-        """What the answers come to; the place of who was not judged is no judgement.
+        """Make a judgement of the scores; candidates without an answer get NaN.
 
         Args:
-            scores: One a candidate.
-            judged: Whose places are; None takes who stood in an answered group.
+            scores: ``[candidates]``.
+            judged: Places with a score; None takes those in an answered group.
         """
         if self.unanswered:
             places = self.judged if judged is None else judged
@@ -105,7 +104,7 @@ class LabelledGroups:
 
     @property
     def fallbacks(self) -> dict[str, int]:
-        """What did not go as asked."""
+        """Fallbacks by name."""
         counts = {"history_shortened": self.shortened, "no_answer": self.unanswered}
         return {name: n for name, n in counts.items() if n}
 
@@ -114,10 +113,10 @@ class LabelledGroups:
         return writer_of(self.template, self.question, self.model, room=self.room)
 
     def neutral_prompts(self, n: int) -> tuple[Prompt, ...]:
-        """Write the prompt of a group of n other items than the candidates, once for each n.
+        """Write neutral prompts for a group of n items; cached by n.
 
-        Of a short group it is written in two orders, of which one begins in the middle of the
-        other. Items too long for the model give way to `BLANK`: the candidates themselves did fit.
+        A short group is written in two orders; the second is rotated by half. `BLANK` replaces
+        items that are too long for the model.
         """
         if n not in self._written:
             try:
@@ -133,10 +132,10 @@ class LabelledGroups:
 
 
 def stand_ins(question: Question, n: int) -> list[Item]:
-    """Other items of the catalogue, drawn by who the candidates are and not by their order.
+    """Draw n items that are neither candidates nor in the history.
 
-    Neither candidates nor of the history. All are `BLANK` where the pool has not so many: a prior
-    of some places with items and some without would be of that difference.
+    The draw depends on the set of candidates, not on their order. All are `BLANK` if there are
+    fewer than n items: a mix would measure the difference between items and blanks.
     """
     known = {item.item_id for item in question.candidates}
     known |= {row.item_id for row in question.user.history}
@@ -151,24 +150,20 @@ def stand_ins(question: Question, n: int) -> list[Item]:
 
 
 def order_of(answer: Answer) -> list[int]:
-    """Places of a group by the probability of their label, best first; unanswered: as they were."""
+    """Places of a group by label probability, best first; unchanged without an answer."""
     if np.isnan(answer.log_probs).all():
         return list(range(len(answer.log_probs)))
     return [int(place) for place in np.argsort(-answer.log_probs, kind="stable")]
 
 
 def best_of(answer: Answer, group: Sequence[int]) -> int:
-    """Which of a group has the most probable label; of equals, the one that was given first."""
+    """The place with the most probable label; ties go to the first."""
     values = np.nan_to_num(answer.log_probs, nan=-np.inf)
     return max(range(len(group)), key=lambda place: (values[place], -group[place]))
 
 
 def check_sizes(strategy: str, **sizes: tuple[int, int, int]) -> None:
-    """Check that each number, given as (value, least, most), is allowed.
-
-    Raises:
-        OptionError: One is not.
-    """
+    """Raise an OptionError unless each (value, least, most) is within its range."""
     for name, (value, least, most) in sizes.items():
         if not least <= value <= most:
             raise OptionError(

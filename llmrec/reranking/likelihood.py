@@ -1,4 +1,4 @@
-"""Likelihood: how probable is this title as what comes after the user's history?"""
+"""Likelihood: the log-probability of a candidate's title after the user's history."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from llmrec.reranking.strategy import (
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log-probability of a candidate's title after the history, corrected for length and prior.
+    """Log-probability of a title after the history, corrected for length and prior.
 
     score = (log p(title | history) - prior_weight * log p(title)) / tokens ** length_power
 
-    The prior is what the model thinks of a title whoever the user is: well-known and short titles
-    are likely everywhere. log p(title) is asked with the same template and an empty history, once a
-    title.
+    The prior corrects for well-known and short titles, which are likely for every user. It uses the
+    same template with an empty history, once per title.
 
     Args:
-        template: A likelihood template; the title begins where it ends.
+        template: A likelihood template; the title follows its end.
         prior_weight: 0 keeps the plain likelihood, 1 gives pointwise mutual information.
         length_power: 0 sums over the title's tokens, 1 takes their mean.
-        name: What the score is called in a ranking's signals.
+        name: Name of the score in a ranking's signals.
 
     Raises:
         OptionError: A number is negative or not finite.
@@ -62,7 +61,7 @@ class Likelihood:
         return f"{self.name}/{settings}/{self.template.sha256[:12]}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask for every title after one prompt; one whose title says nothing cannot be judged."""
+        """Score every title after one prompt; an empty title gets NaN."""
         room = question.budget.title + 1
         rendered = writer_of(self.template, question, model, room=room).without_candidate()
         titles = [
@@ -81,7 +80,7 @@ class Likelihood:
     def _prior(
         self, model: LanguageModel, question: Question, titles: Sequence[str]
     ) -> Conversation[NDArray[np.float64]]:
-        """Log-probability of each title for a user of whom nothing is known."""
+        """Log-probability of each title for a user without history."""
         if self.prior_weight == 0:
             return np.zeros(len(titles))
         reader = f"{model.name}@{model.revision}"
@@ -94,6 +93,6 @@ class Likelihood:
             answers = yield [ContinuationRequest(prompt, title) for title in new]
             for title, answer in zip(new, answers, strict=True):
                 priors[title] = float(answer.log_probs.sum())
-                if not np.isnan(priors[title]):  # else it is asked again
+                if not np.isnan(priors[title]):  # a failed prior is not cached
                     self._priors[reader, title] = priors[title]
         return np.array([priors[title] for title in titles])

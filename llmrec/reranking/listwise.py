@@ -15,23 +15,22 @@ from llmrec.reranking.parse_order import OrderFault, parse_order
 from llmrec.reranking.strategy import Conversation, Judgement, Question, default_template, relay
 
 TOKENS_A_LABEL, TOKENS_BESIDE = 10, 16
-"""Room for an answer: an order takes three to six tokens a label, a list a few more."""
+"""Answer tokens per label: an order takes three to six, a list a few more."""
 
 
 @dataclass(frozen=True)
 class Listwise:
-    """Labels of all candidates ordered by their log-probability as the first token of the answer.
+    """Candidates by the log-probability of their label as the first answer token.
 
-    One prompt and one forward for up to ``window`` candidates, nothing is generated (Reddy et al.
-    2024, "FIRST"). More candidates go through windows that slide from the end to the head: the best
-    ``window - step`` of each stand in the next, so that every candidate is compared with those that
-    reach the head. Then a score is the place counted from the end.
+    Up to ``window`` candidates take one prompt and one forward pass, without generation (Reddy et
+    al. 2024, "FIRST"). For more, a window slides from the end of the list to its head; the best
+    ``window - step`` of each window enter the next. A score is then the place counted from the end.
 
     Args:
         template: A listwise template.
-        window: How many candidates stand in one prompt.
+        window: Candidates per prompt.
         step: How far the window moves.
-        name: What the score is called in a ranking's signals.
+        name: Name of the score in a ranking's signals.
 
     Raises:
         OptionError: A number is out of range.
@@ -53,7 +52,7 @@ class Listwise:
         return f"{self.name}/{self.window}-{self.step}/{self.template.sha256[:12]}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask for the first of each window."""
+        """Ask for the best label of each window."""
         n = len(question.candidates)
         if n == 1:
             return Judgement(np.zeros(1))
@@ -67,17 +66,16 @@ class Listwise:
 
 @dataclass(frozen=True)
 class Tournament:
-    """One-token listwise windows that all hold a pivot; what beats it is compared again.
+    """Listwise windows that share a pivot; candidates above it are compared again.
 
-    Of 100 candidates most are asked once, and their windows in one round, where sliding windows
-    follow one another (Parry et al. 2024, "Top-down partitioning"). A score is the place counted
-    from the end.
+    Unlike sliding windows, all windows run in one round, and most candidates are scored once (Parry
+    et al. 2024, "Top-down partitioning"). A score is the place counted from the end.
 
     Args:
         template: A listwise template.
-        top: How many of the best are wanted.
-        window: How many candidates stand in one prompt.
-        name: What the score is called in a ranking's signals.
+        top: How many of the best to order.
+        window: Candidates per prompt.
+        name: Name of the score in a ranking's signals.
 
     Raises:
         OptionError: A number is out of range.
@@ -99,7 +97,7 @@ class Tournament:
         return f"{self.name}/{self.window}-{self.top}/{self.template.sha256[:12]}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask for the first of each window."""
+        """Ask for the best label of each window."""
         n = len(question.candidates)
         groups = LabelledGroups(self.template, question, model)
         rounds = top_down(n, self.top, self.window)
@@ -108,19 +106,19 @@ class Tournament:
 
 @dataclass(frozen=True)
 class ListwiseGenerated:
-    """The order of all candidates' labels as the model writes it (Sun et al. 2023, "RankGPT").
+    """The model writes the order of the candidates' labels (Sun et al. 2023, "RankGPT").
 
-    A model that can be held to an order is, so that its answer is always whole; what another one
-    writes is read by `parse_order`, and what is wrong with it is counted (``answer_missing``...).
-    More than ``window`` candidates go through windows that slide from the end to the head. A score
-    is the place counted from the end; candidates that the model never names share the lowest. Where
-    no label can be read a window stays as it was, and who stood in no other is not judged.
+    Constrained decoding guarantees a complete order if the model supports it; otherwise
+    `parse_order` reads the text and faults are counted (``answer_missing``...). More than
+    ``window`` candidates take sliding windows, from the end to the head. A score is the place
+    counted from the end; candidates that the model never names share the lowest. A window without a
+    readable label keeps its order; candidates only in such windows get NaN.
 
     Args:
         template: A listwise-generated template.
-        window: How many candidates stand in one prompt.
+        window: Candidates per prompt.
         step: How far the window moves.
-        name: What the score is called in a ranking's signals.
+        name: Name of the score in a ranking's signals.
 
     Raises:
         OptionError: A number is out of range.
@@ -171,7 +169,7 @@ class ListwiseGenerated:
 
 
 def by_place(order: list[int], n: int) -> np.ndarray:
-    """Scores of an order of some of n places, counted from the end; the others share the lowest."""
+    """Scores of a partial order of n places, counted from the end; the others share the lowest."""
     scores = np.zeros(n)
     scores[order] = np.arange(n, n - len(order), -1.0)
     return scores

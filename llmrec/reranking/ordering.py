@@ -1,8 +1,8 @@
-"""Orders from comparisons: which groups to compare, without knowing who compares.
+"""Sorting algorithms over comparisons of groups.
 
-Each function is a generator: it yields groups of places (0 to n - 1) that can be compared at the
-same time, is sent the answers, and returns an order. ``top_by_best`` is told the best of each group
-(its index within the group), the other two a whole order of each group.
+Each function is a generator. It yields groups of places (0 to n - 1) to compare in parallel,
+receives the answers, and returns an order. ``top_by_best`` receives the best of each group (its
+index within the group); the others receive an order of each group.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ Orders: TypeAlias = Generator[list[Group], Sequence[Sequence[int]], list[int]]
 
 
 def top_by_best(n: int, top: int, ways: int) -> Best:
-    """The best ``top`` of n places, best first, by a heap whose parents have ``ways`` - 1 children.
+    """The best ``top`` of n places, best first, by heapsort with ``ways`` - 1 children per parent.
 
-    Heapsort with the best of ``ways`` as its comparison (Zhuang et al. 2024, "Setwise"). Subtrees
-    of one height are put in order at the same time. With a consistent judge the result is exact.
+    Each comparison finds the best of ``ways`` (Zhuang et al. 2024, "Setwise"). Subtrees of equal
+    height are sorted in parallel. With a consistent judge the result is exact.
 
     Args:
-        n: How many places.
-        top: How many of them are wanted.
-        ways: How many one comparison takes, at least 3: with 2, a heap is a chain.
+        n: Number of places.
+        top: Number of places to order.
+        ways: Places per comparison, at least 3 (with 2, a heap is a chain).
     """
     heap = list(range(n))
     width = ways - 1
     level: list[int] = []
     for parent in range((n - 2) // width, -1, -1) if n > 1 else ():
-        if level and (level[0] - 1) // width == parent:  # a child of it is still to be settled
+        if level and (level[0] - 1) // width == parent:  # its child must be sifted first
             yield from _settle(heap, n, level, width)
             level = []
         level.append(parent)
@@ -49,7 +49,7 @@ def top_by_best(n: int, top: int, ways: int) -> Best:
 def _settle(
     heap: list[int], size: int, parents: Sequence[int], width: int
 ) -> Generator[list[Group], Sequence[int], None]:
-    """Let each parent sink to where it belongs, all of them at the same time."""
+    """Sift each parent down, all in parallel."""
     going = list(parents)
     while going := [parent for parent in going if width * parent + 1 < size]:
         families = [
@@ -66,15 +66,14 @@ def _settle(
 
 
 def sliding_windows(n: int, window: int, step: int) -> Orders:
-    """All n places, by windows that slide from the end to the head and carry the best along.
+    """Order n places by windows that slide from the end to the head.
 
-    Each window is put in order and its best ``window - step`` stand in the next one too (Sun et al.
-    2023, "RankGPT"). So every place is compared with those that reach the head, and with a
-    consistent judge the first ``window - step`` places of the result are exactly the best.
+    The best ``window - step`` of each window enter the next (Sun et al. 2023, "RankGPT"). With a
+    consistent judge, the first ``window - step`` places of the result are exact.
 
     Args:
-        n: How many places.
-        window: How many one comparison takes.
+        n: Number of places.
+        window: Places per comparison.
         step: How far the window moves, less than ``window``.
     """
     order = list(range(n))
@@ -89,17 +88,16 @@ def sliding_windows(n: int, window: int, step: int) -> Orders:
 
 
 def top_down(n: int, top: int, window: int) -> Orders:
-    """All n places, the first ``top`` settled: a pivot, then only what beats it.
+    """Order n places by partitioning them around a pivot; only the first ``top`` are exact.
 
-    The first window is put in order; its place number ``top`` is the pivot. All other windows hold
-    the pivot and new places and are compared at the same time: what beats it joins the places above
-    it, and those alone are compared again (Parry et al. 2024, "Top-down partitioning"). With a
-    consistent judge the first ``top`` places are exactly the best.
+    The first window is ordered; its place number ``top`` is the pivot. All other windows hold the
+    pivot and new places and run in parallel. Places above the pivot are compared again (Parry et
+    al. 2024, "Top-down partitioning"). With a consistent judge the first ``top`` are exact.
 
     Args:
-        n: How many places.
-        top: How many of them have to be right, less than ``window``.
-        window: How many one comparison takes.
+        n: Number of places.
+        top: Number of places to order exactly, less than ``window``.
+        window: Places per comparison.
     """
     return (yield from _partition(list(range(n)), top, window))
 
@@ -122,6 +120,6 @@ def _partition(places: list[int], top: int, window: int) -> Orders:
         ordered = [group[place] for place in order]
         cut = ordered.index(pivot)
         above, below = above + ordered[:cut], below + ordered[cut + 1 :]
-    if len(above) < top:  # nothing more beats the pivot: the first window has the best in order
+    if len(above) < top:  # no new place beats the pivot: the first window holds the best
         return [*above, pivot, *below]
     return (yield from _partition(above, top, window)) + [pivot, *below]

@@ -1,4 +1,4 @@
-"""Pairwise: which of these two?"""
+"""Pairwise: which of two candidates is better?"""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from llmrec.reranking.strategy import Conversation, Judgement, Question, default
 
 @dataclass(frozen=True)
 class Pairwise:
-    """Two candidates a prompt, each pair asked in both orders (Qin et al. 2024, "PRP").
+    """Two candidates per prompt, each pair in both orders (Qin et al. 2024, "PRP").
 
-    Where the two orders are answered differently the pair is a tie, and counted
-    (``order_conflict``). With ``top`` the best are found by heapsort, and a score counts the steps
-    down to the last: a step for each pair that was decided, none for a tie, since the order that
-    was given is no judgement; who does not reach the top has 0. With ``top=None`` all pairs are
-    asked and a score is the share won of the pairs that were answered, a tie half a win: n (n - 1)
-    prompts.
+    If the answers of the two orders differ, the pair is a tie and counted (``order_conflict``).
+    With ``top``, heapsort finds the best. A score then counts the decided pairs below a candidate
+    in the order; ties add nothing, and candidates outside the top have 0. With ``top=None`` all
+    pairs are compared, n (n - 1) prompts; a score is the share of answered pairs won, a tie counts
+    half.
 
     Args:
         template: A pairwise template.
-        top: How many of the best are wanted; None asks all pairs.
-        name: What the score is called in a ranking's signals.
+        top: How many of the best to order; None compares all pairs.
+        name: Name of the score in a ranking's signals.
 
     Raises:
         OptionError: ``top`` is out of range.
@@ -70,9 +69,9 @@ class Pairwise:
 
 @dataclass
 class _Pairs:
-    """Asks for pairs in both orders; ``won`` is what the first of each pair won of the second.
+    """Compares pairs in both orders; ``won`` holds the result of the first of each pair.
 
-    ``judged`` are the places of candidates in a pair that was answered in both.
+    ``judged`` holds the places of candidates in a pair with both answers.
     """
 
     groups: LabelledGroups
@@ -81,12 +80,12 @@ class _Pairs:
     judged: set[int] = field(default_factory=set)
 
     def ask(self, pairs: Sequence[tuple[int, int]]) -> Conversation[list[float]]:
-        """Say what the first of each pair won: 1, 0, a half for a tie, NaN without an answer."""
+        """Result of the first of each pair: 1 won, 0 lost, 0.5 tied, NaN without an answer."""
         if not pairs:
             return []
         both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
         answers = yield from self.groups.ask(both)
-        # Positive: the place that stands first in the prompt is the better one.
+        # Positive: the first place in the prompt is better.
         leads = np.sign([answer.log_probs[0] - answer.log_probs[1] for answer in answers])
         first, second = leads[::2], -leads[1::2]
         unsure = np.isnan(first) | np.isnan(second)
@@ -99,9 +98,9 @@ class _Pairs:
         return values
 
     def steps(self, order: Sequence[int], n: int) -> NDArray[np.float64]:
-        """Scores of an order of the best, from what was decided between them; the others have 0.
+        """Scores of an order of the best; the others have 0.
 
-        Each is as high as whom it comes before, and a step above whom of those it was preferred to.
+        A place scores at least as high as those after it, and 1 above those it won against.
         """
         scores = np.zeros(n)
         behind = set(range(n)) - set(order)
@@ -114,16 +113,16 @@ class _Pairs:
         return scores
 
     def judgement(self, scores: NDArray[np.float64]) -> Judgement:
-        """What the answers come to."""
+        """Make a judgement of the scores; candidates without an answer get NaN."""
         judged = self.groups.judgement(scores, self.judged)
         conflicts = {"order_conflict": self.conflicts} if self.conflicts else {}
         return replace(judged, fallbacks={**judged.fallbacks, **conflicts})
 
 
 def _best(families: Sequence[Group], pairs: _Pairs) -> Conversation[list[int]]:
-    """The best of each family: the children among themselves, then their best and the parent.
+    """The best of each family: compare the children, then the best of them with the parent.
 
-    A tie goes to the place that was given first.
+    Ties go to the place that was given first.
     """
     two = [family[1:] for family in families if len(family) == 3]
     won = iter((yield from pairs.ask([(children[0], children[1]) for children in two])))

@@ -1,8 +1,7 @@
-"""Reads an order of labels out of what a model wrote: ``[B] > [A] > [C]``, or what comes near it.
+"""Read an order of labels from a model's text: ``[B] > [A] > [C]`` or similar.
 
-Only labels that stand where an order puts them are read: at the beginning of a line, after ``>``,
-or as the head of a chain. So neither prose ("A good choice is [C] > [A]") nor a title that holds a
-label ("[C] Plan [B]") is taken for an answer.
+A label counts at the beginning of a line, after ``>``, or at the head of a chain. Labels in prose
+("A good choice is [C] > [A]") or inside titles ("[C] Plan [B]") do not count.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from enum import StrEnum
 
 
 class OrderFault(StrEnum):
-    """What is wrong with a written order; several may be."""
+    """A fault of a written order; an order can have several."""
 
     OK = "ok"
     REPEATED = "repeated"
@@ -27,10 +26,10 @@ class OrderFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParsedOrder:
-    """Places of the labels, best first, always each once.
+    """Places of all labels, best first, each once.
 
-    Those that the answer names come first (``named`` of them), the others keep the order they were
-    given in. ``faults`` is ``(OrderFault.OK,)`` where the answer was a whole order.
+    The ``named`` labels of the answer come first; the others keep their given order. ``faults`` is
+    ``(OrderFault.OK,)`` for a complete order.
     """
 
     order: tuple[int, ...]
@@ -40,7 +39,7 @@ class ParsedOrder:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """Labels that stand together; ``ranked``: with ``>`` between them."""
+    """Adjacent labels; ``ranked`` if ``>`` separates them."""
 
     labels: list[str]
     ranked: bool
@@ -71,18 +70,17 @@ _REFUSAL = re.compile(
 def parse_order(text: str, labels: Sequence[str], *, finished: bool = True) -> ParsedOrder:
     """Read an order of labels.
 
-    Labels in square brackets are read as such and bare letters beside them as prose. Where no label
-    stands in brackets, ``C > A > B``, ``C, A, B``, lines of a list (``1. C``) and lines that begin
-    with a label (``C. Alien``) are read.
+    If the text has labels in square brackets, bare letters count as prose. Otherwise ``C > A > B``,
+    ``C, A, B``, list lines (``1. C``) and lines that begin with a label (``C. Alien``) count.
 
     Args:
-        text: What the model wrote; what it thought before (``</think>``) is left out.
-        labels: What it was to order, each once.
-        finished: Whether it ended its answer itself.
+        text: The model's text; everything before ``</think>`` is ignored.
+        labels: The labels to order, each once.
+        finished: Whether the model ended its answer itself.
     """
     answer = text.rpartition("</think>")[2].partition("<think>")[0].replace("\u2019", "'")
     places = {label.casefold(): place for place, label in enumerate(labels)}
-    if len(places) < len(labels):  # labels that differ in case alone
+    if len(places) < len(labels):  # some labels differ only in case
         places = {}
     places |= {label: place for place, label in enumerate(labels)}
     chains = list(_bracketed(answer, places))
@@ -110,7 +108,7 @@ def _place(label: str, places: Mapping[str, int]) -> int | None:
 
 
 def _trusted(chains: Sequence[_Chain]) -> Sequence[_Chain]:
-    """The chains with ``>`` where there is more in them than in single labels: those are prose."""
+    """The chains with ``>`` if they hold more labels than the others, which are then prose."""
     ranked = [chain for chain in chains if chain.ranked]
     named = {label for chain in ranked for label in chain.labels}
     others = {label for chain in chains if not chain.ranked for label in chain.labels}
@@ -118,7 +116,7 @@ def _trusted(chains: Sequence[_Chain]) -> Sequence[_Chain]:
 
 
 def _bracketed(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
-    """Chains of labels in brackets, those in prose and titles left out."""
+    """Chains of labels in brackets, without those in prose and titles."""
     labels: list[str] = []
     ranked, end = False, -1
     bare_lines = _lines_of_labels(text)
@@ -142,12 +140,12 @@ def _bracketed(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
 
 
 def _after_rank(gap: str) -> bool:
-    """``[B] Alien > [A]``: a title, then the sign."""
+    """Whether a gap is a title and ``>``, as in ``[B] Alien > [A]``."""
     return "\n" not in gap.strip() and gap.rstrip(_DECORATION + "\n").endswith(tuple(_RANKS))
 
 
 def _lines_of_labels(text: str) -> frozenset[int]:
-    """Where lines begin that hold nothing but labels in brackets: spaces do between those."""
+    """Offsets of lines with nothing but labels in brackets, which spaces may separate."""
     starts, start = set(), 0
     for line in text.split("\n"):
         if not _BRACKETED.sub("", line).strip():
@@ -157,9 +155,9 @@ def _lines_of_labels(text: str) -> frozenset[int]:
 
 
 def _begins(text: str, match: re.Match[str], end: int, bare_lines: frozenset[int]) -> bool:
-    """Whether a label in brackets begins a chain: nothing but an earlier one's title before it."""
+    """Whether a label in brackets begins a chain: only an earlier label's title precedes it."""
     line = text.rfind("\n", 0, match.start()) + 1
-    if line <= end:  # not the first of its line
+    if line <= end:  # not the first label of its line
         return line in bare_lines
     before = text[line : match.start()]
     if _MARKER.fullmatch(before) or _HEAD.match(text, match.end()):
@@ -185,7 +183,7 @@ def _bare(text: str, places: Mapping[str, int]) -> Iterator[_Chain]:
 
 
 def _ranked_parts(parts: Sequence[str], places: Mapping[str, int]) -> list[str]:
-    """The label that each part begins with; prose may stand before the first: its last word."""
+    """The label at the start of each part; in the first part, prose may precede it."""
     labels = []
     for number, part in enumerate(parts):
         words = part.split()

@@ -1,4 +1,4 @@
-"""Pointwise: each candidate by itself, Yes or No, or a grade from 0 to 4."""
+"""Pointwise: one prompt per candidate, answered by Yes or No, or by a grade from 0 to 4."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from llmrec.reranking.strategy import (
 
 GRADES = ("0", "1", "2", "3", "4")
 HISTORY_PRIOR = 0.5
-"""How much of what a model says of an item whoever the user is, calibration takes off."""
+"""Default factor of the prior that calibration subtracts for a single candidate."""
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Log-odds of Yes against No as the first token of the answer, one prompt a candidate.
+    """Log-odds of Yes against No as the first answer token, one prompt per candidate.
 
-    All spellings of a label that are one token of the model ("Yes", "yes", " Yes"...) are summed:
+    All one-token spellings of a label ("Yes", "yes", " Yes"...) are summed:
     score = log sum p(spellings of Yes) - log sum p(spellings of No).
     """
 
@@ -43,7 +43,7 @@ class Pointwise:
         return f"{self.name}/{self.template.sha256[:12]}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask about each candidate by itself."""
+        """Score each candidate with its own prompt."""
         asks, rendered = label_each(self.template, question, model, ("Yes", "No"))
         answers = yield asks
         table = np.stack([answer.log_probs for answer in answers])
@@ -52,7 +52,7 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class Graded:
-    """The grade from 0 to 4 that is to be expected as the answer, one prompt a candidate.
+    """The expected grade from 0 to 4, one prompt per candidate.
 
     score = sum of g * p(g), p over the five grades alone (Zhuang et al. 2024, "Beyond Yes and No").
     """
@@ -66,7 +66,7 @@ class Graded:
         return f"{self.name}/{self.template.sha256[:12]}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask about each candidate by itself."""
+        """Score each candidate with its own prompt."""
         asks, rendered = label_each(self.template, question, model, GRADES)
         answers = yield asks
         table = np.stack([answer.log_probs for answer in answers])
@@ -77,7 +77,7 @@ class Graded:
 def label_each(
     template: Template, question: Question, model: LanguageModel, labels: tuple[str, ...]
 ) -> tuple[list[LabelAsk], Rendered]:
-    """One prompt a candidate; neutral is the same prompt for a user of whom nothing is known."""
+    """Ask one prompt per candidate; the neutral prompt has an empty history."""
     rendered = writer_of(template, question, model).for_each(question.candidates)
     stranger = writer_of(template, nobody(question), model)
     asks = [

@@ -1,10 +1,9 @@
 """Rank a file of requests into a file of results. A killed run resumes where it stopped.
 
-JSON lines: one request a line (see `read_request`), one result a line, in the same order.
-CSV and Parquet: one row a user and candidate; the same rows come back with ``score`` and ``rank``.
+JSON lines: one request per line (see `read_request`), one result per line, in the same order.
+CSV and Parquet: one row per user and candidate; the output adds ``score`` and ``rank``.
 
-Results hold no seconds: an interrupted run gives the same results, but for the last digits of
-scores.
+Results hold no seconds: a resumed run gives the same results, except for the last digits of scores.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ from llmrec.resumable import ResumableLog, fingerprint, storage_errors
 logger = logging.getLogger(__name__)
 
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
-"""Errors that another run may not have: they stop the run and are not kept as results."""
+"""Passing errors: they stop the run and are not saved as results."""
 _WINDOW = 8
-"""Requests that are ranked together, and written together."""
+"""Number of requests ranked and written together."""
 _OF_REQUEST = ("user_id", "request_id", "history", "query")
-"""Columns of a table that belong to the request; all others belong to the candidate."""
+"""Request columns of a table; all others are candidate columns."""
 _HINT = (
     'A request is {"candidates": [...]}, and optionally user_id, history, profile, query and '
     "request_id."
@@ -56,12 +55,11 @@ Rank = Callable[[Sequence[Request]], Sequence[Ranking]]
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """What became of a requests file.
+    """Counts of a requests file.
 
-    ``reranked`` requests were answered by this run and ``resumed`` by earlier ones. ``failed``
-    counts results that are errors, ``incomplete`` those in which a server failed or refused some
-    requests, so that not every candidate is scored; of this run and of earlier ones. ``usage`` is
-    this run's.
+    This run answered ``reranked`` requests, earlier runs ``resumed``. ``failed`` counts errors,
+    ``incomplete`` results with unscored candidates because a server failed or refused prompts; both
+    include earlier runs. ``usage`` is of this run only.
     """
 
     reranked: int
@@ -73,7 +71,7 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One request of a file: its text, and the rows of the table that it was made of."""
+    """One request of a file: its JSON text, and its rows if the file is a table."""
 
     text: str
     rows: tuple[int, ...] = ()
@@ -96,39 +94,40 @@ def rank_file(
 ) -> FileOutcome:
     """Answer every request of a file, resuming where an earlier run stopped.
 
-    A request that cannot be answered gives a result with ``error`` instead of ``items`` and does
-    not stop the run. What another run may not meet does stop it (memory, hardware or a server that
-    fails): what was finished stays, and the next run starts with that request. A half-written last
-    line, left by a run that was killed, is dropped and its request is answered again.
+    A failed request gives a result with ``error`` instead of ``items``, and the run continues.
+    Passing errors (memory, hardware, server) stop the run: finished results stay, and the next run
+    starts with that request. A half-written last line of a killed run is dropped and its request
+    answered again.
 
     Args:
         requests: ``.jsonl`` (or any other suffix), ``.csv`` or ``.parquet``.
-        out: The results, in the format of its suffix. A table is written once all requests are
-            answered; until then results are kept in ``OUT.log``, beside it.
+        out: The results, in the format of its suffix. A table is written when all requests are
+            answered; until then results are kept in ``OUT.log``.
         rank: Ranks several requests in one call.
-        known: An index or a table of items, whose ids requests may name.
-        settings: What results depend on beside the requests (strategy, model, index...): a file
-            that was begun with others is not resumed.
-        progress: Show a bar on stderr, where that is a terminal.
+        known: An index or a table of items; requests may use its ids.
+        settings: Everything else that results depend on (strategy, model, index...). A file with
+            other settings is not resumed.
+        progress: Show a progress bar on stderr if it is a terminal.
 
     Raises:
         DataError: The requests cannot be read, or there are none.
-        OptionError: ``out`` is the requests file itself, or a table is to be made of JSON lines.
-        StorageError: ``out`` cannot be written, is being written by another process, is damaged
-            before its last line, or holds results of other requests or settings.
+        OptionError: ``out`` is the requests file itself, or is a table while the requests are JSON
+            lines.
+        StorageError: ``out`` cannot be written, is in use by another process, is damaged before its
+            last line, or holds results of other requests or settings.
         ModelError: ``rank`` raised OutOfMemoryError, HardwareError or ServerError.
     """
     requests, out = Path(requests), Path(out)
     source = _read(requests)
     if out.exists() and out.samefile(requests):
         raise OptionError(
-            f"{out} holds the requests: results would be written into it.",
+            f"{out} is the requests file: results would overwrite it.",
             hint="Name another file for the results.",
         )
     as_table = _suffix(out) in {".csv", ".parquet"}
     if as_table and not source.table:
         raise OptionError(
-            f"{out} is a table, and {requests} holds JSON lines.",
+            f"{out} is a table, but {requests} holds JSON lines.",
             hint="Name a .jsonl file for the results, or give the requests as .csv or .parquet.",
         )
     lines = source.lines
@@ -160,10 +159,10 @@ def rank_file(
 
 
 def read_requests(requests: str | Path, known: Context | None = None) -> Iterator[Request]:
-    """Read the requests of a file, one after another.
+    """Read the requests of a file one by one.
 
     Raises:
-        DataError: The file cannot be read, holds no request, or one is unusable.
+        DataError: The file cannot be read, holds no request, or a request is invalid.
     """
     for number, line in enumerate(_read(Path(requests)).lines, start=1):
         try:
@@ -194,7 +193,7 @@ def _read(path: Path) -> _Source:
                 source = _requests_of(list(csv.DictReader(file, strict=True)), path)
         else:
             content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-            # Bytes that are no text become an escape that JSON refuses, in their line alone.
+            # Invalid UTF-8 becomes an escape that JSON refuses, so only that line fails.
             lines = (
                 line.strip().decode(errors="backslashreplace") for line in content.split(b"\n")
             )
@@ -210,14 +209,14 @@ def _read(path: Path) -> _Source:
 
 
 def _requests_of(rows: list[dict[str, Any]], path: Path) -> _Source:
-    """Group the rows of a table into requests, by ``request_id`` where there is one, else by user.
+    """Group the rows of a table into requests, by ``request_id`` if present, else by user.
 
-    Fields of the request are those of its first row that has them.
+    A request's fields come from its first row with a value.
     """
     if rows and "user_id" not in rows[0] and "request_id" not in rows[0]:
         raise DataError(
-            f"{path} has the columns {', '.join(map(str, rows[0]))}, and no user_id.",
-            hint="Give one row a user and candidate: user_id, item_id, title, score...",
+            f"{path} has no column user_id; it has {', '.join(map(str, rows[0]))}.",
+            hint="Give one row per user and candidate: user_id, item_id, title, score...",
         )
     groups: dict[object, list[int]] = {}
     for place, row in enumerate(rows):
@@ -241,7 +240,7 @@ def _requests_of(rows: list[dict[str, Any]], path: Path) -> _Source:
 
 
 def _listed(history: str) -> object:
-    """A history in one cell: a JSON list, or titles or ids with ``|`` between them."""
+    """A history in one cell: a JSON list, or titles or ids separated by ``|``."""
     if history.lstrip().startswith("["):
         return json.loads(history)
     return [part for part in map(str.strip, history.split("|")) if part]
@@ -250,7 +249,7 @@ def _listed(history: str) -> object:
 def _answers(
     lines: Sequence[str], rank: Rank, known: Context | None
 ) -> Iterator[tuple[list[dict[str, object]], Usage]]:
-    """Answer requests together; where that fails, one by one, so that the others are answered."""
+    """Answer requests together; on failure one by one, so that one error fails one request."""
     read = [_parsed(line, known) for line in lines]
     good = [request for request in read if isinstance(request, Request)]
     try:
@@ -292,7 +291,7 @@ def _outcome(found: Ranking | LlmrecError) -> dict[str, object]:
 
 
 def _named(line: str) -> dict[str, object]:
-    """Whose request it is, as far as it can be read."""
+    """The request's ids, as far as they can be read."""
     try:
         given = json.loads(line)
     except ValueError:
@@ -307,7 +306,7 @@ def _parse(line: str, known: Context | None) -> Request:
     try:
         given = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"The request is no JSON: {error}.", hint=_HINT) from error
+        raise DataError(f"The request is not valid JSON: {error}.", hint=_HINT) from error
     return read_request(given, known)
 
 
@@ -331,7 +330,7 @@ def _item(item: RankedItem) -> dict[str, object]:
 
 
 def _write_table(out: Path, source: _Source, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows that were given with ``score``, ``rank`` and, where one failed, ``error``."""
+    """Write the input rows with ``score``, ``rank`` and, for failed requests, ``error``."""
     rows = [
         {("retrieval_score" if name == "score" else name): value for name, value in row.items()}
         | {"score": None, "rank": None, "error": None}

@@ -1,7 +1,7 @@
-"""One request: a user, the candidates and what is known of both, in whatever form a caller has it.
+"""Requests: a user and candidates to rank, read from any form a caller has.
 
-No index is needed: a request may bring its own items. Where there is an index, its items are known
-by their ids, and what a request says of one of them is added.
+No index is needed: a request may bring its own items. With an index, a request may name items by
+id; its own fields are added to theirs.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from llmrec.records import (
 )
 
 FIELDS = ("user_id", "history", "candidates", "profile", "query", "relevant", "request_id")
-"""What a request may hold."""
+"""Allowed fields of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A user's candidates, and what is known of both.
+    """A user and candidates to rank, with their data.
 
     Attributes:
-        user: With the history, oldest first.
-        candidates: Each once, in the retriever's order; ``score`` is NaN where there is none.
+        user: The user with the history, oldest first.
+        candidates: In the retriever's order, without duplicates; ``score`` is NaN if missing.
         context: Holds every item of history and candidates.
-        relevant: Ids of the candidates that are known to be right, for evaluation.
-        request_id: Given back with the result.
+        relevant: Ids of the relevant candidates, for evaluation.
+        request_id: Returned with the result.
 
     Raises:
         OptionError: There are no candidates, or one is given twice.
@@ -81,16 +81,16 @@ def read_request(given: Given, known: Context | None = None) -> Request:
     """Read a request from a mapping such as a JSON line.
 
     Args:
-        given: ``candidates``, and where wanted ``user_id``, ``history``, ``profile``, ``query``,
-            ``relevant`` and ``request_id``. See `make_request` for the forms of each. A `Request`
-            is returned as it is.
-        known: An index or a table of items, whose ids the request may name.
+        given: ``candidates`` and optionally ``user_id``, ``history``, ``profile``, ``query``,
+            ``relevant`` and ``request_id``. See `make_request` for the form of each. A `Request` is
+            returned unchanged.
+        known: An index or a table of items; the request may use its ids.
 
     Raises:
-        DataError: A field is unknown, missing or unusable.
+        DataError: A field is unknown, missing or invalid.
         OptionError: There are no candidates, or one is given twice.
-        UnknownItemError: An id is named that ``known`` does not hold.
-        UnknownUserError: Nothing is known of the user, and the request gives no history.
+        UnknownItemError: An id is not in ``known``.
+        UnknownUserError: The user is unknown, and the request gives no history.
     """
     if isinstance(given, Request):
         return given
@@ -102,7 +102,7 @@ def read_request(given: Given, known: Context | None = None) -> Request:
     unknown = sorted(str(name) for name in given if name not in FIELDS)
     if unknown:
         raise DataError(
-            f"A request holds {unknown[0]!r}; allowed are {', '.join(FIELDS)}.",
+            f"The request has an unknown field {unknown[0]!r}; allowed are {', '.join(FIELDS)}.",
             hint=nearest(unknown[0], FIELDS),
         )
     if given.get("candidates") is None:
@@ -130,25 +130,25 @@ def make_request(
     request_id: object = None,
     known: Context | None = None,
 ) -> Request:
-    """Bring what a caller gives into one form.
+    """Make a `Request` from a caller's values.
 
     Args:
         candidates: A sequence of titles, ids, mappings, `Item` or `Candidate`, or a table with one
-            row a candidate (see `llmrec.catalog.read_items`).
-        history: The same, oldest first; entries may have a ``rating``. None takes what ``known``
-            says of the user.
-        user: A `User` or an id; None is a user without a name.
+            row per candidate (see `llmrec.catalog.read_items`).
+        history: The same, oldest first; entries may have a ``rating``. None takes the history in
+            ``known``.
+        user: A `User` or an id; None is an anonymous user.
         profile: Columns of the profile, by name.
-        query: What the user asks for, in plain words.
-        relevant: Id or title of the right candidate, or several.
-        request_id: Given back with the result.
-        known: An index or a table of items, whose ids the request may name.
+        query: The user's request in plain words.
+        relevant: Id or title of the relevant candidate, or several.
+        request_id: Returned with the result.
+        known: An index or a table of items; the request may use its ids.
 
     Raises:
-        DataError: A value is unusable.
+        DataError: A value is invalid.
         OptionError: There are no candidates, or one is given twice.
-        UnknownItemError: An id is named that ``known`` does not hold.
-        UnknownUserError: Nothing is known of the user, and no history is given.
+        UnknownItemError: An id is not in ``known``.
+        UnknownUserError: The user is unknown, and no history is given.
     """
     given = read_items(candidates, where="candidates")
     values = _values(candidates, len(given))
@@ -173,7 +173,7 @@ def make_request(
 
 
 def items_context(path: str | Path) -> Context:
-    """Read a table of items (``.csv``, ``.jsonl`` or ``.parquet``) that requests name by id.
+    """Read a table of items (``.csv``, ``.jsonl`` or ``.parquet``) for requests that use ids.
 
     Raises:
         DataError: The file cannot be read, or a row is broken.
@@ -182,7 +182,7 @@ def items_context(path: str | Path) -> Context:
 
 
 def _values(given: object, n: int) -> tuple[Any, ...]:
-    """What was given, one by one; the rows of a table are mappings."""
+    """The given values; the rows of a table become mappings."""
     one_by_one = isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 1
     return tuple(cast("Iterable[Any]", given)) if one_by_one else ({},) * n
 
@@ -206,7 +206,7 @@ def _user(user: object, history: object, known: Context) -> tuple[User, tuple[Gi
 
 
 def _known_profile(known: Context, user_id: str) -> User:
-    """What is known of a user whose history the request brings: nothing, of a new one."""
+    """The known profile of a user whose history the request gives; empty for a new user."""
     try:
         return known.user(user_id)
     except UnknownUserError:
@@ -216,9 +216,9 @@ def _known_profile(known: Context, user_id: str) -> User:
 def _context(
     entries: tuple[GivenItem, ...], known: Context | None, values: tuple[Any, ...] = ()
 ) -> Context:
-    """What is known, with what the request says of its items added.
+    """The known context, with the request's own items added.
 
-    A text or number of ``values`` names an item; a mapping with a title brings one.
+    A text or number in ``values`` names an item; a mapping with a title adds one.
     """
     base = known or Context()
     items: dict[str, Item] = {}
@@ -254,7 +254,7 @@ def _context(
         )
     return replace(
         base,
-        items=ChainMap(items, base.items),  # type: ignore[arg-type]  # the last one is only read
+        items=ChainMap(items, base.items),  # type: ignore[arg-type]  # base.items is only read
         reviews=lambda item_id: (
             *reviews.get(item_id, ()),
             *(() if item_id in own else base.reviews(item_id)),
@@ -273,12 +273,12 @@ def _unknown(item_id: str, known: Context) -> UnknownItemError:
 
 
 def _names_only(item: Item) -> bool:
-    """Whether an item is nothing but an id or title."""
+    """Whether an item has only an id or title."""
     return item.title in {"", item.item_id} and item == Item(item.item_id, item.title)
 
 
 def _merged(before: Item, given: Item) -> Item:
-    """What is known of an item, with what the request says of it."""
+    """The known item, updated by the request's fields."""
     return Item(
         before.item_id,
         given.title if given.title not in {"", given.item_id} else before.title,
@@ -302,7 +302,7 @@ def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[
         name = entry.item.item_id
         if name not in by_name:
             raise DataError(
-                f"relevant names {name!r}, which is no candidate.",
+                f"relevant is {name!r}, which is not a candidate.",
                 hint=nearest(name, by_name) or "Give the id or title of a candidate.",
             )
         found.add(by_name[name])

@@ -1,4 +1,4 @@
-"""Candidates in, a ranking out: what strategies score, fused with what a retriever scored."""
+"""The reranker: fuses strategy scores with the retriever's scores into a ranking."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ RETRIEVAL = "retrieval"
 ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {RETRIEVAL: 1.0, **dict.fromkeys(STRATEGIES, 0.2)}
 )
-"""Weights where nothing was fitted: 1 for the retriever, 0.2 for each strategy.
+"""Weights before fitting: 1 for the retriever, 0.2 for each strategy.
 
-A small model zero-shot adds to a retriever that knows only texts; at full weight it would drown one
-that knows more. Fit weights (``llmrec fit``) where there are validation users.
+A small zero-shot model improves a text retriever, but at full weight it would dominate a better
+one. Fit weights (``llmrec fit``) if there are validation users.
 """
 
 WINDOW = 32
-"""Requests whose prompts go to the model together in `Reranker.rank_many`."""
+"""Number of requests per batch in `Reranker.rank_many`."""
 
 
 class Reranker:
@@ -54,19 +54,19 @@ class Reranker:
     Args:
         model: A reference (hub id, folder, ``.gguf`` file, packaged name, ``openai:...`` or
             ``vllm:...``), or a loaded `LanguageModel` (`llmrec.load_model` takes all options).
-        index: Optional. What it knows of items and users is added, and its fitted weights are used.
+        index: Optional. Adds its items, users and fitted weights.
         strategy: A name of `STRATEGIES`, a strategy, or several of either, whose scores are fused.
         template: A template of that strategy, by name or path; None takes its default.
-        budget: Tokens a field of the prompts.
-        weights: Weight of each signal. None takes those fitted for these strategies, templates and
-            this model that the index holds, else `ZERO_SHOT_WEIGHTS`.
-        quantization: ``none``, ``nf4`` or ``int8``, of a model given by reference.
-        device: Where a model given by reference runs; None takes the fastest there is.
+        budget: Maximum tokens of each prompt field.
+        weights: Weight of each signal. None takes the index's weights fitted for these strategies,
+            templates and this model, else `ZERO_SHOT_WEIGHTS`.
+        quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
+        device: Device of a model given by reference; None takes the fastest available.
 
     Raises:
-        OptionError: There is no such strategy, two have one name or one is named as the retriever's
-            signal is, a template is given beside anything but one name, or an argument is not what
-            it has to be.
+        OptionError: A strategy is unknown, two strategies share a name or one has the name of the
+            retriever's signal, a template is given without exactly one strategy name, or an
+            argument is not allowed.
         PromptError: The template cannot be used.
         ModelError: The model cannot be loaded.
     """
@@ -86,12 +86,12 @@ class Reranker:
         if index is not None and not isinstance(index, Index):
             raise OptionError(
                 f"index is {type(index).__name__}; allowed is an Index or None.",
-                hint="Candidates of your own go to rank(candidates=...), no index is needed.",
+                hint="Give your own candidates to rank(candidates=...); they need no index.",
             )
         if not isinstance(model, str) and (quantization != "none" or device is not None):
             raise OptionError(
-                "quantization and device are of a model that is given by reference.",
-                hint="Load it with them: llmrec.load_model(ref, quantization=..., device=...).",
+                "quantization and device apply only to a model given by reference.",
+                hint="Pass them to llmrec.load_model(ref, quantization=..., device=...).",
             )
         self.strategies = _strategies(strategy, template)
         self.index = index
@@ -105,14 +105,14 @@ class Reranker:
 
     @property
     def weights_key(self) -> str:
-        """What fitted weights are stored under: strategies, templates, budget and model."""
+        """Key of the fitted weights: strategies, templates, budget and model."""
         budget = "-".join(str(value) for value in asdict(self.budget).values())
         keys = "+".join(strategy.key for strategy in self.strategies)
         return f"{keys}/{budget}/{self.model.name}@{self.model.revision}"
 
     @cached_property
     def context(self) -> Context | None:
-        """What the index knows; None without one."""
+        """The context of the index; None without an index."""
         return None if self.index is None else context_of(self.index)
 
     def rank(
@@ -128,27 +128,27 @@ class Reranker:
 
         Items are titles, mappings (``item_id`` or ``id``, ``title``, ``description``, ``reviews``,
         ``caption``, any attributes), `Item` or `Candidate` records, ids of the index, or the rows
-        of a table (pandas, pyarrow, ``datasets``). What was given is not changed.
+        of a table (pandas, pyarrow, ``datasets``). The arguments are not changed.
 
         Args:
-            candidates: In the order of your retriever, if you have one. A ``score`` is fused with
-                the model's: higher is better, None where there is none.
+            candidates: In the order of your retriever, if any. A ``score`` is fused with the
+                model's score: higher is better, None if missing.
             history: The user's earlier items, oldest first; an entry may have a ``rating``. None
-                takes what the index knows of the user.
-            user: A `User`, or the id of one.
+                takes the history in the index.
+            user: A `User` or a user id.
             profile: Columns of the user's profile by name.
-            query: What the user asks for in plain words.
+            query: The user's request in plain words.
 
         Returns:
-            All candidates. Those that the model could not judge keep their order behind the others.
-            Without any ``score`` and with one strategy, scores are the strategy's own.
+            All candidates. Unscored ones come last and keep their order. With one strategy and no
+            ``score``, the scores are the strategy's.
 
         Raises:
-            DataError: An item or field is unusable.
+            DataError: An item or field is invalid.
             OptionError: There are no candidates, one is given twice or has an infinite score, or a
                 signal has no weight.
-            UnknownItemError: The index does not hold an id.
-            UnknownUserError: The index does not know the user, and no history is given.
+            UnknownItemError: An id is not in the index.
+            UnknownUserError: The user is not in the index, and no history is given.
             PromptError: The template cannot be rendered.
             ModelError: The model cannot score.
         """
@@ -172,21 +172,21 @@ class Reranker:
         query: object = None,
         template: str = "explain/plain",
     ) -> tuple[Explanation, ...]:
-        """Explain each of some items to a user; the arguments are those of :meth:`rank`.
+        """Explain items to a user; the arguments are those of :meth:`rank`.
 
         Args:
             candidates: The items to explain, usually the best of a ranking.
-            history: As of :meth:`rank`.
-            user: As of :meth:`rank`.
-            profile: As of :meth:`rank`.
-            query: As of :meth:`rank`.
+            history: See :meth:`rank`.
+            user: See :meth:`rank`.
+            profile: See :meth:`rank`.
+            query: See :meth:`rank`.
             template: An ``explain`` template by name or path.
 
         Returns:
-            One explanation an item, in the order given, each checked against its evidence.
+            One explanation per item, in the given order, each checked against its evidence.
 
         Raises:
-            What :meth:`rank` raises.
+            See :meth:`rank`.
         """
         request = make_request(
             candidates,
@@ -200,16 +200,16 @@ class Reranker:
         return explainer.explain(request.user, [c.item_id for c in request.candidates])
 
     def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
-        """Rank for many users: `WINDOW` requests at a time share the model's calls.
+        """Rank for many users, in batches of `WINDOW` requests.
 
         Args:
             requests: Mappings with the arguments of :meth:`rank` (``user_id`` names the user), or
                 `Request` records.
 
         Raises:
-            What :meth:`rank` raises.
+            See :meth:`rank`.
         """
-        weights = self._weights()  # checked before the model is asked
+        weights = self._weights()  # fails before the model is used
         read = [read_request(request, self.context) for request in requests]
         rankings: list[Ranking] = []
         for start in range(0, len(read), WINDOW):
@@ -220,15 +220,15 @@ class Reranker:
         return rankings
 
     def judge(self, user: User, candidates: Sequence[Candidate]) -> dict[str, Judgement]:
-        """Ask the language model alone, about one user's candidates of the index."""
+        """Score a user's candidates of the index by the language model alone."""
         request = Request(user, tuple(candidates), self.context or Context())
         return self.judge_many([request])[0]
 
     def judge_many(self, requests: Sequence[Request]) -> list[dict[str, Judgement]]:
-        """Ask the language model alone, about several users in one call a round.
+        """Score several users' candidates by the language model alone.
 
         Returns:
-            For each request, by strategy, scores in the order of its candidates.
+            One mapping per request: strategy name to scores, in the order of its candidates.
         """
         questions = [
             question_about(
@@ -240,7 +240,7 @@ class Reranker:
         return [{name: some[row] for name, some in judged.items()} for row in range(len(requests))]
 
     def _weights(self) -> tuple[Mapping[str, float], int]:
-        """The weights to use, and 1 where fitted ones are of other signals."""
+        """The fusion weights, and 1 if the index has weights for other signals only."""
         names = (RETRIEVAL, *(strategy.name for strategy in self.strategies))
         serving = self.weights
         not_fitted = 0
@@ -272,7 +272,7 @@ class Reranker:
         alone = len(signals) == 1
         fused = next(iter(signals.values())) if alone else fuse(signals, weights)
         scores = np.where(scored, fused, np.nan)
-        # Stable, so that equal scores keep the order given; NaN sorts last and keeps it too.
+        # Stable: equal scores keep the given order, and so do NaN, which sort last.
         order = np.argsort(-scores, kind="stable")
         items = tuple(
             _row(request, rank, int(place), scores, signals) for rank, place in enumerate(order, 1)
@@ -287,7 +287,7 @@ class Reranker:
 
 
 def retrieval_ranking(request: Request) -> Ranking:
-    """The order of the candidates as a ranking, no language model asked."""
+    """The retriever's order as a ranking, without a language model."""
     items = tuple(
         RankedItem(c.item_id, i, i, c.score, Status.NOT_ASKED, c.signals, _item(request, c).name)
         for i, c in enumerate(request.candidates, start=1)
@@ -297,12 +297,10 @@ def retrieval_ranking(request: Request) -> Ranking:
 
 
 def retrieval_signal(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
-    """The retriever's scores of a list as the one signal ``retrieval``; none where none is given.
-
-    What it is made of was weighed by the retriever; the language model is weighed beside the whole.
+    """The retriever's scores as one signal ``retrieval``; empty if no score is given.
 
     Raises:
-        OptionError: A score is infinite: beside it, all others would be the same.
+        OptionError: A score is infinite: standardising would make all others equal.
     """
     scores = np.array([candidate.score for candidate in candidates], dtype=np.float64)
     infinite = np.flatnonzero(np.isinf(scores))
@@ -310,7 +308,7 @@ def retrieval_signal(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.fl
         candidate = candidates[int(infinite[0])]
         raise OptionError(
             f"Candidate {candidate.item_id!r} has the score {candidate.score}.",
-            hint="Give a finite score, or nan where there is none.",
+            hint="Give a finite score, or nan if there is none.",
         )
     return {} if np.isnan(scores).all() else {RETRIEVAL: scores}
 
@@ -325,19 +323,19 @@ def _strategies(
         made = tuple(make_strategy(s) if isinstance(s, str) else s for s in given)
     else:
         raise OptionError(
-            f"template={template!r} beside a strategy that has its own.",
-            hint="Make the strategy with that template.",
+            f"template={template!r} is given, but the strategy already has a template.",
+            hint="Create the strategy with that template.",
         )
     names = [each.name for each in made]
     if not names or len(set(names)) < len(names):
         raise OptionError(
-            f"The strategies are {', '.join(names) or 'none'}: one or more are needed, each under "
-            "a name of its own.",
+            f"The strategies are {', '.join(names) or 'none'}: give one or more, each with a "
+            "different name.",
             hint="Give one of them another name=.",
         )
     if RETRIEVAL in names:
         raise OptionError(
-            f"A strategy is named {RETRIEVAL!r}, as the retriever's own signal is.",
+            f"A strategy is named {RETRIEVAL!r}, which is the name of the retriever's signal.",
             hint="Give it another name.",
         )
     return made

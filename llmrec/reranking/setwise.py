@@ -1,4 +1,4 @@
-"""Setwise: which is the best of these few?"""
+"""Setwise: which of a few candidates is the best?"""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from llmrec.reranking.strategy import Conversation, Judgement, Question, default
 
 @dataclass(frozen=True)
 class Setwise:
-    """The best ``top`` candidates by heapsort, each comparison a prompt with ``ways`` of them.
+    """The best ``top`` candidates by heapsort; each comparison is a prompt with ``ways`` of them.
 
     The model answers with the label of the best (Zhuang et al. 2024, "Setwise"). A score is the
-    place counted from the end; candidates that did not reach the top share the lowest.
+    place counted from the end; candidates outside the top share the lowest.
 
     Args:
         template: A setwise template.
-        ways: How many candidates stand in one prompt.
-        top: How many of the best are wanted.
-        name: What the score is called in a ranking's signals.
+        ways: Candidates per prompt.
+        top: How many of the best to order.
+        name: Name of the score in a ranking's signals.
 
     Raises:
         OptionError: A number is out of range.
@@ -43,7 +43,7 @@ class Setwise:
         return f"{self.name}/{self.ways}-{self.top}/{self.template.sha256[:12]}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask for the best of each group that the heap compares."""
+        """Ask for the best of each group that heapsort compares."""
         n = len(question.candidates)
         groups = LabelledGroups(self.template, question, model)
         heap = top_by_best(n, self.top, self.ways)

@@ -1,4 +1,4 @@
-"""Permutation self-consistency: the same question in several orders of its candidates."""
+"""Permutation self-consistency: average over shuffled orders of the candidates."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from llmrec.reranking.driver import together
 from llmrec.reranking.strategy import Conversation, Judgement, Question, Strategy
 
 _ROUND = 2
-"""Orders asked at a time where asking may stop early."""
+"""Orders per round with early stopping."""
 LEAST_TO_STOP = 3 * _ROUND + 1
-"""With fewer orders all are asked before the best can have kept theirs twice."""
+"""Fewest orders for early stopping: with fewer, all run before two rounds can agree."""
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Any strategy asked about ``times`` orders of the candidates, a candidate's scores averaged.
+    """Averages a strategy's scores over ``times`` different orders of the candidates.
 
-    The orders are drawn from ``seed``, user and candidates, all different, and do not depend on the
-    order in which candidates are given: nor does the result. They are rotations of random orders,
-    so that a candidate stands at places as far apart as they can be, and what a model likes
-    about a place averages out (Tang et al. 2024 draw them independently). All are asked in one
-    batch, or, to stop early, two at a time until the best ``stable_top`` keep their order twice.
+    The orders depend on ``seed``, user and the set of candidates, not on their given order; so does
+    the result. They are rotations of random orders: each candidate takes distant positions, which
+    averages out position bias (Tang et al. 2024 draw the orders independently). All orders run in
+    one batch. With early stopping, two run at a time until the best ``stable_top`` keep their order
+    twice.
 
     Args:
-        strategy: What is asked.
-        times: How many orders; as many as there are where there are fewer.
-        seed: Of the orders.
-        stable_top: Stop where the order of so many of the best no longer changes; 0 asks all.
+        strategy: The strategy to average.
+        times: Number of orders; all orders if fewer exist.
+        seed: Random seed for the orders.
+        stable_top: Stop when the order of this many of the best is stable; 0 runs all orders.
 
     Raises:
         OptionError: ``times`` is below 1, or ``stable_top`` negative.
@@ -64,7 +64,7 @@ class Shuffled:
         return f"shuffled-{self.times}-{self.seed}-{self.stable_top}/{self.strategy.key}"
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Ask all orders, and average."""
+        """Score all orders, and average."""
         ids = np.array([item.item_id for item in question.candidates])
         by_id = np.argsort(ids)
         told = "\0".join([str(self.seed), question.user.user_id, *ids[by_id]])
@@ -121,7 +121,7 @@ def _reordered(question: Question, order: NDArray[np.int64]) -> Question:
 
 
 def _mean(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Mean of the scores that are there; NaN where there is none."""
+    """Mean of the finite scores; NaN if there is none."""
     table = np.array(tables)
     there = ~np.isnan(table)
     mean = np.full(table.shape[1], np.nan)

@@ -1,4 +1,4 @@
-"""The strategies by name, and what may be wrapped around one."""
+"""The strategies by name, with optional calibration and shuffling."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
 """Strategies by name; each takes ``template=`` or uses its default."""
 
 ONE_AT_A_TIME = frozenset({"graded", "likelihood", "pointwise"})
-"""Strategies whose prompts show one candidate or none: no order of candidates reaches the model."""
+"""Strategies with at most one candidate per prompt: the order of candidates has no effect."""
 
 WITHOUT_LABELS = frozenset({"likelihood", "listwise-generated"})
-"""Strategies that calibration takes nothing off: they do not ask for labels."""
+"""Strategies without labels: calibration has no effect."""
 
 TOP = 10
-"""How many of the best are put in order where nothing else is said."""
+"""Default number of best candidates to order."""
 
 
 def make_strategy(
@@ -54,52 +54,51 @@ def make_strategy(
     top: int = TOP,
     seed: int = 0,
 ) -> Strategy:
-    """A strategy by name, with a template by name or path, or its default one.
+    """Make a strategy by name, with a template by name or path, or its default template.
 
     Args:
         name: One of `STRATEGIES`.
-        template: Of that strategy; a tournament takes those of listwise.
-        calibrate: Take off what the model would answer anyway (`Calibrated`). Of a strategy that
-            asks for no labels there is nothing to take off, which is said.
-        shuffles: Ask about so many orders of the candidates (`Shuffled`); 0 asks the one given.
-            A strategy that shows one candidate at a time knows no order and is asked once, which
-            is said.
-        stop_early: Ask for no more orders once the best ``top`` keep theirs.
-        top: How many of the best have to be put in order, where a strategy asks no more than that
-            takes (setwise, pairwise, tournament); the others share the lowest score.
-        seed: Of the orders.
+        template: A template of that strategy; a tournament takes those of listwise.
+        calibrate: Subtract the content-free prior (`Calibrated`). Logs a warning if the strategy
+            has no labels.
+        shuffles: Average over so many shuffled orders (`Shuffled`); 0 is off. Logs a warning if the
+            strategy shows one candidate per prompt.
+        stop_early: Stop shuffling when the best ``top`` keep their order.
+        top: How many of the best to order (setwise, pairwise, tournament); the others share the
+            lowest score.
+        seed: Random seed for the orders.
 
     Raises:
-        OptionError: There is no such strategy, or a number is out of range.
+        OptionError: The strategy is unknown, or a number is out of range.
         PromptError: The template cannot be used, or is another strategy's.
     """
     if name not in STRATEGIES:
         raise OptionError(
-            f"There is no strategy {name!r}; there are {', '.join(sorted(STRATEGIES))}.",
+            f"Unknown strategy {name!r}; allowed are {', '.join(sorted(STRATEGIES))}.",
             hint=nearest(name, STRATEGIES),
         )
     if stop_early and shuffles < LEAST_TO_STOP:
         raise OptionError(
-            f"Stopping early among {shuffles} shuffles: nothing is saved below {LEAST_TO_STOP}, "
-            "since the best have to keep their order twice, two orders at a time.",
-            hint=f"Give --shuffles {LEAST_TO_STOP} or more beside it.",
+            f"Early stopping needs {LEAST_TO_STOP} shuffles or more, not {shuffles}: the best must "
+            "keep their order twice, and two orders run at a time.",
+            hint=f"Give --shuffles {LEAST_TO_STOP} or more.",
         )
     made = STRATEGIES[name]() if template is None else _with_template(name, template)
     if isinstance(made, Setwise | Pairwise | Tournament) and made.top != top:
         made = replace(made, top=top)
     if calibrate and name in WITHOUT_LABELS:
-        logger.warning("Calibration takes nothing off %s, which asks for no labels.", name)
+        logger.warning("Calibration has no effect on %s, which has no labels.", name)
     elif calibrate:
         made = Calibrated(made)
     if shuffles and name in ONE_AT_A_TIME:
-        logger.warning("Shuffles change nothing: %s shows one candidate at a time.", name)
+        logger.warning("Shuffling has no effect: %s shows one candidate per prompt.", name)
     elif shuffles:
         made = Shuffled(made, shuffles, seed, top if stop_early else 0)
     return made
 
 
 def folder_of(name: str) -> str:
-    """The folder of templates that a strategy takes beside its own."""
+    """The folder of a strategy's templates; tournament shares listwise's."""
     return DEFAULT_TEMPLATES[name].partition("/")[0]
 
 
@@ -111,7 +110,7 @@ def _with_template(name: str, template: str) -> Strategy:
             f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
             hint=f"Take a template under {folder}/.",
         )
-    # In a folder of no strategy it is what it is taken for, and has to read what that reads.
+    # A template outside the strategies' folders must meet the requirements of this strategy.
     known = loaded.strategy in DEFAULT_TEMPLATES
     refuse_meaningless(loaded if known else replace(loaded, strategy=folder))
     return STRATEGIES[name](template=loaded)

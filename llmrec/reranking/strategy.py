@@ -1,8 +1,8 @@
-"""What every way to rank with a language model takes and gives.
+"""The interface of strategies.
 
-A strategy is a conversation: a generator that yields prompts with what is asked of them, is sent
-the model's answers, and returns a score a candidate. So it says nothing of how it is run, and the
-same few lines are asked for one user or many at a time, shuffled or calibrated (see ``asking``).
+A strategy is a conversation: a generator that yields requests, receives the model's answers, and
+returns one score per candidate. It does not call the model itself, so the same code runs for one
+user or many, shuffled or calibrated (see ``driver``).
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ from llmrec.records import Item, Prompt, Usage, User
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A user's candidates, and what prompts may say about them.
-
-    ``context`` holds every item of the history.
-    """
+    """A user, candidates and context for prompts; ``context`` holds all items of the history."""
 
     user: User
     candidates: tuple[Item, ...]
@@ -46,10 +43,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One score a candidate, float64 ``[candidates]``, higher is better; NaN: could not be judged.
+    """Scores of one strategy, float64 ``[candidates]``, higher is better, NaN for unscored.
 
-    Scores of one judgement compare with each other, not with those of another strategy or user.
-    ``fallbacks`` counts by name what did not go as asked.
+    Scores are comparable only within one judgement. ``fallbacks`` counts fallbacks by name.
     """
 
     scores: NDArray[np.float64]
@@ -59,11 +55,11 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class LabelAsk:
-    """A prompt that is answered with a label, and how to ask what would be answered anyway.
+    """A prompt whose answer is a label, with its neutral prompts for calibration.
 
-    ``neutral`` makes the same prompt about something else (other candidates, for a list; no
-    history, for a single candidate), in one wording or several; calibration takes
-    ``neutral_weight`` of their mean log-probabilities off.
+    ``neutral`` makes one or more content-free prompts (other candidates for a list, no history for
+    a single candidate). Calibration subtracts ``neutral_weight`` times their mean
+    log-probabilities.
     """
 
     request: LabelRequest
@@ -73,12 +69,12 @@ class LabelAsk:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model answered to one prompt.
+    """A model's answer to one prompt.
 
-    ``log_probs`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN where there was no
-    answer; ``text`` is what it wrote, ``finished`` whether it ended by itself. ``tokens`` counts
-    those of prompt and answer; ``floored`` labels whose value is only an upper bound; ``fault``
-    names why there is no answer.
+    ``log_probs`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN without an answer.
+    ``text`` is the generated text, ``finished`` whether the model ended it. ``tokens`` counts
+    prompt and answer, ``floored`` the labels whose value is only an upper bound. ``fault`` is the
+    reason for a missing answer.
     """
 
     log_probs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -98,20 +94,20 @@ Conversation: TypeAlias = Generator[Sequence[Ask], Sequence[Answer], T]
 
 
 class Strategy(Protocol):
-    """A way to ask a language model which candidates suit a user."""
+    """A way to score candidates with a language model."""
 
     @property
     def name(self) -> str:
-        """What scores of this strategy are called in a ranking's signals."""
+        """Name of the score in a ranking's signals."""
 
     @property
     def key(self) -> str:
-        """What tells its scores from those of other settings and templates; for fitted weights."""
+        """Key of the strategy, its settings and template; fitted weights are stored under it."""
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
-        """Score every candidate of the question; the judgement's usage is left to who asks.
+        """Score every candidate of the question; the driver adds the usage.
 
-        ``model`` is there to be counted with (tokens, labels): it is asked by yielding.
+        ``model`` only counts tokens and labels; yield a request to get an answer from it.
 
         Raises:
             PromptError: The template cannot be rendered.
@@ -123,7 +119,7 @@ class Strategy(Protocol):
 def relay(
     inner: Generator[Asked, Told, T], answer: Callable[[Asked], Conversation[Told]]
 ) -> Conversation[T]:
-    """Run a generator each of whose questions is answered by a conversation of its own."""
+    """Run a generator; a conversation answers each of its requests."""
     told: Told | None = None
     while True:
         try:
@@ -142,7 +138,7 @@ def request_of(ask: Ask) -> Request:
 def writer_of(
     template: Template, question: Question, model: LanguageModel, *, room: int = 1
 ) -> PromptWriter:
-    """Write a question's prompts so that ``room`` tokens are left for the answer."""
+    """A prompt writer for a question that keeps ``room`` tokens for the answer."""
     return PromptWriter(
         template=template,
         user=question.user,
@@ -156,19 +152,19 @@ def writer_of(
 def question_about(
     context: Context, user: User, item_ids: Sequence[str], budget: Budget
 ) -> Question:
-    """Ask about items by their ids.
+    """Make a question about items by id.
 
     Raises:
-        KeyError: The context does not hold an item.
+        KeyError: An item is not in the context.
     """
     return Question(user, tuple(context.items[item_id] for item_id in item_ids), context, budget)
 
 
 def default_template(strategy: str) -> Callable[[], Template]:
-    """Return what loads a strategy's default template."""
+    """Return a function that loads a strategy's default template."""
     return lambda: load_template(DEFAULT_TEMPLATES[strategy])
 
 
 def nobody(question: Question) -> Question:
-    """The same question about a user of whom nothing is known."""
+    """The same question for a user without history, profile and query."""
     return replace(question, user=User(""))

@@ -310,7 +310,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no request"):
         rerank_file(empty, out, _rerank)
     requests = _requests(tmp_path, 2)
-    with pytest.raises(OptionError, match="holds the requests"):
+    with pytest.raises(OptionError, match="is the requests file"):
         rerank_file(requests, requests, _rerank)
     with pytest.raises(StorageError, match="cannot be written"):
         rerank_file(requests, tmp_path, _rerank)

@@ -116,7 +116,7 @@ def test_an_index_adds_what_it_knows(index: Index) -> None:
         ({"candidates": ["a"], "user_id": {}}, DataError, "user"),
         ({"candidates": ["a"], "profile": "old"}, DataError, "profile"),
         ({"candidates": ["a"], "query": {"a": 1}}, DataError, "query"),
-        ({"candidates": ["a"], "relevant": "b"}, DataError, "'b', which is no candidate"),
+        ({"candidates": ["a"], "relevant": "b"}, DataError, "'b', which is not a candidate"),
     ],
 )
 def test_an_unusable_request_is_refused(

@@ -202,7 +202,7 @@ def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> N
         Reranker(ByteModel(), index, template="pointwise/plain-list")
     with pytest.raises(PromptError, match="is for the strategy explain"):
         Reranker(ByteModel(), index, template="explain/plain")
-    with pytest.raises(OptionError, match="beside a strategy"):
+    with pytest.raises(OptionError, match="already has a template"):
         Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
 
 

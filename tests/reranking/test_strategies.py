@@ -230,13 +230,13 @@ def test_a_template_whose_answers_say_nothing_is_refused(
         make_strategy(strategy, str(path))
 
 
-def test_what_changes_nothing_is_said_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_options_without_effect_warn_and_are_skipped(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert make_strategy("likelihood", calibrate=True).key == Likelihood().key
         assert make_strategy("pointwise", shuffles=3).key == Pointwise().key
     first, second = caplog.messages
-    assert "takes nothing off likelihood" in first
-    assert "pointwise shows one candidate at a time" in second
+    assert "no effect on likelihood" in first
+    assert "pointwise shows one candidate per prompt" in second
 
 
 @dataclass(frozen=True)
