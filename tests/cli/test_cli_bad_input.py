@@ -162,7 +162,7 @@ def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
     ("words", "status", "part"),
     [
         (("--strategy", "listwise", "--strategy", "listwise"), 2, "name each strategy once"),
-        (("--strategy", "listwise", "--stop-early"), 2, "Stopping early among 0 shuffles"),
+        (("--strategy", "listwise", "--stop-early"), 2, "Early stopping needs"),
         (("--strategy", "listwise", "--template", "setwise/plain-list"), 1, "not listwise"),
         (
             ("--strategy", "listwise", "--strategy", "graded", "--template", "setwise/plain-list"),

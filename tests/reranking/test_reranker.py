@@ -226,5 +226,5 @@ def test_the_same_input_gives_the_same_ranking(
 def test_a_strategy_cannot_take_the_name_of_the_retrievers_signal(index: Index) -> None:
     taken = Scripted([1, 2])
     taken.name = "retrieval"
-    with pytest.raises(OptionError, match="as the retriever's own signal"):
+    with pytest.raises(OptionError, match="name of the retriever's signal"):
         Reranker(ByteModel(), index, strategy=taken)
