@@ -1,4 +1,4 @@
-"""Benchmarks of prompts: plans, runs, significance and their report."""
+"""Benchmarks of prompts: plans, runs, significance tests and reports."""
 
 from llmrec.benchmarking.benchmark_models import BenchmarkModels
 from llmrec.benchmarking.compare import RowChange, RunChange, compare_runs

@@ -23,7 +23,7 @@ class BenchmarkModels:
         tokenizer: The tokenizer of a server's model.
         concurrency: Concurrent requests to a server.
         timeout: Seconds without an answer until a server's request fails.
-        progress: Show progress bars on stderr, where that is a terminal.
+        progress: Show progress bars on stderr if it is a terminal.
         skip_layers: Last layers of transformers models to skip.
     """
 

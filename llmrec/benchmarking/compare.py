@@ -61,7 +61,7 @@ class RunChange:
         """The rows that became worse, and why, by name.
 
         Args:
-            drop: How much nDCG@10 a row may lose.
+            drop: Allowed loss of nDCG@10 per row.
         """
         found = dict.fromkeys(self.gone, "is missing from the second run")
         for row in self.rows:

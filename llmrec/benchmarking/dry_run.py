@@ -1,4 +1,4 @@
-"""What a benchmark would cost, before anything is asked: cells, tokens, time."""
+"""Estimate the cost of a benchmark before it runs: cells, tokens, time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CellEstimate:
     ``prompts`` and ``tokens`` are those of the first round, means a user; ``at_least`` where a
     strategy may ask further rounds. ``left`` counts lists without a result, planted targets among
     them; ``seconds`` are theirs, None where nothing comparable was timed yet. ``guessed``: they are
-    extrapolated from other cells of the model, by their seconds a token. ``fault`` says why it
+    extrapolated from other cells of the model, by their seconds per token. ``fault`` says why it
     cannot be asked.
     """
 
@@ -47,8 +47,8 @@ def estimate_cells(
 
     Args:
         benchmark: What would be run.
-        done: Results so far: a cell is timed by its own seconds a list, else by the seconds a token
-            of its model and quantization, of its strategy where possible.
+        done: Results so far: a cell is timed by its own seconds per list, else by the
+            seconds per token of its model and quantization, and of its strategy if possible.
         reader_of: The tokenizer of a model.
         before: The cells that the run folder describes, which need not be those of the plan.
     """
@@ -121,14 +121,14 @@ def _to_ask(cells: Sequence[CellEstimate]) -> list[CellEstimate]:
 
 
 def _kind(cell: Cell) -> tuple[str, ...]:
-    """What the seconds a token depend on, the least of it last."""
+    """The settings that the seconds per token depend on, least important last."""
     return cell.model, cell.quantization, cell.strategy
 
 
 def _seconds_a_token(
     answered: Sequence[Result], kinds: Mapping[str, tuple[str, ...]], key: str
 ) -> float | None:
-    """Seconds a token of the results that are most like a cell's."""
+    """Seconds per token of the results most similar to a cell's."""
     for alike in (3, 2):
         kin = {other for other, kind in kinds.items() if kind[:alike] == kinds[key][:alike]}
         some = [result for result in answered if result.cell in kin]
@@ -139,7 +139,7 @@ def _seconds_a_token(
 
 
 def _count(benchmark: Benchmark, cell: Cell, reader_of: ReaderOf) -> tuple[float, float] | str:
-    """Prompts and tokens a user of the first round, or why they cannot be rendered."""
+    """Prompts and tokens per user of the first round, or why they cannot be rendered."""
     users = benchmark.data.users[:LOOKED_AT]
     prompts = tokens = 0
     try:

@@ -1,9 +1,9 @@
-"""Measures beside accuracy: what a ranking shows, whom it serves, and what sways it.
+"""Measures beyond accuracy: exposure, novelty, diversity, biases, reliability and sensitivity.
 
 Over each user's first ten, as a mean over the users with a value:
 
 ``coverage``
-    Share of all candidates that are in anybody's first ten.
+    Share of all candidates that are in any user's first ten.
 ``gini``
     How unevenly candidates are shown: 0 all alike, towards 1 a few always.
 ``novelty``
@@ -166,7 +166,7 @@ def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 
 
 def _probabilities(cell: Cell, values: Scores) -> Values | None:
-    """A probability a candidate, [n], NaN where it was not scored; None where there is none."""
+    """A probability per candidate, [n], NaN where it was not scored; None if there is none."""
     table = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if cell.calibrate:  # differences of log-probabilities
         return None

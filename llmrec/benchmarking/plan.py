@@ -1,4 +1,4 @@
-"""The benchmark file: what is compared, on which users.
+"""The benchmark file: templates, models and settings to compare, and the users.
 
     index: INDEX                      # a folder that `llmrec index` made
     protocol: discrimination          # or end-to-end
@@ -93,7 +93,7 @@ class BenchmarkPlan(BaseModel):
     users: Annotated[int, Field(ge=1)] | None = None
     """Number of users, sampled by ``seed``; by default 50, or all where there are fewer."""
     candidates: Annotated[int, Field(ge=2)] = 20
-    """Number of candidates a user."""
+    """Number of candidates per user."""
     seed: int = 0
     """Random seed of users, candidates, shuffles and ties."""
     templates: Annotated[tuple[str, ...], SomeOf, AsList] = ("likelihood/*", "pointwise/*")

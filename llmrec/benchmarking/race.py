@@ -1,4 +1,4 @@
-"""Dropping rows that will not win, while a benchmark runs.
+"""Racing: drop significantly worse rows while a benchmark runs.
 
 Users come in blocks, in random order. After each block, a row that is significantly behind the best
 so far is dropped. Three corrections keep the error rate:
@@ -59,7 +59,7 @@ def race(
     """Find the rows to drop now.
 
     Args:
-        values_so_far: By row one value a user (nDCG@10), [n_users], higher is better; the same
+        values_so_far: By row one value per user (nDCG@10), [n_users], higher is better; the same
             users in the same order in every row, NaN where a row failed. Two rows are compared over
             the users that both have.
         looks: Number of blocks of the run, of about the same size.

@@ -26,7 +26,7 @@ from llmrec.retrieval.storage import is_stored
 FORMAT = 1
 PEAK, PRICE = "peak MiB", "price"
 NOTHING_JUDGED = "lists_without_a_judgement"
-"""Users none of whose candidates was scored: their ranking is the order given."""
+"""Users without any scored candidate: their ranking is the given order."""
 _ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
 _SAME = ("fingerprint", "insights", "protocol", "part", "candidates", "seed")
 """What must not change within a run: its candidates or prompts would differ."""
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one cell answered for one user.
+    """The result of one cell for one user.
 
     ``place`` is None in the main run; otherwise the position, from 1, at which the target was
     planted to measure order bias. ``scores`` are in the order of the user's candidates wherever
@@ -121,7 +121,7 @@ class CellResults:
 
     @property
     def cost(self) -> dict[str, float]:
-        """Means a user that was answered, percentiles of the seconds, the highest peak of memory.
+        """Means over answered users, percentiles of the seconds, and the peak memory.
 
         Failed users are left out: they cost nothing and would make a row look cheap.
         """
@@ -148,7 +148,7 @@ class CellResults:
 
 
 def scores_of(results: Sequence[Result | None]) -> list[tuple[float | None, ...] | None]:
-    """Scores by user; None where there are none: an error is never a score."""
+    """Scores by user; None if there is none: an error is never a score."""
     return [None if result is None or result.fault else result.scores for result in results]
 
 
@@ -201,7 +201,7 @@ class RunFolder:
     """The folder of a run.
 
     Args:
-        path: Where it is, or is to be made.
+        path: The folder, new or existing.
     """
 
     path: Path
@@ -225,7 +225,7 @@ class RunFolder:
             yield Results(self._typed(log.rows, _RESULT, _RESULTS), log)
 
     def about(self) -> Mapping[str, Any]:
-        """What run.json says; empty where there is no run yet.
+        """The content of run.json; empty if there is no run yet.
 
         Raises:
             StorageError: It is damaged, of another format, or not of a benchmark.
@@ -254,7 +254,7 @@ class RunFolder:
     def refuse_another(
         self, about: Mapping[str, object], users: Sequence[UserList]
     ) -> dict[str, UserList]:
-        """Check that what the folder holds, if anything, is of this run; nothing is written.
+        """Check that the folder is empty or holds this run; nothing is written.
 
         Returns:
             The users that it holds, by id.
@@ -325,7 +325,7 @@ class RunFolder:
                 where = ".".join(str(part) for part in first["loc"])
                 raise StorageError(
                     f"Line {number} of {self.path / name} is damaged: {where}: {first['msg']}.",
-                    hint="Delete the line to have it done again, or name another folder.",
+                    hint="Delete the line to redo it, or name another folder.",
                 ) from error
         return tuple(found)
 

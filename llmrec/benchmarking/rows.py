@@ -34,7 +34,7 @@ GIVEN = "given order"
 Kind = Literal["baseline", "cell", "oracle"]
 Scores: TypeAlias = Sequence[float | None]
 Values: TypeAlias = NDArray[np.float64]
-"""One value a user, float64 [n_users], NaN where there is none."""
+"""One value per user, float64 [n_users], NaN if missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class RowScores:
     """A row before it is summed up.
 
     ``metrics`` are by name, [n_users]. ``ranked`` is None for the oracle, ``cell`` and ``results``
-    for baselines too. ``planted`` is nDCG@10 a user by the target's position.
+    for baselines too. ``planted`` is nDCG@10 per user by the target's position.
     """
 
     name: str
@@ -69,12 +69,12 @@ class RowScores:
 
     @property
     def values(self) -> Values:
-        """nDCG@10 a user."""
+        """nDCG@10 per user."""
         return self.metrics[METRIC]
 
 
 def ndcg_values(results: CellResults, users: Sequence[UserList], seed: int) -> Values:
-    """nDCG@10 a user of one cell's main run."""
+    """nDCG@10 per user of one cell's main run."""
     return rank_metrics(rank_lists(users, results.scores, seed=seed).ranks)[METRIC]
 
 
@@ -133,9 +133,9 @@ def rank_lists(
 
     Args:
         users: The users and their candidates.
-        scores: For each user a score a candidate, None or NaN where it was not scored; None for a
+        scores: For each user a score per candidate, None or NaN where it was not scored; None for a
             user without a value.
-        seed: Seed of the draws.
+        seed: Random seed.
         place: Position of the planted target, from 1; None: where the list has it.
 
     Raises:
@@ -170,10 +170,10 @@ def rank_lists(
 
 
 def rank_metrics(ranks: NDArray[np.float64]) -> dict[str, Values]:
-    """Every metric a user, [n_users], NaN where there is no rank.
+    """Every metric per user, [n_users], NaN where there is no rank.
 
     Args:
-        ranks: [n_users] or [n_users, most targets], NaN where there is none.
+        ranks: [n_users] or [n_users, most targets], NaN if missing.
     """
     table = ranks[:, None] if ranks.ndim == 1 else ranks
     known = np.asarray(~np.isnan(table).all(axis=1))
@@ -227,7 +227,7 @@ def _no_ranks(users: Sequence[UserList]) -> NDArray[np.float64]:
 
 
 def _keys(one: UserList, values: Scores, place: int | None) -> NDArray[np.float64]:
-    """A number a candidate, [n], to sort by: 1 and up with a score, below 0 without one."""
+    """A number per candidate, [n], to sort by: 1 and up with a score, below 0 without one."""
     n = len(one.candidates)
     if len(values) != n:
         raise OptionError(

@@ -48,11 +48,11 @@ from llmrec.reranking.strategies import ONE_AT_A_TIME
 logger = logging.getLogger(__name__)
 
 BLOCK = 10
-"""Users that every cell is asked about before the next ones, and between two looks of a race."""
+"""Users per block: every cell finishes a block before the next; a race tests after each."""
 WINDOW = 5
-"""Users whose prompts go to the model in one call: what a killed run loses at most."""
+"""Users per model call; a killed run loses at most this many."""
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
-"""Errors that another run may not have: they stop the run and are not kept as results."""
+"""Passing errors: they stop the run and are not saved as results."""
 
 RevisionOf = Callable[[str, str], str]
 """Identifies the weights of a model in a quantization, without loading them."""
@@ -87,7 +87,7 @@ class Benchmark:
             ModelError: A model cannot be found.
         """
         rates = _rates(plan)
-        cells = cells_of(plan)  # refused, if it is, before a model is fetched
+        cells = cells_of(plan)  # fails before a model is downloaded
         data = data_of(plan, progress=progress)
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
         return cls(plan, data, named(cells, {of: revision_of(*of) for of in models}), rates)
@@ -120,7 +120,7 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing to ask: a cell, a user, and the position of the planted target (None: as it is)."""
+    """A cell and a user to ask; ``place``: position of the planted target, None: unchanged."""
 
     cell: Cell
     one: UserList
@@ -128,7 +128,7 @@ class Task:
 
     @property
     def name(self) -> tuple[str, str, int | None]:
-        """What its result is found by."""
+        """Key of its result."""
         return self.cell.key, self.one.user_id, self.place
 
 
@@ -163,7 +163,7 @@ def place_tasks(
 
 @dataclass
 class Asking:
-    """Asks what has no result yet and keeps each result as it comes.
+    """Runs the tasks without a result and saves each result as it comes.
 
     Each cell has one strategy, so that its priors and calibration are asked once. An error about
     one user becomes that user's fault; errors that another run may not have (memory, hardware, a
@@ -241,7 +241,7 @@ def ask(
     except _PASSING:
         raise
     except LlmrecError as error:
-        if len(tasks) > 1:  # one of them fails: which one?
+        if len(tasks) > 1:  # find the one that fails
             return [one for task in tasks for one in ask([task], data, model, strategy, budget)]
         fault = Failure(type(error).__name__, str(error))
         cell, user_id, place = tasks[0].name
@@ -285,7 +285,7 @@ def run_benchmark(
         folder: Where results are kept; a killed run is resumed, a finished one is read.
         load: Loads models; called again where several models take turns in a race.
         command: The command to run it again.
-        progress: Show progress bars on stderr, where that is a terminal.
+        progress: Show progress bars on stderr if it is a terminal.
         before: Called after the first result of each model, which times the rest; it may raise.
 
     Raises:
@@ -346,7 +346,7 @@ def bench(
             killed run is resumed, a finished one is read. None keeps nothing.
         loader: Where models run and how servers are reached; None takes the fastest device.
         command: The command to run it again, for the report.
-        progress: Show progress bars on stderr, where that is a terminal.
+        progress: Show progress bars on stderr if it is a terminal.
         before: Called with the benchmark and its results before the bulk is asked; it may raise.
         settings: Keys of `BenchmarkPlan`. ``requests`` may be a list of mappings as well.
 
@@ -410,7 +410,7 @@ def _by_model(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def _race(benchmark: Benchmark, asking: Asking) -> dict[str, Drop]:
-    """Ask block by block and drop what will not win; the same decisions every time."""
+    """Run block by block and drop significantly worse rows; a resumed run decides the same."""
     users, seed = benchmark.data.users, benchmark.plan.seed
     names = {cell.key: cell.name for cell in benchmark.cells}
     looks = -(-len(users) // BLOCK)
@@ -432,7 +432,7 @@ def _race(benchmark: Benchmark, asking: Asking) -> dict[str, Drop]:
 
 
 def _table_of(about: Mapping[str, object]) -> dict[str, str | int | float]:
-    """What run.json says, as lines of a table."""
+    """The content of run.json as lines of a table."""
     lines: dict[str, str | int | float] = {}
     for name, value in about.items():
         if isinstance(value, str | int | float):
@@ -445,7 +445,7 @@ def _table_of(about: Mapping[str, object]) -> dict[str, str | int | float]:
 
 
 def _rates(plan: BenchmarkPlan) -> dict[str, Prices]:
-    """Prices of the servers' models; models that run here have none."""
+    """Prices of the servers' models; local models have none."""
     if plan.prices is None:
         return {}
     served = {ref: parse_reference(ref) for ref in plan.models}

@@ -65,7 +65,7 @@ class UserList:
 
 @dataclass(frozen=True, slots=True)
 class ItemFacts:
-    """What is known of items, by id; what is missing leaves its measure out.
+    """Facts of items by id; missing facts skip their measure.
 
     ``vectors`` are float [d]; ``training_users`` counts the users of the data set.
     """
@@ -92,7 +92,7 @@ class BenchmarkData:
     folder: Path | None = None
 
     def question(self, one: UserList, item_ids: Sequence[str], budget: Budget) -> Question:
-        """What to ask about a user's candidates in this order."""
+        """The question for a user's candidates in this order."""
         user, context = self.known(one.user_id)
         return question_about(context, user, item_ids, budget)
 

@@ -1,4 +1,4 @@
-"""Data sets: read, checked row by row, split."""
+"""Data sets: read, check row by row, split."""
 
 from llmrec.catalog.catalog import Catalog, Fact, liked, sample_folder
 from llmrec.catalog.checking import CheckReport, check_folder

@@ -1,4 +1,4 @@
-"""The catalogue: items, interactions and all else that a data set holds, read from tables."""
+"""The catalogue: items, interactions and the other tables of a data set."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def liked(history: Sequence[Interaction]) -> tuple[bool, ...]:
 
 
 def load_folder(folder: Path, columns: ColumnMap | None) -> tuple[Catalog, Findings]:
-    """Read a folder's tables into a catalogue of the rows that are whole.
+    """Read a folder's tables into a catalogue of the valid rows.
 
     Raises:
         DataError: The folder does not exist; every other problem goes to the findings.

@@ -1,4 +1,4 @@
-"""The command line: it parses, calls and prints; what it calls lies in the other rooms."""
+"""The command line: parses arguments, calls the package and prints results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands by name, and what holds for all of them."""
+"""The commands by name, and their common options."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _show_version(asked: bool) -> None:
 def _set_up(
     *,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say on stderr what is being done.")
+        bool, typer.Option("--verbose", "-v", help="Log progress on stderr.")
     ] = False,
     version: Annotated[  # noqa: ARG001 (its callback has answered)
         bool,

@@ -24,7 +24,7 @@ SkipBroken = Annotated[
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to, without making it.
+    """Refuse a folder that cannot be created or written, without creating it.
 
     Raises:
         StorageError: A file of that name exists, or permission is denied.
@@ -60,7 +60,7 @@ def read_data(data: Path, columns: Path | None, *, skip_broken: bool) -> Catalog
 
 @app.callback()
 def _group() -> None:
-    """Make ``check`` a word of its own, though it is the only one."""
+    """Keep ``check`` as a subcommand although it is the only one."""
 
 
 @app.command()

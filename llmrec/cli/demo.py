@@ -1,4 +1,4 @@
-"""``llmrec demo``: the main job on the embedded sample, before and after side by side."""
+"""``llmrec demo``: rerank the embedded sample, before and after side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CANDIDATES = 20
 _EXPLAINED = 3
 _WIDE = 100
-"""Columns from which every signal has a place beside both lists."""
+"""Terminal width from which all signals are shown."""
 
 OWN_DATA = (
     "llmrec data check DATA",
@@ -56,7 +56,7 @@ def demo(
     catalog = Catalog.from_folder(sample_folder())
     person = catalog.user(user)
     encoder = load_text_encoder()
-    # What is packaged serves a sample: nothing waits for a hub.
+    # Packaged models suffice for the sample, without waiting for a hub.
     modalities = modalities_of(catalog, encoder, image_encoder=OFFLINE_IMAGE_MODEL, progress=True)
     insights = understand_items(catalog, encoder, sentiment="zero_shot", progress=True)
     index = Index.build(catalog, encoder, modalities=modalities, insights=insights)
@@ -97,7 +97,7 @@ def _in_two_lines(name: str) -> str:
 
 
 def _side_by_side(before: Ranking, after: Recommendation, k: int, *, wide: bool) -> Table:
-    """Rank by rank, the retriever's item and the item that now stands there."""
+    """Rank by rank, the retriever's item and the reranked item."""
     from llmrec.cli.ranking_view import moved, number, shorten, signal_names
 
     names = signal_names(after.items)

@@ -1,4 +1,4 @@
-"""How a command ends: 0, 1 where it failed, 2 where it was called wrongly, 130 on Ctrl-C."""
+"""Exit statuses: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
 
 
 class Commands(TyperGroup):
-    """The commands; with ``--json`` one that was called wrongly prints its error as JSON too."""
+    """The commands; with ``--json``, usage errors are JSON too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
-        """Note whether JSON is asked for, which a command that cannot be parsed does not say."""
+        """Note ``--json`` before parsing, so that a usage error can use it."""
         ctx.meta[_JSON] = "--json" in args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
-        """Run a command; what is said on stderr stays as it is."""
+        """Run a command; stderr stays unchanged."""
         try:
             return super().invoke(ctx)
         except _CALLED_WRONGLY as error:
@@ -67,5 +67,5 @@ def _show(error: LlmrecError, *, as_json: bool) -> None:
 
 
 def _print_error(kind: str, message: str, hint: str = "") -> None:
-    """The one document of ``--json`` of a command that ends with an error."""
+    """Print an error as the command's JSON document."""
     print_json({"error": {"type": kind, "message": message, "hint": hint}})

@@ -46,7 +46,7 @@ def explain(
     from llmrec.reranking.request_files import read_requests
     from llmrec.retrieval import Index
 
-    load_template(template)  # refused before a model is loaded
+    load_template(template)  # fails before a model is loaded
     rates = model.rates()
     known = items_context(items) if items else None
     if index is not None:

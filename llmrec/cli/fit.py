@@ -47,10 +47,10 @@ def fit(
     model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Fit how much each signal counts, and keep the weights in the index.
+    """Fit the weight of each signal, and save the weights in the index.
 
-    Each user's last interaction is held out, from popularity too; the weights are those that rank
-    it high among the candidates retrieved without it.
+    Each user's last interaction is held out, from popularity too. The weights are fitted to rank it
+    high among the candidates retrieved without it.
     """
     from llmrec.cli.ranking_view import model_line
     from llmrec.recommender import Recommender
@@ -74,7 +74,7 @@ def fit(
 
 
 def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
-    """Fit and keep what each of the retriever's signals counts."""
+    """Fit and save the weights of the retriever's signals."""
     from llmrec.retrieval import WEIGHTS_KEY, Index, learn_weights
 
     with waiting("Opening the index"):
@@ -94,7 +94,7 @@ def _print(
     *,
     as_json: bool,
 ) -> None:
-    """Print fitted weights, and what stands under them."""
+    """Print fitted weights and the notes under them."""
     few = f"Only {fitted.lists} lists: weights from fewer than {_FEW} are mostly noise."
     notes = [few] if fitted.lists < _FEW else []
     if as_json:
@@ -118,7 +118,7 @@ def _print(
 
 
 def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]) -> None:
-    """Save weights in the index as it is by now: fitting takes minutes, and others write too."""
+    """Save weights in the current index: others may have written it while the fit ran."""
     from llmrec.errors import StorageError
     from llmrec.retrieval import Index
 

@@ -1,7 +1,7 @@
 """Arguments and options that several commands share, each declared once.
 
-A command that asks a language model takes ``model: ModelOptions``, one that ranks also ``ask:
-StrategyOptions``; `command` shows the fields of both as options.
+A command with a language model takes ``model: ModelOptions``, one that ranks also ``ask:
+StrategyOptions``; `command` turns the fields of both into options.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ Device = Annotated[
         metavar="DEVICE",
         rich_help_panel=_MODEL,
         help="cpu, cuda, cuda:N, mps, or auto: all GPUs, then main memory.",
-        show_default="the fastest there is",
+        show_default="the fastest available",
     ),
 ]
 Quantization = Annotated[
@@ -172,7 +172,7 @@ StopEarly = Annotated[
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which language model, and how it runs or is reached; None takes the default."""
+    """The language model, and how it runs or is reached; None takes the default."""
 
     model: ModelRef = None
     quantization: Quantization = "none"
@@ -184,7 +184,7 @@ class ModelOptions:
     prices: PriceTable = None
 
     def rates(self) -> Prices | None:
-        """What its tokens cost, where a price table was given.
+        """The prices of its tokens, if a price table is given.
 
         Raises:
             OptionError: The table cannot be read, or does not name the model.
@@ -231,7 +231,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class StrategyOptions:
-    """How the model is asked to rank."""
+    """How the model ranks."""
 
     strategy: StrategyNames = None
     template: Templates = None
@@ -269,7 +269,7 @@ class StrategyOptions:
 
 
 def _templates_of(names: Sequence[str], templates: Sequence[str]) -> dict[str, str]:
-    """Which template is which strategy's."""
+    """The template of each strategy."""
     from llmrec.prompting import load_template
     from llmrec.reranking.strategies import folder_of
 
@@ -306,10 +306,10 @@ def load_text_encoder(ref: str | None = None) -> TextEncoder:
 
 
 def refuse_model_options(option: str, *given: ModelOptions | StrategyOptions) -> None:
-    """Refuse options of the language model beside one that asks none.
+    """Refuse model options together with an option that uses no model.
 
     Args:
-        option: The one that asks none.
+        option: The option that uses no model.
         given: The others.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every command prints with: two consoles, one JSON document, text that is safe to show."""
+"""Output of all commands: two consoles, one JSON document, safe text."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ STDERR = Console(stderr=True)
 
 
 def screen() -> Console:
-    """The console for results, as wide as the terminal; 120 columns where there is none."""
+    """The console for results, as wide as the terminal; 120 columns without one."""
     free = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if free else _WIDTH_WITHOUT_TERMINAL, highlight=False)
 
 
 def print_json(document: Mapping[str, object]) -> None:
-    """Print the one document of ``--json``; records become objects, a number that is none null."""
+    """Print the document of ``--json``; records become objects, NaN becomes null."""
     plain = to_jsonable_python(document, inf_nan_mode="null", fallback=_plain)
     typer.echo(json.dumps(plain, indent=1, allow_nan=False))
 
@@ -54,7 +54,7 @@ def table(*columns: str) -> Table:
 
 
 def fields(rows: Mapping[str, object]) -> Table:
-    """Lines of a name and what it is; those that are empty are left out."""
+    """A table of names and values, without empty ones."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -65,15 +65,12 @@ def fields(rows: Mapping[str, object]) -> Table:
 
 
 _SHOWN: list[Progress] = []
-"""The bar that is on the screen; a terminal can show one at a time."""
+"""The visible progress bar; a terminal shows one at a time."""
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show a bar and the seconds while something without a bar of its own runs, on a terminal.
-
-    Inside of another, it takes the other's place until it ends.
-    """
+    """On a terminal, show a progress bar and the seconds; replaces an outer bar until it ends."""
     columns = (TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
     off = not STDERR.is_terminal
     with (
@@ -90,7 +87,7 @@ def waiting(what: str) -> Iterator[None]:
 
 @contextmanager
 def without_bar() -> Iterator[None]:
-    """Take the bar off the screen while something with a bar of its own runs."""
+    """Hide the bar while code with its own bar runs."""
     if not _SHOWN:
         yield
         return
@@ -102,5 +99,5 @@ def without_bar() -> Iterator[None]:
 
 
 def _plain(value: object) -> object:
-    """Turn what JSON does not know, such as a read-only mapping, into what it does."""
+    """Turn types unknown to JSON, such as a read-only mapping, into known ones."""
     return dict(value) if isinstance(value, Mapping) else str(value)

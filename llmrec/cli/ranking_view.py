@@ -31,11 +31,11 @@ _SOURCES = {
 def print_recommendation(
     found: Recommendation, model: LanguageModel | None, rates: Prices | None, *, as_json: bool
 ) -> None:
-    """Print the items and what stands under them, or all of it as one JSON document.
+    """Print the items and the footer, or all as one JSON document.
 
     Args:
-        found: What was recommended.
-        model: The language model that was asked, if one was.
+        found: The recommendation.
+        model: The language model, if any.
         rates: Its prices.
         as_json: Print the document.
     """
@@ -83,13 +83,13 @@ def describe_model(model: LanguageModel) -> dict[str, object]:
 
 
 _BESIDE_SIGNALS = 40
-"""Characters that a line has for the rank, the move, the title and the score."""
+"""Characters per line for rank, move, title and score."""
 
 
 def ranking_table(ranking: Ranking, k: int, width: int) -> Table:
-    """The first k rows: rank, how far it moved, title, every signal, the fused score.
+    """The first k rows: rank, move, title, every signal, the fused score.
 
-    Of more signals than leave the titles room, the last are shown: what the model was asked.
+    If the signals leave too little room for titles, only the last ones are shown: the model's.
     """
     rows = ranking.items[:k]
     asked = any(row.status is not Status.NOT_ASKED for row in rows)
@@ -134,14 +134,14 @@ def moved(row: RankedItem) -> Text:
 
 
 def number(value: float | None) -> str:
-    """A score with two decimals; a dash where there is none."""
+    """A score with two decimals; a dash if missing."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def footer(
     found: Recommendation, model: LanguageModel | None, rates: Prices | None
 ) -> Iterator[tuple[str, str]]:
-    """What stands under a ranking: the model, the weights, the tokens, the fallbacks."""
+    """The footer of a ranking: model, weights, tokens, fallbacks."""
     ranking = found.ranking
     if model is None:
         yield "Model", "none was asked"
@@ -158,12 +158,12 @@ def footer(
 
 
 def cost_line(rates: Prices | None, usage: Usage) -> str:
-    """What the tokens cost; empty without a price table."""
+    """The cost of the tokens; empty without a price table."""
     return f"{rates.cost(usage):.6f} by the price table" if rates else ""
 
 
 def model_line(model: LanguageModel) -> str:
-    """A model's name, where it runs and what was changed about its weights."""
+    """A model's name, device and changes to its weights."""
     placement = getattr(model, "placement", None)
     if placement is None:
         return f"{model.name}, {model.revision}"
@@ -174,7 +174,7 @@ def model_line(model: LanguageModel) -> str:
 
 
 def tokens_line(usage: Usage) -> str:
-    """Tokens forwarded against those of whole prompts, how many these were, and seconds."""
+    """Tokens computed, tokens of whole prompts, prompts and seconds."""
     if not usage.prompts:
         return "none: nothing was asked"
     share = usage.tokens_given / max(usage.tokens_forwarded, 1)

@@ -88,14 +88,14 @@ def _rerank_file(
     *,
     as_json: bool,
 ) -> None:
-    """Answer a file of requests and print what became of it; exit with 1 where one failed."""
+    """Answer a file of requests and print the counts; exit status 1 if one failed."""
     from llmrec.cli.ranking_view import cost_line, describe_model, model_line, tokens_line
     from llmrec.prompting import Context
     from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker, items_context
     from llmrec.reranking.request_files import check_requests, rank_file
 
-    check_requests(requests)  # refused before a model is loaded
+    check_requests(requests)  # fails before a model is loaded
     known: Context | None
     settings: tuple[object, ...]
     if index is not None:

@@ -2,7 +2,7 @@
 
 Everything goes through the ranks of the relevant items in each user's list: float64 [n_users] for
 one relevant item a user or [n_users, n_relevant] for several, padded with NaN. They count from 1
-and are ``inf`` where the list does not hold the item. A metric returns one value a user, float64
+and are ``inf`` where the list does not hold the item. A metric returns one value per user, float64
 [n_users] in [0, 1], higher is better, so that two rows can be compared user by user.
 """
 
@@ -27,7 +27,7 @@ def target_ranks(scores: ArrayLike, targets: ArrayLike, *, seed: int) -> NDArray
         scores: [n_users, n_items], higher is better. NaN ranks behind every number, even -inf, and
             ties with NaN.
         targets: [n_users], the target's column in each row.
-        seed: Seed of the draws.
+        seed: Random seed.
 
     Returns:
         float64 [n_users], each rank from 1 to n_items.

@@ -1,4 +1,4 @@
-"""What the two protocols hand to a scorer. Targets are never visible in it.
+"""The inputs of the two evaluation protocols, without the targets.
 
 *Discrimination*: the target and sampled unseen items, shuffled; every qualifying user counts.
 *End to end*: the user alone; whether the retriever reaches the target is part of the result.
@@ -42,7 +42,7 @@ class CandidateList:
 
 
 def training_catalog(catalog: Catalog, split: Split) -> Catalog:
-    """Return the catalog without what was held out: popularity then counts train rows only.
+    """Return the catalog without held-out rows: popularity then counts train rows only.
 
     A review goes too where its user met its item in a row that is not a training row, and where it
     was written after the last training row: behind a time split's cut nothing is known yet. Reviews
@@ -105,7 +105,7 @@ def discrimination_lists(
         catalog: The whole catalog.
         split: A split of this catalog.
         which: The part whose rows are the targets.
-        negatives: Sampled items a list; the list holds one more.
+        negatives: Sampled items per list; the list holds one more.
         seed: Seed of samples and order.
 
     Raises:

@@ -13,7 +13,7 @@ from llmrec.errors import OptionError, nearest
 from llmrec.evaluation.statistics import Comparison, Estimate, compare, estimate, holm
 
 Metrics = Mapping[str, NDArray[np.float64]]
-"""Values a user, float64 [n_users], by metric name (``ndcg@10``)."""
+"""Values per user, float64 [n_users], by metric name (``ndcg@10``)."""
 
 About = Mapping[str, str | int | float]
 """What is needed to run a row again: template, model, seed, fingerprint, faults, tokens..."""
@@ -50,7 +50,7 @@ def compare_rows(
     about: Mapping[str, About] = _NOTHING,
     resamples: int = 10_000,
 ) -> tuple[Row, ...]:
-    """Turn values a user into rows with intervals and paired comparisons.
+    """Turn values per user into rows with intervals and paired comparisons.
 
     All comparisons of the call, every pair in every metric, are one family for Holm's correction.
 

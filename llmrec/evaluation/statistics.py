@@ -1,4 +1,4 @@
-"""How sure a mean or a difference of two rows is: always over users, always paired.
+"""Confidence intervals and paired significance tests over users.
 
 The draws are those of ``scipy.stats.bootstrap`` and ``permutation_test``; all rows with values for
 the same users share them, as one matrix product. A benchmark of thirty rows has some five hundred
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def estimate(values: ArrayLike, *, seed: int, resamples: int = 10_000) -> Estimate:
-    """Estimate the mean of one value a user, [n_users], with its 95 % bootstrap interval.
+    """Estimate the mean of one value per user, [n_users], with its 95 % bootstrap interval.
 
     Raises:
         OptionError: Fewer than two users, a value that is not finite, or no resamples.
@@ -153,7 +153,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def smallest_difference(
     deviation: float, users: int, *, power: float = 0.8, alpha: float = 0.05
 ) -> float:
-    """Say how large a true mean difference must be for so many users to show it.
+    """The smallest true mean difference that this many users can detect.
 
     Normal approximation of a two-sided paired test: (z(1 - alpha / 2) + z(power)) * sd / sqrt(n).
 

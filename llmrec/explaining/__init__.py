@@ -1,4 +1,4 @@
-"""Why an item is for a user: evidence, a model's text, and the check of the one by the other."""
+"""Explanations: evidence, a model's text, and the check of the text against the evidence."""
 
 from __future__ import annotations
 

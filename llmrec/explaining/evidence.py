@@ -30,10 +30,10 @@ _TITLE_LENGTH = 100
 _STAND_IN_LENGTH = 60
 """Characters of a description that stand for a missing title."""
 _TEXT_READ = 2_000
-"""Characters of a description or review that are looked at: what is telling comes early."""
+"""Characters read of a description or review."""
 _REVIEWS_READ = 50
 _GOOD = 0.7
-"""A rating is good from this share of the best rating in the catalogue's reviews on."""
+"""A rating is good from this share of the best rating in the catalogue's reviews."""
 _REVIEW_SENTENCE = range(30, 180)
 """Characters of a review's sentence that is worth quoting."""
 
@@ -51,7 +51,7 @@ class EvidenceLimits:
         profile: Columns of the user's profile.
         reviews: Sentences of reviews, each of another review.
         facts: Facts of a knowledge graph.
-        opinion_from: Reviews from which on their share is told.
+        opinion_from: Fewest reviews for reporting their positive share.
     """
 
     attributes: int = 6
@@ -73,13 +73,12 @@ def gather_evidence(
     limits: EvidenceLimits | None = None,
     rarity: Rarity | None = None,
 ) -> tuple[Evidence, ...]:
-    """Gather what may be said about an item to a user; the same facts in the same order each time.
+    """Gather the facts that an explanation may use, in a fixed order.
 
-    It uses nothing but the user and the context given, and leaves out what the user wrote about the
-    item.
+    They come only from the user and the context. The user's own review of the item is left out.
 
     Args:
-        context: What is known of items and users.
+        context: Data of items and users.
         user: Who the explanation is for.
         item_id: The item to explain.
         limits: How much to gather.
@@ -142,9 +141,9 @@ def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
 
 
 def _insight_facts(context: Context, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
-    """What its picture shows, what a knowledge graph says, what reviewers think."""
+    """Facts from captions, the knowledge graph and reviews."""
     insight = context.insight(item.item_id)
-    # Class names are guesses: good enough to lean on, not to tell a user as a fact.
+    # Class names are guesses: not reliable enough for a user.
     if insight.picture and insight.picture.source is not CaptionSource.CLASSES:
         yield Evidence(
             "item", SHOWS + shortened(insight.picture.text, limits.characters), item.item_id
@@ -181,7 +180,7 @@ def _history_facts(
         other = set(named_values(context.items[item_id]))
         shared = [value for value in own if value in other]
         share = rarity.weight(shared) / rarity.weight(own) if shared else 0.0
-        # A shared value alone, a colour say, must not make two things related that are not.
+        # A shared value alone, such as a colour, does not make two items related.
         related.append((similarity * (1 + share), item_id, shared))
     related.sort(key=lambda row: -row[0])  # stable: of two as close, the latest stays first
     for _, item_id, shared in related[: limits.history]:
@@ -190,7 +189,7 @@ def _history_facts(
 
 
 def _shared_text(shared: list[tuple[str, str]], limits: EvidenceLimits, rarity: Rarity) -> str:
-    """Name the attribute that says most of what two items share: " (genres: Comedy)"."""
+    """The most specific attribute that two items share: " (genres: Comedy)"."""
     by_name = {name: [value for value in shared if value[0] == name] for name, _ in shared}
     if not by_name:
         return ""
@@ -205,7 +204,7 @@ def _liked(history: tuple[Interaction, ...]) -> list[str]:
 
 
 def _profile_facts(user: User, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
-    """The profile's columns, those first that name a value which the item has."""
+    """The profile's columns; those with a value of the item come first."""
     item_values = {text.casefold() for _, text in named_values(item)}
     facts = []
     for name, value in user.profile.items():

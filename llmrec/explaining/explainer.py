@@ -1,4 +1,4 @@
-"""From a user and items to explanations that were checked against their evidence."""
+"""The explainer: writes explanations and checks them against their evidence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TOO_LONG = "its prompt does not fit the model"
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """An explanation on its way; ``text`` stays empty until one passes the check."""
+    """An unfinished explanation; ``text`` stays empty until one passes the check."""
 
     item_id: str
     evidence: tuple[Evidence, ...]
@@ -49,15 +49,15 @@ class _Draft:
 
 
 class Explainer:
-    """Explains items to users with a language model that is held to the evidence.
+    """Explains items to users with a language model; every text is checked against evidence.
 
     Args:
         model: Writes the texts, greedily.
         known: The facts: an index, or the `Context` of a request.
         template: Name or path of an ``explain`` template.
-        budget: Tokens a field of the prompt.
+        budget: Tokens per field of the prompt.
         limits: How much evidence is gathered.
-        seed: Of the generation.
+        seed: Random seed of the generation.
 
     Raises:
         PromptError: The template cannot be used, or is a strategy's.
@@ -87,19 +87,19 @@ class Explainer:
         self.seed = seed
 
     def explain(self, user: User, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
-        """Say of each item why it is for this user, in one to three sentences.
+        """Explain each item to a user, in one to three sentences.
 
-        All items are written in one batch. A text that fails :func:`check_text` is written once
-        more, with its faults named, those of all items in a second batch; if that fails too, plain
-        sentences from the evidence take its place. ``source`` says which it was, ``faults`` why.
+        All texts are written in one batch. A text that fails :func:`check_text` is rewritten once
+        with its faults named, in a second batch. If that fails too, template sentences from the
+        evidence replace it. ``source`` names the result's origin, ``faults`` the reasons.
 
         Args:
-            user: Who the explanations are for; one without history is explained the item itself.
+            user: The reader; without a history, the text is about the item alone.
             item_ids: Known items, each once.
 
         Returns:
-            One explanation an item, in the order given. A batch's usage is shared out among the
-            items that were in it, so the usages of all add up to what was spent.
+            One explanation per item, in the given order. A batch's usage is divided among its
+            items, so the usages add up to the total.
 
         Raises:
             OptionError: No item is given, or one twice.
@@ -138,7 +138,7 @@ class Explainer:
         return gather_evidence(self.context, user, item_id, limits=self.limits, rarity=self._rarity)
 
     def _written(self, user: User, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
-        """Let the model write what has no text yet, in one batch."""
+        """Let the model write the missing texts, in one batch."""
         prompts: dict[str, Prompt] = {}
         done: dict[str, _Draft] = {}
         for draft in drafts:
@@ -192,10 +192,10 @@ class Explainer:
 
 
 def tidied(answer: str, titles: Titles) -> str:
-    """Take what is usable of a model's answer, before the check.
+    """Trim a model's answer before the check.
 
-    White space around it, a half sentence at its end and all behind the third sentence are cut
-    off; nothing else is changed. An answer without any whole sentence is left to the check.
+    Surrounding white space, a half sentence at the end and everything after the third sentence are
+    cut. An answer without a whole sentence stays as it is.
     """
     text = answer.strip()
     ends = sentence_ends(cover(text, titles.find(text)))[:MAX_SENTENCES]

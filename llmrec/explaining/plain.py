@@ -1,4 +1,4 @@
-"""Plain sentences from the evidence, for when no text of the model is usable."""
+"""Template sentences from the evidence: the fallback if no text of the model passes the check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmrec.explaining.evidence import ABOUT, CHOSEN, FITS, LIKED, SHOWS, TITLE
 from llmrec.records import Evidence
 
 BARE = "This was chosen for you from the catalogue."
-"""The text of last resort, true of every item."""
+"""The last fallback, true of every item."""
 
 _LONGEST_QUOTATION = 200
 

@@ -1,4 +1,4 @@
-"""What is understood of items, and the vectors made of it.
+"""Understanding of items (captions, opinions, facts, taste) and their vectors.
 
 Captions of pictures and clips, opinions of reviewers, facts and tastes, all of it in words;
 embeddings of every modality, cached on disk by the content they were made from.

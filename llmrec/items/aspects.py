@@ -1,4 +1,4 @@
-"""What reviewers speak of, and whether they speak well or ill of it, in any language with spaces.
+"""Aspects of reviews and their sentiment, in any language with spaces.
 
 No word list and no tagger: a noun is found by the words around it. It often follows an article
 ("the plot"), which is one of the most common words and seldom precedes another one, and precedes a
@@ -112,7 +112,7 @@ def title_words(title: str) -> frozenset[str]:
 def find_aspects(
     reviews: Sequence[Judged], terms: AspectTerms, title: frozenset[str], *, well: float
 ) -> tuple[Aspect, ...]:
-    """Count what an item's reviews speak well and ill of.
+    """Count the positive and negative mentions of each aspect in an item's reviews.
 
     Counted are sentences with a score of at least ``well`` and of at most 1 - ``well``. Returned
     are at most eight aspects that two reviews or more speak of with such a score: those with the

@@ -1,4 +1,4 @@
-"""What models make of texts and files: each content once, cached batch by batch."""
+"""Run models on texts and files: each content once, cached batch by batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cache(Protocol[R]):
     """Where results are kept by key: a ContentCache (bytes) or a VectorCache (arrays)."""
 
     def get_many(self, keys: Sequence[str]) -> Mapping[str, R]:
-        """Read what is there."""
+        """Read the cached results."""
         ...
 
     def put_many(self, contents: Mapping[str, R], /) -> None:
@@ -82,9 +82,9 @@ def compute_missing(
         compute: A batch of inputs to their results, by key; it may leave some out.
         cache: Where results are kept between runs; None keeps none.
         batch_size: Inputs at once.
-        doing: What the progress bar says.
-        unit: What an input is.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        doing: Text of the progress bar.
+        unit: Name of one input.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         Results by key, and how many the cache held.
@@ -113,9 +113,9 @@ class FileTask(Generic[T, R]):
     """How files become results.
 
     Args:
-        unit: What a file holds: ``image``, ``clip``...
-        doing: What the progress bar says.
-        recipe: What a result depends on beside a file's bytes: part of its cache key.
+        unit: Content of a file: ``image``, ``clip``...
+        doing: Text of the progress bar.
+        recipe: Settings that results depend on besides the file's bytes; part of the cache key.
         read: Reads one file, or raises a DataError that names its fault.
         compute: Several contents to as many results.
         batch_size: Files that are held in memory at once.
@@ -151,8 +151,8 @@ def from_files(
 
     Args:
         paths: The file of each row, None where a row has none.
-        task: What to compute.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        task: The computation.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
     """
     keys: dict[Path, str] = {}
     faults: dict[Path, str] = {}
@@ -205,14 +205,14 @@ def embed_files(
     *,
     progress: bool,
 ) -> ModalityVectors:
-    """Embed one file an item; see :func:`from_files`.
+    """Embed one file per item; see :func:`from_files`.
 
     Args:
         encoder: The model's name with its revision.
         dimension: Finds the length d of a vector, where no file gives one.
         paths: The file of each item, None where it has none.
         task: Its results are rows of length 1, its unit is the modality's name.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         float32 [n_items, d]. A file that cannot be read, or in which the encoder finds nothing, is
@@ -231,7 +231,7 @@ def embed_files(
 
 
 def _fault(path: Path, task: FileTask[T, R], error: Exception) -> str:
-    """Let the reader say what is wrong with a file that cannot even be hashed."""
+    """Let the reader report the error of a file that cannot be hashed."""
     try:
         task.read(path)
     except DataError as fault:

@@ -1,4 +1,4 @@
-"""What the pictures of items show, in words: given, written by a model, or named by classes."""
+"""Captions of item pictures: given, written by a model, or class names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_CHARACTERS = 300
 
 
 class PictureReader(Protocol):
-    """What writes captions: a :class:`~llmrec.items.captions.Captioner`, or classes."""
+    """Writes captions: a :class:`~llmrec.items.captions.Captioner`, or class names."""
 
     @property
     def name(self) -> str:
@@ -80,11 +80,11 @@ def caption_pictures(
     it stopped.
 
     Args:
-        reader: What writes captions.
+        reader: Writes the captions.
         items: Items; ``image`` is the picture's path.
-        folder: What paths are relative to.
+        folder: Base folder of relative paths.
         cache: Where captions are kept between runs; None keeps none.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Raises:
         ModelError, OutOfMemoryError: The model cannot be run.
@@ -173,7 +173,7 @@ class Captioner:
         processor: Its ``AutoProcessor``.
         name: The model's name with its revision and the instruction: captions are kept under it.
         device: Where it runs.
-        batch_size: Pictures a forward pass.
+        batch_size: Pictures per forward pass.
     """
 
     model: Any
@@ -190,13 +190,13 @@ class Captioner:
 
         Args:
             ref: A hub id or a local folder.
-            device: ``cpu``, ``cuda``...; None takes the best that is there.
-            progress: Show bars on stderr while fetching and loading, where that is a terminal.
+            device: ``cpu``, ``cuda``...; None takes the best available.
+            progress: Show a progress bar on stderr while fetching and loading if it is a terminal.
 
         Raises:
-            ModelNotFoundError: ``ref`` names nothing that can be had.
-            HardwareError: The device is not there.
-            ModelError: The folder holds no such model, or its processor needs what is not here.
+            ModelNotFoundError: ``ref`` cannot be resolved.
+            HardwareError: The device is not available.
+            ModelError: The folder holds no such model, or its processor needs a missing package.
         """
         folder = resolve_model(ref, progress=progress)
         # These load torch, which reading captions does not need.
@@ -231,7 +231,7 @@ class Captioner:
                 f"{ref!r} does not read pictures: its processor is {type(processor).__name__}.",
                 hint=f"Name a captioning model, for example {DEFAULT_CAPTIONER}.",
             )
-        tokenizer.padding_side = "left"  # what is written follows the prompt without a gap
+        tokenizer.padding_side = "left"  # generated text follows the prompt without a gap
         name = f"{folder.name}@{folder.revision}|{MOST_TOKENS}|{INSTRUCTION}"
         return cls(model.eval().to(placement.device), processor, name, placement.device)
 
@@ -295,7 +295,7 @@ class ClassCaptioner:
     Args:
         model: The classifier.
         name: Its name with its revision: captions are kept under it.
-        batch_size: Pictures a forward pass.
+        batch_size: Pictures per forward pass.
     """
 
     model: EfficientNetLite0
@@ -333,10 +333,10 @@ class ClassCaptioner:
 def load_captioner(
     ref: str = DEFAULT_CAPTIONER, *, device: str | None = None, progress: bool = False
 ) -> PictureReader:
-    """Load a captioner; where the default one cannot be had, name classes instead and warn.
+    """Load a captioner; if the default one is not available, use class names with a warning.
 
     Raises:
-        ModelNotFoundError: ``ref``, named by the user, cannot be had.
+        ModelNotFoundError: ``ref`` cannot be resolved.
         ModelError: It cannot be loaded.
     """
     if ref == OFFLINE_IMAGE_MODEL:

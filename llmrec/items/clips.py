@@ -41,7 +41,7 @@ LONGEST_SIDE = 512
 _SHORT_SECONDS = 60.0  # a longer clip is looked at here and there
 _SHORT_FRAMES = 3600
 _LOOKS = 128
-_GLANCE = 32  # pixels a side of what is compared
+_GLANCE = 32  # pixels per side of compared frames
 _CUT = 0.1  # mean change of grey, of 1, that makes a new scene
 _FLAT = 0.01  # a frame with less contrast is a blank between scenes
 
@@ -226,10 +226,10 @@ def embed_clips(
     """Embed the clip of each item: the mean of its key frames' unit vectors, at length 1.
 
     Args:
-        encoder: Its cache keeps what is computed.
+        encoder: The encoder; its cache stores the vectors.
         paths: The clip of each item, None where it has none.
         most: Key frames of a clip at most.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         The modality ``clip``: float32 [n_items, d]. A clip that cannot be read is a gap.

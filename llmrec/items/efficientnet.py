@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from llmrec.errors import ModelError
 
 WEIGHTS = "efficientnet-lite0.pth"
-"""The file in the packaged model's folder that tells what it is."""
+"""The file that identifies the packaged model's folder."""
 
 FEATURES = 1280
 SIDE = 224

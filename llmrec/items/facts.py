@@ -27,7 +27,7 @@ def item_facts(
     Args:
         facts: Edges, in file order.
         items: The catalogue.
-        most: Relations an item at most, those of the file's beginning first.
+        most: Maximum relations per item, in file order.
 
     Returns:
         Facts by item id; an item without edges is left out.

@@ -22,9 +22,9 @@ def unit_rows(made: object, n: int, *, kind: str, name: str) -> np.ndarray:
     """Take what an encoder returned for n inputs, scaled: float32 [n, d], rows of length 1.
 
     Args:
-        made: What it returned.
+        made: The encoder's output.
         n: How many inputs it was given.
-        kind: What they are: ``text``, ``picture``.
+        kind: Kind of the inputs: ``text``, ``picture``.
         name: The encoder's name.
 
     Raises:
@@ -42,7 +42,7 @@ def unit_rows(made: object, n: int, *, kind: str, name: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class ModalityVectors:
-    """What one modality (``text``, ``reviews``, ``image``, ``clip``, ``audio``) says of each item.
+    """Vectors of one modality (``text``, ``reviews``, ``image``, ``clip``, ``audio``) by item.
 
     Args:
         name: The modality.

@@ -1,4 +1,4 @@
-"""What reviewers think of each item: share of praise, aspects, and the most telling sentences."""
+"""Opinions: each item's share of positive reviews, its aspects and most typical sentences."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LEANS = re.compile(
 """Beginnings that lean on the sentence before, in English."""
 _ASPECTS_TOLD = 3
 _CLEARLY = 2
-"""So many times as often must be spoken well of what is praised, and ill of what is criticised."""
+"""Minimum ratio of positive to negative mentions for praise, and the reverse for criticism."""
 
 
 def understand_reviews(
@@ -91,7 +91,7 @@ def opinions_by(
     """
     chosen = _chosen(reviews)
     scores = sentiment.scores(chosen)
-    # Who rates an item says whether they speak well of it; a middling rating says neither.
+    # A clear rating decides the sentiment; a middling rating does not.
     rated = spoken_well(chosen)
     scores = np.where(np.isnan(rated), scores, rated)
     judged: list[Judged] = [

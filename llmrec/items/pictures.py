@@ -37,7 +37,7 @@ from llmrec.models.hardware import halve_until_it_fits
 logger = logging.getLogger(__name__)
 
 MOST_PIXELS = 50_000_000
-"""What is decoded of one picture at most: some 400 MB with transparency, while it is opened."""
+"""Maximum pixels of a decoded picture: some 400 MB with transparency while it is open."""
 
 LEAST_SIDE = 8
 """A picture with a shorter side shows nothing: it is a placeholder or a counting pixel."""
@@ -73,14 +73,14 @@ def open_picture(path: Path, *, longest_side: int = LONGEST_SIDE) -> Image.Image
 
     Args:
         path: The file.
-        longest_side: What a larger picture is scaled down to, in pixels.
+        longest_side: Longest side in pixels; larger pictures are scaled down.
 
     Raises:
         PictureError: The file is missing, empty, truncated, no picture, too large or too small.
     """
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
-            # What a library finds odd in a picture it can read is of no use to a reader.
+            # Warnings about a readable picture do not help the user.
             warnings.simplefilter("ignore")
             head = stream.read(16)
             stream.seek(0)
@@ -166,7 +166,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 class ImageModel(Protocol):
-    """What an encoder of pictures needs to offer; a ``SentenceTransformer`` does."""
+    """Interface of an image encoder; a ``SentenceTransformer`` has it."""
 
     def encode(
         self, inputs: Sequence[Image.Image], *, batch_size: int, show_progress_bar: bool | None
@@ -183,7 +183,7 @@ class PictureEncoder:
         model: A ``SentenceTransformer`` that reads pictures, or anything with its ``encode``.
         name: The model's name with its revision: vectors are cached under it.
         cache: Where vectors are kept between runs; None keeps none.
-        batch_size: Pictures a forward pass.
+        batch_size: Pictures per forward pass.
     """
 
     model: ImageModel
@@ -205,13 +205,13 @@ class PictureEncoder:
         Args:
             ref: A hub id, a local folder or ``efficientnet-lite0``, which is also what is taken,
                 with a warning, where the default model cannot be had.
-            device: ``cpu``, ``cuda``...; None takes the best that is there.
+            device: ``cpu``, ``cuda``...; None takes the best available.
             cache: None takes ``vectors.sqlite3`` in llmrec's cache folder.
-            progress: Show bars on stderr while fetching and loading, where that is a terminal.
+            progress: Show a progress bar on stderr while fetching and loading if it is a terminal.
 
         Raises:
-            ModelNotFoundError: ``ref`` names nothing that can be had.
-            HardwareError: The device is not there.
+            ModelNotFoundError: ``ref`` cannot be resolved.
+            HardwareError: The device is not available.
             ModelError: The folder holds no encoder of pictures.
         """
         try:
@@ -246,7 +246,7 @@ class PictureEncoder:
         """Embed RGB pictures, at least one: float32 [n, d], rows of length 1; nothing is cached.
 
         Raises:
-            ModelError: The model returned something else than one finite row a picture.
+            ModelError: The model returned something else than one finite row per picture.
             OutOfMemoryError: Not even one picture fits.
         """
 
@@ -269,9 +269,9 @@ def embed_pictures(
     so an interrupted run continues where it stopped and a changed file is embedded again.
 
     Args:
-        encoder: Its cache keeps what is computed.
+        encoder: The encoder; its cache stores the vectors.
         paths: The picture file of each item, None where it has none.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         The modality ``image``: float32 [n_items, d]. A picture that cannot be read is a gap.

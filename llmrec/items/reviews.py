@@ -1,4 +1,4 @@
-"""Reviews as an encoder reads them: sentences, passages, and one vector an item."""
+"""Reviews as an encoder reads them: sentences, passages, and one vector per item."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def embed_reviews(
     Args:
         reviews: Reviews of any items; those of other items are not read.
         item_ids: The rows of the result.
-        encoder: Its cache keeps what is read.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        encoder: The encoder; its cache stores the vectors.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         The modality ``reviews``: float32 [n_items, d]. An item without a readable review is

@@ -1,4 +1,4 @@
-"""Whether a review speaks well of its item: learned from ratings, or without any."""
+"""Sentiment of reviews: learned from ratings, or without any."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _SHARPNESS = 4.0
 
 
 class Sentiment(Protocol):
-    """Estimates whether reviews, and their sentences, speak well of their items."""
+    """Estimates the sentiment of reviews and their sentences."""
 
     @property
     def source(self) -> SentimentSource:
@@ -73,7 +73,7 @@ class Sentiment(Protocol):
         ...
 
     def scores(self, reviews: Sequence[Review]) -> NDArray[np.float64]:
-        """The probability that each review speaks well of its item, float64 [n] in 0 to 1.
+        """The probability that each review is positive, float64 [n] in 0 to 1.
 
         NaN where it is unknown: the text is empty or in an unknown language.
         """
@@ -85,10 +85,10 @@ class Sentiment(Protocol):
 
 
 def spoken_well(reviews: Sequence[Review]) -> NDArray[np.float64]:
-    """Read from their ratings which reviews speak well of their item (1) and which ill (0).
+    """Label reviews by their ratings: positive (1) or negative (0).
 
-    Ratings in the upper third of the data set's scale speak well, those in the lower third ill; the
-    middle says neither. On 1 to 10 that is 7 and up against 4 and down (Maas et al. 2011,
+    Ratings in the upper third of the data set's scale are positive, those in the lower third
+    negative, others unlabelled. On 1 to 10 that is 7 and up against 4 and down (Maas et al. 2011,
     "Learning Word Vectors for Sentiment Analysis"), on 1 to 5 it is 4 and 5 against 1 and 2. The
     scale ends at the highest rating given and begins at 1 or at the lowest rating, whichever is
     less (at 0 where no rating is above 1): the best rating occurs in any data set, the worst may

@@ -30,7 +30,7 @@ _BATCHES_A_WRITE = 8
 
 
 def label_values(labels: Mapping[int, str], model: str) -> NDArray[np.float64]:
-    """Say what each label of a classifier is worth: 1 speaks well, 0 ill, one half neither.
+    """Value of each label of a classifier: 1 positive, 0 negative, 0.5 neutral.
 
     Read are ``1 star`` to ``n stars`` (the middle is one half), and ``positive``, ``neutral``,
     ``negative``, their first three letters, and with ``very`` before them.
@@ -65,11 +65,11 @@ class ModelSentiment:
     Args:
         model: A transformers sequence classifier.
         tokenizer: Its tokenizer.
-        values: What each label is worth, float64 [labels]; see :func:`label_values`.
+        values: Value of each label, float64 [labels]; see :func:`label_values`.
         name: The model's name with its revision: scores are cached under it.
         cache: Where scores are kept between runs.
         progress: Show bars on stderr, where that is a terminal.
-        batch_size: Texts a forward pass.
+        batch_size: Texts per forward pass.
     """
 
     model: Any
@@ -93,8 +93,8 @@ class ModelSentiment:
         """Load a classifier in float32 (the same scores on every device); its labels come first.
 
         Raises:
-            ModelNotFoundError: ``ref`` names nothing that can be had.
-            HardwareError: The device is not there.
+            ModelNotFoundError: ``ref`` cannot be resolved.
+            HardwareError: The device is not available.
             ModelError: It is no classifier, or its labels are no sentiment.
         """
         folder = resolve_model(ref, progress=progress)

@@ -31,8 +31,8 @@ def open_sound(path: Path, rate: int, *, seconds: float = MOST_SECONDS) -> np.nd
 
     Args:
         path: Any file with an audio stream, a clip too.
-        rate: Samples a second.
-        seconds: What is decoded at most.
+        rate: Samples per second.
+        seconds: Maximum length to decode.
 
     Raises:
         SoundError: The file is missing, empty, truncated, no sound, or too short.
@@ -103,13 +103,13 @@ class SoundEncoder:
 
         Args:
             ref: A hub id or a local folder.
-            device: ``cpu``, ``cuda``...; None takes the best that is there.
+            device: ``cpu``, ``cuda``...; None takes the best available.
             cache: None takes ``vectors.sqlite3`` in llmrec's cache folder.
-            progress: Show bars on stderr while fetching and loading, where that is a terminal.
+            progress: Show a progress bar on stderr while fetching and loading if it is a terminal.
 
         Raises:
-            ModelNotFoundError: ``ref`` names nothing that can be had.
-            HardwareError: The device is not there.
+            ModelNotFoundError: ``ref`` cannot be resolved.
+            HardwareError: The device is not available.
             ModelError: The folder holds no encoder of sounds.
         """
         folder = resolve_model(ref, progress=progress)
@@ -143,7 +143,7 @@ class SoundEncoder:
 
     @property
     def rate(self) -> int:
-        """Samples a second that the model reads."""
+        """Samples per second that the model reads."""
         return int(self.extractor.sampling_rate)
 
     @cached_property
@@ -172,7 +172,7 @@ class SoundEncoder:
         return unit(vectors)
 
     def _vector(self, sound: np.ndarray) -> np.ndarray:
-        # CLAP would cut a piece out at random of what is longer than it reads at once.
+        # CLAP would crop a longer sound at random.
         most = int(getattr(self.extractor, "nb_max_samples", len(sound)))
         pieces = [sound[start : start + most] for start in range(0, len(sound), most)]
         if len(pieces) > 1 and len(pieces[-1]) < most / 2:
@@ -205,10 +205,10 @@ def embed_sounds(
     """Embed the sound of each item, identical files once.
 
     Args:
-        encoder: Its cache keeps what is computed.
+        encoder: The encoder; its cache stores the vectors.
         paths: The sound file of each item, None where it has none.
-        seconds: What is heard of a sound at most.
-        progress: Show a bar on stderr while computing, where that is a terminal.
+        seconds: Maximum length of a sound to encode.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         The modality ``audio``: float32 [n_items, d]. A sound that cannot be read is a gap.

@@ -1,4 +1,4 @@
-"""What a history says of a user's taste, in words."""
+"""A user's taste in words, from the history."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Value = tuple[str, str]
 """An attribute's or aspect's name and value: ``("genres", "Drama")``."""
 
 _LONGEST_VALUE = 40
-"""Characters; a longer value is a sentence and nobody's taste."""
+"""Maximum characters of a value; longer ones are sentences, not tastes."""
 _PRIOR = 20.0
 """Pseudo-counts with which a history is pulled towards the catalogue."""
 _TELLING = 1.28
-"""z-score (with one item added to the variance) from which a value is told at all."""
+"""Minimum z-score of a reported value (with one item added to the variance)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taste:
-    """What a user's history says, most telling first; empty where it says nothing clear.
+    """A user's taste, most distinctive values first; empty if nothing is clear.
 
     Attributes:
         favoured: Attribute values that the liked items have more often than the catalogue.
@@ -54,7 +54,7 @@ class Known(Protocol):
 
     @property
     def user_ids(self) -> Sequence[str]:
-        """All users of whom anything is known."""
+        """All known users."""
         ...
 
     def user(self, user_id: str) -> User:
@@ -64,7 +64,7 @@ class Known(Protocol):
 
 @dataclass(frozen=True)
 class Tastes:
-    """Tells tastes, against what is common in a catalogue.
+    """Finds users' tastes relative to a catalogue's averages.
 
     Args:
         catalog: Items, and what friends chose: training rows only, where something is held out.
@@ -170,7 +170,7 @@ class Tastes:
 
 
 def _values(item: Item) -> tuple[Value, ...]:
-    """The short text values of an item's attributes; numbers are nobody's taste."""
+    """The short text values of an item's attributes, without numbers."""
     return named_values(item, longest=_LONGEST_VALUE)
 
 

@@ -68,7 +68,7 @@ class TextEncoder:
         model: A ``SentenceTransformer``, or anything with its ``encode``.
         name: The model's name with its revision: vectors are cached under it.
         cache: Where vectors are kept between runs; None keeps none.
-        batch_size: Texts a forward pass.
+        batch_size: Texts per forward pass.
     """
 
     model: SentenceEncoder
@@ -89,13 +89,13 @@ class TextEncoder:
 
         Args:
             ref: A hub id, a local folder or the name of a packaged model.
-            device: ``cpu``, ``cuda``...; None takes the best that is there.
+            device: ``cpu``, ``cuda``...; None takes the best available.
             cache: None takes ``vectors.sqlite3`` in llmrec's cache folder.
-            progress: Show bars on stderr while fetching and loading, where that is a terminal.
+            progress: Show a progress bar on stderr while fetching and loading if it is a terminal.
 
         Raises:
             ModelNotFoundError: ``ref`` is neither on the hub nor on the disk.
-            HardwareError: The device is not there.
+            HardwareError: The device is not available.
             ModelError: The folder holds no text encoder.
         """
         folder = resolve_model(ref, progress=progress)
@@ -119,10 +119,10 @@ class TextEncoder:
 
         Args:
             texts: Any texts; the encoder itself truncates those that are too long for it.
-            progress: Show a bar on stderr while computing, where that is a terminal.
+            progress: Show a progress bar on stderr while computing if it is a terminal.
 
         Raises:
-            ModelError: The model returned something else than one finite row a text.
+            ModelError: The model returned something else than one finite row per text.
             OutOfMemoryError: Not even one text fits.
             StorageError: The cache file cannot be read or written.
         """
@@ -174,14 +174,14 @@ def load_sentence_transformer(
 
     Args:
         folder: Where it is.
-        ref: What the user called it.
-        kind: What it must read: ``text`` or ``image``.
+        ref: The user's name for the model.
+        kind: Required input: ``text`` or ``image``.
         default: The model to name in an error.
-        device: ``cpu``, ``cuda``...; None takes the best that is there.
-        progress: Show bars on stderr while loading, where that is a terminal.
+        device: ``cpu``, ``cuda``...; None takes the best available.
+        progress: Show a progress bar on stderr while loading if it is a terminal.
 
     Raises:
-        HardwareError: The device is not there.
+        HardwareError: The device is not available.
         ModelError: It cannot be loaded, or reads something else.
     """
     # These load torch, which reading an index does not need.

@@ -30,7 +30,7 @@ from llmrec.records import Insight, Opinion
 logger = logging.getLogger(__name__)
 
 PARTS = ("reviews", "image", "clip", "audio")
-"""What an item may have beside its text: the names that ``without`` takes."""
+"""Parts of an item besides its text, as ``without`` names them."""
 
 
 def understand_items(
@@ -43,7 +43,7 @@ def understand_items(
     cache: ContentCache | None = None,
     progress: bool = False,
 ) -> dict[str, Insight]:
-    """Understand every item; what was understood before comes from the cache.
+    """Compute the insights of every item; unchanged items come from the cache.
 
     Args:
         catalog: Training rows only, where something is held out: reviews are learned from.
@@ -56,14 +56,14 @@ def understand_items(
             learns from the data set's rated reviews, and takes ``DEFAULT_SENTIMENT_MODEL`` where
             there are too few.
         cache: None takes ``insights.sqlite3`` in llmrec's cache folder.
-        progress: Show bars on stderr while computing, where that is a terminal.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         Insights by item id; an item of which nothing was understood is left out.
 
     Raises:
         OptionError: ``without`` names something else.
-        ModelError: A model cannot be had, loaded or run.
+        ModelError: A model cannot be found, loaded or run.
         StorageError: The cache cannot be used.
     """
     check_parts(without)
@@ -141,14 +141,14 @@ def modalities_of(
         image_encoder: Of pictures and of the key frames of clips.
         sound_encoder: Of sounds. Where the default one cannot be had, sounds are left out, and a
             warning says so.
-        progress: Show bars on stderr while computing, where that is a terminal.
+        progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
         Those that any item has; text always.
 
     Raises:
         OptionError: ``without`` names something else.
-        ModelError: A model cannot be had, loaded or run.
+        ModelError: A model cannot be found, loaded or run.
         StorageError: The cache file cannot be read or written.
     """
     check_parts(without)

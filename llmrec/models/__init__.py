@@ -1,4 +1,4 @@
-"""Language models: where they come from, what they run on, and the one interface to them.
+"""Language models: references, hardware, and one interface for all backends.
 
 Importing this package loads no torch: `TransformersModel` loads on first use.
 """

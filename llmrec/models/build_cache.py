@@ -111,7 +111,7 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _damage(folder: Path, *, fresh: bool = False) -> str | None:
-    """Say what is wrong with a cached folder, or None where nothing is."""
+    """Describe the damage of a cached folder; None if it is whole."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).items()
     except OSError as error:

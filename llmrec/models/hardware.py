@@ -1,4 +1,4 @@
-"""The machine: its devices and memory, and where and in which precision a model runs on it.
+"""Hardware: devices and memory, and the choice of device and precision for a model.
 
 Importing this module loads no torch; its functions do.
 """
@@ -123,7 +123,7 @@ def choose_placement(
         on: The machine; None describes this one.
 
     Raises:
-        HardwareError: The device is not there.
+        HardwareError: The device is not available.
         OptionError: A value is not one of those allowed.
     """
     held = one_of("quantization", quantization, QUANTIZATIONS)

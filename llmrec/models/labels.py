@@ -24,7 +24,7 @@ SPELLED_OUT = 4
 
 
 def spellings(label: str) -> tuple[str, ...]:
-    """What counts as a label: with and without a space before it; a word also in other cases.
+    """Accepted spellings of a label: with and without a leading space; words also in other cases.
 
     A letter counts only as written, since "a" is a word of its own.
     """

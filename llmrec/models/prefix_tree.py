@@ -79,7 +79,7 @@ class PrefixTree:
     """All nodes of a batch, by row, and what to read from them.
 
     ``tokens[n]`` and ``depths[n]`` (0 at a root) describe a row; ``ends[n]`` is the row after its
-    subtree. ``positions`` has one entry a sequence, in the order the sequences were given.
+    subtree. ``positions`` has one entry per sequence, in the order the sequences were given.
     """
 
     tokens: Rows

@@ -1,4 +1,4 @@
-"""How a model reads prompts: its tokenizer and chat template, or an estimate of them."""
+"""A model's tokenizer and chat template, or an estimate of its token counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface of a causal language model, whatever runs it: requests, results, methods."""
+"""The interface of a causal language model for all backends: requests, results, methods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TextTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """With which of these labels does the answer to a prompt begin?
+    """Asks for the probability of each label at the start of the answer.
 
     Raises:
         OptionError: There are fewer than two labels, or one stands twice.
@@ -50,7 +50,7 @@ class LabelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ContinuationRequest:
-    """How probable is this text as what comes right after a prompt?
+    """Asks for the log-probability of a text right after a prompt.
 
     A plain prompt's last space is read as the text's first: tokenizers put it there.
 
@@ -75,7 +75,7 @@ class ContinuationRequest:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What does the model generate after a prompt, greedily?
+    """Asks for the greedy continuation of a prompt.
 
     ``order_of`` names labels: the answer has to be an order of them, written ``[B] > [A] > [C]``.
     Models that can constrain their output do; others generate any text.
@@ -88,7 +88,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:
-    """Natural logarithms, one float64 array a request, in the order given.
+    """Natural logarithms, one float64 array per request, in the order given.
 
     ``values[i]`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN without an answer;
     ``faults[i]`` says why there is none ("": there is one; no faults at all: all have one).

@@ -67,7 +67,7 @@ def parse_reference(ref: str) -> ModelReference:
 
 
 def _url_fault(url: str) -> str:
-    """What is wrong with a base URL; empty where nothing is."""
+    """The faults of a base URL; empty if valid."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -119,7 +119,7 @@ def load_model(
 
     Raises:
         OptionError: The reference is malformed, or an option is not allowed for it.
-        HardwareError: The device is not there.
+        HardwareError: The device is not available.
         ModelNotFoundError: The reference names no model that can be reached.
         ModelError: The model cannot be loaded.
     """

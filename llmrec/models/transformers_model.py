@@ -43,7 +43,7 @@ from llmrec.records import Prompt, Usage
 logger = logging.getLogger(__name__)
 
 LONGEST = 8192
-"""Tokens a prompt may have where the model's configuration names no limit."""
+"""Maximum tokens per prompt if the model's configuration names no limit."""
 ROWS_ON_CPU, ROWS_ON_ACCELERATOR = 1024, 8192
 """Tokens forwarded at once: on a CPU matrix products gain nothing from more."""
 
@@ -93,7 +93,7 @@ class TransformersModel:
 
         Raises:
             OptionError: An argument has a value that is not allowed.
-            HardwareError: The device is not there, or there is no ``torchrun`` for ``tp_plan``.
+            HardwareError: The device is not available, or there is no ``torchrun`` for ``tp_plan``.
             ModelNotFoundError: The reference names no model that can be reached.
             OutOfMemoryError: The model does not fit into the device's memory.
             ModelError: It is no complete causal language model, or cannot share prefixes.

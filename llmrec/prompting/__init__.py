@@ -1,4 +1,4 @@
-"""From a user, their history and candidates to prompts: templates, budgets, safe item text."""
+"""Prompts from a user, history and candidates: templates, budgets, safe item text."""
 
 from __future__ import annotations
 

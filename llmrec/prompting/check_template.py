@@ -1,4 +1,4 @@
-"""What is wrong with a template: its rules, and trial renderings for made-up users and items."""
+"""The faults of a template: its rules, and trial renderings for made-up users and items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of items and users, for prompts and explanations."""
+"""Data of items and users for prompts and explanations."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where prompts and explanations look things up: an index, or the items of one request.
+    """Data for prompts and explanations, from an index or from the items of one request.
 
     Attributes:
         items: Every item of the histories and candidates, by id.
         reviews: Reviews of an item, by its id.
         insight: Captions, opinion and facts of an item, by its id.
-        taste: What a user's history says.
-        popularity: How many interactions an item has, by its id.
+        taste: A user's taste, from the history.
+        popularity: Number of interactions of an item, by its id.
         met_by: Ids of the users who met an item, by its id.
-        similarity: Cosine similarity of two items, by their ids; 1 where nothing was embedded.
-        best_rating: The highest rating in any review, 0 where there is none.
+        similarity: Cosine similarity of two items, by their ids; 1 without embeddings.
+        best_rating: The highest rating in any review, 0 if there is none.
         pool: Ids of items that can replace candidates in the neutral prompts of calibration.
-        user: What is known of a user, by id.
+        user: A known user, by id.
     """
 
     items: Mapping[str, Item] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Context:
 
 
 def context_of(index: Index) -> Context:
-    """Look everything up in an index."""
+    """The context of an index."""
 
     def similarity(one: str, other: str) -> float:
         return float(index.vectors[index.row(one)] @ index.vectors[index.row(other)])

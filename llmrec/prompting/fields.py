@@ -29,7 +29,7 @@ _CHARACTERS_PER_TOKEN = 32
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Tokens a field may take, in the tokenizer of the model that reads it; 0 leaves a field out.
+    """Maximum tokens per field, counted by the model's tokenizer; 0 leaves a field out.
 
     ``history_items`` counts items, the most recent. ``evidence`` is for each piece of evidence and
     for the fault note of a rewrite; ``review`` is for each of at most two reviews of a candidate;
@@ -87,7 +87,7 @@ _FIELDS = {
     "user": "profile query taste friends",
 }
 FIELDS: Mapping[str, tuple[str, ...]] = {kind: tuple(n.split()) for kind, n in _FIELDS.items()}
-"""What a template may read of a candidate, of an item of the history and of the user."""
+"""Fields of a candidate, a history item and the user that a template may read."""
 
 
 class Shown:
@@ -143,7 +143,7 @@ def shown_item(
 
 
 def shown_past(item: Shown, rating: float | None, *, liked: bool) -> Shown:
-    """An item of the history, with what the user thought of it."""
+    """An item of the history, with the user's rating."""
     whole = rating is not None and float(rating).is_integer()
     own = {
         # Whole numbers without ".0", as people write them.

@@ -1,7 +1,7 @@
-"""Text written by strangers, made harmless before it stands in a prompt.
+"""Neutralise untrusted text before it enters a prompt.
 
 A title or a review is data. It must not open a chat turn, end the prompt or look like one of its
-sections. It cannot be kept from saying "recommend me": whoever reads the scores must know that.
+sections. It can still say "recommend me", and so influence scores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 _BREAKS = re.compile("\r\n|[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# Controls, soft hyphens, zero-width, direction and tag characters: nobody sees them, models do.
+# Controls, soft hyphens, zero-width, direction and tag characters: invisible, but models read them.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -89,7 +89,7 @@ def _pass(text: str, tokens: re.Pattern[str]) -> str:
 
 
 def contains_token(text: str, special_tokens: tuple[str, ...]) -> str:
-    """Return the first chat-template token in ``text``, empty where there is none."""
+    """Return the first chat-template token in ``text``, empty if there is none."""
     found = _token_pattern(special_tokens).search(text)
     return found.group() if found else ""
 

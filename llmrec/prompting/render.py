@@ -1,4 +1,4 @@
-"""From a template and a user to the prompts that a language model reads."""
+"""Render prompts from a template, a user and candidates."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class PromptWriter:
         template: A loaded template.
         user: Whose history and profile to show.
         tokenizer: Of the model that will read the prompts.
-        budget: Tokens a field, and the number of history items.
-        context: What is known of items and users; it holds every item of the history. Reviews
-            that the user wrote are never shown.
+        budget: Tokens per field, and the number of history items.
+        context: Data of items and users; holds every item of the history. The user's own reviews
+            are never shown.
         evidence: For explanations.
-        fault: For a rewrite: what was wrong with the text before.
+        fault: For a rewrite: the faults of the first text.
         fits: Whether the model can read a prompt. A shorter history must not make it longer.
     """
 
@@ -80,14 +80,14 @@ class PromptWriter:
         return self._write([{}], [""])
 
     def for_each(self, candidates: Sequence[Item]) -> Rendered:
-        """One prompt a candidate, which the template sees as ``item``; raises the same."""
+        """One prompt per candidate, which the template sees as ``item``; raises the same."""
         shown: list[dict[str, object]] = [{"item": self._shown(item, "")} for item in candidates]
         return self._write(shown, [item.name for item in candidates])
 
     def for_groups(
         self, groups: Sequence[Sequence[Item]], labels: Sequence[str] | None = None
     ) -> Rendered:
-        """One prompt a group, which the template sees as ``items``; raises the same.
+        """One prompt per group, which the template sees as ``items``; raises the same.
 
         Args:
             groups: Each at most as long as ``labels``.

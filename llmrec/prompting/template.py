@@ -1,4 +1,4 @@
-"""Templates: where they are, and what makes one usable."""
+"""Find, load and validate templates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
 """The default template of each strategy."""
 
 VARIABLES = ("user", "history", "item", "items", "evidence", "fault")
-"""What templates may read."""
+"""Variables that templates may read."""
 
 _BLOCKS = (("system", "user"), ("text",))
 _HEADER = re.compile(r"\A\s*\{#-?\s*(.*?)\s*-?#\}", re.DOTALL)

@@ -1,4 +1,4 @@
-"""What is met together: the likeness of items by the histories that hold both."""
+"""Co-occurrence: similarity of items by the histories that hold both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmrec.retrieval.search import EXACT_UP_TO
 WINDOW = 50
 """Steps of a history within which two items count as met together."""
 BACKWARD = 0.5
-"""What "before" weighs beside "after"."""
+"""Weight of "before" relative to "after"."""
 SHRINKAGE = 5.0
 """Interactions that every item is taken to have more: few meetings by chance say little."""
 NEIGHBOURS = 200

@@ -60,7 +60,7 @@ class Index:
         reviews: Reviews in file order.
         profiles: Profile columns by user id.
         friends: Friends' ids by user id.
-        insights: What was understood of items, by id: captions, opinions, facts, gaps.
+        insights: Captions, opinions, facts and gaps of items, by id.
         encoder: Name of the encoder of texts.
         modalities: Name of each modality in ``vectors`` -> name of its encoder; text comes first.
         fusion: A trained fusion: it encodes histories.
@@ -69,7 +69,7 @@ class Index:
         folder: The dataset folder, absolute: pictures and clips are not copied, and the relative
             paths of items start there. None where the data came from memory.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
-        prepared: What was computed of these items, interactions and vectors before.
+        prepared: Search structures already computed for these items, interactions and vectors.
     """
 
     items: Mapping[str, Item]
@@ -132,7 +132,7 @@ class Index:
             modalities: Vectors by modality, text first, as from ``modalities_of``. None embeds
                 every modality that the data has; ``()`` embeds the items' texts only.
             weights: Weight of each modality in ``vectors``; see ``llmrec.items.concatenate``.
-            insights: What was understood of items, as from ``understand_items``. None runs it;
+            insights: Insights of items, as from ``understand_items``. None runs it;
                 ``{}`` leaves it out.
             fusion: A trained fusion, for vectors that know who met what.
             progress: Show a bar on stderr while embedding.
@@ -359,7 +359,7 @@ class Index:
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """Interactions an item: float64 [n_items], read-only."""
+        """Interactions per item: float64 [n_items], read-only."""
         counts = np.bincount(self.interaction_rows, minlength=len(self.items)).astype(np.float64)
         counts.setflags(write=False)
         return counts
@@ -433,16 +433,16 @@ class Index:
         )
 
     def insight_of(self, item_id: str) -> Insight:
-        """Return what was understood of an item; an empty insight where nothing was."""
+        """Return the insight of an item; an empty one if there is none."""
         return self.insights.get(item_id, Insight())
 
     def taste_of(self, user: User) -> Taste:
-        """Describe a user's history against what is common in the index."""
+        """Describe a user's taste relative to all items of the index."""
         return self._tastes.of(user)
 
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
-        """All users of whom anything is known, sorted."""
+        """All known users, sorted."""
         return tuple(sorted({*self.interaction_columns.user_ids, *self._described}))
 
     def user(self, user_id: str) -> User:
@@ -467,7 +467,7 @@ class Index:
 
     @cached_property
     def _described(self) -> frozenset[str]:
-        """The users of whom more is known than interactions."""
+        """The users with a profile or friends."""
         friends = (friend for names in self.friends.values() for friend in names)
         return frozenset((*self.profiles, *self.friends, *friends))
 

@@ -26,8 +26,8 @@ class Interactions(Sequence[Interaction]):
         item_ids: Distinct items.
         users: int32 [n], rows of ``user_ids``.
         items: int32 [n], rows of ``item_ids``.
-        ratings: float64 [n], NaN where there is none.
-        times: int64 [n], seconds since 1970; the smallest number where there is none.
+        ratings: float64 [n], NaN if missing.
+        times: int64 [n], seconds since 1970; the smallest number if missing.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ class ItemTable(Mapping[str, Item]):
 
 
 def to_table(items: Mapping[str, Item]) -> pa.Table:
-    """Write items as a table: their fields, attributes as JSON, and a column an attribute."""
+    """Write items as a table: their fields, attributes as JSON, and a column per attribute."""
     if isinstance(items, ItemTable):
         return pa.table(items._columns)
     rows = list(items.values())

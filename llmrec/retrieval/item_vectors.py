@@ -51,7 +51,7 @@ def join(modalities: Sequence[ModalityVectors], weights: Mapping[str, float]) ->
 def fuse_items(
     fusion: Fusion, modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
 ) -> np.ndarray:
-    """Fuse what the fusion was trained with, and say what it was not."""
+    """Fuse the modalities that the fusion was trained with; log the others."""
     known = [given for given in modalities if given.name in fusion.modalities]
     if len(known) < len(modalities):
         ignored = ", ".join(given.name for given in modalities if given not in known)

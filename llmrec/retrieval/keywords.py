@@ -1,4 +1,4 @@
-"""BM25 of item texts: which words an item has, and what each is worth."""
+"""BM25 over item texts: the words of each item and their weights."""
 
 from __future__ import annotations
 

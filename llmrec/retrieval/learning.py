@@ -1,4 +1,4 @@
-"""The retriever's weights from an index alone: each user's last interaction is foretold."""
+"""Fit the retriever's weights on an index: predict each user's last interaction."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def learn_weights(
         users: So many users at most, drawn by ``seed``; None takes all.
         negatives: Items sampled for a list beside the target.
         seed: Seed of both draws.
-        progress: Show a bar on stderr, where that is a terminal.
+        progress: Show a progress bar on stderr if it is a terminal.
 
     Raises:
         OptionError: A number is below 1, or there is no such signal.

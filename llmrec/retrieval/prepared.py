@@ -1,4 +1,4 @@
-"""What a large index computes once, saves, and opens by memory map."""
+"""Search structures of a large index: computed once, saved, opened by memory map."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Neighbours = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What search needs besides the data.
+    """Data structures for search.
 
-    ``items``, ``interactions``, ``vectors`` and ``fused`` are what it was computed from.
+    They were computed from ``items``, ``interactions``, ``vectors`` and ``fused``.
     """
 
     items: Mapping[str, Item]
@@ -66,7 +66,7 @@ class Prepared:
         vectors: np.ndarray,
         fused: np.ndarray | None,
     ) -> Prepared:
-        """Open what was saved, without reading it."""
+        """Open saved structures by memory map, without reading them."""
         near, words = opened.arrow("neighbours.arrow"), opened.arrow("postings.arrow")
         ids = Ids(words.column("word").chunk(0), words.column("order").to_numpy())
 

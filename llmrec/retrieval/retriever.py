@@ -25,7 +25,7 @@ from llmrec.retrieval.signals import Full, Values, history_rows
 logger = logging.getLogger(__name__)
 
 WEIGHTS_KEY = "retriever"
-"""What learned weights are kept under in an index."""
+"""Key of the learned weights in an index."""
 DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"content": 0.3, "co_occurrence": 1.0, "popularity": 0.3, "friends": 0.3}
 )
@@ -50,7 +50,7 @@ ValuesOf = Callable[[User, Sequence[int]], Values]
 
 
 class Signal(Protocol):
-    """What speaks for an item."""
+    """The signals of an item."""
 
     def scores(self, user: User) -> np.ndarray:
         """Score every item of the index for a user: float64 [n_items], higher is better."""

@@ -13,7 +13,7 @@
     attribute = "brand"
     equals = "X"
 
-    [[never]]                       # none of these for whoever met one of those
+    [[never]]                       # do not recommend these after those
     attribute = "genre"
     equals = "Horror"
     after = { attribute = "genre", equals = "Children" }
@@ -77,7 +77,7 @@ _Date = Annotated[date, PlainValidator(_date)]
 
 
 class Condition(BaseModel):
-    """What must hold of one attribute: one value, one of some, a range, or a span of time."""
+    """A condition on one attribute: a value, several values, a range, or a span of time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -120,14 +120,14 @@ class Condition(BaseModel):
                 f"there are {sum(kinds)} of them"
             )
         try:
-            self.filter  # noqa: B018 - it says what is wrong with its values
+            self.filter  # noqa: B018 - raises for invalid values
         except OptionError as error:
             raise ValueError(str(error).rstrip(".")) from error
         return self
 
 
 class Never(Condition):
-    """Items that nobody is shown who met an item for which ``after`` holds."""
+    """Items hidden from users with an item in their history that matches ``after``."""
 
     after: Condition
 

@@ -25,7 +25,7 @@ from llmrec.retrieval.storage import damaged
 logger = logging.getLogger(__name__)
 
 EXACT_UP_TO = 100_000
-"""Items up to which everything is scored; above, signals propose what is scored."""
+"""Up to this many items, all are scored; above, the signals propose candidates for scoring."""
 
 _PROBES = 24  # lists looked through without a filter
 _HEAD, _NEW = 100, 0.01  # of so many best rows, the share that more lists may bring
@@ -53,7 +53,7 @@ class VectorSearch:
     Args:
         vectors: float32 [n, d]; may be mapped from a file.
         centred: Whether the mean vector is subtracted and rows are scaled to length 1 then.
-        moments: What ``moments`` of the same vectors was.
+        moments: Result of ``moments`` for the same vectors.
         lists: Where a faiss index of the same vectors is saved.
     """
 

@@ -1,4 +1,4 @@
-"""What speaks for an item: content, sequence, co-occurrence, keywords, popularity, friends.
+"""Retrieval signals: content, sequence, co-occurrence, keywords, popularity, friends.
 
 A signal gives a user's values of all items. Each kind of values proposes its best rows, scores some
 rows exactly, and standardises them over the whole catalogue without scoring every item.
@@ -25,7 +25,7 @@ from llmrec.retrieval.weights import standardise
 logger = logging.getLogger(__name__)
 
 DISLIKED_WEIGHT = 0.5
-"""What a disliked item weighs beside a liked one: that it was chosen says something too.
+"""Weight of a disliked item relative to a liked one: choosing it is a signal too.
 
 It was chosen on the same interactions as the retriever's defaults.
 """
@@ -203,7 +203,7 @@ class Content:
 
 
 class UserEncoder(Protocol):
-    """What turns a history into a vector; a trained ``Fusion`` does."""
+    """Turns a history into a vector, as a trained ``Fusion`` does."""
 
     def user_vector(self, history: np.ndarray, liked: Sequence[bool]) -> np.ndarray:
         """Return float32 [d] for the vectors [h, d] of a history, oldest first."""
@@ -219,7 +219,7 @@ class Sequential:
         item_vectors: float32 [n_items, d] of that model, in the order of the index.
 
     Raises:
-        DataError: There is not one vector an item.
+        DataError: There is not one vector per item.
     """
 
     def __init__(self, index: Index, encoder: UserEncoder, item_vectors: np.ndarray) -> None:

@@ -52,7 +52,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an index is, and the files it consists of by table name. ``folder`` is the dataset's."""
+    """An index's metadata, and its files by table name. ``folder`` is the data set's."""
 
     dimension: int
     encoder: str = ""
@@ -96,7 +96,7 @@ class Opened:
 _MANIFESTS = TypeAdapter(Manifest)
 
 Content: TypeAlias = "bytes | memoryview | np.ndarray | pa.Table"
-"""What is written to a file: bytes, an array (.npy) or an Arrow table (.arrow)."""
+"""Content of a file: bytes, an array (.npy) or an Arrow table (.arrow)."""
 
 
 def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content]) -> None:
@@ -168,7 +168,7 @@ def open_folder(folder: Path, *, verify: bool = False) -> Opened:
 
 
 def damaged(path: Path, what: str) -> StorageError:
-    """Say what is wrong with a file of an index, and the way out."""
+    """The error for a damaged file of an index, with the way out."""
     return StorageError(f"The index file {path} is damaged: {what}.", hint=_AGAIN)
 
 
@@ -239,7 +239,7 @@ def _checked(path: Path, entry: FileEntry, *, verify: bool) -> np.ndarray:
         what = error.strerror or error
         raise StorageError(f"The index file {path} cannot be read: {what}.", hint=_AGAIN) from error
     if (verify or not mapped) and hashlib.sha256(content.data).hexdigest() != entry.sha256:
-        raise damaged(path, "its content is not what was written")
+        raise damaged(path, "its content does not match its checksum")
     return content
 
 
@@ -255,7 +255,7 @@ def _unseal(path: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, f"it cannot be read ({error})") from error
     if _digest(content) != digest:
-        raise damaged(path, "its content is not what was written")
+        raise damaged(path, "its content does not match its checksum")
     if content.get("format") != FORMAT:
         raise StorageError(
             f"The index {path.parent} has format {content.get('format')}; "

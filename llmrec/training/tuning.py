@@ -57,7 +57,7 @@ def tune_fusion(
         trials: Number of settings to try, including the trials in ``storage``.
         storage: An SQLite file of trials, from which a killed run resumes. Trials on other data or
             from another ``config`` in the same file are not used.
-        progress: Show a bar on stderr, where that is a terminal.
+        progress: Show a progress bar on stderr if it is a terminal.
 
     Raises:
         OptionError: ``trials`` is below 1, or there is no validation target.

@@ -215,7 +215,7 @@ def frontier(
 def position_curves(
     position: Mapping[str, Mapping[int, Estimate]], spread: Mapping[str, float]
 ) -> Curves | None:
-    """One curve a row over the positions of the planted target; None where there is none."""
+    """One curve per row over the positions of the planted target; None without planted targets."""
     known = {name: dict(sorted(places.items())) for name, places in position.items() if places}
     if not known:
         return None

@@ -28,7 +28,7 @@ from llmrec.benchmarking.summary import SummaryRow, partial_rows
 from llmrec.evaluation import Estimate
 
 _UNREAD = ("revision", "seed", "variant_of")
-"""Common settings that are shown under "Reproduce this run" alone."""
+"""Common settings that are shown only under "Reproduce this run"."""
 _ELSEWHERE = ("calibration error",)
 _METRICS = {
     **{f"ndcg@{k}": f"nDCG@{k}" for k in CUTOFFS},
@@ -227,7 +227,7 @@ class MetricTable:
 
 
 def metric_table(lines: Sequence[RankedRow]) -> MetricTable | None:
-    """The metrics of all rows; None where there is none but the one they are ranked by."""
+    """The metrics of all rows; None if they have only the ranking metric."""
     known = [name for name in _METRICS if any(name in line.row.metrics for line in lines)]
     if len(known) < 2:
         return None

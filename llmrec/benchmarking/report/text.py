@@ -1,6 +1,6 @@
-"""What the report says in words: numbers and names, the order of the rows, verdicts, findings.
+"""The report's texts: formatted numbers, row order, verdicts and findings.
 
-The page, ``leaderboard.md`` and the terminal all say the same.
+The page, ``leaderboard.md`` and the terminal share them.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ def shown_in_words(users: int, comparisons: int) -> str:
 
 
 def leaderboard_note(summary: Summary, lines: Sequence[RankedRow]) -> str:
-    """The best row with its numbers, and what it does not differ from."""
+    """The best row with its numbers, and the rows not significantly different from it."""
     best = _best(summary, lines)
     if best is None:
         return ""

@@ -1,4 +1,4 @@
-"""The joint representation: one vector an item from all modalities, one a user from a history."""
+"""Fusion: one vector per item from all modalities, one per user from a history."""
 
 from __future__ import annotations
 

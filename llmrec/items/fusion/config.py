@@ -1,4 +1,4 @@
-"""The settings of a fusion: what it is built of and how it is trained."""
+"""Settings of a fusion: architecture and training."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class FusionConfig:
         negatives: ``"full"``: all items; ``"batch"``: the batch's own targets, corrected for how
             often each comes up (needs no pass over the whole catalogue).
         sampled: Uniformly drawn further negatives beside the batch's own.
-        temperature: What scores are divided by in the softmax.
-        label_smoothing: Share of the target given to all negatives alike.
+        temperature: Divisor of the scores in the softmax.
+        label_smoothing: Share of the target spread evenly over the negatives.
         bpr: Weight of the pairwise ranking loss.
         association: Weight of <u, i> + alpha <t, v>.
         alpha: Weight of <t, v> in it.

@@ -34,13 +34,13 @@ _ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """One vector an item from all its modalities, one a user from a history.
+    """One vector per item from all its modalities, one per user from a history.
 
     The score of an item for a user is the inner product of the two, higher is better. Vectors are
     float32 and no unit vectors: how popular an item is shows in its length.
 
     Args:
-        config: What it was built and trained with.
+        config: Settings of architecture and training.
         modalities: Name of each modality it reads -> name of the encoder that made the vectors.
         item_ids: The items that training met: the rows of the learned vectors; may be empty.
         tensors: The network's parameters by name.

@@ -1,4 +1,4 @@
-"""The network of a fusion and its losses: one vector an item, one a user from a history."""
+"""The network of a fusion and its losses: one vector per item, one per user from a history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDENTITY = "id"
 
 
 class ItemTower(nn.Module):
-    """Projects each modality to d dimensions and sums what is present, weighed by a gate.
+    """Projects each modality to d dimensions and sums the present ones, weighed by a gate.
 
     Args:
         dimensions: Modality -> length of its vectors.
@@ -193,7 +193,7 @@ def infonce(
         targets: [b, k] columns.
         given: bool [b, k], which of them count; each row has at least one.
         log_q: [n], log probability that a column was drawn; None where all items are columns.
-        label_smoothing: Share of the target given to all columns alike; needs finite scores.
+        label_smoothing: Share of the target spread evenly over all columns; needs finite scores.
     """
     corrected = scores if log_q is None else scores - log_q
     weights = given / given.sum(dim=1, keepdim=True)

@@ -68,8 +68,8 @@ def read_tensors(
 
     Args:
         path: The file.
-        kind: What the document must say it is, under ``kind``.
-        way_out: What the reader can do where the file is of no use.
+        kind: Required value of the document's ``kind``.
+        way_out: The hint of the error if the file is unusable.
 
     Raises:
         StorageError: It is missing, damaged or of another kind.
@@ -100,7 +100,9 @@ def unpack_tensors(
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise StorageError(f"{path} is damaged: {error}.", hint=way_out) from error
     if not whole:
-        raise StorageError(f"{path} is damaged: its content is not what was written.", hint=way_out)
+        raise StorageError(
+            f"{path} is damaged: its content does not match its checksum.", hint=way_out
+        )
     if about.get("kind") != kind:
         raise StorageError(f"{path} is of the kind {about.get('kind')!r}, no {kind}.", hint=way_out)
     return about, tensors

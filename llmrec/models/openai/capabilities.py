@@ -1,4 +1,4 @@
-"""What a server can do, found out once by tiny requests, and how requests are written for it.
+"""Detect a server's capabilities by small requests, and write requests for it.
 
 The content of a reply counts, not only its status: servers ignore options that they do not know.
 """
@@ -49,7 +49,7 @@ _ORDER = ("B", "A", "C")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server was found to do.
+    """Detected capabilities of a server.
 
     Args:
         chat: It accepts chats.
@@ -133,7 +133,7 @@ def unwrapped(text: str) -> str:
 def probe(
     client: ServerClient, label_tokens: Sequence[int] = ()
 ) -> tuple[Capabilities, str, int | None]:
-    """Find out what a server can do.
+    """Detect a server's capabilities.
 
     Args:
         client: Sends the requests.

@@ -33,7 +33,7 @@ KEY, OPENAI_KEY = "LLMREC_API_KEY", "OPENAI_API_KEY"
 LogProb = Annotated[float, Field(le=1e-3, allow_inf_nan=False)]
 """Rounding may leave the logarithm of a certainty a little above 0."""
 _UNKNOWN = -9999.0
-"""What servers write for a token of which they know no more than that it is improbable."""
+"""Servers report this value for a token with an unknown, low probability."""
 _ROUNDING = 1e-7
 """Probabilities that add up to 1 may leave as much by rounding alone."""
 _CONTENT = AliasPath("message", "content")
@@ -54,7 +54,7 @@ class FailedError(Exception):
 
 
 class WrongReplyError(ValueError):
-    """A reply without what was asked for."""
+    """A reply without the requested content."""
 
 
 class _Token(BaseModel):
@@ -269,7 +269,7 @@ class ServerClient:
 
 
 def api_key(base_url: str) -> str:
-    """The key for a server, from the environment; empty where there is none.
+    """The key for a server, from the environment; empty if there is none.
 
     ``LLMREC_API_KEY`` goes to whichever server is named, ``OPENAI_API_KEY`` to OpenAI's own alone:
     a key is not shown to a server that it was not made for.

@@ -46,14 +46,14 @@ T = TypeVar("T")
 CONCURRENCY, TIMEOUT = 8, 60.0
 """Requests at the same time, and seconds of silence, by default."""
 LONGEST = 8192
-"""Tokens a sequence may have where the server does not say."""
+"""Maximum tokens per sequence if the server gives no limit."""
 _WRAPPING = 16
 """Tokens that a JSON answer needs beside the order in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Gathered(Generic[T]):
-    """One entry a request, and the usage of all; a fault is "" where there is an answer."""
+    """One entry per request, and the usage of all; a fault is "" where there is an answer."""
 
     values: tuple[T, ...]
     faults: tuple[str, ...]
