@@ -40,10 +40,8 @@ def _reason(evidence: Sequence[Evidence]) -> str:
     name = next(_after(TITLE, evidence), "This item")
     liked = list(_after(LIKED, evidence))
     shared = [like for like in liked if like.endswith(")")]
-    if shared:
-        return f"{name} is suggested because you liked {_joined(shared)}."
     if liked:
-        return f"{name} is suggested because it is close to {_joined(liked)}, which you liked."
+        return f"{name} is suggested because you liked {_joined(shared or liked)}."
     chosen = next(_after(CHOSEN, evidence), None)
     why = f"because {chosen} chose it" if chosen else "on its own merits"
     return f"Nothing that you liked is known yet, so {name} is suggested {why}."

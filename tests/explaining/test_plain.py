@@ -25,7 +25,7 @@ def test_what_is_shared_is_the_reason(small_index: Index) -> None:
 
 def test_without_anything_shared_closeness_is(small_index: Index) -> None:
     assert plain(small_index, "jumanji", "heat")[0] == (
-        '"Jumanji" is suggested because it is close to "Heat", which you liked. '
+        '"Jumanji" is suggested because you liked "Heat". '
         "A game that comes to life."
     )
 
