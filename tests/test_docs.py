@@ -62,7 +62,7 @@ def shop(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_of_a_page_runs_and_prints_what_the_page_says(
+def test_code_of_a_page_runs_and_prints_its_output(
     page: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shutil.copytree(shop, tmp_path / "shop"))

@@ -127,7 +127,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     write(path)
 
 
-def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_write_errors_are_storage_errors(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         ResumableLog(tmp_path)
     (tmp_path / "file").touch()
@@ -165,7 +165,7 @@ def fill(path: Path, rows: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a fork server")
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_comes_twice(
+def test_killed_log_loses_and_repeats_no_row(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)

@@ -99,7 +99,7 @@ def test_a_second_run_is_the_same_and_loads_nothing(kites: Path, tmp_path: Path)
     assert set(first.position["listwise/plain-list"]) == {1, 6}
 
 
-def test_a_stopped_run_comes_to_what_an_undisturbed_one_does(kites: Path, tmp_path: Path) -> None:
+def test_stopped_run_resumes_to_the_same_results(kites: Path, tmp_path: Path) -> None:
     benchmark = benchmark_of(
         kites,
         "likelihood/titles",
@@ -144,9 +144,7 @@ def test_models_take_turns_once(kites: Path, tmp_path: Path) -> None:
     assert load.loads == {("a", "none"): 1, ("b", "none"): 1}
 
 
-def test_a_race_drops_what_is_clearly_worse_and_decides_the_same_again(
-    kites: Path, tmp_path: Path
-) -> None:
+def test_race_drops_worse_rows_and_is_reproducible(kites: Path, tmp_path: Path) -> None:
     good, near, wrong = (
         template(tmp_path, name, text)
         for name, text in (("good", GOOD), ("near", f"Kites:\n{GOOD}"), ("wrong", WRONG))
@@ -237,7 +235,7 @@ def test_end_to_end_is_summed_up_too(kites: Path, tmp_path: Path) -> None:
     assert row(summary, "oracle").metrics["ndcg@10"].mean == pytest.approx(recall)
 
 
-def test_what_is_wrong_is_said_before_a_model_is_fetched(kites: Path, tmp_path: Path) -> None:
+def test_errors_come_before_a_model_is_downloaded(kites: Path, tmp_path: Path) -> None:
     def fetched(ref: str, quantization: str) -> str:
         raise AssertionError("a model was fetched")
 
@@ -271,7 +269,7 @@ def test_the_index_itself_is_not_touched(kites: Path, tmp_path: Path) -> None:
 SERVED = "openai:http://127.0.0.1:9/v1#small"
 
 
-def test_what_a_user_cost_by_the_table_of_prices(kites: Path, tmp_path: Path) -> None:
+def test_cost_per_user_by_the_price_table(kites: Path, tmp_path: Path) -> None:
     table = tmp_path / "prices.toml"
     table.write_text("[small]\ninput = 2.0\ncached_input = 0.5\noutput = 8.0\n")
     benchmark = benchmark_of(
@@ -348,7 +346,7 @@ def test_the_folder_holds_every_figure_and_how_to_run_it_again(kites: Path, tmp_
 
 
 @pytest.mark.usefixtures("_no_model")
-def test_rows_that_ask_the_same_under_other_settings_are_told(
+def test_rows_with_equal_prompts_are_warned_about(
     kites: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fields: dict[str, dict[str, int]] = {"all": {}, "bare": {"review": 0}}
@@ -360,7 +358,7 @@ def test_rows_that_ask_the_same_under_other_settings_are_told(
 
 
 @pytest.mark.usefixtures("_no_model")
-def test_where_no_list_holds_its_target_nothing_leads(kites: Path, tmp_path: Path) -> None:
+def test_no_row_leads_if_no_list_has_its_target(kites: Path, tmp_path: Path) -> None:
     summary = bench(plan_of(kites, "likelihood/titles"), tmp_path / "run")
     nowhere = replace(
         summary,

@@ -19,7 +19,7 @@ def test_a_revision_says_the_weights_and_how_they_are_computed() -> None:
     assert shorter.revision(DEFAULT_LANGUAGE_MODEL, "none") == f"{plain}+skip-2"
 
 
-def test_a_device_that_is_not_there_is_said_before_a_model_is_fetched() -> None:
+def test_missing_device_fails_before_a_download() -> None:
     with pytest.raises(HardwareError, match="cuda:7"):
         BenchmarkModels(device="cuda:7").revision("no/such-model", "none")
 

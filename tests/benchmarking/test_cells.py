@@ -38,12 +38,12 @@ def cells(*templates: str, **settings: object) -> tuple[Cell, ...]:
     ],
     ids=str,
 )
-def test_what_could_change_an_answer_changes_the_key(other: dict[str, object]) -> None:
+def test_settings_that_change_answers_change_the_key(other: dict[str, object]) -> None:
     assert replace(CELL, **other).key != CELL.key  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["template", "fields", "variant_of", "name"])
-def test_what_it_is_called_does_not(name: str) -> None:
+def test_name_does_not_change_the_key(name: str) -> None:
     assert replace(CELL, **{name: "another"}).key == CELL.key  # type: ignore[arg-type]
 
 
@@ -101,13 +101,13 @@ def test_cells_that_would_ask_the_same_are_one() -> None:
     assert [cell.fields for cell in cells("likelihood/titles", fields=alike)] == ["one"]
 
 
-def test_a_row_is_named_by_what_is_not_the_same_everywhere(tmp_path: Path) -> None:
+def test_row_name_has_the_settings_that_differ(tmp_path: Path) -> None:
     mine = template(tmp_path, "mine", GOOD)
     made = cells("likelihood/titles", mine)
     assert [cell.name for cell in made] == ["likelihood/titles", mine]
 
 
-def test_other_wordings_stand_behind_their_template(tmp_path: Path) -> None:
+def test_paraphrases_follow_their_template(tmp_path: Path) -> None:
     other = template(tmp_path, "other", BLIND)
     made = cells("likelihood/titles", "likelihood/list", variants={"likelihood/titles": [other]})
     assert [(cell.template, cell.variant_of) for cell in made] == [
@@ -129,7 +129,7 @@ def test_fields_of_prompts_are_known_by_name() -> None:
     assert "history_items" not in caught.value.hint
 
 
-def test_what_cannot_be_asked_is_refused_before_anything_is(tmp_path: Path) -> None:
+def test_invalid_cells_fail_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="no template file"):
         cells(str(tmp_path / "likelihood" / "absent.jinja"))
     with pytest.raises(OptionError, match="No strategy uses"):

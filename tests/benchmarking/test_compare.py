@@ -50,7 +50,7 @@ def test_a_template_that_became_worse_is_seen(kites: Path, tmp_path: Path) -> No
     assert back.difference == pytest.approx(-worse.difference)
 
 
-def test_a_text_that_was_changed_is_told(kites: Path, tmp_path: Path) -> None:
+def test_changed_template_text_is_reported(kites: Path, tmp_path: Path) -> None:
     own = template(tmp_path, "own", GOOD)
     before = made(kites, tmp_path / "a", own, users=20)
     template(tmp_path, "own", WRONG)
@@ -93,7 +93,7 @@ def test_protocols_never_meet(kites: Path, tmp_path: Path) -> None:
         compare_runs(before, after)
 
 
-def test_runs_without_a_row_in_common_are_told_their_rows(kites: Path, tmp_path: Path) -> None:
+def test_runs_without_common_rows_list_their_rows(kites: Path, tmp_path: Path) -> None:
     before = made(kites, tmp_path / "a", "likelihood/titles", users=3)
     after = made(kites, tmp_path / "b", "likelihood/list", users=3)
     with pytest.raises(OptionError, match="share no row") as caught:
@@ -166,7 +166,7 @@ def test_a_row_without_users_in_common_does_not_hide_the_others(
 
 
 @pytest.mark.parametrize(("race", "lost"), [(False, 2), (True, 0)])
-def test_who_is_not_answered_is_lost_unless_a_race_left_them_out(
+def test_unanswered_users_count_as_lost_except_in_a_race(
     kites: Path, tmp_path: Path, race: bool, lost: int
 ) -> None:
     before = made(kites, tmp_path / "a", "likelihood/titles", users=6, race=race)
@@ -176,7 +176,7 @@ def test_who_is_not_answered_is_lost_unless_a_race_left_them_out(
     assert [row.now_failing for row in compare_runs(before, after).rows] == [lost]
 
 
-def test_who_is_wholly_unjudged_is_lost(kites: Path, tmp_path: Path) -> None:
+def test_users_without_scores_count_as_lost(kites: Path, tmp_path: Path) -> None:
     before = made(kites, tmp_path / "a", "likelihood/titles", users=6)
     after = made(kites, tmp_path / "b", "likelihood/titles", users=6)
     refused = replace(next(iter(after.results())), scores=(None,) * 6)
@@ -186,7 +186,7 @@ def test_who_is_wholly_unjudged_is_lost(kites: Path, tmp_path: Path) -> None:
     assert (row.users, row.now_failing) == (6, 1)
 
 
-def test_a_row_is_found_again_whatever_else_its_run_varies(kites: Path, tmp_path: Path) -> None:
+def test_rows_match_across_runs_with_other_variations(kites: Path, tmp_path: Path) -> None:
     before = made(kites, tmp_path / "a", "likelihood/titles", users=6)
     after = made(kites, tmp_path / "b", "likelihood/titles", users=6, models=["kites", "boats"])
     found = compare_runs(before, after)

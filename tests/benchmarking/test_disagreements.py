@@ -106,9 +106,7 @@ def test_rows_that_agree_about_everybody_have_no_cases(kites: Path, tmp_path: Pa
     assert all(tau(case) < 1 for case in cases)
 
 
-def test_who_failed_in_a_row_is_no_case_and_a_row_of_failures_is_none(
-    kites: Path, tmp_path: Path
-) -> None:
+def test_failed_users_are_not_disagreements(kites: Path, tmp_path: Path) -> None:
     fails = template(tmp_path, "fails", FAILS.replace("> 4", "> 3"))
     benchmark = benchmark_of(kites, fails, "likelihood/titles", "likelihood/list")
     _, cases = cases_of(benchmark, tmp_path / "run")
@@ -127,7 +125,7 @@ def test_a_chat_prompt_shows_both_messages(kites: Path, tmp_path: Path) -> None:
     assert "Yes or No?" in cases[0].prompts[0]
 
 
-def test_users_whom_two_cells_rank_most_apart() -> None:
+def test_users_with_the_largest_disagreement() -> None:
     up = tuple(float(n) for n in range(12))
     ids = tuple(f"i{n}" for n in range(12))
     lists = [UserList(f"u{n}", ("i0",), ids, (None,) * 12) for n in range(20)]

@@ -72,7 +72,7 @@ def test_time_is_not_known_before_anything_was_timed(kites: Path) -> None:
     assert estimate.prompts == 6
 
 
-def test_a_cells_own_seconds_time_what_is_left_of_it(kites: Path) -> None:
+def test_cell_time_comes_from_its_own_results(kites: Path) -> None:
     benchmark = benchmark_of(kites, "pointwise/plain-list", "likelihood/titles")
     key, users = benchmark.cells[0].key, [one.user_id for one in benchmark.data.users]
     done = [
@@ -132,7 +132,7 @@ def test_planted_places_are_counted(kites: Path) -> None:
     assert listed.seconds == 2 * listed.left == 2 * (11 + 5 * 3)
 
 
-def test_a_cell_is_timed_by_what_is_most_like_it(kites: Path) -> None:
+def test_cell_time_comes_from_the_most_similar_cell(kites: Path) -> None:
     benchmark = benchmark_of(kites, "likelihood/titles", "likelihood/list", "pointwise/plain-list")
     known, _, other = benchmark.cells
     done = [
@@ -172,7 +172,7 @@ def test_answers_of_cells_that_are_not_asked_any_more_time_the_others(kites: Pat
     assert found.guessed
 
 
-def test_a_cell_of_which_nothing_is_left_takes_no_time(kites: Path) -> None:
+def test_finished_cell_takes_no_time(kites: Path) -> None:
     benchmark = benchmark_of(kites, "likelihood/titles")
     fault = Failure("PromptError", "it does not fit")
     lists = benchmark.data.users
@@ -202,10 +202,10 @@ DONE = CellEstimate("done", 1, 10, False, 0, 0.0)
         ),
     ],
 )
-def test_a_time_that_is_guessed_or_not_known_is_told(cells: list[CellEstimate], said: str) -> None:
+def test_extrapolated_and_unknown_times_are_marked(cells: list[CellEstimate], said: str) -> None:
     assert time_in_words(cells) == said
 
 
-def test_what_is_left_is_counted_in_lists_and_tokens() -> None:
+def test_remaining_work_is_counted_in_lists_and_tokens() -> None:
     assert left_in_words([OWN, UNTIMED, BROKEN, DONE]) == "10 lists, about 180 tokens"
     assert left_in_words([OWN, LIKE]) == "12 lists, about 180 tokens or more"

@@ -27,7 +27,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("kills", "seed"), [(5, 1), pytest.param(20, 2, marks=pytest.mark.slow)], ids=["5", "20"]
 )
-def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path, kills: int, seed: int) -> None:
+def test_killed_run_loses_and_repeats_no_result(tmp_path: Path, kills: int, seed: int) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tests.benchmarking.killed_run", tmp_path, str(kills), str(seed)],
         cwd=ROOT,

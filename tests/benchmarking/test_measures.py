@@ -69,7 +69,7 @@ def test_a_row_by_hand() -> None:
     assert found["length bias"] == pytest.approx(1)
 
 
-def test_what_cannot_be_had_is_left_out() -> None:
+def test_measures_without_data_are_skipped() -> None:
     lists, ranked = two_lists()
     assert set(beyond_accuracy(lists, ranked, ItemFacts())) == {
         "coverage", "gini", "popularity lift",
@@ -113,7 +113,7 @@ def test_log_probabilities_of_a_whole_list_are_softened_to_one() -> None:
     assert sum(b.predicted * b.candidates for b in bins) == pytest.approx(2000)
 
 
-def test_who_was_not_judged_is_left_out() -> None:
+def test_unscored_users_are_skipped() -> None:
     lists, scores = world(4, 2)
     table = [None, [None] * 5, *scores[2:]]
     assert sum(b.candidates for b in reliability(CELL, lists, table)) == 10
@@ -133,7 +133,7 @@ def test_places_from_windows_are_no_probabilities() -> None:
     assert reliability(LISTWISE, lists, [[5.0, 4.0, 3.0, 2.0, 1.0]]) == ()
 
 
-def test_a_spread_of_means_can_hide_what_happens_to_users() -> None:
+def test_spread_of_users_differs_from_spread_of_means() -> None:
     found = spread([np.array([1.0, 0, 1, NAN]), np.array([0.0, 1, 1, 1])])
     assert found.of_means == 0
     assert found.within_user == pytest.approx(2 / 3)
@@ -146,7 +146,7 @@ def row_of(name: str, **settings: str) -> RowScores:
     return RowScores(name, "cell", {}, cell=cell)
 
 
-def test_paraphrases_are_rows_that_differ_in_nothing_else() -> None:
+def test_paraphrases_differ_only_in_wording() -> None:
     rows = [
         row_of("a", template="p/a"),
         row_of("a2", template="p/a2", template_sha256="2", variant_of="p/a"),

@@ -36,7 +36,7 @@ def test_a_typo_is_an_error_with_the_nearest_key(typo: str, meant: str) -> None:
     assert f"Did you mean '{meant}'" in error.hint
 
 
-def test_a_key_like_no_other_is_told_what_there_is() -> None:
+def test_unknown_key_lists_the_allowed_keys() -> None:
     error = refused(zzz=1, users=0)
     assert "unknown key 'zzz'" in error.message
     assert "users is 0: Input should be greater than or equal to 1" in error.message  # all at once
@@ -91,7 +91,7 @@ def test_patterns_are_filled_in_and_each_template_comes_once() -> None:
     assert set(everything) == set(template_names()) - set(template_names("explain"))
 
 
-def test_a_pattern_that_fits_nothing_names_the_nearest() -> None:
+def test_unmatched_pattern_names_the_nearest_template() -> None:
     plan = BenchmarkPlan.of({"index": "i", "templates": ["pointwise/plain-lst"]}, "The file")
     with pytest.raises(OptionError, match="No template matches 'pointwise/plain-lst'") as caught:
         plan.named_templates()
@@ -143,7 +143,7 @@ variants: {pointwise/mine.jinja: [pointwise/other.jinja, pointwise/details]}
         ("index: a\nusrs: 3\n", "unknown key 'usrs'"),
     ],
 )
-def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, part: str) -> None:
+def test_missing_benchmark_file_is_named(tmp_path: Path, text: str, part: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(OptionError, match=part) as caught:
         BenchmarkPlan.from_file(path)
@@ -158,7 +158,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
         BenchmarkPlan.from_file(tmp_path / "bench.yaml")
 
 
-def test_what_run_json_keeps_is_a_plan_again(tmp_path: Path) -> None:
+def test_plan_in_run_json_can_be_read_again(tmp_path: Path) -> None:
     file = "index: index\nfields: {short: {title: 5}}\nplaces: [1, 20]\ncalibrate: [false, true]\n"
     plan = BenchmarkPlan.from_file(written(tmp_path, file))
     kept = json.loads(json.dumps(plan.model_dump(mode="json")))
@@ -175,7 +175,7 @@ def test_the_schema_is_one_and_knows_every_key() -> None:
     assert schema["properties"]["templates"]["minItems"] == 1
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_duplicate_key_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "bench.yaml"
     path.write_text("index: a\nusers: 3\nusers: 4\n")
     with pytest.raises(OptionError, match=r"duplicate key 'users'[\s\S]*line 3"):
@@ -185,7 +185,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> Non
         BenchmarkPlan.from_file(path)
 
 
-def test_editors_are_told_what_each_key_means() -> None:
+def test_schema_describes_each_key() -> None:
     properties = json.loads(plan_schema())["properties"]
     assert len(properties) > 15
     assert all(len(about["description"]) > 10 for about in properties.values())
@@ -217,7 +217,7 @@ def test_strategies_bring_their_templates_where_none_are_named() -> None:
     assert BenchmarkPlan.of({"index": "INDEX"}, "x").templates == ("likelihood/*", "pointwise/*")
 
 
-def test_a_strategy_that_is_none_is_told_the_nearest() -> None:
+def test_unknown_strategy_names_the_nearest() -> None:
     with pytest.raises(OptionError, match=r"unknown strategy 'listwize'.*'listwise'"):
         BenchmarkPlan.of({"index": "INDEX", "strategies": ["listwize"]}, "The options")
 
@@ -244,7 +244,7 @@ def test_one_value_is_a_list_of_one(key: str, value: object, listed: tuple[objec
         ({"part": "tset"}, "'test' or 'validation'", "'test'"),
     ],
 )
-def test_what_is_allowed_is_named_with_the_nearest(
+def test_invalid_value_names_the_allowed_ones(
     wrong: dict[str, object], allowed: str, near: str
 ) -> None:
     error = refused(**wrong)

@@ -46,7 +46,7 @@ def test_more_looks_and_more_rivals_ask_for_more() -> None:
     assert not race(values, looks=4, look=1, alpha=p * 32.9, started=12)
 
 
-def test_nothing_is_dropped_at_the_last_look_nor_before_ten_users_nor_alone() -> None:
+def test_no_drop_at_the_last_look_or_below_ten_users() -> None:
     values = rows(3, (0.9, 0.0))
     assert race(values, looks=4, look=3)
     assert race(values, looks=4, look=4) == {}

@@ -86,7 +86,7 @@ def without(summary: Summary) -> Summary:
     )  # fmt: skip
 
 
-def test_the_page_says_what_was_found_and_asked(page: Page) -> None:
+def test_page_shows_finding_and_question(page: Page) -> None:
     assert f"{BEST} leads with nDCG@10 .722, significantly better than the retriever" in page.text
     stopped = sum(bool(row.dropped) for row in SUMMARY.rows)
     assert re.search(
@@ -130,7 +130,7 @@ def test_charts_are_drawn_without_a_script(html: str) -> None:
     assert "nan%" not in html
 
 
-def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
+def test_page_loads_no_external_resource(html: str, page: Page) -> None:
     loads = [*page.attributes("src"), *page.attributes("xlink:href"), *page.attributes("srcset")]
     assert loads
     assert all(source.startswith("data:image/jpeg;base64,") for source in loads)
@@ -139,7 +139,7 @@ def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
     assert "default-src 'none'" in "".join(page.attributes("content"))
 
 
-def test_what_users_and_models_wrote_is_text(html: str, page: Page) -> None:
+def test_foreign_text_is_escaped(html: str, page: Page) -> None:
     assert html.count("<script>") == 1
     assert "alert('" not in re.sub(r"&lt;script&gt;alert\(&#39;", "", html)
     assert HOSTILE in page.text
@@ -194,7 +194,7 @@ def test_the_same_summary_gives_the_same_bytes(html: str, tmp_path: Path) -> Non
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
 
 
-def test_a_summary_of_next_to_nothing_has_a_page() -> None:
+def test_minimal_summary_has_a_page() -> None:
     html = render_report(without(SUMMARY))
     assert '<section id="leaderboard"' in html
     for absent in ("cost", "position", "splits", "wins", "disagreements", "probabilities"):
@@ -235,7 +235,7 @@ def test_a_row_of_few_users_does_not_lead(why: str) -> None:
     assert f"{BEST}: nDCG@10" not in html.split('<section id="cost">')[1].split("</section>")[0]
 
 
-def test_all_metrics_stand_in_the_page_and_the_markdown(page: Page) -> None:
+def test_page_and_markdown_show_all_metrics(page: Page) -> None:
     row = next(row for row in SUMMARY.rows if row.name == BEST)
     for text in (leaderboard_markdown(SUMMARY), page.text):
         for name in ("nDCG@1", "nDCG@20", "recall@5", "MRR"):
@@ -286,7 +286,7 @@ def test_markdown_holds_the_same_rows() -> None:
     assert "| – | oracle | 1.000 [1.000, 1.000] |" in text
 
 
-def test_what_did_not_go_as_asked_is_told_wherever_the_rows_are(html: str) -> None:
+def test_faults_and_fallbacks_are_shown_with_the_rows(html: str) -> None:
     text = leaderboard_markdown(SUMMARY)
     assert "- pairwise/a-or-b: AnswerError 3, order\\_conflict 1,234" in text.splitlines()
     console = Console(width=120, highlight=False)
@@ -362,7 +362,7 @@ def test_scales_hold_their_values() -> None:
     assert cost.at(3_000) == pytest.approx(50)
 
 
-def test_where_what_is_free_ranks_as_well_no_prompt_is_worth_its_cost() -> None:
+def test_no_prompt_is_efficient_if_a_free_baseline_is_as_good() -> None:
     ahead = tuple(
         replace(row, metrics={**row.metrics, "ndcg@10": Estimate(0.99, 0.98, 1.0)})
         if row.name == "retriever"

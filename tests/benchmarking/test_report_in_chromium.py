@@ -93,7 +93,7 @@ def phone(opening: Open) -> Page:
 
 
 @pytest.mark.parametrize(("name", "width"), [("desktop", 1280), ("phone", 390)])
-def test_charts_are_drawn_and_nothing_sticks_out(
+def test_charts_stay_within_the_page(
     request: pytest.FixtureRequest, name: str, width: int, tmp_path: Path
 ) -> None:
     page: Page = request.getfixturevalue(name)
@@ -175,7 +175,7 @@ def test_a_phone_sorts_by_a_list(phone: Page) -> None:
     assert re.search(r"nDCG@10 \.\d{3}, [\d.,k]+ tokens", page.inner_text("#tip"))
 
 
-def test_points_are_told_to_a_keyboard_and_the_tip_goes_away(desktop: Page) -> None:
+def test_chart_points_are_keyboard_accessible(desktop: Page) -> None:
     page = desktop
     point = page.locator(".point.efficient").first
     point.focus()

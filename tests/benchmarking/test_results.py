@@ -55,7 +55,7 @@ def results_file(folder: RunFolder) -> Path:
     return folder.path / "results.jsonl"
 
 
-def test_what_was_written_is_read_again(folder: RunFolder) -> None:
+def test_results_round_trip(folder: RunFolder) -> None:
     failed = Result("cell", "u", place=2, fault=Failure("PromptError", 'a "quoted" line'))
     add(folder, failed)
     assert folder.users() == USERS
@@ -65,7 +65,7 @@ def test_what_was_written_is_read_again(folder: RunFolder) -> None:
     assert about == ABOUT
 
 
-def test_the_later_of_two_results_counts_and_cells_and_users_are_told_apart() -> None:
+def test_later_result_replaces_earlier_per_cell_and_user() -> None:
     results = Results([*RESULTS, replace(RESULTS[1], scores=(1.0,)), replace(RESULTS[0], place=3)])
     assert ("cell", "u1", None) in results
     assert ("cell", "u1", 3) not in results
@@ -196,9 +196,7 @@ def test_a_damaged_list_is_named(folder: RunFolder) -> None:
         ),
     ],
 )
-def test_a_description_that_is_none_or_of_a_later_format(
-    folder: RunFolder, text: str, part: str
-) -> None:
+def test_invalid_or_newer_run_json_is_refused(folder: RunFolder, text: str, part: str) -> None:
     (folder.path / "run.json").write_text(text)
     with pytest.raises(StorageError, match=part):
         begin(folder, ABOUT, USERS)
@@ -295,7 +293,7 @@ def test_bytes_that_are_no_text_are_written_as_their_escape(folder: RunFolder) -
 
 
 @pytest.mark.parametrize("name", ["lists.jsonl", "results.jsonl"])
-def test_a_folder_where_a_file_should_be_is_told(folder: RunFolder, name: str) -> None:
+def test_folder_in_place_of_a_file_is_an_error(folder: RunFolder, name: str) -> None:
     (folder.path / name).unlink()
     (folder.path / name).mkdir()
     with pytest.raises(StorageError, match=f"{name} cannot be read: Is a directory") as caught:
@@ -304,9 +302,7 @@ def test_a_folder_where_a_file_should_be_is_told(folder: RunFolder, name: str) -
 
 
 @pytest.mark.parametrize("name", ["benchmark", "cells"])
-def test_a_description_without_what_comparing_reads_is_refused(
-    folder: RunFolder, name: str
-) -> None:
+def test_incomplete_run_json_is_refused(folder: RunFolder, name: str) -> None:
     path = folder.path / "run.json"
     kept = json.loads(path.read_text())
     del kept[name]
@@ -322,5 +318,5 @@ def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
         RunFolder(path).refuse_another(ABOUT, USERS)
 
 
-def test_what_is_not_finite_is_stored_as_not_scored() -> None:
+def test_non_finite_scores_are_stored_as_unscored() -> None:
     assert stored_scores(np.array([1, np.nan, -np.inf, np.inf])) == (1.0, None, None, None)

@@ -28,7 +28,7 @@ def test_ranks_and_orders_by_score() -> None:
     np.testing.assert_array_equal(oracle.metrics[METRIC], [1, 0])
 
 
-def test_who_has_no_value_has_no_rank_and_changes_nobody_elses() -> None:
+def test_user_without_scores_has_no_rank() -> None:
     lists = [a_list(f"u{n}", n % 4) for n in range(50)]
     same = [[0.0] * 4] * 50
     whole = rank_lists(lists, same, seed=3)
@@ -41,7 +41,7 @@ def test_who_has_no_value_has_no_rank_and_changes_nobody_elses() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, np.nan])
-def test_what_was_not_judged_stands_last_in_the_order_asked(missing: float | None) -> None:
+def test_unscored_candidates_come_last_in_prompt_order(missing: float | None) -> None:
     scores = [missing, -1e300, missing, 5.0]
     ranked = rank_lists([a_list("a", 2)], [scores], seed=0)
     assert ranked.orders == ((3, 1, 0, 2),)

@@ -205,7 +205,7 @@ def test_a_planted_target_is_shown_at_its_place(kites: Path) -> None:
         assert sorted(scores, key=lambda i: -float(scores[i] or 0.0)) == list(planted(one, place))
 
 
-def test_places_are_asked_of_the_first_users_whose_list_has_target_and_place(kites: Path) -> None:
+def test_planted_positions_use_the_first_eligible_users(kites: Path) -> None:
     benchmark = benchmark_of(kites, "listwise/plain-list", protocol="end-to-end", candidates=3)
     lists = benchmark.data.users
     reached = [one.user_id for one in lists if one.reached]
@@ -223,7 +223,7 @@ def test_ways_that_see_one_candidate_at_a_time_are_asked_no_places(kites: Path) 
     assert len(tasks) == 4
 
 
-def test_the_others_stand_in_another_order_at_each_place(kites: Path) -> None:
+def test_planted_lists_are_shuffled_per_position(kites: Path) -> None:
     one = benchmark_of(kites, "listwise/plain-list").data.users[0]
     orders = [planted(one, place) for place in (1, 2, 3, 4, 5, 6)]
     assert [order.index(one.targets[0]) + 1 for order in orders] == [1, 2, 3, 4, 5, 6]
@@ -233,7 +233,7 @@ def test_the_others_stand_in_another_order_at_each_place(kites: Path) -> None:
     assert orders == [planted(one, place) for place in (1, 2, 3, 4, 5, 6)]
 
 
-def test_what_was_not_judged_is_stored_as_null(kites: Path, tmp_path: Path) -> None:
+def test_unscored_candidates_are_stored_as_null(kites: Path, tmp_path: Path) -> None:
     benchmark = benchmark_of(kites, "pointwise/plain-list")
     unknown = {one.candidates[2] for one in benchmark.data.users}
 
@@ -280,7 +280,7 @@ def test_the_peak_of_memory_is_this_process_where_the_weights_are_in_it(
     assert served.peak_mib is None
 
 
-def test_usage_is_what_the_model_spent(kites: Path, tmp_path: Path) -> None:
+def test_usage_matches_the_model(kites: Path, tmp_path: Path) -> None:
     benchmark = benchmark_of(kites, "pointwise/plain-list", "listwise-generated/plain-list")
     folder, model = tmp_path, family_model()
     run(benchmark, folder, Loading(model))

@@ -99,7 +99,7 @@ def test_a_cells_figures_are_those_of_its_ranks(summary: Summary) -> None:
     assert row.cost["seconds p95"] == pytest.approx(3.705)
 
 
-def test_contrasts_are_one_family_and_say_what_was_shown(summary: Summary) -> None:
+def test_contrasts_are_one_family_with_verdicts(summary: Summary) -> None:
     assert {(c.row, c.against) for c in summary.contrasts} == {
         ("A", "B"),
         *((cell, base) for cell in "AB" for base in ("random", "popularity", "retriever")),
@@ -137,7 +137,7 @@ def test_a_fault_is_counted_and_in_no_figure() -> None:
     assert summary.per_user["B"] == whole.per_user["B"]
 
 
-def test_the_order_of_results_is_nothing_and_the_later_of_two_counts(summary: Summary) -> None:
+def test_result_order_is_irrelevant_and_later_replaces(summary: Summary) -> None:
     lists, scores = world()
     results = results_of(scores)
     again = [Result(KEYS["k1"], "u3", (0.0,) * N), *results]
@@ -146,7 +146,7 @@ def test_the_order_of_results_is_nothing_and_the_later_of_two_counts(summary: Su
     assert summary_of(lists, latest) == summary
 
 
-def test_end_to_end_counts_what_the_retriever_missed() -> None:
+def test_end_to_end_counts_missed_targets() -> None:
     lists, scores = world(reached=False)
     summary = summary_of(lists, results_of(scores), "end-to-end")
     oracle, row = summary.rows[-1], summary.rows[3]
@@ -168,7 +168,7 @@ def test_the_two_protocols_are_never_mixed() -> None:
         summary_of(lists, results_of(scores), "end to end")
 
 
-def test_planted_places_make_the_curve_and_nothing_else(summary: Summary) -> None:
+def test_planted_positions_only_affect_the_curve(summary: Summary) -> None:
     lists, scores = world()
     planted = []
     for place, shift in ((1, 5.0), (6, 0.0), (12, -5.0)):
@@ -188,7 +188,7 @@ def test_planted_places_make_the_curve_and_nothing_else(summary: Summary) -> Non
     assert summary.position == {}
 
 
-def test_wordings_of_one_template_have_a_spread() -> None:
+def test_paraphrases_have_a_spread() -> None:
     lists, scores = world()
     cells = (replace(CELLS[0], template="p/a"), replace(CELLS[0], template="p/b", name="B",
              template_sha256="2", variant_of="p/a"))  # fmt: skip
@@ -239,7 +239,7 @@ def test_no_retriever_no_row() -> None:
     assert names == ["random", "popularity", "A", "B", "oracle"]
 
 
-def test_a_row_of_which_everything_failed_is_still_there() -> None:
+def test_failed_row_stays_in_the_summary() -> None:
     lists, scores = world()
     failed = [Result(KEYS["k1"], f"u{n}", fault=Failure("ModelError", "no")) for n in range(USERS)]
     found = summary_of(lists, [*failed, *results_of({"k2": scores["k2"]})])
@@ -258,7 +258,7 @@ def test_as_many_scores_as_candidates_and_only_results_of_the_run_count() -> Non
     assert summary_of(lists, [*kept, *others]).rows == summary_of(lists, kept).rows
 
 
-def test_what_has_no_users_or_two_of_a_name_is_refused() -> None:
+def test_no_users_or_duplicate_names_are_refused() -> None:
     lists, _ = world()
     with pytest.raises(OptionError, match="needs users"):
         summary_of([], [])
@@ -269,7 +269,7 @@ def test_what_has_no_users_or_two_of_a_name_is_refused() -> None:
         summarise("discrimination", cells, lists, Results(), seed=0)
 
 
-def test_what_failed_costs_nothing_and_makes_nothing_cheaper() -> None:
+def test_failed_users_do_not_count_in_cost() -> None:
     lists, scores = world()
     answered = results_of({"k1": scores["k1"]})
     failed = [Result(KEYS["k1"], f"u{n}", fault=Failure("PromptError", "no")) for n in range(30)]
@@ -279,7 +279,7 @@ def test_what_failed_costs_nothing_and_makes_nothing_cheaper() -> None:
     assert row.cost["seconds p50"] == pytest.approx(3.45)
 
 
-def test_random_is_what_is_to_be_expected_of_chance() -> None:
+def test_random_row_has_expected_values() -> None:
     lists, scores = world(reached=False)
     row = summary_of(lists, results_of(scores), "end-to-end").rows[0]
     reached = sum(entry.reached for entry in lists) / USERS

@@ -25,7 +25,7 @@ def known(data: BenchmarkData) -> Context:
 
 
 @pytest.mark.parametrize("protocol", ["discrimination", "end-to-end"])
-def test_nothing_that_is_asked_knows_a_target(kites: Path, protocol: str) -> None:
+def test_prompts_do_not_leak_the_target(kites: Path, protocol: str) -> None:
     index = Index.open(kites)
     made = asked(kites, users=USERS, protocol=protocol)
     last = {row.user_id: row for row in index.interactions}  # of the latest time
@@ -73,7 +73,7 @@ def test_other_targets_give_the_same_negatives(kites: Path, tmp_path: Path) -> N
     assert other.candidates.index(other.targets[0]) == place
 
 
-def test_targets_stand_anywhere_in_the_list(kites: Path) -> None:
+def test_target_positions_are_uniform(kites: Path) -> None:
     places = Counter(
         one.candidates.index(one.targets[0])
         for seed in range(5)
@@ -122,7 +122,7 @@ def test_more_candidates_than_items_are_refused(kites: Path) -> None:
         asked(kites, candidates=61)
 
 
-def test_validation_targets_stand_before_the_last_which_nobody_knows(kites: Path) -> None:
+def test_validation_hides_the_test_interaction(kites: Path) -> None:
     last, before = (asked(kites, users=USERS, part=part) for part in ("test", "validation"))
     tests = {one.user_id: one.targets[0] for one in last.users}
     context = known(before)

@@ -47,7 +47,7 @@ def test_a_column_that_is_not_there_is_a_gap_in_every_row(tmp_path: Path) -> Non
     assert gaps == {"items.title": 2, "items.description": 2, "items.image": 2}
 
 
-def test_notes_say_what_is_not_used_and_how_to_use_it(folder: Path) -> None:
+def test_notes_list_unused_columns_and_how_to_map_them(folder: Path) -> None:
     notes = "\n".join(check_folder(folder).notes)
     assert "interactions.listen_count is not used: map it to rating" in notes
     assert '{"interactions": {"columns": {"rating": "listen_count"}}}' in notes

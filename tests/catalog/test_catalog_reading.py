@@ -79,7 +79,7 @@ def test_every_table_is_the_same_from_each_format(tmp_path: Path, suffix: str) -
     assert catalog.fingerprint == in_memory.fingerprint
 
 
-def test_ids_are_text_whatever_the_column_is(tmp_path: Path) -> None:
+def test_ids_become_text(tmp_path: Path) -> None:
     WRITERS["parquet"]([{"item_id": 7}, {"item_id": 8}], tmp_path / "items.parquet")
     (tmp_path / "interactions.csv").write_text("user_id,item_id\n007,7\n")
     catalog = Catalog.from_folder(tmp_path)
@@ -126,7 +126,7 @@ def test_rows_in_memory_may_come_from_a_generator_and_hold_numpy_values() -> Non
 
 
 @pytest.mark.parametrize("source", ["items.csv", {"train": [{"item_id": "1"}]}])
-def test_what_is_no_table_is_refused(source: str | dict[str, object]) -> None:
+def test_non_table_is_refused(source: str | dict[str, object]) -> None:
     with pytest.raises(DataError, match=r"give a datasets\.Dataset or an iterable of mappings"):
         Catalog.from_datasets(source)
 
@@ -152,7 +152,7 @@ def test_a_foreign_layout_is_read_through_a_column_map(tmp_path: Path) -> None:
     assert catalog.interactions == (Interaction("1", "1"), Interaction("2", "1", 4.0))
 
 
-def test_reviews_with_users_stand_for_interactions_that_have_no_file(tmp_path: Path) -> None:
+def test_reviews_replace_a_missing_interactions_file(tmp_path: Path) -> None:
     review = {"item_id": "a", "text": "Good.", "rating": 4, "user_id": "u", "timestamp": 5}
     rows = [review, {**review, "text": "Good again."}, {**review, "user_id": None}]
     folder = folder_of(tmp_path, "jsonl", {"items": [{"item_id": "a"}], "reviews": rows})

@@ -49,7 +49,7 @@ def test_a_map_is_read_from_one_json_file(tmp_path: Path) -> None:
         ("[]", "the file: "),
     ],
 )
-def test_a_fault_is_named_with_what_is_allowed(
+def test_invalid_column_map_names_the_allowed_values(
     tmp_path: Path, content: object, message: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:

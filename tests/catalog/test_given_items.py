@@ -233,7 +233,7 @@ def test_times_of_a_table_in_nanoseconds_become_seconds() -> None:
     ],
     ids=lambda values: type(values).__name__,
 )  # fmt: skip
-def test_what_is_no_list_of_items_is_named(values: object, says: str) -> None:
+def test_non_list_of_items_is_refused(values: object, says: str) -> None:
     with pytest.raises(DataError) as caught:
         read_items(values, where="candidates")
     assert str(caught.value).startswith("candidates ")

@@ -119,7 +119,7 @@ def test_cold_items_have_no_training_row() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 0.01, 0.99])
-def test_a_share_that_leaves_nothing_is_refused(share: float) -> None:
+def test_share_without_rows_is_refused(share: float) -> None:
     catalog = rows(*(("u", item, 1) for item in "abcdefghij"))
     with pytest.raises(OptionError, match="share between 0 and 1"):
         cold_start_split(catalog, share, seed=0)

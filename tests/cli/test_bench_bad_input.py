@@ -72,9 +72,7 @@ def test_files_and_folders_that_are_none(
     assert not loaded
 
 
-def test_an_unknown_model_is_said_before_anything_is_asked(
-    run: Run, plain_index: Path, tmp_path: Path
-) -> None:
+def test_unknown_model_fails_before_the_run(run: Run, plain_index: Path, tmp_path: Path) -> None:
     ended = run("bench", plain_index, "--model", "smolm2-135m-instruct", "--users", "3",
                 "--out", tmp_path / "run")  # fmt: skip
     assert ended.returncode == 1
@@ -107,7 +105,7 @@ def test_a_report_that_cannot_be_written_issaid(
     assert "run the same command to resume" in said(ended)
 
 
-def test_compare_of_what_cannot_be(
+def test_compare_refuses_incomparable_runs(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     words: tuple[object, ...] = (

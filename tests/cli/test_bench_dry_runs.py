@@ -12,7 +12,7 @@ from tests.cli.calls import Document, Run, said
 TEMPLATES = "likelihood/titles,likelihood/list"
 
 
-def test_a_dry_run_asks_nothing_and_writes_nothing(
+def test_dry_run_calls_no_model_and_writes_nothing(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -53,7 +53,7 @@ def test_a_dry_run_refuses_the_folder_of_another_run(
     assert "Name another folder" in said(again)
 
 
-def test_what_so_many_users_show_is_said_before_the_run(
+def test_detectable_difference_is_printed_before_the_run(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     words: tuple[object, ...] = ("bench", plain_index, "--templates", TEMPLATES)

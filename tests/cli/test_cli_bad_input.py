@@ -236,9 +236,7 @@ def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Pat
     assert "was not found: file name too long" in said(ended)
 
 
-def test_an_index_whose_users_have_nothing_to_hold_out(
-    run: Run, plain_index: Path, tmp_path: Path
-) -> None:
+def test_fit_without_held_out_items_fails(run: Run, plain_index: Path, tmp_path: Path) -> None:
     replace(Index.open(plain_index), interactions=()).save(tmp_path / "index")
     ended = run("fit", tmp_path / "index")
     assert ended.returncode == 1

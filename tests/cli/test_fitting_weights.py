@@ -53,7 +53,7 @@ def test_fit_keeps_the_retrievers_weights_without_a_model(
     assert found["items"][0]["signals"].keys() == counting
 
 
-def test_fit_keeps_what_was_written_to_the_index_meanwhile(
+def test_fit_keeps_concurrent_changes_of_the_index(
     run: Run,
     document: Document,
     plain_index: Path,

@@ -32,9 +32,7 @@ def broken_data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_data_check_counts_and_finds_nothing_in_the_sample(
-    run: Run, document: Document, columns: int
-) -> None:
+def test_data_check_of_the_sample_is_clean(run: Run, document: Document, columns: int) -> None:
     ended = run("data", "check", sample_folder(), columns=columns)
     assert ended.returncode == 0
     assert "items            80 " in ended.stdout
@@ -111,7 +109,7 @@ def test_prompts_show_counts_a_models_tokens(
     assert f"{tokens} tokens" in run(*words).stdout
 
 
-def test_prompts_check_finds_nothing_in_what_is_shipped(run: Run, document: Document) -> None:
+def test_prompts_check_accepts_shipped_templates(run: Run, document: Document) -> None:
     ended = run("prompts", "check", "likelihood/list", "--json")
     assert ended.returncode == 0
     assert document(ended)["usable"] is True
@@ -178,7 +176,7 @@ class _Words:
         return len(self.encode(prompt.text or prompt.system + prompt.user))
 
 
-def test_models_list_shows_what_is_on_the_disk(
+def test_models_list_shows_cached_models(
     run: Run, document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path))
@@ -203,7 +201,7 @@ def test_models_fetch_puts_models_on_the_disk(
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_doctor_shows_what_is_used_and_why(run: Run, document: Document, columns: int) -> None:
+def test_doctor_shows_device_and_reasons(run: Run, document: Document, columns: int) -> None:
     ended = run("doctor", columns=columns)
     assert ended.returncode == 0
     for word in ("Processor", "Memory", "GPU", "Device", "Dtype", "Quantization", "Why"):
@@ -217,7 +215,7 @@ def test_doctor_shows_what_is_used_and_why(run: Run, document: Document, columns
     assert found["packages"]["torch"] == version("torch")
 
 
-def test_doctor_names_what_is_missing_and_how_to_get_it(
+def test_doctor_lists_missing_packages_and_commands(
     run: Run, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = {"matplotlib", "bitsandbytes"}

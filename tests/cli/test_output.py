@@ -78,7 +78,7 @@ def test_a_number_that_is_not_there_is_a_dash() -> None:
         ),
     ],
 )
-def test_a_model_is_named_with_what_was_changed(
+def test_model_line_shows_changes_to_the_weights(
     quantization: Quantization, revision: str, line: str
 ) -> None:
     placement = Placement("cpu", "float32", quantization, ())

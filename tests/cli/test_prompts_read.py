@@ -21,7 +21,7 @@ Run = Callable[..., CompletedProcess[str]]
 Document = Callable[[CompletedProcess[str]], dict[str, Any]]
 
 
-def test_prompts_check_refuses_what_a_model_cannot_read(
+def test_prompts_check_refuses_too_long_prompts(
     run: Run, document: Document, smollm2_folder: Path, tmp_path: Path
 ) -> None:
     template = tmp_path / "pointwise" / "long.jinja"
@@ -60,7 +60,7 @@ def test_prompts_check_refuses_what_a_model_cannot_read(
     ],
     ids=["plain", "dynamic"],
 )
-def test_what_a_model_can_read_is_what_it_says_once_it_is_loaded(
+def test_context_length_from_config_matches_the_loaded_model(
     given: dict[str, Any], smollm2_folder: Path, tmp_path: Path
 ) -> None:
     for file in smollm2_folder.glob("tokenizer*"):
@@ -132,7 +132,7 @@ def test_prompts_diff_of_a_chat_and_a_plain_prompt_and_of_a_template_with_itself
     assert " | " not in same.stdout
 
 
-def test_prompts_diff_knows_what_every_template_reads(run: Run, document: Document) -> None:
+def test_prompts_diff_lists_the_fields_of_every_template(run: Run, document: Document) -> None:
     wanted = {
         "listwise/plain-list": {"history.title", "items.label", "items.title"},
         "explain/plain": {"evidence", "fault", "history", "item.title"},
@@ -143,7 +143,9 @@ def test_prompts_diff_knows_what_every_template_reads(run: Run, document: Docume
         assert {read.partition(".")[0] for read in found} <= set(VARIABLES)
 
 
-def test_prompts_diff_of_what_is_not_there(run: Run, document: Document, tmp_path: Path) -> None:
+def test_prompts_diff_of_a_missing_template_fails(
+    run: Run, document: Document, tmp_path: Path
+) -> None:
     ended = run("prompts", "diff", "pointwise/plain-list", "pointwise/plain-lst")
     assert ended.returncode == 1
     assert "Did you mean 'pointwise/plain-list'" in ended.stderr

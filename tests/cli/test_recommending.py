@@ -24,7 +24,7 @@ def _width(ended: CompletedProcess[str]) -> int:
     return max(map(len, ended.stdout.splitlines()))
 
 
-def test_index_says_what_it_made(
+def test_index_prints_a_summary(
     run: Run, document: Document, sample: Catalog, minilm_folder: Path, tmp_path: Path
 ) -> None:
     ended = run("index", sample_folder(), "--out", tmp_path / "index", "--json")

@@ -31,7 +31,7 @@ def _requests(folder: Path, n: int) -> Path:
     return path
 
 
-def test_rerank_requests_counts_what_failed(
+def test_rerank_requests_counts_failures(
     run: Run, document: Document, sample_index: Path, smollm2_folder: Path, tmp_path: Path
 ) -> None:
     requests, out = _requests(tmp_path, 1), tmp_path / "out.jsonl"

@@ -79,7 +79,7 @@ def test_wrong_usage_ends_with_2(run: Run, words: tuple[str, ...]) -> None:
     ],
     ids=["help", "prompts list", "data check", "recommend --no-llm"],
 )
-def test_what_is_slow_to_import_is_not_imported_without_need(
+def test_slow_imports_are_lazy(
     plain_index: Path, words: tuple[str, ...], absent: tuple[str, ...]
 ) -> None:
     places = {"SAMPLE": str(sample_folder()), "INDEX": str(plain_index)}
@@ -123,7 +123,7 @@ def test_ctrl_c_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.stdout == ""
 
 
-def test_verbose_says_what_is_done(run: Run, plain_index: Path) -> None:
+def test_verbose_logs_progress(run: Run, plain_index: Path) -> None:
     words = ("recommend", plain_index, "--user", "u01", "--no-llm")
     assert run(*words).stderr == ""
     # A retriever says nothing of a known user's, so a cold start is asked for.

@@ -56,7 +56,7 @@ def test_metrics_by_hand() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, 0.5, -1, np.nan])
-def test_what_is_no_rank_is_refused(wrong: float) -> None:
+def test_invalid_ranks_are_refused(wrong: float) -> None:
     with pytest.raises(OptionError, match="is not a rank"):
         ndcg_at([1, wrong], 10)
 
@@ -128,7 +128,7 @@ def test_shapes_and_columns_are_checked() -> None:
             target_ranks([[1.0, 2.0]], [column], seed=0)
 
 
-def test_listed_ranks_refuses_what_is_no_permutation() -> None:
+def test_listed_ranks_refuses_duplicates() -> None:
     np.testing.assert_array_equal(listed_ranks([["a", "b"], []], ["b", "a"]), [2, np.inf])
     with pytest.raises(OptionError, match="ranking 1 holds an item id twice"):
         listed_ranks([["a"], ["b", "b"]], ["a", "b"])

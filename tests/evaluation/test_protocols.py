@@ -56,7 +56,7 @@ def test_a_list_holds_the_target_once_and_items_the_user_never_met() -> None:
         assert entry.target == split.test[entry.user.user_id].item_id
 
 
-def test_the_history_holds_what_was_known_before_the_target() -> None:
+def test_history_ends_before_the_target() -> None:
     catalog = catalog_of({"ann": [1, 2, 3, 4, 5, 6], "bob": [1, 2]})
     split = leave_one_out(catalog)
     parts: tuple[tuple[Part, str, int], ...] = (("validation", "i5", 4), ("test", "i6", 5))
@@ -67,7 +67,7 @@ def test_the_history_holds_what_was_known_before_the_target() -> None:
         assert entry.user.profile == {"age": 33}
 
 
-def test_the_target_stands_anywhere() -> None:
+def test_target_position_is_uniform() -> None:
     catalog = catalog_of({f"u{n}": [1, 2, 3, 4, 5] for n in range(2000)})
     lists = discrimination_lists(catalog, leave_one_out(catalog), negatives=4, seed=0)
     places = Counter(entry.item_ids.index(entry.target) for entry in lists)
@@ -78,7 +78,7 @@ def test_the_target_stands_anywhere() -> None:
     assert all(abs(count - 8000 / 55) < 5 * 12.1 for count in negatives.values())
 
 
-def test_the_seed_the_part_and_the_user_decide_and_nothing_else() -> None:
+def test_lists_depend_only_on_seed_part_and_user() -> None:
     histories = random_histories()
     catalog = catalog_of(histories)
     split = leave_one_out(catalog)
@@ -95,7 +95,7 @@ def test_the_seed_the_part_and_the_user_decide_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("which", "ends"), [("validation", ([41, 40], [42, 40])), ("test", ([40, 41], [40, 42]))]
 )
-def test_another_target_changes_nothing_but_its_place_in_the_list(
+def test_list_order_does_not_depend_on_the_target(
     which: Part, ends: tuple[list[int], list[int]]
 ) -> None:
     catalogs = [catalog_of({"ann": [1, 2, 3, 4, *end], "bob": [7, 8, 9, 10, 11]}) for end in ends]
@@ -129,7 +129,7 @@ def test_training_holds_no_held_out_row_and_no_review_of_one() -> None:
     assert trained.items == catalog.items
 
 
-def test_no_review_from_behind_the_cut_is_known() -> None:
+def test_reviews_after_the_cut_are_dropped() -> None:
     catalog = catalog_of({f"u{n}": list(range(8)) for n in range(3)})
     reviews = tuple(Review("i0", f"at {time}", None, "critic", time) for time in (None, 99, 9_999))
     catalog = replace(catalog, reviews=reviews)
@@ -140,7 +140,7 @@ def test_no_review_from_behind_the_cut_is_known() -> None:
     assert last < 104
 
 
-def test_who_met_nearly_everything_does_not_qualify() -> None:
+def test_users_with_too_few_unseen_items_do_not_qualify() -> None:
     catalog = catalog_of({"ann": list(range(50)), "bob": list(range(41)), "eve": list(range(42))})
     lists = discrimination_lists(catalog, leave_one_out(catalog), seed=0)
     assert [entry.user.user_id for entry in lists] == ["bob"]
@@ -159,7 +159,7 @@ def test_rows_in_no_part_are_neither_known_nor_negatives() -> None:
     assert not {("u00", "i6"), ("u00", "i7"), ("u00", "i55")} & reviewed
 
 
-def test_what_cannot_be_drawn_is_refused() -> None:
+def test_impossible_samples_are_refused() -> None:
     catalog = catalog_of({"ann": [1, 2, 3, 4, 5]})
     split = leave_one_out(catalog)
     with pytest.raises(OptionError, match="negatives is 0"):

@@ -113,7 +113,7 @@ def test_ablation_compares_with_the_default(script: Script, data: Path, tmp_path
     assert {"classic head", "EASE, recent", "default", "without the transformer"} <= rows.keys()
 
 
-def test_classic_learns_who_meets_what(script: Script) -> None:
+def test_classic_baseline_learns_user_item_pairs(script: Script) -> None:
     classic = script("peers.classic")
     vectors = np.repeat(np.eye(3, dtype=np.float32), 8, axis=0)
     rng = np.random.default_rng(0)

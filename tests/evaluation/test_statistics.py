@@ -60,7 +60,7 @@ def test_few_users_are_tested_exactly() -> None:
     assert compare([2, 3, 4, 5, 6], [1, 1, 1, 1, 1], seed=0).p_value == pytest.approx(2 / 32)
 
 
-def test_a_clear_difference_is_clear_and_pairing_is_what_shows_it() -> None:
+def test_pairing_shows_a_clear_difference() -> None:
     rng = np.random.default_rng(9)
     b = rng.normal(0, 10, size=200)
     a = b + rng.normal(0.1, 0.1, size=200)  # a hundredth of the users' own spread
@@ -137,7 +137,7 @@ def test_holm_lies_between_the_raw_value_and_bonferroni(p_values: list[float]) -
 
 
 @pytest.mark.parametrize("wrong", [[-0.1], [1.1], [np.nan], [[0.5]]])
-def test_holm_refuses_what_is_no_p_value(wrong: object) -> None:
+def test_holm_refuses_invalid_p_values(wrong: object) -> None:
     with pytest.raises(OptionError, match="p-values"):
         holm(np.asarray(wrong))
 
@@ -150,7 +150,7 @@ def test_the_smallest_difference_by_hand_and_by_simulation() -> None:
     assert float(np.mean(shown)) == pytest.approx(0.8, abs=0.03)
 
 
-def test_the_smallest_difference_refuses_what_is_not_allowed() -> None:
+def test_smallest_difference_refuses_invalid_values() -> None:
     for deviation, users, power, alpha in [
         (-1, 9, 0.8, 0.05),
         (np.nan, 9, 0.8, 0.05),
@@ -162,14 +162,14 @@ def test_the_smallest_difference_refuses_what_is_not_allowed() -> None:
             smallest_difference(deviation, users, power=power, alpha=alpha)
 
 
-def test_an_estimate_is_over_whom_there_is_a_value_for() -> None:
+def test_estimate_skips_missing_users() -> None:
     values = np.array([0.2, NAN, 0.4, 0.9, NAN])
     (result,) = estimates([values], seed=0, resamples=200)
     assert result.mean == pytest.approx(0.5)
     assert 0.2 <= result.low < 0.5 < result.high <= 0.9
 
 
-def test_one_user_says_nothing_and_none_is_not_a_number() -> None:
+def test_one_user_has_a_full_interval_and_none_has_nan() -> None:
     one, none = estimates([np.array([NAN, 0.3]), np.array([NAN, NAN])], seed=0, resamples=10)
     assert (one.mean, one.low, one.high) == (0.3, 0.0, 1.0)
     assert np.isnan([none.mean, none.low, none.high]).all()
@@ -196,7 +196,7 @@ def test_many_rows_have_the_figures_of_scipy(users: int) -> None:
         assert compared.p_value == pytest.approx(test.pvalue)
 
 
-def test_who_is_missing_in_one_row_changes_no_other() -> None:
+def test_missing_users_affect_only_their_row() -> None:
     rows = list(np.random.default_rng(2).random((3, 50)))
     some = [rows[0], np.where(np.arange(50) < 5, NAN, rows[1]), rows[2]]
     assert estimates(some, seed=3)[::2] == estimates(rows, seed=3)[::2]

@@ -91,7 +91,7 @@ def test_grounded_texts_pass(text: str) -> None:
         ("It is one of 20th century's best.", "20"),
     ],
 )
-def test_what_the_evidence_does_not_hold_is_a_fault(text: str, named: str) -> None:
+def test_unsupported_claims_are_faults(text: str, named: str) -> None:
     assert any(named in fault and "evidence does not hold" in fault for fault in faults(text))
 
 
@@ -132,7 +132,7 @@ def test_the_instruction_repeated_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize("text", ["You liked Jumanji.", 'You enjoyed "Jumanji" before.'])
-def test_what_was_liked_must_be_in_the_history(text: str) -> None:
+def test_liked_titles_must_be_in_the_history(text: str) -> None:
     fault = "it says that 'Jumanji' was chosen before, which the evidence does not hold"
     assert faults(text) == (fault,)
     assert faults("You will like Jumanji. You liked The Usual Suspects.") == ()

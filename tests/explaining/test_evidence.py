@@ -30,7 +30,7 @@ def test_the_items_own_facts(small_index: Index) -> None:
     assert {fact.item_id for fact in facts if fact.kind == "item"} == {"jumanji"}
 
 
-def test_liked_items_come_most_related_first_with_what_they_share(small_index: Index) -> None:
+def test_related_liked_items_come_first_with_shared_values(small_index: Index) -> None:
     user = ann(("heat", 5.0), ("zathura", 5.0), ("toys", 4.0), ("casino", 1.0), ("jumanji", 5.0))
     facts = gather_evidence(context_of(small_index), user, "jumanji")
     assert texts(facts, "history") == [
@@ -52,7 +52,7 @@ def test_unrated_interactions_are_liked(small_index: Index) -> None:
     assert texts(facts, "history") == ['You liked "活着" (author: 余华)']
 
 
-def test_of_several_shared_attributes_the_rarest_is_told() -> None:
+def test_rarest_shared_attribute_is_used() -> None:
     pairs = ({"kind": "film", "studio": "Rare"}, {"kind": "film", "studio": "Other"})
     items = [Item(str(n), f"Film {n}", attributes=pairs[n > 1]) for n in range(8)]
     index = Index({i.item_id: i for i in items}, np.eye(8, dtype=np.float32))
@@ -67,7 +67,7 @@ def test_reviews_are_good_short_about_the_item_and_by_others(small_index: Index)
     assert texts(gather_evidence(context_of(small_index), ann(), "heat"), "review") == []
 
 
-def test_a_cold_start_is_told_how_many_chose_the_item(small_index: Index) -> None:
+def test_cold_start_evidence_has_the_popularity(small_index: Index) -> None:
     assert "Chosen by 3 people" in texts(
         gather_evidence(context_of(small_index), User("new"), "jumanji"), "item"
     )
@@ -80,7 +80,7 @@ def test_a_cold_start_is_told_how_many_chose_the_item(small_index: Index) -> Non
     ]
 
 
-def test_the_profile_says_first_what_fits(small_index: Index) -> None:
+def test_matching_profile_columns_come_first(small_index: Index) -> None:
     user = ann(town="Bergen", user_id="7", favourite_genres="family")
     assert texts(gather_evidence(context_of(small_index), user, "jumanji"), "profile") == [
         "It fits your favourite genres: family",

@@ -184,7 +184,7 @@ ANSWERS = st.one_of(
 @given(
     names=st.lists(NAMES, min_size=2, max_size=5), answer=ANSWERS, description=st.text(max_size=60)
 )
-def test_whatever_the_model_says_the_explanation_is_grounded(
+def test_explanation_is_grounded_for_any_model_output(
     names: list[str], answer: str, description: str
 ) -> None:
     items = {

@@ -16,7 +16,7 @@ def plain(index: Index, item_id: str, *liked: str, **profile: str) -> list[str]:
     return list(plain_texts(gather_evidence(context_of(index), user, item_id)))
 
 
-def test_what_is_shared_is_the_reason(small_index: Index) -> None:
+def test_shared_values_are_the_reason(small_index: Index) -> None:
     assert plain(small_index, "jumanji", "toys", "zathura", "heat")[0] == (
         '"Jumanji" is suggested because you liked "Zathura" (genres: Adventure, Family) and '
         '"Toy Story" (genres: Family). A game that comes to life.'
@@ -41,7 +41,7 @@ def test_a_cold_start_says_that_it_is_one(small_index: Index) -> None:
     )
 
 
-def test_items_of_which_little_is_known(small_index: Index) -> None:
+def test_plain_text_for_items_with_little_data(small_index: Index) -> None:
     assert plain(small_index, "bare")[0] == (
         'Nothing that you liked is known yet, so "bare" is suggested on its own merits.'
     )

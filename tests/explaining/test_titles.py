@@ -69,7 +69,7 @@ def test_find(titles: Titles, text: str, found: list[str]) -> None:
     assert [mention.text for mention in titles.find(text)] == found
 
 
-def test_mentions_stand_where_they_say(titles: Titles) -> None:
+def test_mention_offsets_match_the_text(titles: Titles) -> None:
     text = "You liked Toy Story 2, Heat and 挪威的森林."
     mentions = titles.find(text)
     assert [text[m.start : m.end] for m in mentions] == ["Toy Story 2", "Heat", "挪威的森林"]

@@ -53,7 +53,7 @@ def test_a_word_of_opinion_is_no_aspect() -> None:
     assert "worst" not in AspectTerms.of([*reviews, *bad]).weights
 
 
-def test_two_words_that_stand_together_are_one_name() -> None:
+def test_frequent_word_pairs_are_one_aspect() -> None:
     called: list[Judged] = [[("I called their customer service and it was quick.", 0.5)]] * 6
     helped: list[Judged] = [[("I like the service.", 0.5)]] * 9
     terms = AspectTerms.of([*reviews_of(ENGLISH), *called, *helped])

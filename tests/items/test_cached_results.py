@@ -15,7 +15,7 @@ from llmrec.items import VectorCache
 VECTORS = {f"key {number}": np.full(4, number, dtype=np.float32) for number in range(3)}
 
 
-def test_gives_back_what_was_kept(tmp_path: Path) -> None:
+def test_cached_results_round_trip(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path / "new folder" / "vectors.sqlite3")
     assert cache.get_many(["key 0"]) == {}
     cache.put_many(VECTORS)

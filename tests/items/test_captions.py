@@ -71,7 +71,7 @@ def test_captions_are_given_or_written_and_faults_are_gaps(tmp_path: Path) -> No
     assert (found.computed, found.cached) == (3, 0)
 
 
-def test_captions_are_kept_by_content_those_with_nothing_to_say_too(tmp_path: Path) -> None:
+def test_captions_are_cached_by_content_even_empty_ones(tmp_path: Path) -> None:
     items, cache = shop(tmp_path), ContentCache(tmp_path / "insights.sqlite3")
     first = caption_pictures(Sizes(), items, tmp_path, cache=cache)
     reader = Sizes()
@@ -101,7 +101,7 @@ def test_classes_are_named_with_how_sure_it_is() -> None:
     assert caption_from_classes(names, np.array([0.19, 0.19, 0.19, 0.19])) is None
 
 
-def test_what_a_model_writes_becomes_one_bounded_line() -> None:
+def test_captions_become_one_bounded_line() -> None:
     assert one_line("  A\nred\t shoe.\x00\u202e ") == "A red shoe."
     cut = one_line("word " * 200)
     assert len(cut) <= MOST_CHARACTERS
@@ -290,7 +290,7 @@ def test_a_text_model_is_no_captioner(minilm_folder: Path) -> None:
         Captioner.from_pretrained(str(minilm_folder), device="cpu")
 
 
-def test_without_a_hub_classes_are_named_and_it_is_said(
+def test_without_a_hub_class_names_replace_captions_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resolve, "hub_answers", lambda: False)

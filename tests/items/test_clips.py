@@ -72,7 +72,7 @@ def test_one_still_picture_is_one_scene(tmp_path: Path) -> None:
     assert len(key_frames(encode(tmp_path / "x.mp4", [drawn(1)]))) == 1
 
 
-def test_a_blank_beginning_is_passed_over_unless_there_is_nothing_else(tmp_path: Path) -> None:
+def test_blank_first_frames_are_skipped(tmp_path: Path) -> None:
     black = Image.new("RGB", (160, 240))
     (frame,) = key_frames(encode(tmp_path / "x.mp4", [black, drawn(1)]))
     assert frame.seconds == pytest.approx(2, abs=0.05)
@@ -164,7 +164,9 @@ def test_a_summary_has_the_different_captions_in_order(tmp_path: Path) -> None:
     assert set(found.gaps) == {"b"}
 
 
-def test_without_pyav_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyav_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = builtins.__import__
 
     def without(name: str, *args: Any) -> Any:  # noqa: ANN401

@@ -30,7 +30,7 @@ def test_the_middle_square_is_read_and_scaled_as_the_authors_do() -> None:
     np.testing.assert_allclose(pixels.mean(axis=(1, 2)), [1.0, 0.0, -127 / 128], atol=1e-6)
 
 
-def test_product_pictures_are_what_their_class_says(
+def test_product_pictures_get_their_class(
     network: EfficientNetLite0, shared_data: Callable[[str], Path]
 ) -> None:
     """The order of the class names is right: else no kind would fit."""

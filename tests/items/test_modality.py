@@ -24,7 +24,7 @@ def test_a_cosine_is_the_weighted_mean_of_cosines() -> None:
     assert joint.name == "joint"
 
 
-def test_what_is_missing_is_a_block_of_zeros() -> None:
+def test_missing_modality_is_a_block_of_zeros() -> None:
     joint = concatenate([made("text", 3), made("image", 5, gone=1)])
     assert not joint.vectors[1, 3:].any()
     np.testing.assert_allclose(np.linalg.norm(joint.vectors, axis=1), 1, rtol=1e-6)

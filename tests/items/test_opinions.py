@@ -46,7 +46,7 @@ class Letters:
         return np.array(love, dtype=np.float32).reshape(len(texts), 2)
 
 
-def test_an_opinion_says_what_is_liked_and_what_is_not() -> None:
+def test_opinion_has_praise_and_complaints() -> None:
     reviews = [Review("one", GOOD), Review("one", BAD), Review("one", f"So good. {GOOD}")]
     found, gaps = opinions_by(Words(), reviews, ITEMS)
     assert set(found) == {"one"}
@@ -112,7 +112,7 @@ def test_all_texts_equal(tmp_path: Path) -> None:
     assert (found["one"].n, found["one"].share_positive) == (40, 0.5)
 
 
-def test_at_most_a_hundred_reviews_are_read_whatever_their_order() -> None:
+def test_at_most_a_hundred_reviews_are_read_in_any_order() -> None:
     reviews = [Review("one", f"{GOOD if n % 3 else BAD} Copy {n}.") for n in range(130)]
     first, _ = opinions_by(Words(), reviews, ITEMS)
     again, _ = opinions_by(Words(), reviews[::-1], ITEMS)
@@ -131,7 +131,7 @@ def test_at_most_a_hundred_reviews_are_read_whatever_their_order() -> None:
         "Wonderful music.",
     ],
 )
-def test_sentences_that_do_not_stand_alone_are_not_quoted(text: str) -> None:
+def test_dependent_sentences_are_not_quoted(text: str) -> None:
     found, _ = opinions_by(Words(), [Review("one", text), Review("one", "So good.")], ITEMS)
     assert found["one"].praise == ()
 

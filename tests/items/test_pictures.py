@@ -41,7 +41,7 @@ def test_every_mode_comes_out_as_rgb(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff", "avif"])
-def test_a_file_is_what_its_bytes_say(tmp_path: Path, suffix: str) -> None:
+def test_file_type_comes_from_its_bytes(tmp_path: Path, suffix: str) -> None:
     halves().save(tmp_path / f"x.{suffix}")
     named_wrongly = (tmp_path / f"x.{suffix}").rename(tmp_path / "x.jpg")
     top, bottom = (open_picture(named_wrongly).getpixel((20, y)) for y in (10, 50))
@@ -57,7 +57,7 @@ def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
     assert np.abs(opened - np.asarray(halves())).mean() < 10
 
 
-def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+def test_transparency_becomes_white(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "x.png")
     assert open_picture(tmp_path / "x.png").getpixel((3, 3)) == (255, 255, 255)
 
@@ -356,7 +356,7 @@ def test_models_of_the_hub_embed_pictures(tmp_path: Path, save: object, dimensio
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
 
 
-def test_without_a_hub_the_packaged_network_is_taken_and_said(
+def test_without_a_hub_the_packaged_network_is_used_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(resolve, "hub_answers", lambda: False)

@@ -38,7 +38,7 @@ def test_a_long_review_is_read_at_both_ends() -> None:
     assert len(ending.encode()) <= 1_000
 
 
-def test_a_review_a_little_too_long_is_cut_in_halves_without_losing_any() -> None:
+def test_slightly_long_review_is_halved_without_loss() -> None:
     text = " ".join(f"Sentence number {number} of it." for number in range(40))
     assert " ".join(passages(text)) == text
 
@@ -104,7 +104,7 @@ def test_a_review_that_is_there_twice_counts_once() -> None:
     )
 
 
-def test_at_most_twenty_reviews_are_read_whatever_their_order() -> None:
+def test_at_most_twenty_reviews_are_read_in_any_order() -> None:
     reviews = [Review("one", "abcdefgh"[n % 8] * (1 + n % 3) + "x" * n) for n in range(50)]
     model = LetterCounts()
     found = embed_reviews(reviews, ["one"], TextEncoder(model, "letters"))

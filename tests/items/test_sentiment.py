@@ -78,7 +78,7 @@ def test_an_empty_text_speaks_neither_well_nor_ill() -> None:
 
 
 @pytest.mark.parametrize("scale", [(1, 5), (1, 10)])
-def test_unrated_reviews_are_judged_by_what_rated_ones_taught(
+def test_unrated_reviews_are_scored_by_rated_ones(
     scale: tuple[float, float], cache: ContentCache
 ) -> None:
     asked = [Review("new", "A charming, lovely story."), Review("new", "A dull and stale story.")]

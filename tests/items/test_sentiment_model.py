@@ -83,7 +83,7 @@ def test_scores_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     np.testing.assert_allclose(model.scores(reviews), alone.scores(reviews), atol=1e-6)
 
 
-def test_unreadable_labels_are_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+def test_invalid_labels_fail_before_the_weights_load(tmp_path: Path) -> None:
     folder = classifier(tmp_path / "model", {0: "LABEL_0", 1: "LABEL_1"})
     (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="LABEL_0") as caught:
@@ -105,7 +105,9 @@ def test_values_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
         model.scores([Review("a", "good film")])
 
 
-def test_a_model_that_cannot_be_had(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_sentiment_model_is_an_error_or_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.ERROR)
     with pytest.raises(ModelNotFoundError):
         ModelSentiment.from_pretrained(

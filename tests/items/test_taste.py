@@ -29,13 +29,13 @@ def tastes(insights: dict[str, Insight] | None = None, *rows: Interaction) -> Ta
     return Tastes(Catalog(ITEMS, rows), insights or {})
 
 
-def test_favoured_is_what_the_history_has_more_of_than_the_catalogue() -> None:
+def test_favoured_values_are_overrepresented_in_the_history() -> None:
     taste = tastes().of(user(*[(f"war{n}", 5.0) for n in range(4)], ("love1", 5.0)))
     assert taste.favoured == (("kind", "war"),)  # and not ("on", "film"), which all items have
     assert taste.avoided == ()
 
 
-def test_avoided_is_what_the_disliked_items_share() -> None:
+def test_avoided_values_come_from_disliked_items() -> None:
     liked = [(f"war{n}", 5.0) for n in range(6)]
     taste = tastes().of(user(*liked, *[(f"horror{n}", 1.0) for n in range(3)]))
     assert taste.avoided == (("kind", "horror"),)
@@ -55,7 +55,7 @@ def test_one_choice_and_no_choice_tell_nothing() -> None:
     assert tastes().of(user(("nowhere", 5.0))) == Taste()
 
 
-def test_aspects_come_from_what_reviewers_say_of_the_items() -> None:
+def test_taste_aspects_come_from_reviews() -> None:
     def opinion(positive: int, negative: int) -> Insight:
         aspects = (Aspect("music", positive, negative),)
         return Insight(opinion=Opinion(5, 0.5, (), (), aspects, SentimentSource.RATINGS))
@@ -68,7 +68,7 @@ def test_aspects_come_from_what_reviewers_say_of_the_items() -> None:
     assert taste.disliked == (("aspect", "music"),)
 
 
-def test_friends_tell_what_several_of_them_chose_and_the_user_did_not() -> None:
+def test_friends_give_items_chosen_by_several() -> None:
     rows = [Interaction(friend, item) for friend in ("a", "b") for item in ("war1", "war2")]
     rows += [Interaction("a", "love1"), Interaction("stranger", "love1")]
     known = tastes(None, *rows)

@@ -44,7 +44,7 @@ def test_rows_are_float32_of_length_one_in_the_order_of_the_texts() -> None:
     assert vectors.argmax(axis=1).tolist() == [0, 7, 2, 7]
 
 
-def test_a_text_in_which_the_encoder_finds_nothing_has_a_zero_row() -> None:
+def test_text_without_tokens_has_a_zero_row() -> None:
     assert not TextEncoder(LetterCounts(), "letters").encode([""]).any()
 
 
@@ -130,7 +130,7 @@ def test_the_text_of_an_item_is_title_readable_attributes_description() -> None:
     )
 
 
-def test_the_text_of_an_item_leaves_out_what_is_missing() -> None:
+def test_item_text_skips_missing_fields() -> None:
     assert item_text(Item("7", description="Boils water.")) == "Boils water."
     assert item_text(Item("7")) == ""
 

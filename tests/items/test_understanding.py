@@ -74,9 +74,7 @@ def understood(folder: Path, **options: Sequence[str]) -> dict[str, Insight]:
     return understand_items(catalog, ENCODER, cache=cache, **options)  # type: ignore[arg-type]
 
 
-def test_each_part_says_what_it_found_and_what_it_could_not_read(
-    folder: Path, reader: Reader
-) -> None:
+def test_each_part_reports_results_and_gaps(folder: Path, reader: Reader) -> None:
     found = understood(folder)
     assert found["1"].picture == Caption("40 wide", CaptionSource.MODEL)
     assert found["1"].facts == ("made by: Somebody",)
@@ -88,14 +86,14 @@ def test_each_part_says_what_it_found_and_what_it_could_not_read(
     assert found["4"].opinion.n == 1
 
 
-def test_a_second_run_asks_no_model(folder: Path, reader: Reader) -> None:
+def test_second_run_uses_the_cache(folder: Path, reader: Reader) -> None:
     first = understood(folder)
     asked = reader.asked
     assert understood(folder) == first
     assert reader.asked == asked == 1
 
 
-def test_what_is_left_out_is_not_read(folder: Path, reader: Reader) -> None:
+def test_excluded_parts_are_not_read(folder: Path, reader: Reader) -> None:
     found = understood(folder, without=("image", "clip", "reviews"))
     assert found == {"1": Insight(facts=("made by: Somebody",))}
     assert reader.asked == 0

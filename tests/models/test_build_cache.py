@@ -56,7 +56,7 @@ def _flip(path: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: No such file"),
     ],
 )
-def test_a_damaged_folder_is_built_again_and_said(
+def test_damaged_folder_is_rebuilt_with_a_warning(
     harm: object, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     builds = Builds()

@@ -46,7 +46,7 @@ APPLE = dataclasses.replace(PLAIN, mps=True, torch="2.13.0", flags=())
         (APPLE, "mps", "float16"),
     ],
 )
-def test_what_is_chosen_and_why(here: Machine, device: str, dtype: str) -> None:
+def test_placement_and_its_reasons(here: Machine, device: str, dtype: str) -> None:
     placement = choose_placement(on=here)
     assert (placement.device, placement.dtype, placement.quantization) == (device, dtype, "none")
     assert all(reason.endswith(".") for reason in placement.reasons)
@@ -54,7 +54,7 @@ def test_what_is_chosen_and_why(here: Machine, device: str, dtype: str) -> None:
     assert dtype in placement.reasons[1]
 
 
-def test_the_card_that_was_asked_for_decides_the_dtype() -> None:
+def test_requested_gpu_decides_the_dtype() -> None:
     assert choose_placement("cuda:0", on=TWO_GPUS).dtype == "bfloat16"
     assert choose_placement("cuda:1", on=TWO_GPUS).dtype == "float16"
 
@@ -68,14 +68,14 @@ def test_auto_takes_all_cards_where_layers_may_be_spread_and_else_the_fastest() 
     assert choose_placement("auto", spread=True, on=PLAIN).device == "cpu"
 
 
-def test_quantization_computes_in_what_the_device_is_good_at() -> None:
+def test_quantization_picks_the_dtype_of_the_device() -> None:
     assert choose_placement(quantization="nf4", on=PLAIN).dtype == "float32"
     assert choose_placement(quantization="nf4", on=NEW_GPU).dtype == "bfloat16"
     assert choose_placement(quantization="int8", on=NEW_GPU).dtype == "float16"
     assert any("nf4 is" in r for r in choose_placement(quantization="int8", on=PLAIN).reasons)
 
 
-def test_a_slow_dtype_is_given_when_asked_for_and_said() -> None:
+def test_slow_dtype_is_used_on_request_with_a_reason() -> None:
     placement = choose_placement("cpu", "bfloat16", on=PLAIN)
     assert placement.dtype == "bfloat16"
     assert "far faster" in placement.reasons[1]
@@ -124,7 +124,7 @@ def test_this_machine_is_described() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
-def test_asking_for_a_gpu_where_there_is_none() -> None:
+def test_missing_gpu_is_an_error() -> None:
     with pytest.raises(HardwareError, match="'cuda' is not there"):
         choose_placement("cuda")
 
@@ -148,7 +148,7 @@ def test_a_peak_is_seen_and_forgotten() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets its peak")
-def test_a_peak_that_cannot_be_forgotten_is_not_told(
+def test_peak_memory_is_none_without_a_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmrec.models.hardware._RESET_PEAK", tmp_path / "absent")

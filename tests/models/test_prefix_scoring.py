@@ -67,7 +67,7 @@ def test_tokens_forwarded_are_the_nodes_of_the_tree() -> None:
     assert len(seen) == passed.forwards
 
 
-def test_no_forward_is_larger_than_the_budget_and_little_is_carried() -> None:
+def test_forward_passes_stay_within_the_budget() -> None:
     model = tiny_model("llama")
     rows: list[int] = []
     keys: list[int] = []

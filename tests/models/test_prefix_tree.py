@@ -55,7 +55,7 @@ def test_one_row_for_every_distinct_prefix(batch: list[ScoredSequence]) -> None:
 
 
 @given(sequences)
-def test_positions_stand_at_their_prefixes(batch: list[ScoredSequence]) -> None:
+def test_score_positions_match_their_prefixes(batch: list[ScoredSequence]) -> None:
     tree = PrefixTree.of(batch)
     for sequence, some in zip(batch, tree.positions, strict=True):
         assert some.tokens.tolist() == list(sequence.tokens[sequence.start :])

@@ -142,7 +142,7 @@ def test_a_packaged_name_is_found_in_any_case() -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_where_the_hub_is_silent_the_wheel_is_taken_and_said(
+def test_unreachable_hub_uses_the_wheel_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
@@ -156,12 +156,12 @@ def test_where_the_hub_is_silent_the_wheel_is_taken_and_said(
 
 @pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("ref", ["org/unknown", f"{DEFAULT_TEXT_ENCODER}@v1"])
-def test_where_the_hub_is_silent_nothing_stands_in_for_another_model(ref: str) -> None:
+def test_unreachable_hub_never_substitutes_another_model(ref: str) -> None:
     with pytest.raises(ModelNotFoundError, match="the hub does not answer"):
         resolve_model(ref)
 
 
-def test_the_hubs_cache_comes_first_and_asks_nobody(
+def test_hub_cache_comes_first_without_a_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -209,7 +209,7 @@ def test_a_hub_that_never_answers_costs_seconds_once(monkeypatch: pytest.MonkeyP
     assert time.monotonic() - begun - first < 0.1
 
 
-def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub, "_probe", lambda _: pytest.fail("the network was asked"))
     assert not hub.hub_answers()

@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_engine(
         assert there.usage.tokens_given - there.usage.tokens_forwarded == len(there.values)
 
 
-def test_it_says_what_it_is(vllm: ModuleType, own: TransformersModel, smollm2_folder: Path) -> None:
+def test_name_and_revision(vllm: ModuleType, own: TransformersModel, smollm2_folder: Path) -> None:
     model = loaded(smollm2_folder, quantization="nf4", dtype="float16", max_length=512)
     assert isinstance(model.engine, Engine)
     options = model.engine.options
@@ -155,7 +155,7 @@ def test_orders_are_held_to_their_form(vllm: ModuleType, smollm2_folder: Path) -
     assert free.structured_outputs is None
 
 
-def test_what_the_engine_leaves_out_is_an_error(
+def test_missing_log_probabilities_are_an_error(
     vllm: ModuleType, smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = loaded(smollm2_folder)
@@ -184,7 +184,7 @@ def test_a_score_that_is_no_number_is_an_error(
         model.log_probs([ScoredSequence((1, 2, 4), 2)])
 
 
-def test_what_the_engine_cannot_run_is_an_error(
+def test_unsupported_model_is_an_error(
     vllm: ModuleType, smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(**_: object) -> None:

@@ -125,7 +125,7 @@ def test_a_fault_in_a_branch_that_only_a_newcomer_sees_is_found(write_template: 
     assert "division by zero" in message
 
 
-def test_nothing_for_a_newcomer_is_an_error(write_template: Write) -> None:
+def test_empty_prompt_without_history_is_an_error(write_template: Write) -> None:
     source = HEAD + "{% block text %}{% for p in history %}{{ p.title }}{% endfor %}{% endblock %}"
     path = write_template("", strategy="likelihood", source=source)
     assert only(path)[::2] == ("error", "renders nothing for a user without history")
@@ -163,7 +163,7 @@ def test_a_name_that_is_set_and_never_read_is_a_warning(write_template: Write) -
         ("\n\n{{ item.title | replace(' - ', ': ') }}", "a foreign text opens a chat turn"),
     ],
 )
-def test_a_filter_that_restores_what_was_neutralised_is_an_error(
+def test_filter_that_undoes_neutralising_is_an_error(
     write_template: Write, body: str, part: str
 ) -> None:
     path = write_template("", source=chat(GOOD.replace("{{ item.title }}", body)))
@@ -301,9 +301,7 @@ def test_a_candidates_place_is_not_shown(write_template: Write, line: str) -> No
 @pytest.mark.parametrize(
     "over", ["items | reverse", "items[:2]", "items | sort(attribute='title')", "these"]
 )
-def test_a_place_is_one_in_whatever_order_the_candidates_are(
-    write_template: Write, over: str
-) -> None:
+def test_numbered_candidates_are_found_in_every_loop(write_template: Write, over: str) -> None:
     body = (
         f"{HISTORY}{{% set these = items %}}"
         f"{{% for i in {over} %}}{{{{ loop.index }}}}{{% endfor %}}"

@@ -40,7 +40,7 @@ def test_details_are_the_readable_attributes_in_file_order() -> None:
     )
 
 
-def test_details_leave_out_what_machines_read_and_counts_that_tell_popularity() -> None:
+def test_details_skip_ids_and_popularity_counts() -> None:
     item = Item(
         "1",
         attributes={

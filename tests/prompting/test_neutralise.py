@@ -81,7 +81,7 @@ def test_ordinary_titles_survive_byte_for_byte(title: str) -> None:
         ("\n\u200b\n", ""),
     ],
 )
-def test_what_imitates_a_prompt_is_made_harmless(text: str, harmless: str) -> None:
+def test_prompt_imitations_are_neutralised(text: str, harmless: str) -> None:
     assert neutralise(text, SPECIAL) == harmless
 
 

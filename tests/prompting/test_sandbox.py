@@ -70,9 +70,7 @@ ATTEMPTS = [
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: attempt[:48])
-def test_what_templates_may_not_do_is_a_prompt_error(
-    attempt: str, own_template: OwnTemplate
-) -> None:
+def test_forbidden_template_constructs_are_errors(attempt: str, own_template: OwnTemplate) -> None:
     with pytest.raises(PromptError):
         example(own_template(attempt))
 
@@ -189,7 +187,7 @@ def test_an_error_while_rendering_names_template_line_and_way_out(
         ),
     ],
 )
-def test_what_templates_may_do(body: str, expected: str, own_template: OwnTemplate) -> None:
+def test_allowed_template_constructs(body: str, expected: str, own_template: OwnTemplate) -> None:
     assert example(own_template(body)).user == expected
 
 

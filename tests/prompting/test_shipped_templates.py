@@ -148,13 +148,13 @@ def test_golden_files_are_those_of_the_templates() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_check_finds_nothing_in_a_shipped_template(name: str, tokenizer: TextTokenizer) -> None:
+def test_shipped_template_has_no_findings(name: str, tokenizer: TextTokenizer) -> None:
     assert check_template(name, tokenizer) == ()
     assert check_template(name) == ()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_template_says_what_it_is_for(name: str) -> None:
+def test_shipped_template_has_a_summary(name: str) -> None:
     template = load_template(name)
     header = template.source.partition("#}")[0]
     assert template.summary.endswith((".", "?"))
@@ -188,7 +188,7 @@ def test_the_readme_names_every_template_and_no_other() -> None:
     assert {row for row in rows if "/" in row} == set(NAMES)
 
 
-def test_the_readme_names_what_templates_may_use() -> None:
+def test_readme_lists_all_fields_and_filters() -> None:
     text = (prompts_folder() / "README.md").read_text(encoding="utf-8")
     assert f"these filters: {', '.join(FILTERS)}." in " ".join(text.split())
     for name in VARIABLES:

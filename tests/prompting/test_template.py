@@ -18,7 +18,7 @@ from llmrec.prompting import (
 Write = Callable[..., Path]
 
 
-def test_a_template_carries_what_identifies_it() -> None:
+def test_template_has_name_and_hash() -> None:
     template = load_template("likelihood/list")
     source = (prompts_folder() / "likelihood" / "list.jinja").read_bytes()
     assert template.name == "likelihood/list"
@@ -132,7 +132,7 @@ def test_a_broken_template_is_refused_when_it_is_loaded(source: str, write_templ
     assert str(path) in str(caught.value)
 
 
-def test_a_block_loses_the_line_breaks_of_the_file_and_nothing_else(
+def test_block_drops_only_its_outer_line_breaks(
     write_template: Write,
 ) -> None:
     source = "{% block text %}\n\n  a \n\tb\n\n\n{% endblock %}\n"

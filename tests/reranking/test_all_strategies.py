@@ -73,7 +73,7 @@ def test_the_order_given_is_no_judgement_where_all_pairs_are_ties(top: int | Non
 
 @pytest.mark.parametrize("wrapped", ["plain", "calibrated"])
 @pytest.mark.parametrize("name", ["setwise", "pairwise", "tournament", "listwise in windows of 5"])
-def test_who_stood_in_no_answered_group_is_not_judged(name: str, wrapped: str) -> None:
+def test_candidates_without_an_answered_group_are_unscored(name: str, wrapped: str) -> None:
     """Three of 24 candidates spoil every prompt they stand in; some groups never hold them."""
     spoilt = {"Kite 21", "Kite 22", "Kite 23"}
 
@@ -97,9 +97,7 @@ VECTORS: list[int] = []
     st.integers(1, 12),
     st.integers(),
 )
-def test_whatever_is_answered_the_ranking_is_whole(
-    name: str, wrapped: str, n: int, seed: int
-) -> None:
+def test_ranking_is_complete_for_any_answer(name: str, wrapped: str, n: int, seed: int) -> None:
     asked = question(n)
     first, again = (
         (model, judged_by(WRAPPED[wrapped](EXACT[name][0]()), model, asked))
@@ -134,7 +132,7 @@ def test_many_vectors_were_tried() -> None:
     st.integers(),
     st.lists(st.one_of(st.floats(allow_infinity=False), st.just(0.5)), min_size=12, max_size=12),
 )
-def test_whatever_is_answered_reranking_permutes_the_candidates(
+def test_reranking_permutes_candidates_for_any_answer(
     name: str, wrapped: str, n: int, seed: int, scores: list[float]
 ) -> None:
     asked = question(n)
@@ -213,7 +211,7 @@ def test_listwise_scores_are_those_of_an_ordinary_forward(smollm2: TransformersM
 
 
 @pytest.mark.parametrize("strategy", [ListwiseGenerated(), ListwiseGenerated(window=4, step=2)])
-def test_a_held_model_writes_a_whole_order(
+def test_constrained_model_writes_a_complete_order(
     smollm2: TransformersModel, strategy: ListwiseGenerated
 ) -> None:
     judged = judged_by(strategy, smollm2, films(6))

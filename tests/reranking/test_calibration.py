@@ -46,7 +46,7 @@ def test_a_bias_that_only_real_titles_wake_is_taken_off_too(n: int) -> None:
     )
 
 
-def test_stand_ins_are_other_items_whatever_the_order() -> None:
+def test_neutral_items_do_not_depend_on_candidate_order() -> None:
     asked = question(9)
     items = {**asked.context.items, **{f"o{i}": Item(f"o{i}", f"Other {i}") for i in range(12)}}
     asked = replace(asked, context=Context(items, pool=tuple(items)))
@@ -76,7 +76,7 @@ def test_calibration_in_a_small_catalogue_makes_no_order_of_its_own(others: int)
     assert np.ptp(judged.scores) == pytest.approx(0)
 
 
-def test_stand_ins_too_long_for_the_model_cost_no_user() -> None:
+def test_too_long_neutral_items_become_blank() -> None:
     short = Oracle(lambda title, *_: worth_of(title), max_length=200)
     asked = question(9)
     long = {f"o{i}": Item(f"o{i}", f"Kite {100 + i} " + "word " * 60) for i in range(20)}

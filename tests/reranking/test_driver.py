@@ -30,7 +30,7 @@ def test_questions_asked_together_are_answered_as_one_by_one(name: str, wrapped:
     assert replace(total, seconds=0, prompts=0) == replace(model.spent, seconds=0, prompts=0)
 
 
-def test_usage_is_shared_out_where_nothing_was_answered() -> None:
+def test_usage_is_divided_without_answers() -> None:
     class Down(Oracle):
         def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
             values = tuple(np.full(len(request.labels), np.nan) for request in requests)
@@ -42,7 +42,7 @@ def test_usage_is_shared_out_where_nothing_was_answered() -> None:
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_request_without_an_answer_is_the_fault_of_who_asked_it(name: str) -> None:
+def test_failed_request_counts_for_its_question(name: str) -> None:
     def label(title: str, _place: int, prompt: Prompt) -> float | None:
         return None if "Kite 25" in f"{title}{prompt.user}{prompt.text}" else worth_of(title)
 

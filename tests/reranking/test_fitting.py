@@ -90,14 +90,14 @@ def test_popularity_among_the_signals_does_not_know_the_target() -> None:
         assert target.signals["popularity"] == pytest.approx(np.log1p(counted))
 
 
-def test_the_newest_of_what_is_left_stays_last_where_times_are_equal() -> None:
+def test_remaining_history_keeps_order_at_equal_times() -> None:
     index = _index({"u1": "abcde"})
     same_time = tuple(replace(row, timestamp=0) for row in index.interactions)
     held = hold_out_last(replace(index, interactions=same_time), candidates=N_ITEMS)
     assert [row.item_id for row in held.requests[0].user.history] == list("abcd")
 
 
-def test_what_a_user_wrote_about_the_target_goes_too() -> None:
+def test_review_of_the_target_is_held_out() -> None:
     reviews = (
         Review("d", "Mine.", user_id="u1"),
         Review("a", "Mine, of another item.", user_id="u1"),

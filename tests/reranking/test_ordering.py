@@ -145,7 +145,7 @@ def spread(n: int) -> list[float]:
     ("n", "of_heap", "of_windows", "of_tournament"),
     [(20, (30, 26), (1, 1), (1, 1)), (100, (82, 44), (9, 9), (10, 5))],
 )
-def test_what_each_takes(
+def test_comparisons_per_algorithm(
     n: int, of_heap: tuple[int, int], of_windows: tuple[int, int], of_tournament: tuple[int, int]
 ) -> None:
     worth = spread(n)
@@ -157,7 +157,7 @@ def test_what_each_takes(
     assert (tournament.comparisons, len(tournament.rounds)) == of_tournament
 
 
-def test_where_nothing_beats_the_pivot_all_is_settled_in_two_rounds() -> None:
+def test_top_down_takes_two_rounds_if_the_pivot_wins() -> None:
     held = orders(top_down(100, 10, 20), [float(-place) for place in range(100)])
     assert held.order[:10] == list(range(10))
     assert len(held.rounds) == 2

@@ -188,7 +188,7 @@ def test_any_text_gives_a_permutation(text: str, some: tuple[str, ...]) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.permutations(ABC + "DEFGH"), st.sampled_from(["[{}]", "{}", "({})", "**{}**"]))
-def test_what_is_written_as_asked_is_read_as_written(order: list[str], form: str) -> None:
+def test_well_formed_orders_are_read(order: list[str], form: str) -> None:
     given_labels = "".join(sorted(order))
     text = " > ".join(form.format(label) for label in order)
     parsed = parse_order(text, given_labels)
@@ -198,7 +198,7 @@ def test_what_is_written_as_asked_is_read_as_written(order: list[str], form: str
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from("ABCDEZ"), min_size=2, max_size=12))
-def test_repeats_foreign_and_missing_labels_are_what_they_are(written: list[str]) -> None:
+def test_repeated_foreign_and_missing_labels_are_faults(written: list[str]) -> None:
     parsed = parse_order(" > ".join(f"[{label}]" for label in written), "ABCDE")
     own = [label for label in dict.fromkeys(written) if label != "Z"]
     assert ["ABCDE"[place] for place in parsed.order[: parsed.named]] == own

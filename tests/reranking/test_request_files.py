@@ -167,9 +167,7 @@ def test_a_finished_file_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["request_failed", "request_refused"])
-def test_a_result_of_which_a_server_did_not_answer_some_requests_is_counted_for_good(
-    tmp_path: Path, kind: str
-) -> None:
+def test_incomplete_results_stay_counted_after_resume(tmp_path: Path, kind: str) -> None:
     requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
 
     def partly(request: Request) -> Ranking:
@@ -204,7 +202,7 @@ def test_wherever_the_last_line_was_cut_the_next_run_completes_it(
         assert ("half-written" in caplog.text) == (length not in ends)
 
 
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
+def test_killed_run_loses_and_repeats_no_result(tmp_path: Path) -> None:
     if sys.platform == "win32":
         pytest.skip("needs a fork server")
     requests, out = _requests(tmp_path, 40), tmp_path / "out.jsonl"
@@ -246,7 +244,7 @@ def test_ctrl_c_leaves_whole_windows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("passing", [OutOfMemoryError, HardwareError, ServerError, StorageError])
-def test_what_another_run_may_not_meet_stops_and_is_tried_again(
+def test_passing_errors_stop_the_run_and_are_retried(
     tmp_path: Path, passing: type[LlmrecError]
 ) -> None:
     requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
@@ -319,9 +317,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_a_full_disk_keeps_what_was_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_keeps_finished_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests, out = _requests(tmp_path, 4), tmp_path / "out.jsonl"
     rerank_file(requests, tmp_path / "undisturbed.jsonl", _rerank)
     written = 0
@@ -340,7 +336,7 @@ def test_a_full_disk_keeps_what_was_finished(
     assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
 
 
-def test_a_dropped_line_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_line_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     requests, out = _requests(tmp_path, 2), tmp_path / "out.jsonl"
     out.write_bytes(b'{"position": 1, "fing')
     with caplog.at_level(logging.WARNING, "llmrec"):

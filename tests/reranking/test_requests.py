@@ -53,7 +53,7 @@ def test_candidates_in_every_form_are_the_same_request(candidates: object) -> No
     assert [request.context.items[name].name for name in FILMS] == FILMS
 
 
-def test_what_a_mapping_says_reaches_the_prompt_and_the_fusion() -> None:
+def test_mapping_fields_reach_prompt_and_fusion() -> None:
     request = make_request(
         [
             {
@@ -84,7 +84,7 @@ def test_what_a_mapping_says_reaches_the_prompt_and_the_fusion() -> None:
     assert request.user == User("me", history, {"age": 30}, query="something slow")
 
 
-def test_an_index_adds_what_it_knows(index: Index) -> None:
+def test_index_adds_its_item_data(index: Index) -> None:
     known = context_of(index)
     request = make_request(["i1", {"id": "i2", "year": 2001}, {"title": "Own"}], known=known)
     assert request.context.items["i1"] == index.items["i1"]
@@ -128,7 +128,7 @@ def test_an_unusable_request_is_refused(
         read_request(given)
 
 
-def test_what_an_index_does_not_know_is_refused(index: Index) -> None:
+def test_ids_outside_the_index_are_refused(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="'i99'"):
         make_request(["i99"], known=context_of(index))
     with pytest.raises(UnknownUserError, match="u99"):
@@ -176,7 +176,7 @@ def test_scores_of_another_retriever_are_fused_and_without_any_the_model_ranks_a
         fused.top(-1)
 
 
-def test_many_users_get_what_each_gets_alone(smollm2: TransformersModel) -> None:
+def test_rank_many_equals_rank(smollm2: TransformersModel) -> None:
     reranker = Reranker(smollm2)
     requests = [{"history": FILMS[:n], "candidates": ["Jaws", "Brazil", "Diva"]} for n in range(3)]
     for ranking, request in zip(reranker.rank_many(requests), requests, strict=True):
@@ -266,7 +266,7 @@ def test_the_rows_of_a_table_come_back_with_score_and_rank(
     assert (again.reranked, again.resumed) == (0, 3)
 
 
-def test_a_table_of_items_names_what_requests_rank(tmp_path: Path) -> None:
+def test_items_table_resolves_request_ids(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\n07,Heat\n08,Dune\n")
     requests = tmp_path / "requests.jsonl"
     lines = [{"history": ["07"], "candidates": ["08"]}, {"candidates": ["09"]}]

@@ -54,9 +54,7 @@ def test_the_model_orders_and_both_ranks_are_kept(index: Index, user: User) -> N
     assert ranking.fallbacks == {}
 
 
-def test_what_could_not_be_judged_keeps_its_order_behind_and_is_counted(
-    index: Index, user: User
-) -> None:
+def test_unscored_candidates_come_last_and_are_counted(index: Index, user: User) -> None:
     nan = float("nan")
     reranker = Reranker(ByteModel(), index, strategy=Scripted([nan, 1, nan, 2]), weights=ONLY)
     ranking = reranker.rank(candidates("i1", "i2", "i4", "i5"), user=user)
@@ -76,7 +74,7 @@ scores = st.floats(-50, 50) | st.just(float("nan"))
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations([f"i{n}" for n in range(8)]), st.lists(scores, min_size=8, max_size=8))
-def test_a_ranking_is_always_a_permutation_of_what_was_given(
+def test_ranking_is_a_permutation_of_the_candidates(
     index: Index, order: list[str], values: list[float]
 ) -> None:
     reranker = Reranker(ByteModel(), index, strategy=Scripted(values), weights=ONLY)
@@ -113,7 +111,7 @@ def test_a_seen_candidate_may_be_asked_for(index: Index, user: User) -> None:
     assert Reranker(ByteModel(), index).rank(candidates("i0", "i2"), user=user).items[0].score
 
 
-def test_a_cold_start_is_said(index: Index) -> None:
+def test_cold_start_is_counted(index: Index) -> None:
     ranking = Reranker(ByteModel(), index).rank(candidates("i1", "i2"), user=User("new"))
     assert ranking.fallbacks["cold_start"] == 1
 
@@ -134,7 +132,7 @@ def test_weights_come_from_the_argument_then_the_index_then_zero_shot(
     )
 
 
-def test_fitted_weights_serve_only_what_they_were_fitted_for(index: Index, user: User) -> None:
+def test_fitted_weights_apply_only_to_their_key(index: Index, user: User) -> None:
     retrieved = Retriever(index).retrieve(user, 3)
     key = Reranker(ByteModel(), index).weights_key
     fitted_index = index.with_weights(key, {"retrieval": 9.0, "likelihood": 9.0})
@@ -206,7 +204,7 @@ def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> N
         Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
 
 
-def test_without_a_model_the_retrieval_order_stands(index: Index, user: User) -> None:
+def test_without_a_model_the_retrieval_order_is_kept(index: Index, user: User) -> None:
     request = Request(user, tuple(candidates("i1", "i2")), context_of(index))
     ranking = retrieval_ranking(request)
     assert ranking.item_ids == ("i1", "i2")

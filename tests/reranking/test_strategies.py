@@ -106,7 +106,7 @@ def test_length_correction(power: float, expected: list[float]) -> None:
     assert scores.tolist() == pytest.approx(expected)  # five and seven bytes with the space
 
 
-def test_a_title_that_says_nothing_cannot_be_judged() -> None:
+def test_empty_title_is_unscored() -> None:
     scores = judged_by(Likelihood(), ByteModel(), question(["Jaws", "\u200b"], ["Alien"])).scores
     assert np.isfinite(scores[0])
     assert np.isnan(scores[1])
@@ -220,7 +220,7 @@ def test_a_tokenizer_is_enough_to_write_the_first_prompts(
     ],
 )
 @pytest.mark.parametrize("folder", ["", "any"])
-def test_a_template_whose_answers_say_nothing_is_refused(
+def test_template_with_meaningless_answers_is_refused(
     tmp_path: Path, folder: str, strategy: str, text: str, fault: str
 ) -> None:
     path = tmp_path / (folder or strategy) / "mine.jinja"
@@ -252,7 +252,7 @@ class _Told:
         return Judgement(np.array(self.scores))
 
 
-def test_a_score_without_bounds_is_none_and_counted(smollm2: TransformersModel) -> None:
+def test_infinite_scores_are_unscored_and_counted(smollm2: TransformersModel) -> None:
     asked = question(["Close Encounters", BIKE, DAY], FILMS)
     judged = judged_by(_Told((np.inf, 1.0, -np.inf)), smollm2, asked)
     np.testing.assert_array_equal(judged.scores, [np.nan, 1.0, np.nan])

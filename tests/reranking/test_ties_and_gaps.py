@@ -44,7 +44,7 @@ def test_a_decided_order_is_a_strict_one() -> None:
 
 
 @pytest.mark.parametrize(("text", "named"), [("[C]", [2]), ("[C] > [A]", [2, 0])])
-def test_what_an_answer_does_not_name_has_no_order(text: str, named: list[int]) -> None:
+def test_unnamed_candidates_share_the_lowest_score(text: str, named: list[int]) -> None:
     judged = judged_by(ListwiseGenerated(), Oracle(lambda *_: 0.0, lambda *_: text), question(9))
     assert np.argsort(-judged.scores, kind="stable")[: len(named)].tolist() == named
     assert np.ptp(np.delete(judged.scores, named)) == 0
@@ -52,7 +52,7 @@ def test_what_an_answer_does_not_name_has_no_order(text: str, named: list[int]) 
 
 
 @pytest.mark.parametrize("unread", ["Kite 23", "Kite 0"])
-def test_who_stood_in_no_readable_window_has_no_score(unread: str) -> None:
+def test_candidates_without_a_readable_window_are_unscored(unread: str) -> None:
     def write(prompt: str, labels: Sequence[str], order: list[str]) -> str:
         lines = prompt.splitlines()
         hidden = any(line.endswith(unread) for line in lines)

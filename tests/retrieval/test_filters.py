@@ -83,7 +83,7 @@ def test_an_unknown_attribute_is_refused_with_the_nearest() -> None:
         (Range("stock", low=0), "cannot be compared with a number: it holds True"),
     ],
 )
-def test_what_cannot_be_compared_is_said(condition: Filter, what: str) -> None:
+def test_incomparable_values_are_refused(condition: Filter, what: str) -> None:
     with pytest.raises(OptionError, match=what):
         kept(condition)
 
@@ -96,7 +96,7 @@ def test_a_range_needs_an_end_and_the_right_order(low: float | None, high: float
         Range("year", low, high)
 
 
-def test_one_of_nothing_is_refused() -> None:
+def test_empty_one_of_is_refused() -> None:
     with pytest.raises(OptionError, match="brand"):
         OneOf("brand", ())
 

@@ -142,14 +142,14 @@ def chains(n_users: int = 60, n_items: int = 30) -> Index:
     return Index(items, vectors, tuple(rows))
 
 
-def test_a_signal_that_was_learned_to_weigh_nothing_is_not_asked() -> None:
+def test_zero_weight_signals_are_not_computed() -> None:
     kept = make_index(weights={WEIGHTS_KEY: {"popularity": 0.5, "keywords": 0.0}})
     assert Retriever(kept).retrieve(USER)[0].signals.keys() == {"popularity"}
     asked = Retriever(kept, weights={"popularity": 0.5, "keywords": 0.0})
     assert asked.retrieve(USER)[0].signals.keys() == {"popularity", "keywords"}
 
 
-def test_learned_weights_find_what_tells_and_leave_out_noise() -> None:
+def test_learned_weights_drop_noise() -> None:
     index = chains()
     fitted = learn_weights(index)
     assert fitted.lists == 60

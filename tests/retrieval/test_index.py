@@ -82,7 +82,7 @@ def parts(index: Index) -> tuple[object, ...]:
     )
 
 
-def test_holds_what_the_catalogue_holds(catalog: Catalog, index: Index) -> None:
+def test_index_holds_the_catalogue(catalog: Catalog, index: Index) -> None:
     assert index.item_ids == ("1", "01", "x" * 300)
     assert index.vectors.dtype == np.float32
     assert index.vectors.shape == (3, 2)
@@ -227,13 +227,13 @@ def test_a_manifest_that_is_something_else_is_refused(saved: Path, content: byte
         Index.open(saved)
 
 
-def test_another_format_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_format_version_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmrec.retrieval.storage.FORMAT", 0)
     with pytest.raises(StorageError, match="has format 3; this llmrec reads format 0"):
         Index.open(saved)
 
 
-def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+def test_non_index_folder_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(StorageError, match=f"{folder} is not an index"):
             Index.open(folder)
@@ -246,7 +246,7 @@ def test_a_damaged_index_can_be_made_again(index: Index, saved: Path) -> None:
     assert parts(Index.open(saved)) == parts(index)
 
 
-def test_saving_again_replaces_and_leaves_nothing_behind(index: Index, saved: Path) -> None:
+def test_saving_again_replaces_all_files(index: Index, saved: Path) -> None:
     smaller = replace(index, reviews=(), interactions=())
     smaller.save(saved)
     assert parts(Index.open(saved)) == parts(smaller)

@@ -75,7 +75,7 @@ def whole(catalog: Catalog, modalities: tuple[ModalityVectors, ...], fusion: Fus
     )
 
 
-def test_blocks_stand_side_by_side_text_first(whole: Index) -> None:
+def test_modalities_are_concatenated_text_first(whole: Index) -> None:
     vectors = whole.vectors
     assert vectors.shape == (N, 5)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)

@@ -51,7 +51,7 @@ def kind(retriever: Retriever, who: User) -> str:
     return ids(retriever, who, 1)[0].split()[0]
 
 
-def test_content_brings_what_is_like_the_history() -> None:
+def test_content_retrieves_items_similar_to_the_history() -> None:
     retriever = Retriever(make_index(), weights=content_and(0))
     found = retriever.retrieve(user(("book 3", None)), 2)
     assert {candidate.item_id for candidate in found} == {"book 4", "book 5"}
@@ -59,7 +59,7 @@ def test_content_brings_what_is_like_the_history() -> None:
     assert all(candidate.signals["content"] > 0.9 for candidate in found)
 
 
-def test_popularity_brings_what_many_chose() -> None:
+def test_popularity_retrieves_popular_items() -> None:
     index = make_index(["tea 2", "tea 2", "tea 2", "book 5"])
     found = Retriever(index, weights=content_and(100)).retrieve(user(("book 3", None)), 2)
     assert [candidate.item_id for candidate in found] == ["tea 2", "book 5"]
@@ -85,7 +85,7 @@ def test_recent_and_liked_items_weigh_more() -> None:
     assert kind(even, user(("tea 0", 1.0), ("book 3", 5.0))) == "book"
 
 
-def test_what_is_seen_is_left_out_during_the_search() -> None:
+def test_seen_items_are_excluded_during_the_search() -> None:
     retriever = Retriever(make_index())
     who = user(("tea 0", None), ("tea 1", None))
     assert set(ids(retriever, who, 4)) == set(IDS) - {"tea 0", "tea 1"}
@@ -99,12 +99,12 @@ def test_filters_hold_during_the_search() -> None:
     assert {candidate.item_id for candidate in found} == {"book 3", "book 4", "book 5"}
 
 
-def test_a_filter_that_keeps_nothing_gives_nothing() -> None:
+def test_filter_without_matches_returns_no_items() -> None:
     filters: list[Filter] = [Equals("kind", "book"), OneOf("kind", ("tea", "cup"))]
     assert Retriever(make_index()).retrieve(user(("tea 0", None)), filters=filters) == ()
 
 
-def test_more_than_there_is_gives_what_there_is() -> None:
+def test_large_k_returns_all_items() -> None:
     assert len(Retriever(make_index()).retrieve(user(("tea 0", None)), 1_000)) == 5
 
 
@@ -166,7 +166,7 @@ def test_unknown_ids_are_refused_with_the_nearest() -> None:
         retriever.retrieve(user(("cup 9", None)))
 
 
-def test_without_a_history_popularity_serves_and_it_is_said(
+def test_cold_start_falls_back_to_popularity_with_a_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     index = make_index(["tea 2", "book 5", "book 5"])
@@ -178,7 +178,7 @@ def test_without_a_history_popularity_serves_and_it_is_said(
     assert "new has no history" in caplog.text
 
 
-def test_without_a_history_the_profile_stands_in() -> None:
+def test_cold_start_uses_the_profile() -> None:
     index = make_index(["tea 2", "tea 2"])
     reader = User("new", profile={"hobbies": ("book clubs",)})
     with_encoder = Retriever(index, weights=content_and(0), encoder=OneHot())

@@ -75,7 +75,7 @@ def test_never_depends_on_the_history(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "genre equals Horror after genre equals Children' removes 2" in caplog.text
 
 
-def test_what_each_rule_removes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_rule_logs_removed_items(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     both = '[[keep]]\nattribute = "stock"\nequals = true\n' + NEVER
     with caplog.at_level(logging.INFO):
         assert kept(tmp_path, both, "b") == "bd"
@@ -121,7 +121,7 @@ def test_without_rules_everything_is_as_it_was(
     assert "hold no rule" in caplog.text
 
 
-def test_rules_that_leave_nothing_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rules_without_matches_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert kept(tmp_path, '[[keep]]\nattribute = "price"\nat_least = 1e9') == ""
     assert "leave none of 5 items: `keep price at_least" in caplog.text
 
@@ -154,7 +154,7 @@ KEEP = '[[keep]]\nattribute = "price"\n'
         ("keep = \x00", "cannot be read"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_rules_file_names_the_fault(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=f"(?s){said}"):
         rules(tmp_path, text)
 
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_the_items_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_rules_that_do_not_fit_the_items_are_refused(tmp_path: Path, text: str, said: str) -> None:
     loaded = rules(tmp_path, text)
     with pytest.raises(OptionError, match=said):
         loaded.bind(AttributeColumns(ITEMS))

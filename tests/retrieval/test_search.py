@@ -75,7 +75,7 @@ def as_if_large(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("llmrec.retrieval.retriever.PROPOSALS", 300)
 
 
-def test_opened_it_holds_what_the_catalogue_holds(large: Index, catalog: Catalog) -> None:
+def test_opened_index_holds_the_catalogue(large: Index, catalog: Catalog) -> None:
     assert isinstance(large.items, ItemTable)
     assert dict(large.items) == catalog.items
     assert large.interactions == catalog.interactions
@@ -175,7 +175,7 @@ def test_a_changed_catalogue_is_searched_as_if_built_anew(
     assert len({c.item_id for c in found} & {c.item_id for c in right}) >= 29
 
 
-def test_held_out_interactions_are_not_in_what_was_prepared(large: Index) -> None:
+def test_held_out_interactions_are_not_in_prepared_data(large: Index) -> None:
     without = replace(large, interactions=())
     assert not without.popularity.any()
     assert not len(without.neighbours[1])
@@ -205,7 +205,7 @@ def test_mean_and_spread_follow_from_the_moments(large: Index) -> None:
     assert large.content.scale(np.zeros(16)) == (0, 0)
 
 
-def test_without_faiss_it_is_said_before_embedding(
+def test_missing_faiss_fails_before_embedding(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Never(Drawn):

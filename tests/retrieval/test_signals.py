@@ -89,7 +89,7 @@ def test_co_occurrence_is_the_plain_formula(history: str) -> None:
     np.testing.assert_allclose(scores, plain_co_occurrence(HISTORIES, user), atol=1e-12)
 
 
-def test_what_came_after_counts_more_than_what_came_before() -> None:
+def test_later_items_count_more_in_co_occurrence() -> None:
     index = make_index({"u": "abc"})
     scores = scores_of(CoOccurrence(index), index, somebody("b"))
     assert scores[LETTERS.index("c")] > scores[LETTERS.index("a")] > 0

@@ -14,7 +14,7 @@ def test_mean_is_zero_and_deviation_one() -> None:
     assert scores.std() == pytest.approx(1)
 
 
-def test_what_is_missing_stays_missing_and_does_not_count() -> None:
+def test_missing_values_stay_missing() -> None:
     np.testing.assert_allclose(standardise([1.0, np.nan, 3.0]), [-1.0, np.nan, 1.0])
 
 

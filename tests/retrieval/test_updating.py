@@ -40,7 +40,7 @@ def caption(text: str) -> Insight:
     return Insight(picture=Caption(text, CaptionSource.GIVEN))
 
 
-def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
+def test_only_changed_items_are_embedded(tmp_path: Path) -> None:
     insights = {name: caption(name) for name in "abc"}
     built = Index.build(OLD, Counting(), modalities=(), insights=insights).with_weights(
         "key", {"content": 1}
@@ -60,7 +60,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     assert Index.open(tmp_path, verify=True).items == NEW.items
 
 
-def test_without_a_change_nothing_is_embedded() -> None:
+def test_unchanged_items_are_not_embedded() -> None:
     encoder = Counting()
     updated = Index.build(OLD, Counting(), modalities=()).updated(
         OLD, encoder, insights={"a": caption("new")}
@@ -93,7 +93,7 @@ def test_with_several_modalities_changed_vectors_are_put() -> None:
     np.testing.assert_array_equal(same.vectors, index.vectors)
 
 
-def test_what_does_not_fit_the_index_is_refused() -> None:
+def test_mismatched_updates_are_refused() -> None:
     index = Index.build(OLD, Counting(), modalities=modalities(OLD, 0))
     with pytest.raises(OptionError, match=r"text \(counting@1\), image.*given is text"):
         index.updated(NEW, Counting())

@@ -28,7 +28,7 @@ def test_the_weights_that_made_the_choices_are_found() -> None:
     assert fitted.lists == 2000
 
 
-def test_an_optional_signal_that_shows_nothing_gets_zero() -> None:
+def test_useless_optional_signal_gets_weight_zero() -> None:
     strength = {"content": 1.0, "likelihood": 0.0}
     zeros = [
         fit_weights(lists(150, strength, seed), optional=["likelihood"]).weights["likelihood"] == 0
@@ -104,7 +104,7 @@ def test_lists_of_different_lengths_are_fitted_together() -> None:
     assert fit_weights([*long, *short]).weights["content"] == pytest.approx(1.0, abs=0.2)
 
 
-def test_nothing_to_fit_on_is_an_error() -> None:
+def test_fitting_without_lists_is_an_error() -> None:
     with pytest.raises(OptionError, match="no validation lists"):
         fit_weights([])
 

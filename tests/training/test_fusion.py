@@ -140,7 +140,7 @@ def test_without_validation_the_last_epoch_counts(world: World) -> None:
     assert made.best.recall is None
 
 
-def test_it_stops_when_nothing_improves(world: World) -> None:
+def test_training_stops_without_improvement(world: World) -> None:
     made = train(world, replace(SMALL, learning_rate=1e-9, epochs=40, patience=2))
     assert len(made.epochs) == made.best_epoch + 2 < 40
 

@@ -49,7 +49,7 @@ def test_a_file_that_keeps_no_trials_is_refused(world: World, tmp_path: Path) ->
             tune_fusion(*given, trials=1, storage=storage)
 
 
-def test_what_cannot_be_tuned_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_tuning_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="trials is 0"):
         tune_fusion(world.training, world.modalities, world.split.validation, trials=0)
     with pytest.raises(OptionError, match="no validation target"):

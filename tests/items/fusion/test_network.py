@@ -27,7 +27,7 @@ def test_a_missing_modality_has_no_say() -> None:
     assert all(torch.isfinite(p.grad).all() for p in tower.parameters() if p.grad is not None)
 
 
-def test_no_place_sees_what_comes_later() -> None:
+def test_attention_is_causal() -> None:
     encoder = HistoryEncoder(CONFIG).eval()
     history, liked = torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool)
     whole = encoder(history, liked)

@@ -59,7 +59,7 @@ def test_a_wrong_echo_is_a_failure(columns: dict[str, object] | None) -> None:
     assert found.faults == ("request_failed", "")
 
 
-def test_what_cannot_be_asked_names_the_way_out() -> None:
+def test_unsupported_requests_name_the_way_out() -> None:
     with (
         serving() as (_, model),
         pytest.raises(ModelError, match=r"likelihood strategy needs.*pointwise"),

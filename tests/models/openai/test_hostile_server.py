@@ -43,7 +43,7 @@ REQUEST = LabelRequest(Prompt("Answer.", "Does it suit?"), ("Yes", "No"))
     ],
     ids=["429", "500", "503", "closed", "slow", "cut off"],
 )
-def test_what_may_pass_is_asked_again(fault: Fault) -> None:
+def test_passing_errors_are_retried(fault: Fault) -> None:
     with ScriptedServer() as server, connected(server, timeout=0.5) as model:
         server.faults.append(fault)
         started = time.perf_counter()
@@ -83,7 +83,7 @@ def malformed(**changes: object) -> Fault:
         "empty logprobs", "no place", "no list", "no number", "above 1", "nan", "infinite",
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_a_failure_and_no_score(fault: Fault) -> None:
+def test_malformed_replies_are_failures_without_scores(fault: Fault) -> None:
     with ScriptedServer() as server, connected(server) as model:
         server.faults.append(fault)
         found = model.label_log_probs([REQUEST, REQUEST])
@@ -104,7 +104,7 @@ def test_other_tokens_than_labels_are_no_score() -> None:
     assert found.faults == ("no_label_returned",)
 
 
-def test_what_the_server_does_not_take_is_refused_and_no_score() -> None:
+def test_rejected_requests_are_refused_without_scores() -> None:
     with ScriptedServer() as server, connected(server) as outside:
         model = outside.session()
         server.faults.append(status(400))
@@ -160,7 +160,7 @@ def test_no_more_requests_at_a_time_than_allowed() -> None:
     assert 2 <= server.most_at_once <= 3
 
 
-def test_answers_stand_where_their_requests_do() -> None:
+def test_answers_keep_the_order_of_requests() -> None:
     with ScriptedServer() as server, connected(server, concurrency=4) as model:
 
         def late(handler: BaseHTTPRequestHandler) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def test_generation_that_fails_is_empty_and_counted() -> None:
     assert found.usage.tokens_generated == 3
 
 
-def test_nobody_at_the_address() -> None:
+def test_unreachable_server_is_an_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -195,7 +195,7 @@ def test_nobody_at_the_address() -> None:
             OpenAIServerModel.connect(url, "m", retries=0, timeout=1.0)
 
 
-def test_a_refused_key_is_said_and_never_shown(
+def test_refused_key_is_reported_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LLMREC_API_KEY", "sk-hidden")

@@ -41,9 +41,7 @@ def test_a_letter_counts_as_it_is_written_alone() -> None:
         ({"A": math.log(0.9), "x": math.log(0.09)}, math.log(0.01)),  # little is left: that does
     ],
 )
-def test_a_label_that_is_not_listed_stands_at_an_upper_bound(
-    listed: dict[str, float], bound: float
-) -> None:
+def test_unlisted_label_gets_an_upper_bound(listed: dict[str, float], bound: float) -> None:
     with serving(listed=listed) as (_, model):
         found = model.label_log_probs([LabelRequest(CHAT, ("A", "B", "C"))])
     assert found.values[0] == pytest.approx([listed["A"], bound, bound])
@@ -59,7 +57,7 @@ def test_an_answer_that_begins_with_no_label_is_unknown_and_counted() -> None:
     assert found.floored == (0,)
 
 
-def test_what_servers_write_for_unknown_is_no_score() -> None:
+def test_placeholder_log_probabilities_are_not_scores() -> None:
     with serving(listed={"Yes": -0.5, "Maybe": -3.0, "No": -9999.0}) as (_, model):
         found = model.label_log_probs([LabelRequest(CHAT, YES_NO)])
     assert found.values[0][1] == pytest.approx(-3.0)

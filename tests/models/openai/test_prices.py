@@ -24,7 +24,7 @@ def test_a_table_is_read_and_usage_costed(tmp_path: Path, name: str, text: str) 
     assert prices.cost(USAGE) == pytest.approx(0.5 + 2 * 0.1 + 1.0)
 
 
-def test_without_a_price_for_what_was_read_before_the_full_one_is_paid() -> None:
+def test_cached_tokens_default_to_the_full_price() -> None:
     assert Prices(input=1.0, output=0.0).cost(USAGE) == pytest.approx(3.0)
     assert Prices(input=1.0, output=0.0).cost(Usage()) == 0.0
 

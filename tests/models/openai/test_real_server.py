@@ -80,7 +80,7 @@ def own() -> TransformersModel:
     return TransformersModel.from_pretrained(NAME, device="cpu")
 
 
-def test_what_llama_cpp_can_do_is_found(served: OpenAIServerModel) -> None:
+def test_llama_cpp_capabilities_are_detected(served: OpenAIServerModel) -> None:
     able = served.capabilities
     assert (able.chat, able.completions, able.system, able.template_options) == (True,) * 4
     assert (able.chat_listed, able.text_listed) == (100, 100)
