@@ -175,15 +175,15 @@ class Recommender:
             OptionError: No model was given.
             ModelError: The model cannot be loaded.
         """
-        return Reranker(self._asked_model, self.index, strategy=self._strategy)
+        return Reranker(self._required_model, self.index, strategy=self._strategy)
 
     @cached_property
     def explainer(self) -> Explainer:
         """The explainer that uses the model; raises the errors of :attr:`reranker`."""
-        return Explainer(self._asked_model, self.index, template=self._explain_template)
+        return Explainer(self._required_model, self.index, template=self._explain_template)
 
     @property
-    def _asked_model(self) -> LanguageModel:
+    def _required_model(self) -> LanguageModel:
         if self.model is None:
             raise OptionError(
                 "This recommender has no language model.",
@@ -234,15 +234,15 @@ class Recommender:
         conditions = [parse_filter(each) if isinstance(each, str) else each for each in filters]
         person = self.index.user(user) if isinstance(user, str) else user
         retriever, note = self._retriever_for(person, None if rules is None else _rules(rules))
-        found = retriever.retrieve(
+        retrieved = retriever.retrieve(
             person, max(k, candidates), filters=conditions, include_seen=include_seen
         )
         notes = [note] if note else []
-        if not found:
+        if not retrieved:
             notes.append("No item is left: loosen the filters or rules, or include seen items.")
             empty = Ranking(person.user_id, ())
             return Recommendation(empty, k, notes=tuple(notes))
-        return self._recommended(Request(person, found, self.context), k, explain, notes)
+        return self._recommended(Request(person, retrieved, self.context), k, explain, notes)
 
     def rerank(
         self,
@@ -308,11 +308,11 @@ class Recommender:
             DataError: No held-out item was retrieved.
             OptionError: A number is below 1, or there is no model.
         """
-        held = hold_out_last(self.index, candidates=candidates, users=users, seed=seed)
-        reranker = Reranker(self._asked_model, held.index, strategy=self._strategy)
-        lists = signal_lists(reranker, held.requests, progress=progress)
+        held_out = hold_out_last(self.index, candidates=candidates, users=users, seed=seed)
+        reranker = Reranker(self._required_model, held_out.index, strategy=self._strategy)
+        lists = signal_lists(reranker, held_out.requests, progress=progress)
         names = [strategy.name for strategy in reranker.strategies]
-        return fit_weights(lists, optional=names), held.tried
+        return fit_weights(lists, optional=names), held_out.tried
 
     def scored(self, request: Request) -> tuple[Request, str]:
         """Score a request without scores by the retriever, best first; also return a note.
@@ -321,15 +321,15 @@ class Recommender:
         """
         if not all(isnan(candidate.score) for candidate in request.candidates):
             return request, ""
-        held = [c.item_id for c in request.candidates if c.item_id in self.index.items]
-        if not held:
+        known_ids = [c.item_id for c in request.candidates if c.item_id in self.index.items]
+        if not known_ids:
             return request, ""
         rows = tuple(row for row in request.user.history if row.item_id in self.index.items)
         person = replace(request.user, history=rows)
         retriever, note = self._retriever_for(person)
-        found = retriever.candidates(person, held)
+        known = retriever.candidates(person, known_ids)
         rest = tuple(c for c in request.candidates if c.item_id not in self.index.items)
-        return replace(request, candidates=(*found, *rest)), note
+        return replace(request, candidates=(*known, *rest)), note
 
     def _recommended(
         self, request: Request, k: int, explain: bool, notes: Sequence[str]
@@ -341,7 +341,7 @@ class Recommender:
         if explain:
             own = request.context is not self.context
             explainer = (
-                Explainer(self._asked_model, request.context, template=self._explain_template)
+                Explainer(self._required_model, request.context, template=self._explain_template)
                 if own
                 else self.explainer
             )

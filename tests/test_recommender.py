@@ -59,7 +59,7 @@ def test_without_a_model_the_retriever_s_order_is_kept(index: Index) -> None:
     assert {row.status for row in found.ranking.items} == {Status.NOT_ASKED}
     scores = [row.score for row in found.ranking.items]
     assert scores == sorted(scores, reverse=True)
-    with pytest.raises(OptionError, match="asks a language model"):
+    with pytest.raises(OptionError, match="needs a language model"):
         Recommender(index).recommend("u1", explain=True)
     with pytest.raises(OptionError, match="no language model"):
         Recommender(index).explain("u1", ["i9"])

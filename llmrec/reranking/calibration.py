@@ -69,10 +69,10 @@ class Calibrated:
 
     def ask(self, question: Question, model: LanguageModel) -> Conversation[Judgement]:
         """Run the strategy's conversation; add the neutral prompts to each round."""
-        told = partial(self._answered, model=f"{model.name}@{model.revision}")
-        return (yield from relay(self.strategy.ask(question, model), told))
+        answer_asks = partial(self._answers, model=f"{model.name}@{model.revision}")
+        return (yield from relay(self.strategy.ask(question, model), answer_asks))
 
-    def _answered(self, asks: Sequence[Ask], model: str) -> Conversation[list[Answer]]:
+    def _answers(self, asks: Sequence[Ask], model: str) -> Conversation[list[Answer]]:
         neutral = {
             place: [LabelRequest(prompt, ask.request.labels) for prompt in ask.neutral()]
             for place, ask in enumerate(asks)
@@ -89,13 +89,13 @@ class Calibrated:
             if not np.isnan(answer.log_probs).any():  # a failed prior is not cached
                 self._known[model, request] = answer.log_probs
         return [
-            self._corrected(answer, ask, np.mean([priors[r] for r in neutral[place]], axis=0))
+            self._calibrated(answer, ask, np.mean([priors[r] for r in neutral[place]], axis=0))
             if isinstance(ask, LabelAsk)
             else answer
             for place, (ask, answer) in enumerate(zip(asks, answers[: len(asks)], strict=True))
         ]
 
-    def _corrected(self, answer: Answer, ask: LabelAsk, prior: NDArray[np.float64]) -> Answer:
+    def _calibrated(self, answer: Answer, ask: LabelAsk, prior: NDArray[np.float64]) -> Answer:
         weight = ask.neutral_weight if self.weight is None else self.weight
         # Without a prior the answer stays unscored: an uncalibrated score has another scale.
         return Answer(

@@ -85,14 +85,14 @@ def signal_lists(
         disable=None if progress else True,
     ) as bar:
         for start in range(0, len(requests), WINDOW):
-            some = requests[start : start + WINDOW]
-            for request, judged in zip(some, reranker.judge_many(some), strict=True):
+            batch = requests[start : start + WINDOW]
+            for request, judged in zip(batch, reranker.judge_many(batch), strict=True):
                 scores = {name: judgement.scores for name, judgement in judged.items()}
                 ids = [candidate.item_id for candidate in request.candidates]
                 (target,) = request.relevant
                 signals = {**retrieval_signal(request.candidates), **scores}
                 lists.append(SignalList(signals, ids.index(target)))
-            bar.update(len(some))
+            bar.update(len(batch))
     return tuple(lists)
 
 

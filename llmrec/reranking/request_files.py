@@ -131,14 +131,14 @@ def rank_file(
             hint="Name a .jsonl file for the results, or give the requests as .csv or .parquet.",
         )
     lines = source.lines
-    usage, found = Usage(), Counter[str]()
+    usage, counts = Usage(), Counter[str]()
     log = ResumableLog(
         out.with_name(f"{out.name}.log") if as_table else out,
         fingerprints=[fingerprint(settings, line.text) for line in lines],
     )
     with log:
         resumed = len(log.rows)
-        found.update(map(_kind, log.rows))
+        counts.update(map(_kind, log.rows))
         with tqdm(
             desc="Reranking",
             unit="request",
@@ -147,15 +147,15 @@ def rank_file(
             disable=None if progress else True,
         ) as bar:
             for start in range(resumed, len(lines), _WINDOW):
-                some = [line.text for line in lines[start : start + _WINDOW]]
-                for results, spent in _answers(some, rank, known):
+                batch = [line.text for line in lines[start : start + _WINDOW]]
+                for results, spent in _answers(batch, rank, known):
                     log.append(*results)
                     usage += spent
-                    found.update(map(_kind, results))
+                    counts.update(map(_kind, results))
                     bar.update(len(results))
         if as_table:
             _write_table(out, source, log.rows)
-    return FileOutcome(len(lines) - resumed, resumed, found["failed"], found["incomplete"], usage)
+    return FileOutcome(len(lines) - resumed, resumed, counts["failed"], counts["incomplete"], usage)
 
 
 def read_requests(requests: str | Path, known: Context | None = None) -> Iterator[Request]:

@@ -213,9 +213,9 @@ class Reranker:
         read = [read_request(request, self.context) for request in requests]
         rankings: list[Ranking] = []
         for start in range(0, len(read), WINDOW):
-            some = read[start : start + WINDOW]
-            tables = [retrieval_signal(request.candidates) for request in some]
-            for request, known, judged in zip(some, tables, self.judge_many(some), strict=True):
+            batch = read[start : start + WINDOW]
+            tables = [retrieval_signal(request.candidates) for request in batch]
+            for request, known, judged in zip(batch, tables, self.judge_many(batch), strict=True):
                 rankings.append(self._ranking(request, known, judged, weights))
         return rankings
 

@@ -67,19 +67,19 @@ class Shuffled:
         """Score all orders, and average."""
         ids = np.array([item.item_id for item in question.candidates])
         by_id = np.argsort(ids)
-        told = "\0".join([str(self.seed), question.user.user_id, *ids[by_id]])
-        generator = np.random.default_rng(list(hashlib.sha256(told.encode()).digest()))
+        identity = "\0".join([str(self.seed), question.user.user_id, *ids[by_id]])
+        generator = np.random.default_rng(list(hashlib.sha256(identity.encode()).digest()))
         orders = [by_id[order] for order in different_orders(len(ids), self.times, generator)]
         size = _ROUND if self.stable_top else len(orders)
         tables: list[NDArray[np.float64]] = []
         fallbacks: Counter[str] = Counter()
         tops: list[list[int]] = []
         for start in range(0, len(orders), size):
-            some = orders[start : start + size]
+            batch = orders[start : start + size]
             judged = yield from together(
-                [self.strategy.ask(_reordered(question, order), model) for order in some]
+                [self.strategy.ask(_reordered(question, order), model) for order in batch]
             )
-            for order, judgement in zip(some, judged, strict=True):
+            for order, judgement in zip(batch, judged, strict=True):
                 scores = np.empty(len(order))
                 scores[order] = judgement.scores
                 tables.append(scores)

@@ -120,14 +120,14 @@ def relay(
     inner: Generator[Asked, Told, T], answer: Callable[[Asked], Conversation[Told]]
 ) -> Conversation[T]:
     """Run a generator; a conversation answers each of its requests."""
-    told: Told | None = None
+    reply: Told | None = None
     while True:
         try:
-            asked = next(inner) if told is None else inner.send(told)
+            request = next(inner) if reply is None else inner.send(reply)
         except StopIteration as stop:
             result: T = stop.value
             return result
-        told = yield from answer(asked)
+        reply = yield from answer(request)
 
 
 def request_of(ask: Ask) -> Request:
