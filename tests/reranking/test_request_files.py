@@ -109,7 +109,7 @@ def test_every_request_gets_one_line_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ("not json", "no JSON"),
+        ("not json", "not valid JSON"),
         ('{"user_id": "u"}', "has no candidates"),
         ('{"user_id": "u", "candidates": "a,b"}', "candidates"),
         ('{"user_id": "u", "candidates": ["a"], "histroy": []}', "histroy"),
