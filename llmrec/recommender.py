@@ -9,11 +9,13 @@ from functools import cache, cached_property
 from math import isnan
 from pathlib import Path
 
+from llmrec.catalog import read_id
 from llmrec.errors import ModelError, OptionError
 from llmrec.explaining import Explainer
+from llmrec.explaining.explainer import explain_template_of
 from llmrec.items import TextEncoder
 from llmrec.models import LanguageModel, load_model
-from llmrec.prompting import Context, context_of, load_template
+from llmrec.prompting import Context, context_of
 from llmrec.records import Explanation, RankedItem, Ranking, Usage, User
 from llmrec.reranking import (
     Request,
@@ -23,7 +25,8 @@ from llmrec.reranking import (
     make_strategy,
     retrieval_ranking,
 )
-from llmrec.reranking.fitting import hold_out_last, signal_lists
+from llmrec.reranking.fitting import check_counts, hold_out_last, signal_lists
+from llmrec.reranking.requests import Given, each_request, read_user
 from llmrec.retrieval import (
     Filter,
     FittedWeights,
@@ -100,6 +103,16 @@ class Recommender:
         quantization: str = "none",
         device: str | None = None,
     ) -> None:
+        if not isinstance(index, Index):
+            raise OptionError(
+                f"index is {type(index).__name__}; allowed is an Index.",
+                hint="Open a folder with Recommender.open(INDEX, model=...).",
+            )
+        if not isinstance(model, str) and (quantization != "none" or device is not None):
+            raise OptionError(
+                "quantization and device are of a model that is given by reference.",
+                hint="Load it with them: llmrec.load_model(ref, quantization=..., device=...).",
+            )
         self.index = index
         self.rules = None if rules is None else _rules(rules)
         if isinstance(strategy, str):
@@ -109,7 +122,7 @@ class Recommender:
                 f"template={template!r} is given, but the strategy already has a template.",
                 hint="Create the strategy with that template.",
             )
-        load_template(explain_template)  # fails before a model is loaded
+        explain_template_of(explain_template)  # fails before a model is loaded
         self._strategy = strategy
         self._explain_template = explain_template
         self._model = model
@@ -198,7 +211,7 @@ class Recommender:
 
     def recommend(
         self,
-        user: str | User,
+        user: str | int | User,
         k: int = 10,
         *,
         candidates: int = 100,
@@ -227,12 +240,18 @@ class Recommender:
             OptionError: A number or filter is not allowed, or ``explain`` is set without a model.
             ModelError: The model cannot be loaded or cannot score.
         """
-        if k < 1 or candidates < 1:
-            raise OptionError(f"k is {k}, candidates {candidates}.", hint="Give 1 or more.")
+        check_counts(k=k, candidates=candidates)
+        if isinstance(filters, str | Filter):
+            filters = (filters,)
         if explain and self._model is None:
             raise OptionError("explain=True needs a language model.")
         conditions = [parse_filter(each) if isinstance(each, str) else each for each in filters]
-        person = self.index.user(user) if isinstance(user, str) else user
+        if not all(isinstance(each, Filter) for each in conditions):
+            raise OptionError(
+                f"filters is {filters!r:.60}; allowed are conditions and Filter records.",
+                hint='Give a list such as ["year>=1990"].',
+            )
+        person = read_user(user, self.context)
         retriever, note = self._retriever_for(person, None if rules is None else _rules(rules))
         retrieved = retriever.retrieve(
             person, max(k, candidates), filters=conditions, include_seen=include_seen
@@ -246,7 +265,7 @@ class Recommender:
 
     def rerank(
         self,
-        user: str | User,
+        user: str | int | User,
         candidates: object,
         *,
         history: object = None,
@@ -272,17 +291,21 @@ class Recommender:
             notes.append(f"Already in the user's history: {', '.join(again)}.")
         return self._recommended(request, len(request.candidates), explain, notes)
 
-    def rank_many(self, requests: Iterable[Request]) -> list[Ranking]:
+    def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
         """Rerank for many users; the retriever scores candidates without scores."""
-        scored = [self.scored(request)[0] for request in requests]
+        read = each_request(requests, self.context)
+        scored = [self.scored(request)[0] for request in read]
         if self._model is None:
             return [retrieval_ranking(request) for request in scored]
         return self.reranker.rank_many(scored)
 
-    def explain(self, user: str | User, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
+    def explain(
+        self, user: str | int | User, item_ids: str | int | Sequence[str | int]
+    ) -> tuple[Explanation, ...]:
         """Explain items to a user; see `Explainer.explain`."""
-        person = self.index.user(user) if isinstance(user, str) else user
-        return self.explainer.explain(person, item_ids)
+        several = [item_ids] if isinstance(item_ids, str | int) else item_ids
+        named = [read_id(each, where=f"item_ids[{place}]") for place, each in enumerate(several)]
+        return self.explainer.explain(read_user(user, self.context), named)
 
     def fit(
         self,
@@ -358,7 +381,7 @@ class Recommender:
         encoder, note = None, ""
         if not user.history:
             encoder = _encoder_of(self.index.encoder) if user.profile else None
-            note = f"User {user.user_id} has no history" + (
+            note = f"{f'User {user.user_id}' if user.user_id else 'The user'} has no history" + (
                 ": ranked by the profile and popularity."
                 if encoder
                 else ", and the profile cannot be read: ranked by popularity."
@@ -371,6 +394,11 @@ class Recommender:
 
 
 def _rules(rules: Rules | str | Path) -> Rules:
+    if not isinstance(rules, Rules | str | Path):
+        raise OptionError(
+            f"rules is {rules!r:.60}; allowed is a Rules record or the path of a TOML file.",
+            hint="Give Rules(...).",
+        )
     return rules if isinstance(rules, Rules) else Rules.from_file(Path(rules))
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from llmrec import Recommender
-from llmrec.errors import OptionError, PromptError, UnknownItemError, UnknownUserError
+from llmrec.errors import DataError, OptionError, PromptError, UnknownItemError, UnknownUserError
 from llmrec.models import LanguageModel, TransformersModel
 from llmrec.prompting import context_of
 from llmrec.records import Candidate, Interaction, Item, Status, User
@@ -140,8 +142,10 @@ def test_wrong_options_are_refused_at_once(
         Recommender(index, model="no-such-model", **options)
 
 
-@pytest.mark.parametrize("numbers", [{"k": 0}, {"candidates": 0}])
-def test_numbers_below_one_are_refused(index: Index, numbers: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "numbers", [{"k": 0}, {"candidates": 0}, {"k": 2.5}, {"k": "3"}, {"k": float("nan")}], ids=str
+)
+def test_counts_are_whole_numbers_from_one_on(index: Index, numbers: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="Give 1 or more"):
         Recommender(index).recommend("u1", **numbers)
 
@@ -164,3 +168,59 @@ def test_explanations_count_in_the_usage(index: Index, smollm2_folder: Path) -> 
     assert why.item_id == found.items[0].item_id
     assert why.title == found.items[0].title
     assert found.usage.tokens_generated > found.ranking.usage.tokens_generated == 0
+
+
+def with_number_ids() -> Index:
+    items = {str(n): Item(str(n), title) for n, title in enumerate(TITLES)}
+    history = (Interaction("42", "3", 5.0, 1), Interaction("1", "4", 5.0, 1))
+    return Index(items, np.eye(12, 12, dtype=np.float32), history)
+
+
+@pytest.mark.parametrize("user", [42, np.int64(42), Decimal(42)], ids=repr)
+def test_ids_may_be_whole_numbers(user: Any, model: Oracle) -> None:  # noqa: ANN401
+    recommender = Recommender(with_number_ids(), model=model)
+    expected = recommender.recommend("42", k=3)
+    assert recommender.recommend(user, k=3).ranking.item_ids == expected.ranking.item_ids
+    assert recommender.recommend(User(user, (Interaction(user, 3),)), k=3).items == expected.items  # type: ignore[arg-type]
+    reranked = recommender.rerank(user, [1, np.int64(2)])
+    assert set(reranked.ranking.item_ids) == {"1", "2"}
+    many = recommender.rank_many([{"user_id": user, "candidates": [1, 2]}])
+    assert many[0].item_ids == reranked.ranking.item_ids
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"user": None}, "user is None"),
+        ({"user": ["u1"]}, "user is"),
+        ({"filters": [3]}, "filters is"),
+        ({"rules": {}}, "rules is"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(
+    index: Index, arguments: dict[str, Any], part: str
+) -> None:
+    with pytest.raises((OptionError, DataError), match=part):
+        Recommender(index).recommend(**{"user": "u1", **arguments})
+
+
+def test_one_filter_needs_no_list(index: Index) -> None:
+    one = Recommender(index).recommend("u1", filters="year>=1998")
+    assert one == Recommender(index).recommend("u1", filters=["year>=1998"])
+
+
+def test_items_of_one_s_own_beside_an_index_are_explained(
+    index: Index, smollm2_folder: Path
+) -> None:
+    model = TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
+    own = {
+        "title": "Own film",
+        "reviews": [{"text": "My own film, long enough to quote.", "rating": 5}],
+    }
+    found = Recommender(index, model=model).rerank(
+        "u1", [own, "i9"], history=["i1", {"title": "Mine"}], explain=True
+    )
+    assert {each.title for each in found.explanations} == {"Own film", "Film 9"}
+    facts = {each.title: [f.text for f in each.evidence] for each in found.explanations}
+    assert any("A review says" in text for text in facts["Own film"])
+    assert 'You liked "Mine"' in facts["Film 9"]

@@ -3,7 +3,14 @@
 from llmrec.catalog.catalog import Catalog, Fact, liked, sample_folder
 from llmrec.catalog.checking import CheckReport, check_folder
 from llmrec.catalog.columns import ColumnMap, TableMap
-from llmrec.catalog.given_items import GivenItem, read_item, read_items, read_items_file
+from llmrec.catalog.given_items import (
+    GivenItem,
+    plain_value,
+    read_id,
+    read_item,
+    read_items,
+    read_items_file,
+)
 from llmrec.catalog.splitting import Split, cold_start_split, global_time_split, leave_one_out
 from llmrec.catalog.tables import Problem
 
@@ -21,6 +28,8 @@ __all__ = [
     "global_time_split",
     "leave_one_out",
     "liked",
+    "plain_value",
+    "read_id",
     "read_item",
     "read_items",
     "read_items_file",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +56,8 @@ class GivenItem:
         score: Score of another retriever, higher is better; for candidates.
         rating: The user's rating, in the caller's own unit; for history entries.
         timestamp: Seconds since 1970; for history entries.
+        signals: Scores that ``score`` is made of, by name.
+        bare: Whether nothing but an id or one text was given, which may name a known item.
     """
 
     item: Item
@@ -64,6 +66,8 @@ class GivenItem:
     score: float | None = None
     rating: float | None = None
     timestamp: int | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
+    bare: bool = False
 
 
 def read_item(value: object, *, where: str) -> GivenItem:
@@ -82,19 +86,22 @@ def read_item(value: object, *, where: str) -> GivenItem:
         DataError: The value is no item, has neither id nor title, or holds a value that is not
             allowed.
     """
-    given = _python(value)
+    given = plain_value(value)
     if isinstance(given, GivenItem):
         return given
     if isinstance(given, Item):
-        if not isinstance(given.item_id, str) or not given.item_id.strip():
+        own_id = read_id(given.item_id, where=f"{where}: the item_id of an Item")
+        if not own_id:
             raise DataError(f"{where}: the item_id of an Item is {given.item_id!r}, not text.")
-        return GivenItem(given)
+        item = given if own_id == given.item_id else replace(given, item_id=own_id)
+        return GivenItem(item, bare=item == Item(own_id))
+    if isinstance(given, Candidate):
+        scored = _of_mapping({"item_id": given.item_id, "score": given.score}, where)
+        return replace(scored, signals=given.signals)
+    if isinstance(given, str) and given.strip():
+        return replace(_of_mapping({"title": given}, where), bare=True)
     if isinstance(given, Interaction):
         given = {"item_id": given.item_id, "rating": given.rating, "timestamp": given.timestamp}
-    elif isinstance(given, Candidate):
-        given = {"item_id": given.item_id, "score": given.score}
-    elif isinstance(given, str) and given.strip():
-        given = {"title": given}
     elif is_from(given, "pandas", "Series"):
         given = dict(given.items())
     if isinstance(given, Mapping):
@@ -105,7 +112,24 @@ def read_item(value: object, *, where: str) -> GivenItem:
         item_id = None
     if item_id is None:
         raise DataError(f"{where} is {_shown(given)}; allowed is {_ALLOWED_ITEM}.")
-    return GivenItem(Item(item_id))
+    return GivenItem(Item(item_id), bare=True)
+
+
+def read_id(value: object, *, where: str) -> str:
+    """Read an id: text, or a whole number of Python, NumPy or `Decimal`. A missing one is empty.
+
+    Raises:
+        DataError: The value is no id.
+    """
+    plain = plain_value(value)
+    try:
+        if isinstance(plain, Mapping | list | tuple):
+            raise ValueError("no id")
+        return parse_id(plain) or ""
+    except ValueError as error:
+        raise DataError(
+            f"{where} is {_shown(value)}; allowed is text or a whole number."
+        ) from error
 
 
 def read_items(values: object, *, where: str) -> tuple[GivenItem, ...]:
@@ -137,7 +161,7 @@ def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
         DataError: The file cannot be read, a row is broken, or an id occurs twice.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"The items table '{path}' must end in {', '.join(SUFFIXES)}.")
     if not path.is_file():
         raise DataError(f"There is no items table '{path}'.", hint="Give the path of a file.")
@@ -261,18 +285,21 @@ def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
         read.get("video"),
         read.get("audio"),
     )
+    reviews = _reviews(plain_value(fields.get("reviews")), item_id, f"{where}: reviews")
+    caption = read.get("caption")
     return GivenItem(
         item,
-        _reviews(_python(fields.get("reviews")), item_id, f"{where}: reviews"),
-        read.get("caption"),
+        reviews,
+        caption,
         read.get("score"),
         read.get("rating"),
         read.get("timestamp"),
+        bare=item == Item(item_id) and not reviews and caption is None,
     )
 
 
 def _attributes(fields: Mapping[str, object], where: str) -> dict[str, AttributeValue]:
-    given = _python(fields.get("attributes"))
+    given = plain_value(fields.get("attributes"))
     if is_missing(given):
         given = {}
     if not isinstance(given, Mapping):
@@ -316,7 +343,7 @@ def _review(given: object, item_id: str, where: str) -> Review:
 
 
 def _parsed(value: object, parse: Callable[[object], Any], where: str, name: str) -> Any:  # noqa: ANN401 - the parser's value
-    plain = _python(value)
+    plain = plain_value(value)
     if is_missing(plain):
         return None
     try:
@@ -329,7 +356,7 @@ def _parsed(value: object, parse: Callable[[object], Any], where: str, name: str
         ) from error
 
 
-def _python(value: Any) -> Any:  # noqa: ANN401 - whatever was given
+def plain_value(value: Any) -> Any:  # noqa: ANN401 - whatever was given
     """Turn a NumPy value or a whole Decimal into Python's own."""
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)

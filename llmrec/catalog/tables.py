@@ -140,7 +140,7 @@ def read_file(path: Path, name: TableName, findings: Findings) -> Table:
     if path.stat().st_size == 0:
         raise DataError(f"'{path.name}' is empty; it must hold at least one row")
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return read_arrow(_parquet(path), name)
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -151,7 +151,9 @@ def read_file(path: Path, name: TableName, findings: Findings) -> Table:
             f"'{path.name}' is not UTF-8 text: byte 0x{error.object[error.start]:02x} in line "
             f"{line:,}; save it as UTF-8",
         ) from error
-    return (_read_csv if path.suffix == ".csv" else _read_jsonl)(text, path.name, name, findings)
+    return (_read_csv if path.suffix.lower() == ".csv" else _read_jsonl)(
+        text, path.name, name, findings
+    )
 
 
 def read_arrow(table: pa.Table, name: TableName) -> Table:

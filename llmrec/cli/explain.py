@@ -40,13 +40,19 @@ def explain(
     """
     from llmrec.cli.ranking_view import cost_line, describe_model, explanation_view, model_line
     from llmrec.explaining import Explainer
-    from llmrec.prompting import context_of, load_template
+    from llmrec.explaining.explainer import explain_template_of
+    from llmrec.prompting import context_of
     from llmrec.records import Explanation, Usage
     from llmrec.reranking import items_context, make_request
     from llmrec.reranking.request_files import read_requests
     from llmrec.retrieval import Index
 
-    load_template(template)  # fails before a model is loaded
+    explain_template_of(template)  # fails before a model is loaded
+    if index is not None and items is not None:
+        raise OptionError(
+            f"--items {items} beside the index {index}, which has its own items.",
+            hint="Leave out the one or the other.",
+        )
     rates = model.rates()
     known = items_context(items) if items else None
     if index is not None:
@@ -71,7 +77,7 @@ def explain(
             ids = [candidate.item_id for candidate in request.candidates]
             explanations += explainer.explain(request.user, ids)
             if not request.user.history:
-                who = f"User {request.user.user_id}".strip()
+                who = f"User {request.user.user_id}" if request.user.user_id else "The user"
                 notes.append(f"{who} has no history: the item itself is explained.")
     usage = sum((each.usage for each in explanations), start=Usage())
     if as_json:

@@ -25,6 +25,7 @@ FITS = "It fits your "
 REVIEW = "A review says: "
 REVIEWERS = "Reviewers: "
 SHOWS = "Its picture shows: "
+ASKED = "You asked for: "
 
 _TITLE_LENGTH = 100
 _STAND_IN_LENGTH = 60
@@ -86,7 +87,7 @@ def gather_evidence(
 
     Returns:
         Facts about the item first (its title always), then the items of the history most related
-        to it, the profile, and reviews.
+        to it, the profile, the query, and reviews.
 
     Raises:
         UnknownItemError: The context does not hold the item, or one of the history.
@@ -109,6 +110,7 @@ def gather_evidence(
         *chosen,
         *history,
         *_profile_facts(user, item, limits),
+        *_query_fact(user, limits),
         *_review_facts(context, user, item, limits),
     )
 
@@ -215,6 +217,13 @@ def _profile_facts(user: User, item: Item, limits: EvidenceLimits) -> Iterator[E
     for _, text, told in sorted(facts, key=lambda fact: fact[0])[: limits.profile]:
         if told:
             yield Evidence("profile", text)
+
+
+def _query_fact(user: User, limits: EvidenceLimits) -> Iterator[Evidence]:
+    if user.query.strip():
+        yield Evidence(
+            "profile", ASKED + shortened(user.query, limits.characters).replace('"', "'")
+        )
 
 
 def _review_facts(

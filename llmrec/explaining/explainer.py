@@ -20,6 +20,7 @@ from llmrec.prompting import (
     Budget,
     Context,
     PromptWriter,
+    Template,
     context_of,
     load_template,
 )
@@ -46,6 +47,22 @@ class _Draft:
     source: TextSource = TextSource.EVIDENCE
     faults: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+
+
+def explain_template_of(name: str | Path) -> Template:
+    """Load a template of explanations.
+
+    Raises:
+        PromptError: It cannot be used, or is a strategy's.
+    """
+    template = load_template(name)
+    if template.strategy in DEFAULT_TEMPLATES.keys() - {EXPLAIN}:
+        raise PromptError(
+            f"Template {template.name} is for the strategy {template.strategy}, "
+            "not for explanations.",
+            hint="Take one under explain/.",
+        )
+    return template
 
 
 class Explainer:
@@ -75,13 +92,7 @@ class Explainer:
     ) -> None:
         self.model = model
         self.context = context_of(known) if isinstance(known, Index) else known
-        self.template = load_template(template)
-        if self.template.strategy in DEFAULT_TEMPLATES.keys() - {EXPLAIN}:
-            raise PromptError(
-                f"Template {self.template.name} is for the strategy {self.template.strategy}, "
-                "not for explanations.",
-                hint="Take one under explain/.",
-            )
+        self.template = explain_template_of(template)
         self.budget = budget or Budget()
         self.limits = limits or EvidenceLimits()
         self.seed = seed

@@ -45,9 +45,7 @@ def hold_out_last(
         OptionError: A number is below 1.
         DataError: No user's held-out item was retrieved.
     """
-    for name, value in (("candidates", candidates), ("users", users)):
-        if value is not None and value < 1:
-            raise OptionError(f"{name} is {value}.", hint="Give 1 or more.")
+    check_counts(candidates=candidates, users=1 if users is None else users)
     known, targets = hold_out(index)
     drawn = [sorted(targets)[i] for i in np.random.default_rng(seed).permutation(len(targets))]
     requests: list[Request] = []
@@ -65,6 +63,19 @@ def hold_out_last(
             hint="Retrieve more candidates, or keep the zero-shot weights.",
         )
     return HeldOutLists(known, tuple(requests), tried)
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse a count that is not a whole number from 1 on.
+
+    Raises:
+        OptionError: One is not.
+    """
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise OptionError(
+                f"{name} is {value!r}; allowed are whole numbers from 1 on.", hint="Give 1 or more."
+            )
 
 
 def signal_lists(

@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from llmrec.catalog.tables import Findings, problems_error, read_file
+from llmrec.catalog.values import is_missing
 from llmrec.errors import (
     DataError,
     HardwareError,
@@ -43,8 +45,10 @@ _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
 """Passing errors: they stop the run and are not saved as results."""
 _WINDOW = 8
 """Number of requests ranked and written together."""
-_OF_REQUEST = ("user_id", "request_id", "history", "query")
+_OF_REQUEST = ("user_id", "request_id", "history", "query", "profile")
 """Request columns of a table; all others are candidate columns."""
+_NOT_SHOWN = {"", "relevant", "rank", "error", "retrieval_score"}
+"""Columns copied to the results but never shown to the model, such as labels."""
 _HINT = (
     'A request is {"candidates": [...]}, and optionally user_id, history, profile, query and '
     "request_id."
@@ -187,10 +191,10 @@ def _suffix(path: Path) -> str:
 def _read(path: Path) -> _Source:
     try:
         if _suffix(path) == ".parquet":
-            source = _requests_of(pq.read_table(path).to_pylist(), path)
+            table = pq.read_table(path)
+            source = _requests_of(table.to_pylist(), table.column_names, path)
         elif _suffix(path) == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                source = _requests_of(list(csv.DictReader(file, strict=True)), path)
+            source = _requests_of(*_csv_rows(path), path)
         else:
             content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
             # Invalid UTF-8 becomes an escape that JSON refuses, so only that line fails.
@@ -198,7 +202,7 @@ def _read(path: Path) -> _Source:
                 line.strip().decode(errors="backslashreplace") for line in content.split(b"\n")
             )
             source = _Source(tuple(_Line(line) for line in lines if line))
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise DataError(
             f"The requests file {path} cannot be read: {reason}.", hint=_HINT
@@ -208,30 +212,55 @@ def _read(path: Path) -> _Source:
     return source
 
 
-def _requests_of(rows: list[dict[str, Any]], path: Path) -> _Source:
+def _csv_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    findings = Findings()
+    columns = read_file(path, "items", findings).columns
+    if findings.problems and len(columns) > 1:  # one column: another separator, a better message
+        raise problems_error(findings.problems, f"'{path}'", "Correct or remove the rows.")
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows], list(columns)
+
+
+def _requests_of(rows: list[dict[str, Any]], columns: Sequence[str], path: Path) -> _Source:
     """Group the rows of a table into requests, by ``request_id`` if present, else by user.
 
     A request's fields come from its first row with a value.
     """
-    if rows and "user_id" not in rows[0] and "request_id" not in rows[0]:
+    if "user_id" not in columns and "request_id" not in columns:
+        separator = "; separate them by commas, not by ';' or tabs" if len(columns) == 1 else ""
         raise DataError(
-            f"{path} has no column user_id; it has {', '.join(map(str, rows[0]))}.",
-            hint="Give one row per user and candidate: user_id, item_id, title, score...",
+            f"{path} has no column user_id; it has {', '.join(columns)}.",
+            hint="Give one row per user and candidate: user_id, item_id, title, score..."
+            + separator,
+        )
+    if {"score", "retrieval_score"} <= set(columns):
+        raise DataError(
+            f"{path} has the columns score and retrieval_score; results rename the former so.",
+            hint="Remove or rename one of them.",
         )
     groups: dict[object, list[int]] = {}
     for place, row in enumerate(rows):
-        groups.setdefault(row.get("request_id") or row.get("user_id"), []).append(place)
+        owners = ((name, row.get(name)) for name in ("request_id", "user_id"))
+        owner = next((each for each in owners if not is_missing(each[1])), None)
+        if owner is None:
+            raise DataError(
+                f"Row {place + 1:,} of {path} has neither user_id nor request_id.",
+                hint="Fill the cell, or remove the row.",
+            )
+        groups.setdefault(owner, []).append(place)
+    left_out = {*_OF_REQUEST, *_NOT_SHOWN}
     lines = []
     for places in groups.values():
         first: dict[str, object] = {
-            name: next((rows[p][name] for p in places if rows[p].get(name)), None)
+            name: next((v for p in places if not is_missing(v := rows[p].get(name))), None)
             for name in _OF_REQUEST
         }
-        if isinstance(first["history"], str):
-            first["history"] = _listed(first["history"])
+        if isinstance(history := first["history"], str):
+            first["history"] = _listed(history)
+        if isinstance(profile := first["profile"], str) and profile.lstrip().startswith("{"):
+            first["profile"] = json.loads(profile)
         candidates = [
-            {name: value for name, value in rows[p].items() if name not in _OF_REQUEST}
-            for p in places
+            {name: value for name, value in rows[p].items() if name not in left_out} for p in places
         ]
         request = {name: value for name, value in first.items() if value is not None}
         text = json.dumps({**request, "candidates": candidates}, default=str)

@@ -7,17 +7,31 @@ id; its own fields are added to theirs.
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from math import nan
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from llmrec.catalog import Catalog, GivenItem, read_item, read_items, read_items_file
-from llmrec.catalog.values import parse_attribute, parse_id, parse_text
-from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
-from llmrec.items import Taste, Tastes
+from llmrec.catalog import (
+    Catalog,
+    GivenItem,
+    plain_value,
+    read_id,
+    read_item,
+    read_items,
+    read_items_file,
+)
+from llmrec.catalog.values import is_from, is_missing, parse_attribute, parse_text
+from llmrec.errors import (
+    DataError,
+    LlmrecError,
+    OptionError,
+    UnknownItemError,
+    UnknownUserError,
+    nearest,
+)
+from llmrec.items import Tastes
 from llmrec.prompting import Context
 from llmrec.records import (
     AttributeValue,
@@ -76,6 +90,9 @@ class Request:
 Given: TypeAlias = Request | Mapping[str, object]
 """A request, or a mapping with some of `FIELDS`."""
 
+_NOT_EMBEDDED = 0.5
+"""Similarity to an item without an embedding."""
+
 
 def read_request(given: Given, known: Context | None = None) -> Request:
     """Read a request from a mapping such as a JSON line.
@@ -119,6 +136,26 @@ def read_request(given: Given, known: Context | None = None) -> Request:
     )
 
 
+def each_request(requests: Iterable[Given], known: Context | None = None) -> list[Request]:
+    """Read several requests; an error names the place of its request, counted from 0.
+
+    Raises:
+        What :func:`read_request` raises.
+    """
+    if isinstance(requests, str | Mapping) or not isinstance(requests, Iterable):
+        raise DataError(
+            f"requests is {requests!r:.60} ({type(requests).__name__}); allowed is a list.",
+            hint='Give [{"history": [...], "candidates": [...]}].',
+        )
+    read = []
+    for place, given in enumerate(requests):
+        try:
+            read.append(read_request(given, known))
+        except LlmrecError as error:
+            raise type(error)(f"requests[{place}]: {error.message}", hint=error.hint) from error
+    return read
+
+
 def make_request(
     candidates: object,
     *,
@@ -151,8 +188,7 @@ def make_request(
         UnknownUserError: The user is unknown, and no history is given.
     """
     given = read_items(candidates, where="candidates")
-    values = _values(candidates, len(given))
-    person, past = _user(user, history, known or Context())
+    person, past = _with_history(user, history, known or Context())
     person = replace(
         person,
         profile={**person.profile, **_profile(profile)},
@@ -161,15 +197,37 @@ def make_request(
     return Request(
         user=person,
         candidates=tuple(
-            value
-            if isinstance(value, Candidate)
-            else Candidate(entry.item.item_id, nan if entry.score is None else entry.score)
-            for entry, value in zip(given, values, strict=True)
+            Candidate(e.item.item_id, nan if e.score is None else e.score, e.signals) for e in given
         ),
-        context=_context((*past, *given), known, (*_values(history, len(past)), *values)),
+        context=_context((*past, *given), known),
         relevant=_relevant(relevant, given),
-        request_id=_text(request_id, "request_id") or None,
+        request_id=read_id(request_id, where="request_id") or None,
     )
+
+
+def read_user(user: object, known: Context) -> User:
+    """Read a user: a `User`, whose ids become text, or the id of a user in ``known``.
+
+    Raises:
+        DataError: The value is neither.
+        UnknownUserError: The user is unknown.
+    """
+    if not isinstance(user, User):
+        return known.user(_named_user(user))
+    rows = tuple(
+        row
+        if isinstance(row.item_id, str)
+        else replace(row, item_id=read_id(row.item_id, where=f"history[{place}]"))
+        for place, row in enumerate(user.history)
+    )
+    return replace(user, user_id=read_id(user.user_id, where="user_id"), history=rows)
+
+
+def _named_user(user: object) -> str:
+    user_id = read_id(user, where="user")
+    if not user_id:
+        raise DataError(f"user is {user!r}; allowed is an id or a User.")
+    return user_id
 
 
 def items_context(path: str | Path) -> Context:
@@ -181,17 +239,12 @@ def items_context(path: str | Path) -> Context:
     return _context(read_items_file(path), None)
 
 
-def _values(given: object, n: int) -> tuple[Any, ...]:
-    """The given values; the rows of a table become mappings."""
-    one_by_one = isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 1
-    return tuple(cast("Iterable[Any]", given)) if one_by_one else ({},) * n
-
-
-def _user(user: object, history: object, known: Context) -> tuple[User, tuple[GivenItem, ...]]:
-    user_id = "" if isinstance(user, User) else _id(user, "user")
+def _with_history(
+    user: object, history: object, known: Context
+) -> tuple[User, tuple[GivenItem, ...]]:
     if isinstance(user, User):
-        person = user
-    elif history is None and user_id:
+        person = read_user(user, known)
+    elif (user_id := read_id(user, where="user")) and history is None:
         person = known.user(user_id)
     else:
         person = _known_profile(known, user_id)
@@ -213,68 +266,55 @@ def _known_profile(known: Context, user_id: str) -> User:
         return User(user_id)
 
 
-def _context(
-    entries: tuple[GivenItem, ...], known: Context | None, values: tuple[Any, ...] = ()
-) -> Context:
+def _context(entries: Sequence[GivenItem], known: Context | None) -> Context:
     """The known context, with the request's own items added.
 
-    A text or number in ``values`` names an item; a mapping with a title adds one.
+    A bare entry names an item of ``known`` or of the request; without ``known`` it is a title.
     """
     base = known or Context()
     items: dict[str, Item] = {}
     reviews: dict[str, tuple[Review, ...]] = {}
     insights: dict[str, Insight] = {}
-    for entry, value in zip_longest(entries, values):
+    for entry in sorted(entries, key=lambda entry: entry.bare):
         item_id = entry.item.item_id
-        before = items.get(item_id, base.items.get(item_id))
-        if _names_only(entry.item) and not entry.reviews and entry.caption is None:
-            brought = isinstance(value, Mapping | Item) and bool(entry.item.title)
-            if before is None and known is not None and base.items and not brought:
-                raise _unknown(item_id, base)
-            items[item_id] = before or entry.item
-            continue
-        items[item_id] = entry.item if before is None else _merged(before, entry.item)
+        before = items.get(item_id) or base.items.get(item_id)
+        if before is None and entry.bare and base.items:
+            raise _unknown(item_id, base)
+        if before is None:
+            items[item_id] = entry.item
+        else:
+            items[item_id] = before if entry.bare else _merged(before, entry.item)
         if entry.reviews:
             reviews[item_id] = entry.reviews
         if entry.caption is not None:
             caption = Caption(entry.caption, CaptionSource.GIVEN)
             insights[item_id] = replace(base.insight(item_id), picture=caption)
-    own = frozenset(items) - base.items.keys()
+    own = {item_id for item_id in items if item_id not in base.items}
+    ratings = [r.rating for each in reviews.values() for r in each if r.rating is not None]
 
-    def taste(user: User) -> Taste:
-        return Tastes(Catalog(items), insights).of(user)
+    def similarity(one: str, other: str) -> float:
+        return _NOT_EMBEDDED if {one, other} & own else base.similarity(one, other)
 
-    if known is None:
-        return replace(
-            base,
-            items=items,
-            reviews=lambda item_id: reviews.get(item_id, ()),
-            insight=lambda item_id: insights.get(item_id, Insight()),
-            taste=taste,
-        )
     return replace(
         base,
-        items=ChainMap(items, base.items),  # type: ignore[arg-type]  # base.items is only read
-        reviews=lambda item_id: (
-            *reviews.get(item_id, ()),
-            *(() if item_id in own else base.reviews(item_id)),
-        ),
+        items=ChainMap(items, base.items) if known else items,  # type: ignore[arg-type]  # only read
+        reviews=lambda item_id: (*reviews.get(item_id, ()), *base.reviews(item_id)),
         insight=lambda item_id: insights.get(item_id) or base.insight(item_id),
+        taste=base.taste if known else lambda user: Tastes(Catalog(items), insights).of(user),
         popularity=lambda item_id: 0 if item_id in own else base.popularity(item_id),
-        similarity=lambda one, other: 0.0 if {one, other} & own else base.similarity(one, other),
+        similarity=similarity,
+        best_rating=lambda: max([base.best_rating(), *ratings]),
     )
 
 
 def _unknown(item_id: str, known: Context) -> UnknownItemError:
+    titled = [each for each, item in known.items.items() if item.title == item_id][:3]
     return UnknownItemError(
         f"There is no item {item_id!r} among {len(known.items):,}.",
-        hint=nearest(item_id, known.items) or "Give an id, or a mapping with a title.",
+        hint=f"It is the title of the item {' or '.join(map(repr, titled))}; give the id."
+        if titled
+        else nearest(item_id, known.items) or "Give an id, or a mapping with a title.",
     )
-
-
-def _names_only(item: Item) -> bool:
-    """Whether an item has only an id or title."""
-    return item.title in {"", item.item_id} and item == Item(item.item_id, item.title)
 
 
 def _merged(before: Item, given: Item) -> Item:
@@ -291,14 +331,19 @@ def _merged(before: Item, given: Item) -> Item:
 
 
 def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[str]:
-    if relevant is None:
+    relevant = plain_value(relevant)
+    if is_missing(relevant):
         return frozenset()
-    several = relevant if isinstance(relevant, list | tuple | set | frozenset) else [relevant]
+    if isinstance(relevant, set | frozenset):
+        relevant = list(relevant)
+    one = isinstance(relevant, str | int | float | Mapping | Item | Candidate | Interaction)
+    several = (
+        [read_item(relevant, where="relevant")] if one else read_items(relevant, where="relevant")
+    )
     by_name = {entry.item.title: entry.item.item_id for entry in candidates if entry.item.title}
     by_name |= {entry.item.item_id: entry.item.item_id for entry in candidates}
     found = set()
-    for value in several:
-        entry = read_item(value, where="relevant")
+    for entry in several:
         name = entry.item.item_id
         if name not in by_name:
             raise DataError(
@@ -309,9 +354,11 @@ def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[
     return frozenset(found)
 
 
-def _profile(profile: object) -> dict[str, AttributeValue]:
+def _profile(profile: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - whatever was given
     if profile is None:
         return {}
+    if is_from(profile, "pandas", "Series"):
+        profile = dict(profile.items())
     if not isinstance(profile, Mapping):
         raise DataError(
             f"profile is {profile!r:.60}; allowed is a mapping of column to value.",
@@ -320,7 +367,7 @@ def _profile(profile: object) -> dict[str, AttributeValue]:
     columns = {}
     for name, value in profile.items():
         try:
-            read = parse_attribute(value)
+            read = parse_attribute(plain_value(value))
         except ValueError as error:
             raise DataError(f"profile[{name!r}] is {value!r:.60}: {error}.") from error
         if read is not None:
@@ -328,17 +375,8 @@ def _profile(profile: object) -> dict[str, AttributeValue]:
     return columns
 
 
-def _id(value: object, name: str) -> str:
-    try:
-        if isinstance(value, Mapping | list | tuple):
-            raise ValueError("an id is text or a whole number")
-        return parse_id(value) or ""
-    except ValueError as error:
-        raise DataError(f"{name} is {value!r:.60}: {error}.") from error
-
-
 def _text(value: object, name: str) -> str:
     try:
-        return parse_text(value) or ""
+        return parse_text(plain_value(value)) or ""
     except ValueError as error:
         raise DataError(f"{name} is {value!r:.60}: {error}.") from error

@@ -26,7 +26,7 @@ from llmrec.records import (
     User,
 )
 from llmrec.reranking.driver import judge
-from llmrec.reranking.requests import Given, Request, make_request, read_request
+from llmrec.reranking.requests import Given, Request, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Strategy, question_about
 from llmrec.retrieval import Index, fuse
@@ -93,6 +93,13 @@ class Reranker:
                 "quantization and device apply only to a model given by reference.",
                 hint="Pass them to llmrec.load_model(ref, quantization=..., device=...).",
             )
+        if not isinstance(model, str) and not hasattr(model, "revision"):
+            raise OptionError(
+                f"model is {type(model).__name__}; allowed is a reference or a LanguageModel.",
+                hint='Give one such as "HuggingFaceTB/SmolLM2-135M-Instruct".',
+            )
+        if weights is not None and not isinstance(weights, Mapping):
+            raise OptionError(f"weights is {weights!r}; allowed is a mapping of signal to weight.")
         self.strategies = _strategies(strategy, template)
         self.index = index
         self.budget = budget or Budget()
@@ -210,7 +217,7 @@ class Reranker:
             See :meth:`rank`.
         """
         weights = self._weights()  # fails before the model is used
-        read = [read_request(request, self.context) for request in requests]
+        read = each_request(requests, self.context)
         rankings: list[Ranking] = []
         for start in range(0, len(read), WINDOW):
             batch = read[start : start + WINDOW]
@@ -325,6 +332,11 @@ def _strategies(
         raise OptionError(
             f"template={template!r} is given, but the strategy already has a template.",
             hint="Create the strategy with that template.",
+        )
+    if not all(hasattr(each, "ask") for each in made):
+        raise OptionError(
+            f"strategy is {strategy!r:.60}; allowed are names, strategies, or a list of them.",
+            hint=f"The names are {', '.join(STRATEGIES)}.",
         )
     names = [each.name for each in made]
     if not names or len(set(names)) < len(names):

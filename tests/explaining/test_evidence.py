@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,12 @@ def test_matching_profile_columns_come_first(small_index: Index) -> None:
         "It fits your favourite genres: family",
         "Your town: Bergen",
     ]
+
+
+def test_the_query_is_evidence(small_index: Index) -> None:
+    user = replace(ann(town="Bergen"), query='a film\nlike "Heat"')
+    facts = gather_evidence(context_of(small_index), user, "jumanji")
+    assert texts(facts, "profile") == ["Your town: Bergen", "You asked for: a film like 'Heat'"]
 
 
 def test_limits_hold(small_index: Index) -> None:

@@ -25,8 +25,7 @@ def test_shared_values_are_the_reason(small_index: Index) -> None:
 
 def test_without_anything_shared_closeness_is(small_index: Index) -> None:
     assert plain(small_index, "jumanji", "heat")[0] == (
-        '"Jumanji" is suggested because you liked "Heat". '
-        "A game that comes to life."
+        '"Jumanji" is suggested because you liked "Heat". A game that comes to life.'
     )
 
 

@@ -131,13 +131,14 @@ def test_a_default_template_shows_a_query_and_the_profile_of_a_newcomer(
     name: str, tokenizer: TextTokenizer
 ) -> None:
     template = load_template(name)
+    in_evidence = template.strategy == "explain"  # which has the query as one of the facts
     for case, shown in (("history and a query", QUERY), ("no history, a query", QUERY)):
-        assert str(render(template, tokenizer, USERS[case])).count(shown) == 1
+        assert str(render(template, tokenizer, USERS[case])).count(shown) == (not in_evidence)
     assert "age: 30" in str(render(template, tokenizer, USERS["no history, a profile"]))
 
 
 def test_two_templates_of_each_strategy_read_the_query() -> None:
-    for strategy in {template.strategy for template in list_templates()}:
+    for strategy in {template.strategy for template in list_templates()} - {"explain"}:
         sources = [template.source for template in list_templates(strategy)]
         assert sum("user.query" in source for source in sources) >= 2
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,84 @@ def test_relevant_candidates_are_named_by_id_or_title() -> None:
     candidates = [{"id": 1, "title": "Heat"}, {"id": 2, "title": "Dune"}]
     assert read_request({"candidates": candidates, "relevant": "Dune"}).relevant == {"2"}
     assert read_request({"candidates": candidates, "relevant": [1, "2"]}).relevant == {"1", "2"}
+
+
+def test_an_item_of_the_same_request_may_be_named(index: Index) -> None:
+    brought = {"item_id": "new", "title": "Heat"}
+    for history, candidates in (([brought], ["new", "i1"]), (["new"], ["i1", brought])):
+        request = make_request(candidates, history=history, known=context_of(index))
+        assert request.context.items["new"].title == "Heat"
+    with pytest.raises(UnknownItemError) as caught:
+        make_request(["Alien"], known=context_of(index))
+    assert "title of the item 'i0'" in caught.value.hint
+
+
+@pytest.mark.parametrize("values", [(c for c in ("i0", "no")), {"i0": 1, "no": 2}.keys()])
+def test_what_an_index_does_not_know_is_refused_in_every_form(values: object, index: Index) -> None:
+    with pytest.raises(UnknownItemError, match="'no'"):
+        make_request(values, known=context_of(index))
+
+
+ANY: Any = Item, Candidate, User  # whose fields callers fill with numbers
+
+
+@pytest.mark.parametrize("user", [7, np.int64(7), Decimal(7), "7", 7.0, ANY[2](7)], ids=repr)
+@pytest.mark.parametrize(
+    "items",
+    [[1], np.array([1]), pd.Series([1]), [Decimal(1)], [ANY[0](1)], [ANY[1](1, 0.5)]],
+    ids=str,
+)
+def test_ids_become_text(user: object, items: object) -> None:
+    request = make_request(items, history=items, user=user)
+    assert (request.user.user_id, ids(request)) == ("7", ["1"])
+    assert request.user.history == (Interaction("7", "1", None, None),)
+
+
+@pytest.mark.parametrize(
+    "relevant",
+    ["b", ["b"], {"b"}, pd.Series(["b"]), np.array(["b"]), iter(["b"]), Item("b"), {"id": "b"}],
+    ids=lambda value: type(value).__name__,
+)
+def test_relevant_in_every_form(relevant: object) -> None:
+    assert make_request(["a", "b"], relevant=relevant).relevant == {"b"}
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, []], ids=repr)
+def test_nothing_relevant(missing: object) -> None:
+    assert make_request(["a"], relevant=missing).relevant == set()
+
+
+def test_a_profile_of_numpy_and_pandas_values() -> None:
+    values = {"age": np.int64(3), "gap": np.nan, "price": Decimal(2), "likes": np.array(["a"])}
+    expected = {"age": 3, "price": 2, "likes": ("a",)}
+    for profile in (values, pd.Series(values, dtype=object)):
+        assert make_request(["a"], profile=profile).user.profile == expected
+
+
+def test_signals_of_a_candidate_are_kept_in_every_form() -> None:
+    given = Candidate("a", 0.5, {"cf": 0.5})
+    for candidates in ([given], iter([given]), (given,)):
+        assert make_request(candidates).candidates == (given,)
+
+
+def test_ratings_of_the_request_s_own_reviews_say_which_are_good() -> None:
+    reviews = [{"text": "good", "rating": 5}, {"text": "bad", "rating": 1}, "no rating"]
+    context = make_request([{"title": "a", "reviews": reviews}]).context
+    assert context.best_rating() == 5.0
+
+
+@pytest.mark.parametrize(
+    ("requests", "part"),
+    [
+        (None, "requests is None"),
+        ({"candidates": ["a"]}, "requests is"),
+        ("a", "requests is 'a'"),
+        ([{"candidates": ["a"]}, {"candidates": []}], r"requests\[1\]: There are no candidates"),
+    ],
+)
+def test_unusable_requests_are_named(requests: Any, part: str) -> None:  # noqa: ANN401
+    with pytest.raises(LlmrecError, match=part):
+        Reranker(ByteModel()).rank_many(requests)
 
 
 @pytest.mark.parametrize("strategy", ["likelihood", "pointwise", "listwise"])
@@ -284,7 +363,16 @@ def test_items_table_resolves_request_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
-        ("r.csv", "title\nHeat\n", "no user_id"),
+        ("r.csv", "title\nHeat\n", "no column user_id"),
+        ("r.csv", "user_id;score\n1;0,5\n", "no column user_id"),
+        (
+            "r.csv",
+            "user_id,title\n1,Heat\n,Dune\n",
+            "Row 2 of .* has neither user_id nor request_id",
+        ),
+        ("r.csv", "user_id,title\n1,Heat,3\n", "3 fields where the header has 2"),
+        ("r.csv", "user_id,title,title\n1,Heat,3\n", "'title' twice"),
+        ("r.csv", "user_id,title,score,retrieval_score\n1,Heat,3,1\n", "retrieval_score"),
         ("r.csv", "user_id,title\n", "holds no request"),
         ("r.csv", 'user_id,title,history\n1,Heat,"[1"\n', "cannot be read"),
         ("r.parquet", "no parquet", "cannot be read"),
@@ -294,6 +382,37 @@ def test_a_table_that_cannot_be_used(name: str, content: str, part: str, tmp_pat
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=part):
         rank_file(tmp_path / name, tmp_path / "o.csv", Reranker(ByteModel()).rank_many)
+
+
+def test_columns_of_a_table_that_are_not_the_item_s(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    about = {"about": "likes cats"}
+    rows: list[dict[str, object]] = [
+        {"user_id": 0, "request_id": 0, "title": "Heat", "profile": about, "rank": 3, "year": 1995},
+        {"user_id": 0, "request_id": 0, "title": "Dune", "relevant": True, "error": ""},
+        {"user_id": 0, "request_id": 1, "title": "Dune"},
+    ]
+    write_parquet(path, [{**dict.fromkeys(rows[0] | rows[1]), **row} for row in rows])
+    first, second = read_requests(path)
+    assert (first.request_id, first.user.user_id, ids(first)) == ("0", "0", ["Heat", "Dune"])
+    assert (second.request_id, second.user.user_id, ids(second)) == ("1", "0", ["Dune"])
+    assert first.user.profile == about
+    shown = [first.context.items[item_id].attributes for item_id in ids(first)]
+    assert shown == [{"year": 1995}, {}]
+
+
+@pytest.mark.parametrize(
+    "content", ["\ufeffuser_id,title\n1,Heat\n", "user_id,title\r\n1,Heat\r\n"]
+)
+def test_a_csv_as_other_programs_write_it(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.CSV"
+    path.write_bytes(content.encode())
+    (request,) = read_requests(path)
+    assert (request.user.user_id, ids(request)) == ("1", ["Heat"])
+    long = "x" * 200_000
+    path.write_text(f"user_id,title,description\n1,Heat,{long}\n")
+    (request,) = read_requests(path)
+    assert request.context.items["Heat"].description == long
 
 
 def test_a_table_is_not_made_of_json_lines(tmp_path: Path) -> None:
