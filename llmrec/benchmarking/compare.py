@@ -16,7 +16,7 @@ from llmrec.errors import OptionError, StorageError
 from llmrec.evaluation import compare, holm
 
 _NAMES = frozenset({"fields", "variant_of", "seed"})
-"""Settings that do not tell rows apart: the token limits stand beside ``fields``, their name."""
+"""Settings ignored in matching rows: ``fields`` already names the token limits."""
 _FREE = {"template_sha256": "template text", "revision": "model weights"}
 """Settings that may differ between two runs of one row; the difference is reported."""
 

@@ -35,7 +35,7 @@ class RankedTitle:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A user whom two rows rank differently: each row's first prompt and its ranking."""
+    """A user with different rankings in two rows: each row's first prompt and ranking."""
 
     user_id: str
     rows: tuple[str, str]
@@ -52,7 +52,7 @@ def disagreements(
     seed: int,
     reader_of: ReaderOf,
 ) -> tuple[Disagreement, ...]:
-    """The users whom the two best cells of different templates rank most differently."""
+    """Users with the largest disagreement between the two best cells of different templates."""
     pair = _best_two(cells, summary)
     if pair is None:
         return ()
@@ -86,7 +86,7 @@ def disagreeing_users(
 
     Returns:
         User ids by Kendall's tau of the scores, lowest first. Left out are those who failed in
-        either, are ranked alike, or have fewer than two distinct scores in either.
+        either, have equal rankings, or have fewer than two distinct scores in either.
     """
     apart = []
     for one, *both in zip(users, first.scores, second.scores, strict=True):

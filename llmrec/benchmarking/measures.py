@@ -5,7 +5,7 @@ Over each user's first ten, as a mean over the users with a value:
 ``coverage``
     Share of all candidates that are in any user's first ten.
 ``gini``
-    How unevenly candidates are shown: 0 all alike, towards 1 a few always.
+    Inequality of exposure: 0 if all candidates are shown equally often, near 1 if a few dominate.
 ``novelty``
     Mean self-information of an item in bits: log2 of all users by those who met it in training
     (Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma").
@@ -81,7 +81,7 @@ def beyond_accuracy(
 
 
 def gini(exposures: Sequence[float]) -> float:
-    """Gini's index of non-negative numbers, 0 where all are alike or there is nothing."""
+    """Gini's index of non-negative numbers, 0 if all are equal or there are none."""
     values = np.sort(np.asarray(exposures, dtype=np.float64))
     total, n = float(values.sum()), values.size
     if total == 0:

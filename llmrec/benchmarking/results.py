@@ -218,7 +218,7 @@ class RunFolder:
         """
         self.refuse_another(about, users)
         with ResumableLog(self.path / _RESULTS, checksums=True) as log:
-            known = self.refuse_another(about, users)  # nobody else has written since
+            known = self.refuse_another(about, users)  # no other process has written since
             self.write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
             lists = [asdict(known.get(one.user_id, one)) for one in users]
             self.write(_LISTS, b"".join(encode_row(one, checksum=True) for one in lists).decode())

@@ -36,7 +36,7 @@ _REVIEWS_READ = 50
 _GOOD = 0.7
 """A rating is good from this share of the best rating in the catalogue's reviews."""
 _REVIEW_SENTENCE = range(30, 180)
-"""Characters of a review's sentence that is worth quoting."""
+"""Minimum and maximum characters of a quoted review sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Weights of attribute values: rare ones tell more than common ones."""
+"""Weights of attribute values: rare values weigh more than common ones."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class PictureEncoder:
 
         Args:
             ref: A hub id, a local folder or ``efficientnet-lite0``, which is also what is taken,
-                with a warning, where the default model cannot be had.
+                with a warning, if the default model is not available.
             device: ``cpu``, ``cuda``...; None takes the best available.
             cache: None takes ``vectors.sqlite3`` in llmrec's cache folder.
             progress: Show a progress bar on stderr while fetching and loading if it is a terminal.

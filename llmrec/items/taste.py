@@ -79,7 +79,7 @@ class Tastes:
     most: int = 4
 
     def of(self, user: User) -> Taste:
-        """Say what a user's history tells; items that the catalogue lacks tell nothing."""
+        """Derive a user's taste from the history; items outside the catalogue are ignored."""
         opinions = liked(user.history)
         good = self._weighted(user.history, [1.0 if opinion else 0.0 for opinion in opinions])
         bad = self._weighted(user.history, [0.0 if opinion else 1.0 for opinion in opinions])
@@ -108,7 +108,7 @@ class Tastes:
         values_of: Callable[[Item], tuple[Value, ...]],
         common: Mapping[Value, float],
     ) -> tuple[Value, ...]:
-        """The values that tell this history from the catalogue.
+        """The values that distinguish this history from the catalogue.
 
         Ranked by the value's part in the Kullback-Leibler divergence between the two, p log(p / q)
         (Tomokiyo and Hurst, "A Language Model Approach to Keyphrase Extraction", 2003), where the
@@ -175,7 +175,7 @@ def _values(item: Item) -> tuple[Value, ...]:
 
 
 def taste_line(taste: Taste) -> str:
-    """Say what a history tells of a user; empty where it tells nothing.
+    """A taste in words; empty if there is none.
 
     >>> taste_line(Taste(favoured=(("genres", "War"), ("brand", "Acme"), ("genres", "Crime"))))
     'often genres War, Crime, brand Acme'

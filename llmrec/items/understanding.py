@@ -139,7 +139,7 @@ def modalities_of(
         encoder: Of texts and reviews.
         without: Modalities to leave out: ``reviews``, ``image``, ``clip``, ``audio``.
         image_encoder: Of pictures and of the key frames of clips.
-        sound_encoder: Of sounds. Where the default one cannot be had, sounds are left out, and a
+        sound_encoder: Of sounds. If the default one is not available, sounds are left out, and a
             warning says so.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 

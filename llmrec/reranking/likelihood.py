@@ -16,7 +16,7 @@ from llmrec.reranking.strategy import (
     Judgement,
     Question,
     default_template,
-    nobody,
+    without_user,
     writer_of,
 )
 
@@ -87,9 +87,8 @@ class Likelihood:
         priors = {t: self._priors[reader, t] for t in titles if (reader, t) in self._priors}
         new = [title for title in dict.fromkeys(titles) if title not in priors]
         if new:
-            prompt = (
-                writer_of(self.template, nobody(question), model).without_candidate().prompts[0]
-            )
+            writer = writer_of(self.template, without_user(question), model)
+            prompt = writer.without_candidate().prompts[0]
             answers = yield [ContinuationRequest(prompt, title) for title in new]
             for title, answer in zip(new, answers, strict=True):
                 priors[title] = float(answer.log_probs.sum())

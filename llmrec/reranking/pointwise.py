@@ -17,7 +17,7 @@ from llmrec.reranking.strategy import (
     LabelAsk,
     Question,
     default_template,
-    nobody,
+    without_user,
     writer_of,
 )
 
@@ -79,9 +79,9 @@ def label_each(
 ) -> tuple[list[LabelAsk], Rendered]:
     """Ask one prompt per candidate; the neutral prompt has an empty history."""
     rendered = writer_of(template, question, model).for_each(question.candidates)
-    stranger = writer_of(template, nobody(question), model)
+    neutral = writer_of(template, without_user(question), model)
     asks = [
-        LabelAsk(LabelRequest(prompt, labels), partial(_neutral, stranger, item), HISTORY_PRIOR)
+        LabelAsk(LabelRequest(prompt, labels), partial(_neutral, neutral, item), HISTORY_PRIOR)
         for prompt, item in zip(rendered.prompts, question.candidates, strict=True)
     ]
     return asks, rendered

@@ -165,6 +165,6 @@ def default_template(strategy: str) -> Callable[[], Template]:
     return lambda: load_template(DEFAULT_TEMPLATES[strategy])
 
 
-def nobody(question: Question) -> Question:
+def without_user(question: Question) -> Question:
     """The same question for a user without history, profile and query."""
     return replace(question, user=User(""))

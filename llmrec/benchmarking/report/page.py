@@ -262,7 +262,7 @@ class CaseRow:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A user whom two rows rank differently."""
+    """A user with different rankings in two rows."""
 
     user_id: str
     sentence: str

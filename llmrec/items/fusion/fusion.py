@@ -168,7 +168,7 @@ class Fusion:
 
         Args:
             histories: Each float32 [h, d], rows of :meth:`item_vectors`, oldest first. An empty one
-                gives the vector of a user nobody knows.
+                gives the vector of an unknown user.
             liked: For each history, whether each item was liked (``catalog.liked``).
 
         Raises:

@@ -117,7 +117,7 @@ class Layer(nn.Module):
 class HistoryEncoder(nn.Module):
     """A small causal transformer over fused item vectors (after SASRec, Kang & McAuley 2018).
 
-    Places are counted from the item that is to be foretold, not from the beginning: attention has a
+    Positions count back from the item to predict, not from the beginning: attention has a
     learned bias by distance, and a mean with learned weights by recency is added to its output.
     """
 
