@@ -60,6 +60,7 @@ def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: Transform
         load_template("likelihood/numbered"),
         user=asked.user,
         context=asked.context,
+        items=asked.context.items,
         candidates=(),
         tokenizer=smollm2,
     )
