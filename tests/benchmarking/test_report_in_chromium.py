@@ -152,7 +152,7 @@ def test_any_two_rows_can_be_picked(desktop: Page) -> None:
     assert bins == [str(count or "") for count in expected.bins]
     assert f"{first} against {second}" in page.inner_text(".pairline")
     page.select_option("select[name=first]", "random")
-    assert "not tested" in page.inner_text("#pair-verdict")
+    assert "not compared by a test" in page.inner_text("#pair-verdict")
 
 
 def test_the_leaderboard_can_be_sorted(desktop: Page) -> None:
