@@ -193,7 +193,7 @@ def test_requests_may_name_items_of_a_table_or_an_index(kites: Path, tmp_path: P
     [
         ({"candidates": ["a", "b"]}, "0 relevant ones"),
         ({"candidates": ["a"], "relevant": "a"}, "1 candidates"),
-        ({"candidates": ["a", "b"], "relevant": "c"}, "no candidate"),
+        ({"candidates": ["a", "b"], "relevant": "c"}, "not a candidate"),
         ({"relevant": "c"}, "no candidates"),
     ],
 )

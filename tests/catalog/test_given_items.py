@@ -30,26 +30,30 @@ def read(value: object) -> GivenItem:
 
 
 @pytest.mark.parametrize(
-    ("value", "item"),
+    ("value", "item", "bare"),
     [
-        (" Alien ", Item("Alien", "Alien")), (np.str_("Alien"), Item("Alien", "Alien")),
-        (7, Item("7")), (7.0, Item("7")), (np.int64(7), Item("7")), (Decimal("7.0"), Item("7")),
-        ({"title": "Alien"}, Item("Alien", "Alien")), ({"id": "007"}, Item("007")),
-        ({"item_id": "a", "id": 3, "title": 1917}, Item("a", "1917")),
-        (pd.Series({"id": 7, "title": "Dune"}), Item("7", "Dune")),
-        (Item("a", "A", attributes={"x": 1}), Item("a", "A", attributes={"x": 1})),
+        (" Alien ", Item("Alien", "Alien"), True), (np.str_("Alien"), Item("Alien", "Alien"), True),
+        (7, Item("7"), True), (7.0, Item("7"), True), (np.int64(7), Item("7"), True),
+        (Decimal("7.0"), Item("7"), True), ({"id": "007"}, Item("007"), True),
+        ({"title": "Alien"}, Item("Alien", "Alien"), False),
+        ({"item_id": "a", "id": 3, "title": 1917}, Item("a", "1917"), False),
+        (pd.Series({"id": 7, "title": "Dune"}), Item("7", "Dune"), False),
+        (Item("a", "A", attributes={"x": 1}), Item("a", "A", attributes={"x": 1}), False),
     ],
     ids=repr,
 )  # fmt: skip
-def test_an_item_is_text_a_number_a_mapping_or_a_record(value: object, item: Item) -> None:
-    assert read(value) == GivenItem(item)
-    assert read(read(value)) == GivenItem(item)
+def test_an_item_is_text_a_number_a_mapping_or_a_record(
+    value: object, item: Item, bare: bool
+) -> None:
+    assert read(value) == GivenItem(item, bare=bare)
+    assert read(read(value)) == GivenItem(item, bare=bare)
 
 
 def test_records_keep_score_or_rating_and_time() -> None:
-    assert read(Candidate("a", 0.25, {"content": 1.0})) == GivenItem(Item("a"), score=0.25)
+    candidate = read(Candidate("a", 0.25, {"content": 1.0}))
+    assert candidate == GivenItem(Item("a"), score=0.25, signals={"content": 1.0}, bare=True)
     row = read(Interaction("u", "a", 4.0, 9))
-    assert row == GivenItem(Item("a"), rating=4.0, timestamp=9)
+    assert row == GivenItem(Item("a"), rating=4.0, timestamp=9, bare=True)
 
 
 def test_every_key_of_a_mapping_is_read() -> None:

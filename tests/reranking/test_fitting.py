@@ -141,7 +141,7 @@ def test_numbers_below_one_are_refused() -> None:
 
 
 def test_no_list_at_all_is_an_error() -> None:
-    with pytest.raises(DataError, match="of 0 users with four items or more"):
+    with pytest.raises(DataError, match="of the 0 users with four items or more"):
         hold_out_last(_index({"u1": "abc"}))
 
 
