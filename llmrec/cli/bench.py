@@ -52,7 +52,8 @@ class _RunByDefault(TyperGroup):
 app = typer.Typer(
     cls=_RunByDefault,
     no_args_is_help=True,
-    help="Benchmark prompt templates, strategies and models against each other.",
+    help="Benchmark prompt templates, strategies and models against each other. Options without a "
+    "command are those of `llmrec bench run`.",
 )
 
 RunFolderOption = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING
@@ -152,9 +152,13 @@ def footer(
         yield "Weights", f"{weights} ({origin})" if weights else ""
         yield "Tokens", tokens_line(found.usage)
         yield "Cost", cost_line(rates, found.usage)
-    counts = [f"{name.replace('_', ' ')} {n:,}" for name, n in ranking.fallbacks.items()]
-    yield "Fallbacks", ", ".join(counts)
+    yield "Fallbacks", fallbacks_line(ranking.fallbacks)
     yield "Note", " ".join(found.notes)
+
+
+def fallbacks_line(fallbacks: Mapping[str, int]) -> str:
+    """Each fallback with its count."""
+    return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in fallbacks.items())
 
 
 def cost_line(rates: Prices | None, usage: Usage) -> str:

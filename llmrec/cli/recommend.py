@@ -45,7 +45,7 @@ def recommend(
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file of rules: keep, drop, boost, cap."),
+        typer.Option(metavar="FILE", help="TOML file of rules: keep, drop, never, at_most, boost."),
     ] = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Include items of the user's history.")

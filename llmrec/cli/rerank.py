@@ -89,7 +89,13 @@ def _rerank_file(
     as_json: bool,
 ) -> None:
     """Answer a file of requests and print the counts; exit status 1 if one failed."""
-    from llmrec.cli.ranking_view import cost_line, describe_model, model_line, tokens_line
+    from llmrec.cli.ranking_view import (
+        cost_line,
+        describe_model,
+        fallbacks_line,
+        model_line,
+        tokens_line,
+    )
     from llmrec.prompting import Context
     from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker, items_context
@@ -131,6 +137,7 @@ def _rerank_file(
             "Incomplete": f"{outcome.incomplete:,}: a server did not answer some prompts"
             if outcome.incomplete
             else "",
+            "Fallbacks": fallbacks_line(outcome.fallbacks),
             "Model": model_line(reranker.model),
             "Tokens": tokens_line(outcome.usage),
             "Cost": cost_line(rates, outcome.usage),

@@ -63,7 +63,8 @@ class FileOutcome:
 
     This run answered ``reranked`` requests, earlier runs ``resumed``. ``failed`` counts errors,
     ``incomplete`` results with unscored candidates because a server failed or refused prompts; both
-    include earlier runs. ``usage`` is of this run only.
+    include earlier runs, and so does ``fallbacks``, the sum over all results. ``usage`` is of this
+    run only.
     """
 
     reranked: int
@@ -71,6 +72,7 @@ class FileOutcome:
     failed: int
     incomplete: int = 0
     usage: Usage = field(default_factory=Usage)
+    fallbacks: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,17 @@ def rank_file(
                     bar.update(len(results))
         if as_table:
             _write_table(out, source, log.rows)
-    return FileOutcome(len(lines) - resumed, resumed, counts["failed"], counts["incomplete"], usage)
+    fallbacks = Counter[str]()
+    for row in log.rows:
+        fallbacks.update(row.get("fallbacks", {}))
+    return FileOutcome(
+        len(lines) - resumed,
+        resumed,
+        counts["failed"],
+        counts["incomplete"],
+        usage,
+        dict(fallbacks),
+    )
 
 
 def read_requests(requests: str | Path, known: Context | None = None) -> Iterator[Request]:

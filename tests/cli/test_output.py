@@ -28,6 +28,7 @@ def test_a_document_holds_records_enums_and_no_nan(capsys: pytest.CaptureFixture
             "score": None,
             "status": "unscored",
             "signals": {"content": None, "popularity": None},
+            "title": "",
         }
     ]
 

@@ -133,7 +133,7 @@ def test_pointwise_is_the_log_odds_of_all_single_token_spellings(
     rendered = written(
         load_template("pointwise/plain-list"),
         user=asked.user,
-        context=asked.context,
+        items=asked.context.items,
         candidates=asked.candidates,
         tokenizer=smollm2,
     )
