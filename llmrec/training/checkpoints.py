@@ -17,7 +17,7 @@ from torch import nn
 
 from llmrec.errors import StorageError
 from llmrec.items.fusion import FusionConfig
-from llmrec.items.fusion.storage import read_tensors, write_tensors
+from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 
 _FILE = "checkpoint.safetensors"
 _KIND = "checkpoint"

@@ -14,7 +14,7 @@ from llmrec.catalog import Catalog, liked
 from llmrec.errors import DataError, OptionError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
-from llmrec.items.fusion.storage import content_digest
+from llmrec.items.fusion.fusion_files import content_digest
 from llmrec.records import Interaction
 
 Rows = NDArray[np.int64]

@@ -12,7 +12,7 @@ import numpy as np
 
 from llmrec.errors import DataError, ModelError, OptionError, StorageError
 from llmrec.items.fusion.config import FusionConfig
-from llmrec.items.fusion.storage import (
+from llmrec.items.fusion.fusion_files import (
     content_digest,
     pack_tensors,
     read_tensors,
