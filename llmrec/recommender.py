@@ -22,11 +22,11 @@ from llmrec.reranking import (
     Reranker,
     Strategy,
     make_request,
-    make_strategy,
     retrieval_ranking,
 )
 from llmrec.reranking.fitting import check_counts, hold_out_last, signal_lists
 from llmrec.reranking.requests import Given, each_request, read_user
+from llmrec.reranking.reranker import strategies_of
 from llmrec.retrieval import (
     Filter,
     FittedWeights,
@@ -115,15 +115,8 @@ class Recommender:
             )
         self.index = index
         self.rules = None if rules is None else _rules(rules)
-        if isinstance(strategy, str):
-            strategy = make_strategy(strategy, template)
-        elif template is not None:
-            raise OptionError(
-                f"template={template!r} is given, but the strategy already has a template.",
-                hint="Create the strategy with that template.",
-            )
+        self._strategies = strategies_of(strategy, template)
         explain_template_of(explain_template)  # fails before a model is loaded
-        self._strategy = strategy
         self._explain_template = explain_template
         self._model = model
         self._quantization, self._device = quantization, device
@@ -188,7 +181,7 @@ class Recommender:
             OptionError: No model was given.
             ModelError: The model cannot be loaded.
         """
-        return Reranker(self._required_model, self.index, strategy=self._strategy)
+        return Reranker(self._required_model, self.index, strategy=self._strategies)
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -332,7 +325,7 @@ class Recommender:
             OptionError: A number is below 1, or there is no model.
         """
         held_out = hold_out_last(self.index, candidates=candidates, users=users, seed=seed)
-        reranker = Reranker(self._required_model, held_out.index, strategy=self._strategy)
+        reranker = Reranker(self._required_model, held_out.index, strategy=self._strategies)
         lists = signal_lists(reranker, held_out.requests, progress=progress)
         names = [strategy.name for strategy in reranker.strategies]
         return fit_weights(lists, optional=names), held_out.tried

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from llmrec.cli.options import (
 )
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
+
+if TYPE_CHECKING:
+    from llmrec.reranking import Strategy
 
 
 @command
@@ -69,7 +72,7 @@ def rerank(
                 found = recommender.rerank(user, ids)
             print_recommendation(found, recommender.model, rates, as_json=as_json)
         case _, None, None, Path(), Path(), _ if not (index and items):
-            _rerank_file(index, requests, out, items, ask, model, as_json=as_json)
+            _rerank_file(index, requests, out, items, strategies, model, as_json=as_json)
         case _:
             raise OptionError(
                 "Candidates come either from the command line or from a file.",
@@ -83,7 +86,7 @@ def _rerank_file(
     requests: Path,
     out: Path,
     items: Path | None,
-    ask: StrategyOptions,
+    strategies: tuple[Strategy, ...],
     model: ModelOptions,
     *,
     as_json: bool,
@@ -106,14 +109,14 @@ def _rerank_file(
     settings: tuple[object, ...]
     if index is not None:
         with waiting("Opening the index"):
-            recommender = Recommender.open(index, model=model.load, strategy=ask.make())
+            recommender = Recommender.open(index, model=model.load, strategy=strategies)
         known, rank, reranker = recommender.context, recommender.rank_many, recommender.reranker
         opened = recommender.index
         weights = dict(opened.weights.get(reranker.weights_key, {}))
         settings = (weights, opened.fingerprint, opened.encoder)
     else:
         known = items_context(items) if items else None
-        reranker = Reranker(model.load(), strategy=ask.make())
+        reranker = Reranker(model.load(), strategy=strategies)
         rank, settings = reranker.rank_many, (items and items.read_bytes(),)
     about = describe_model(reranker.model)
     placement = about.get("device"), about.get("dtype")

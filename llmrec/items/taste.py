@@ -45,7 +45,7 @@ class Taste:
 
 
 class Known(Protocol):
-    """Whose tastes are told: a catalogue, or an index."""
+    """What tastes are read from: a catalogue or an index."""
 
     @property
     def items(self) -> Mapping[str, Item]:

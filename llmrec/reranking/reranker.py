@@ -100,7 +100,7 @@ class Reranker:
             )
         if weights is not None and not isinstance(weights, Mapping):
             raise OptionError(f"weights is {weights!r}; allowed is a mapping of signal to weight.")
-        self.strategies = _strategies(strategy, template)
+        self.strategies = strategies_of(strategy, template)
         self.index = index
         self.budget = budget or Budget()
         self.weights = weights
@@ -320,9 +320,15 @@ def retrieval_signal(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.fl
     return {} if np.isnan(scores).all() else {RETRIEVAL: scores}
 
 
-def _strategies(
+def strategies_of(
     strategy: str | Strategy | Sequence[str | Strategy], template: str | None
 ) -> tuple[Strategy, ...]:
+    """Make the strategies that `Reranker` takes by name or as objects.
+
+    Raises:
+        OptionError: One is unknown, two share a name, or a template is given beside an object.
+        PromptError: The template cannot be used.
+    """
     if isinstance(strategy, str):
         made: tuple[Strategy, ...] = (make_strategy(strategy, template),)
     elif template is None:
