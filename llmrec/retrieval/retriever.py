@@ -39,6 +39,8 @@ RANK_CONSTANT = 60
 
 PROPOSALS = 1_000
 """Rows that each signal proposes, at least, where not everything is scored."""
+_MOST_PROPOSALS = 16
+"""Times as many, at most, while an item that no signal proposed may still belong to the best."""
 _FEW = 3_000  # allowed rows up to which all of them are scored
 _FALLBACK = "popularity where no signal knows the user"
 
@@ -172,16 +174,21 @@ class Retriever:
         values = self._values(user, met)
         n_allowed = int(np.count_nonzero(allowed))
         n = max(PROPOSALS, 5 * k)
+        most = _MOST_PROPOSALS * n
         while True:
             complete = self._everything or n_allowed <= max(n, _FEW)
-            rows = np.flatnonzero(allowed) if complete else self._proposed(values, n, allowed)
+            if complete:
+                rows, bound = np.flatnonzero(allowed), -math.inf
+            else:
+                rows, bound = self._proposed(values, n, allowed)
             if self._rules is None:
                 found = self._best(values, rows, k)
             else:
                 found = self._rules.cap(self._best(values, rows, len(rows)), k)
-            if complete or len(found) >= k:
+            enough = len(found) >= k and (found[-1].score >= bound or n >= most)
+            if complete or enough:
                 return found
-            n *= 8  # caps, or lists that held too few
+            n *= 4  # a better item may be missing; or caps, or lists that held too few
 
     def candidates(self, user: User, item_ids: Sequence[str]) -> tuple[Candidate, ...]:
         """Score given items for a user, those already seen too; rules boost and do not remove.
@@ -237,19 +244,33 @@ class Retriever:
             values[_FALLBACK] = self._popularity.of(user, met)
         return values
 
-    def _proposed(self, values: Mapping[str, Values], n: int, allowed: np.ndarray) -> np.ndarray:
-        """Return the rows that any signal proposes, ascending; of each boost some."""
-        groups = [allowed]
+    def _proposed(
+        self, values: Mapping[str, Values], n: int, allowed: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Return the rows that any signal proposes, ascending, and a bound of all other scores.
+
+        Of each boost some. An allowed item that no signal proposed scores at most what the least
+        values proposed add up to (the threshold algorithm; Fagin, Lotem and Naor, "Optimal
+        aggregation algorithms for middleware", 2003); nearest vectors are approximate.
+        """
+        groups = [(0.0, allowed)]
         if self._rules is not None and self._rules.boosts.any():
             boosts = self._rules.boosts
-            groups = [allowed & (boosts == boost) for boost in np.unique(boosts[allowed])]
-        found = []
-        for group in groups:
+            of_boost = np.unique(boosts[allowed])
+            groups = [(float(boost), allowed & (boosts == boost)) for boost in of_boost]
+        found, bounds = [], []
+        for boost, group in groups:
             share = np.count_nonzero(group) / len(group)
+            if not share:
+                continue
+            bounds.append(boost)
             for name, known in values.items():
-                if self.weights.get(name, 1.0) and share:
-                    found.append(known.best(n, group, share))
-        return np.unique(np.concatenate(found))
+                if not (weight := self.weights.get(name, 1.0)):
+                    continue
+                rows, bound = known.best(n, group, share)
+                found.append(rows)
+                bounds[-1] += weight * bound
+        return np.unique(np.concatenate(found)), max(bounds)
 
     def _best(
         self, values: Mapping[str, Values], rows: np.ndarray, k: int

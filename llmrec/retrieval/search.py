@@ -112,8 +112,10 @@ class VectorSearch:
         spread = math.sqrt(max(square - mean**2, 0.0))
         return mean, spread if spread > 1e-6 * math.sqrt(max(square, 0.0)) else 0.0
 
-    def best(self, query: np.ndarray, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
-        """Propose about n allowed rows with the largest inner products, in no order.
+    def best(
+        self, query: np.ndarray, n: int, allowed: np.ndarray, share: float
+    ) -> tuple[np.ndarray, float]:
+        """Propose about n allowed rows with the largest inner products, and the least of these.
 
         Args:
             query: float32 [d].
@@ -129,13 +131,13 @@ class VectorSearch:
         before = np.empty(0, dtype=np.int64)
         while True:
             parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists.nlist), sel=within)
-            rows: np.ndarray = self.lists.search(one, n, params=parameters)[1][0]
-            rows = rows[rows >= 0]
+            products, rows = (part[0] for part in self.lists.search(one, n, params=parameters))
+            products, rows = products[rows >= 0], rows[rows >= 0]
             # A filter may leave out just what is near the query: more lists until they bring
             # nothing new.
             new = np.setdiff1d(rows[:_HEAD], before, assume_unique=True).size
             if probes >= self.lists.nlist or share > _NEARLY_ALL or new <= _NEW * _HEAD:
-                return rows
+                return rows, float(products.min(initial=math.inf))
             before, probes = rows[:_HEAD], 2 * probes
 
     @cached_property

@@ -52,7 +52,7 @@ class Full:
         """Return z-scores of some rows."""
         return None if self._standardised is None else self._standardised[rows]
 
-    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
+    def best(self, n: int, allowed: np.ndarray, share: float) -> tuple[np.ndarray, float]:
         """Propose the best n allowed rows; the order of all is computed once."""
         order, step = self._order, math.ceil(1.5 * n / share)
         found = np.empty(0, dtype=np.int64)
@@ -61,7 +61,9 @@ class Full:
             found = np.concatenate([found, rows[allowed[rows]]])
             if len(found) >= n:
                 break
-        return found[:n]
+        found = found[:n]
+        scores = self.standardised(found[-1:])
+        return found, 0.0 if scores is None or not len(scores) else float(scores[0])
 
     @cached_property
     def _standardised(self) -> np.ndarray | None:
@@ -108,12 +110,14 @@ class Sparse:
         found: np.ndarray = (self.at(rows) - mean) / spread
         return found
 
-    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:  # noqa: ARG002
+    def best(self, n: int, allowed: np.ndarray, share: float) -> tuple[np.ndarray, float]:  # noqa: ARG002
         """Propose the best n rows."""
-        places = np.flatnonzero(allowed[self.rows])
+        places, bound = np.flatnonzero(allowed[self.rows]), 0.0
         if len(places) > n:
             places = places[np.argpartition(-self.values[places], n)[:n]]
-        return self.rows[places]
+            bound = self.values[places].min()
+        mean, spread = self._scale
+        return self.rows[places], (bound - mean) / spread if spread else 0.0
 
     @cached_property
     def _scale(self) -> tuple[float, float]:
@@ -142,15 +146,18 @@ class Dense:
         mean, spread = self.search.scale(self.query)
         return None if spread == 0 else (self.at(rows) - mean) / spread
 
-    def best(self, n: int, allowed: np.ndarray, share: float) -> np.ndarray:
+    def best(self, n: int, allowed: np.ndarray, share: float) -> tuple[np.ndarray, float]:
         """Propose rows that are nearly the best n."""
-        return self.search.best(self.query, n, allowed, share)
+        mean, spread = self.search.scale(self.query)
+        rows, least = self.search.best(self.query, n, allowed, share)
+        return rows, (least - mean) / spread if spread else 0.0
 
 
 Values = Full | Sparse | Dense
 """A signal's values of all items for one user; higher is better. ``everything`` is all of them,
 ``at`` those of some rows, ``standardised`` their z-scores over the catalogue (None where all items
-have one value), ``best`` up to n allowed rows with large values; ``share`` is that of the allowed.
+have one value), ``best`` up to n allowed rows with large values and a bound of the z-scores of all
+other allowed rows; ``share`` is that of the allowed.
 """
 
 

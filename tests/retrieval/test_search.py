@@ -182,6 +182,27 @@ def test_held_out_interactions_are_not_in_prepared_data(large: Index) -> None:
     assert without.content is large.content
 
 
+def test_proposals_grow_until_nothing_better_can_be_missing(
+    large: Index, small: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item may be among the best of a sum and among the first of no signal."""
+    as_if_large(monkeypatch)
+    monkeypatch.setattr("llmrec.retrieval.retriever.PROPOSALS", 20)
+    weights = {"content": 1.0, "popularity": 0.5}
+    some = Retriever(large, weights=weights, exact_up_to=0)
+    every = Retriever(small, weights=weights, exact_up_to=N)
+    users = [small.user(f"u{number}") for number in range(20)]
+
+    def overlap() -> float:
+        found = [(some.retrieve(user, 4), every.retrieve(user, 4)) for user in users]
+        ids = [({c.item_id for c in one}, {c.item_id for c in other}) for one, other in found]
+        return float(np.mean([len(one & other) / 4 for one, other in ids]))
+
+    assert overlap() > 0.97
+    monkeypatch.setattr("llmrec.retrieval.retriever._MOST_PROPOSALS", 1)
+    assert overlap() < 0.8
+
+
 def test_nearest_vectors_are_found_under_a_filter() -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((100, 16))
@@ -193,7 +214,7 @@ def test_nearest_vectors_are_found_under_a_filter() -> None:
     for query in vectors[:20]:
         allowed = vectors @ query < np.quantile(vectors @ query, 0.5)
         right = np.flatnonzero(allowed)[np.argsort(-(vectors @ query)[allowed])[:50]]
-        shares.append(np.isin(right, search.best(query, 500, allowed, 0.5)).mean())
+        shares.append(np.isin(right, search.best(query, 500, allowed, 0.5)[0]).mean())
     assert np.mean(shares) > 0.9
 
 
