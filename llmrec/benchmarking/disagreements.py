@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scipy import stats
 
@@ -12,11 +14,14 @@ from llmrec.benchmarking.results import CellResults, Result, Results
 from llmrec.benchmarking.rows import METRIC, rank_lists
 from llmrec.benchmarking.summary import Summary, partial_rows
 from llmrec.benchmarking.users import BenchmarkData, UserList
+from llmrec.catalog.media_files import MediaError, media_path
 from llmrec.errors import LlmrecError
 from llmrec.models import LanguageModel
 from llmrec.prompting import Budget
-from llmrec.records import Prompt
+from llmrec.records import Item, Prompt
 from llmrec.reranking.strategy import request_of
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 10
 ReaderOf = Callable[[str], LanguageModel]
@@ -130,6 +135,17 @@ def _text(prompt: Prompt) -> str:
     return f"{prompt.system}\n\n{prompt.user}" if prompt.system else prompt.user
 
 
+def picture_path(item: Item, folder: Path | None, media_root: Path | None) -> str:
+    """The path of an item's picture; "" where there is none that may be opened."""
+    if folder is None or not item.image:
+        return ""
+    try:
+        return str(media_path(folder, item.image, root=media_root))
+    except MediaError as error:
+        logger.info("A picture is left out of the report: %s", error)
+        return ""
+
+
 def _ranking(
     data: BenchmarkData, one: UserList, order: Sequence[int], result: Result | None
 ) -> tuple[RankedTitle, ...]:
@@ -137,7 +153,7 @@ def _ranking(
     shown = []
     for column in order:
         item = items[column]
-        image = str(data.folder / item.image) if data.folder and item.image else ""
+        image = picture_path(item, data.folder, data.media_root)
         score = result.scores[column] if result else None
         shown.append(RankedTitle(item.name, image, item.item_id in one.targets, score))
     return tuple(shown)

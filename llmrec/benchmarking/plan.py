@@ -83,6 +83,9 @@ class BenchmarkPlan(BaseModel):
     candidates that the user chose."""
     items: Path | None = None
     """A table of items (.jsonl, .csv or .parquet) whose ids the requests use."""
+    media_root: Path | None = None
+    """A folder in which pictures of the report may lie besides the data set's; the only one where
+    the index was made by another user or on another machine."""
     protocol: Literal["discrimination", "end-to-end", "labelled"] = "discrimination"
     """With an index: rank the held-out item among random unseen items, or among the retriever's top
     candidates, which may lack it. Requests always have the protocol ``labelled``. A run has one
@@ -256,6 +259,9 @@ def plan_schema() -> str:
     return json.dumps(BenchmarkPlan.model_json_schema(), indent=1) + "\n"
 
 
+_PATHS = ("index", "requests", "items", "media_root", "prices")
+
+
 def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
     """The paths of a plan, relative to a folder; names and references stay as they are."""
 
@@ -265,7 +271,7 @@ def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
     def model(ref: str) -> str:
         return str(folder / ref) if (folder / ref).exists() else ref
 
-    paths = {name: getattr(plan, name) for name in ("index", "requests", "items", "prices")}
+    paths = {name: getattr(plan, name) for name in _PATHS}
     return {
         **{name: path and folder / path for name, path in paths.items()},
         "templates": tuple(map(template, plan.templates)),

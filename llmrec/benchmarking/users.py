@@ -81,7 +81,7 @@ class BenchmarkData:
 
     ``qualifying`` users have a target; ``users`` were sampled from them. ``about`` is what run.json
     says of the data. ``known`` gives a user's history and where to look items up; ``facts`` those
-    of all candidates; ``folder`` is where paths of pictures begin.
+    of all candidates; paths of pictures start in ``folder``, and ``media_root`` may hold some too.
     """
 
     users: tuple[UserList, ...]
@@ -90,6 +90,7 @@ class BenchmarkData:
     known: Callable[[str], tuple[User, Context]]
     facts: Callable[[], ItemFacts]
     folder: Path | None = None
+    media_root: Path | None = None
 
     def question(self, one: UserList, item_ids: Sequence[str], budget: Budget) -> Question:
         """The question for a user's candidates in this order."""
@@ -107,7 +108,7 @@ def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
         DataError: The requests cannot be read, or one has no relevant candidate.
         OptionError: There are fewer users than asked for, or fewer items than candidates.
     """
-    index = None if plan.index is None else Index.open(plan.index)
+    index = None if plan.index is None else Index.open(plan.index, media_root=plan.media_root)
     if plan.requests is not None:
         return labelled_data(plan.requests, plan, index)
     if index is None:
@@ -186,6 +187,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
         lambda user_id: (known.user(user_id), context),
         facts,
         known.folder,
+        known.media_root,
     )
 
 
@@ -252,6 +254,7 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
         lambda name: (shown[name].user, shown[name].context),
         facts,
         path.parent,
+        plan.media_root,
     )
 
 

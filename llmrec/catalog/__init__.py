@@ -11,6 +11,7 @@ from llmrec.catalog.given_items import (
     read_items,
     read_items_file,
 )
+from llmrec.catalog.media_files import MediaError
 from llmrec.catalog.splitting import Split, cold_start_split, global_time_split, leave_one_out
 from llmrec.catalog.tables import Problem
 
@@ -20,6 +21,7 @@ __all__ = [
     "ColumnMap",
     "Fact",
     "GivenItem",
+    "MediaError",
     "Problem",
     "Split",
     "TableMap",

@@ -61,6 +61,7 @@ class Catalog:
         facts: Edges of a knowledge graph.
         problems: The problems of the rows that ``on_problem="skip"`` left out.
         folder: The data set folder; ``image``, ``video`` and ``audio`` are relative to it.
+        media_root: A folder in which pictures, clips and sounds may lie besides ``folder``.
     """
 
     items: Mapping[str, Item]
@@ -71,6 +72,7 @@ class Catalog:
     facts: tuple[Fact, ...] = ()
     problems: tuple[Problem, ...] = ()
     folder: Path | None = None
+    media_root: Path | None = None
 
     @staticmethod
     def from_folder(
@@ -78,6 +80,7 @@ class Catalog:
         *,
         columns: ColumnMap | None = None,
         on_problem: OnProblem = "raise",
+        media_root: str | Path | None = None,
     ) -> Catalog:
         """Read a data set folder.
 
@@ -87,6 +90,8 @@ class Catalog:
             columns: File and column names, where they differ from llmrec's.
             on_problem: ``"raise"`` refuses a data set with a broken row; ``"skip"`` leaves broken
                 rows out and lists them in ``problems``.
+            media_root: A folder in which pictures, clips and sounds may lie besides ``path``;
+                other files are not opened.
 
         Raises:
             DataError: The data set is broken. A missing or unreadable file or a missing column is
@@ -98,7 +103,8 @@ class Catalog:
             f"See them all with `llmrec data check {path}`, "
             'or leave the broken rows out with on_problem="skip".'
         )
-        return _accepted(*load_folder(Path(path), columns), on_problem, f"'{path}'", hint)
+        catalog = _accepted(*load_folder(Path(path), columns), on_problem, f"'{path}'", hint)
+        return replace(catalog, media_root=None if media_root is None else Path(media_root))
 
     @staticmethod
     def from_datasets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import MappingProxyType
 
 from llmrec.catalog.catalog import Catalog, load_folder
 from llmrec.catalog.columns import ColumnMap
+from llmrec.catalog.media_files import MediaError, media_paths
 from llmrec.catalog.tables import Problem
 
 
@@ -31,7 +33,9 @@ class CheckReport:
     notes: tuple[str, ...]
 
 
-def check_folder(path: str | Path, columns: ColumnMap | None = None) -> CheckReport:
+def check_folder(
+    path: str | Path, columns: ColumnMap | None = None, *, media_root: Path | None = None
+) -> CheckReport:
     """Read a data set folder and report on it instead of refusing it.
 
     Raises:
@@ -51,18 +55,24 @@ def check_folder(path: str | Path, columns: ColumnMap | None = None) -> CheckRep
     }
     gaps = dict(findings.gaps)
     for kind in ("image", "video", "audio"):
-        absent = _absent_files(catalog, folder, kind)
-        if absent:
-            gaps[f"items.{kind} (no such file)"] = absent
+        for reason, count in _missing_files(catalog, folder, kind, media_root).items():
+            gaps[f"items.{kind} ({reason})"] = count
     notes = (*findings.notes, *_notes(catalog, users))
     return CheckReport(
         MappingProxyType(counts), MappingProxyType(gaps), tuple(findings.problems), notes
     )
 
 
-def _absent_files(catalog: Catalog, folder: Path, kind: str) -> int:
-    names = (name for item in catalog.items.values() if (name := getattr(item, kind)))
-    return sum("://" not in name and not (folder / name).is_file() for name in names)
+def _missing_files(
+    catalog: Catalog, folder: Path, kind: str, media_root: Path | None
+) -> Counter[str]:
+    names = [getattr(item, kind) for item in catalog.items.values()]
+    files = media_paths(folder, names, root=media_root)
+    return Counter(
+        "an address, or outside the folder" if isinstance(file, MediaError) else "no such file"
+        for file in files
+        if isinstance(file, MediaError) or (file is not None and not file.is_file())
+    )
 
 
 def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from llmrec.cli.options import (
     Concurrency,
     Device,
     ItemTable,
+    MediaRoot,
     PriceTable,
     SkipLayers,
     Timeout,
@@ -145,6 +146,7 @@ def run(
     concurrency: Concurrency = None,
     timeout: Timeout = None,
     prices: PriceTable = None,
+    media_root: MediaRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """Run every cell on every user; write leaderboard.md, report.html and summary.json to RUN."""
@@ -169,6 +171,7 @@ def run(
         seed=seed,
         race=race or None,
         prices=prices,
+        media_root=media_root,
     )
     models = BenchmarkModels(
         device, tokenizer, concurrency, timeout, progress=True, skip_layers=skip_layers

@@ -12,7 +12,7 @@ import typer
 
 from llmrec.cli.data import SkipBroken, check_writable, read_data
 from llmrec.cli.exits import ends_well
-from llmrec.cli.options import AsJson, ColumnFile, DataFolder, load_text_encoder
+from llmrec.cli.options import AsJson, ColumnFile, DataFolder, MediaRoot, load_text_encoder
 from llmrec.cli.output import fields, print_json, screen, waiting
 
 
@@ -56,6 +56,7 @@ def index(
             show_default="trained on the rated reviews",
         ),
     ] = None,
+    media_root: MediaRoot = None,
     skip_broken: SkipBroken = False,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +75,7 @@ def index(
     trained = Fusion.open(fusion) if fusion else None
     if trained:
         clock.end("opening the fusion")
-    catalog = read_data(data, columns, skip_broken=skip_broken)
+    catalog = read_data(data, columns, skip_broken=skip_broken, media_root=media_root)
     check_faiss(len(catalog.items))
     clock.end("reading")
     texts = load_text_encoder(encoder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrec.cli.exits import FAILED, ends_well
-from llmrec.cli.options import AsJson, ColumnFile, DataFolder
+from llmrec.cli.options import AsJson, ColumnFile, DataFolder, MediaRoot
 from llmrec.cli.output import print_json, safe, screen, table, waiting
 from llmrec.errors import DataError, StorageError
 
@@ -39,7 +39,9 @@ def check_writable(folder: Path) -> None:
     )
 
 
-def read_data(data: Path, columns: Path | None, *, skip_broken: bool) -> Catalog:
+def read_data(
+    data: Path, columns: Path | None, *, skip_broken: bool, media_root: Path | None = None
+) -> Catalog:
     """Read a data set; an error about broken rows names the option that leaves them out.
 
     Raises:
@@ -51,7 +53,10 @@ def read_data(data: Path, columns: Path | None, *, skip_broken: bool) -> Catalog
     try:
         with waiting("Reading the data"):
             return Catalog.from_folder(
-                data, columns=names, on_problem="skip" if skip_broken else "raise"
+                data,
+                columns=names,
+                on_problem="skip" if skip_broken else "raise",
+                media_root=media_root,
             )
     except DataError as error:
         hint = error.hint.replace('on_problem="skip"', "--skip-broken")
@@ -69,13 +74,15 @@ def check(
     data: DataFolder,
     *,
     columns: ColumnFile = None,
+    media_root: MediaRoot = None,
     rows: Annotated[int, typer.Option(min=0, help="Broken rows to print; 0 prints all.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Report counts, missing values and broken rows. Exit status 1 if anything is broken."""
     from llmrec.catalog import ColumnMap, check_folder
 
-    report = check_folder(data, ColumnMap.from_file(columns) if columns else None)
+    names = ColumnMap.from_file(columns) if columns else None
+    report = check_folder(data, names, media_root=media_root)
     if as_json:
         print_json({"folder": data, "whole": not report.problems, "report": report})
     else:

@@ -41,6 +41,13 @@ DataFolder = Annotated[
         metavar="DATA", help="Folder with items and, optionally, interactions, reviews, users..."
     ),
 ]
+MediaRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Another folder in which pictures, clips and sounds may lie; others are not opened.",
+    ),
+]
 ColumnFile = Annotated[
     Path | None,
     typer.Option("--columns", metavar="FILE", help="JSON column map: names of files and columns."),

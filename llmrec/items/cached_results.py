@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from llmrec.catalog.media_files import MediaError, MediaPath, open_media
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.errors import DataError
 from llmrec.items.modality import ModalityVectors
@@ -145,31 +146,35 @@ class FileResults(Generic[R]):
 
 
 def from_files(
-    paths: Sequence[Path | None], task: FileTask[T, R], *, progress: bool = False
+    paths: Sequence[MediaPath], task: FileTask[T, R], *, progress: bool = False
 ) -> FileResults[R]:
     """Compute a result for each file; files with the same bytes are computed once.
 
     Args:
-        paths: The file of each row, None where a row has none.
+        paths: The file of each row (see ``media_paths``), None where a row has none.
         task: The computation.
         progress: Show a progress bar on stderr while computing if it is a terminal.
     """
+    gaps = {row: path.message for row, path in enumerate(paths) if isinstance(path, MediaError)}
+    files = {row: path for row, path in enumerate(paths) if isinstance(path, Path)}
     keys: dict[Path, str] = {}
     faults: dict[Path, str] = {}
-    for path in dict.fromkeys(path for path in paths if path is not None):
+    for path in dict.fromkeys(files.values()):
         try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            keys[path] = content_key(*task.recipe, digest)
-        except (OSError, ValueError) as error:
-            faults[path] = _fault(path, task, error)
+            keys[path] = _key(path, task)
+        except MediaError as fault:
+            faults[path] = fault.message
     unread: dict[str, str] = {}
 
     def compute(batch: Mapping[str, Path]) -> Mapping[str, R]:
         contents: dict[str, T] = {}
         for key, path in batch.items():
             try:
-                contents[key] = task.read(path)
+                content = task.read(path)
+                if _key(path, task) == key:
+                    contents[key] = content
+                else:
+                    unread[key] = f"The file {str(path)!r} changed while it was read."
             except DataError as fault:
                 unread[key] = fault.message
         if not contents:
@@ -185,11 +190,10 @@ def from_files(
         unit=task.unit,
         progress=progress,
     )
-    rows = {row: path for row, path in enumerate(paths) if path is not None}
-    results = {row: known[keys[path]] for row, path in rows.items() if keys.get(path) in known}
-    gaps = {
+    results = {row: known[keys[path]] for row, path in files.items() if keys.get(path) in known}
+    gaps |= {
         row: faults[path] if path in faults else unread[keys[path]]
-        for row, path in rows.items()
+        for row, path in files.items()
         if row not in results
     }
     if gaps:
@@ -200,7 +204,7 @@ def from_files(
 def embed_files(
     encoder: str,
     dimension: Callable[[], int],
-    paths: Sequence[Path | None],
+    paths: Sequence[MediaPath],
     task: FileTask[T, np.ndarray],
     *,
     progress: bool,
@@ -210,7 +214,7 @@ def embed_files(
     Args:
         encoder: The model's name with its revision.
         dimension: Finds the length d of a vector, where no file gives one.
-        paths: The file of each item, None where it has none.
+        paths: The file of each item (see ``media_paths``), None where it has none.
         task: Its results are rows of length 1, its unit is the modality's name.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 
@@ -230,10 +234,11 @@ def embed_files(
     return ModalityVectors(task.unit, encoder, vectors, np.any(vectors != 0, axis=1), gaps)
 
 
-def _fault(path: Path, task: FileTask[T, R], error: Exception) -> str:
-    """Let the reader report the error of a file that cannot be hashed."""
-    try:
-        task.read(path)
-    except DataError as fault:
-        return fault.message
-    return str(error)
+def _key(path: Path, task: FileTask[T, R]) -> str:
+    """The cache key of a file's content (MediaError: it cannot be read)."""
+    with open_media(path) as stream:
+        try:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise MediaError(f"The file {str(path)!r} cannot be read: {error.strerror}.") from error
+    return content_key(*task.recipe, digest)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from llmrec.catalog.media_files import media_paths
 from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelError, ModelNotFoundError
 from llmrec.items.cached_results import FileTask, from_files
@@ -70,6 +71,7 @@ def caption_pictures(
     items: Sequence[Item],
     folder: Path,
     *,
+    media_root: Path | None = None,
     cache: ContentCache | None = None,
     progress: bool = False,
 ) -> Captions:
@@ -82,7 +84,8 @@ def caption_pictures(
     Args:
         reader: Writes the captions.
         items: Items; ``image`` is the picture's path.
-        folder: Base folder of relative paths.
+        folder: The data set's folder: relative paths start there.
+        media_root: A folder in which files may lie besides ``folder``.
         cache: Where captions are kept between runs; None keeps none.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 
@@ -101,7 +104,8 @@ def caption_pictures(
         batch_size=reader.batch_size,
         cache=cache,
     )
-    found = from_files([folder / (item.image or "") for item in asked], task, progress=progress)
+    paths = media_paths(folder, [item.image for item in asked], root=media_root)
+    found = from_files(paths, task, progress=progress)
     written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
     return Captions(
         given | {item_id: caption for item_id, caption in written.items() if caption is not None},

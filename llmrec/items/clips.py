@@ -7,12 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from llmrec.catalog.media_files import (
+    MediaError,
+    MediaPath,
+    media_paths,
+    open_media,
+)
 from llmrec.content_cache import ContentCache
-from llmrec.errors import DataError, ModelError
+from llmrec.errors import ModelError
 from llmrec.items.cached_results import (
     FileTask,
     embed_files,
@@ -26,7 +32,7 @@ from llmrec.items.captions import (
     unpack_caption,
 )
 from llmrec.items.modality import ModalityVectors, unit
-from llmrec.items.pictures import MOST_PIXELS, PictureEncoder, missing_file
+from llmrec.items.pictures import MOST_PIXELS, PictureEncoder
 from llmrec.records import Caption, Item
 
 if TYPE_CHECKING:
@@ -38,6 +44,10 @@ MOST_FRAMES = 8
 LONGEST_SIDE = 512
 """Frames are scaled down to it when they are decoded."""
 
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,"
+    "wav,w64,mp3,aac,flac,aiff,caf,amr"
+)
 _SHORT_SECONDS = 60.0  # a longer clip is looked at here and there
 _SHORT_FRAMES = 3600
 _LOOKS = 128
@@ -46,8 +56,8 @@ _CUT = 0.1  # mean change of grey, of 1, that makes a new scene
 _FLAT = 0.01  # a frame with less contrast is a blank between scenes
 
 
-class ClipError(DataError):
-    """A clip cannot be read, or shows nothing."""
+class ClipError(MediaError):
+    """A clip cannot be decoded, or shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +79,13 @@ def key_frames(path: Path, *, most: int = MOST_FRAMES) -> tuple[KeyFrame, ...]:
         most: How many at most.
 
     Raises:
-        ClipError: The file is missing, empty, truncated, no clip, or has no picture.
+        MediaError: There is no such file.
+        ClipError: The file is empty, truncated, no clip, or has no picture.
         ModelError: PyAV is not installed.
     """
     av = load_av("Clips")
-    missing = missing_file(path)
-    if missing is not None:
-        raise ClipError(missing, hint="Download what lies elsewhere, and name the file.")
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as file, open_container(av, file) as container:
             if not container.streams.video:
                 raise ClipError(
                     f"The clip {str(path)!r} has no video stream.",
@@ -111,6 +119,7 @@ def caption_clips(
     items: Sequence[Item],
     folder: Path,
     *,
+    media_root: Path | None = None,
     most: int = MOST_FRAMES,
     cache: ContentCache | None = None,
     progress: bool = False,
@@ -134,7 +143,8 @@ def caption_clips(
         batch_size=1,
         cache=cache,
     )
-    found = from_files([folder / (item.video or "") for item in asked], task, progress=progress)
+    paths = media_paths(folder, [item.video for item in asked], root=media_root)
+    found = from_files(paths, task, progress=progress)
     written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
     return Captions(
         {item_id: caption for item_id, caption in written.items() if caption is not None},
@@ -158,6 +168,12 @@ def load_av(what: str) -> ModuleType:
             hint="Run `pip install 'llmrec[video]'`, or leave that column out.",
         ) from error
     return av
+
+
+def open_container(av: ModuleType, stream: BinaryIO) -> Any:  # noqa: ANN401 - PyAV is optional
+    """Open a clip or a sound: a container that holds it; no playlist, second file or network."""
+    only = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    return av.open(stream, container_options=only)
 
 
 def _summary(reader: PictureReader, clip: Sequence[KeyFrame]) -> Caption | None:
@@ -218,7 +234,7 @@ def _scaled(frame: Any) -> Image.Image:  # noqa: ANN401 - PyAV's
 
 def embed_clips(
     encoder: PictureEncoder,
-    paths: Sequence[Path | None],
+    paths: Sequence[MediaPath],
     *,
     most: int = MOST_FRAMES,
     progress: bool = False,
@@ -227,7 +243,7 @@ def embed_clips(
 
     Args:
         encoder: The encoder; its cache stores the vectors.
-        paths: The clip of each item, None where it has none.
+        paths: The clip of each item (see ``media_paths``), None where it has none.
         most: Key frames of a clip at most.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +22,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from llmrec.errors import DataError, ModelNotFoundError
+from llmrec.catalog.media_files import MediaError, MediaPath, open_media
+from llmrec.errors import ModelNotFoundError
 from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
 from llmrec.items.modality import ModalityVectors, unit_rows
 from llmrec.items.text_encoder import load_sentence_transformer
@@ -55,13 +55,11 @@ _KINDS: tuple[tuple[int, bytes, type[ImageFile]], ...] = (
     (0, b"II*\0", TiffImageFile),
     (0, b"MM\0*", TiffImageFile),
 )
-_WHERE = "Paths are relative to the data's folder; what lies elsewhere must be downloaded first."
 _ALLOWED = "A picture is a JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF file."
-_ADDRESS = re.compile(r"(^|/)(https?|ftp|s3|gs|data):")
 
 
-class PictureError(DataError):
-    """A picture file cannot be read, or shows nothing."""
+class PictureError(MediaError):
+    """A picture cannot be decoded, or shows nothing."""
 
 
 def open_picture(path: Path, *, longest_side: int = LONGEST_SIDE) -> Image.Image:
@@ -76,10 +74,11 @@ def open_picture(path: Path, *, longest_side: int = LONGEST_SIDE) -> Image.Image
         longest_side: Longest side in pixels; larger pictures are scaled down.
 
     Raises:
-        PictureError: The file is missing, empty, truncated, no picture, too large or too small.
+        MediaError: There is no such file.
+        PictureError: The file is empty, truncated, no picture, too large or too small.
     """
     try:
-        with path.open("rb") as stream, warnings.catch_warnings():
+        with open_media(path) as stream, warnings.catch_warnings():
             # Warnings about a readable picture do not help the user.
             warnings.simplefilter("ignore")
             head = stream.read(16)
@@ -89,26 +88,14 @@ def open_picture(path: Path, *, longest_side: int = LONGEST_SIDE) -> Image.Image
             picture = kind(stream)
             _check_size(path, picture, longest_side)
             return _plain(picture, longest_side)
-    except PictureError:
+    except MediaError:
         raise
     except Exception as error:  # a decoder raises anything on a file that is broken
-        missing = missing_file(path)
-        if missing is not None:
-            raise PictureError(missing, hint=_WHERE) from error
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PictureError(
             f"The picture {str(path)!r} cannot be decoded: {why.rstrip('.')}.",
             hint="It is damaged or was not copied to its end: fetch it again.",
         ) from error
-
-
-def missing_file(path: Path) -> str | None:
-    """Say why there is no file to open at ``path``, or None where there is one."""
-    if _ADDRESS.search(path.as_posix()):
-        return f"{str(path)!r} is an address, not a file."
-    if path.is_dir():
-        return f"{str(path)!r} is a folder, not a file."
-    return None if path.is_file() else f"There is no file {str(path)!r}."
 
 
 def _kind(path: Path, head: bytes) -> type[ImageFile]:
@@ -261,7 +248,7 @@ class PictureEncoder:
 
 
 def embed_pictures(
-    encoder: PictureEncoder, paths: Sequence[Path | None], *, progress: bool = False
+    encoder: PictureEncoder, paths: Sequence[MediaPath], *, progress: bool = False
 ) -> ModalityVectors:
     """Embed the picture of each item, identical files once.
 
@@ -270,7 +257,7 @@ def embed_pictures(
 
     Args:
         encoder: The encoder; its cache stores the vectors.
-        paths: The picture file of each item, None where it has none.
+        paths: The picture of each item (see ``media_paths``), None where it has none.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.errors import DataError, ModelError
+from llmrec.catalog.media_files import MediaError, MediaPath, open_media
+from llmrec.errors import ModelError
 from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
-from llmrec.items.clips import load_av
+from llmrec.items.clips import load_av, open_container
 from llmrec.items.modality import ModalityVectors, unit
-from llmrec.items.pictures import missing_file
 from llmrec.models import DEFAULT_SOUND_ENCODER, resolve_model
 from llmrec.models.hardware import halve_until_it_fits
 
@@ -22,8 +22,8 @@ MOST_SECONDS = 30.0
 _LEAST_SECONDS = 0.1
 
 
-class SoundError(DataError):
-    """A sound file cannot be read, or holds next to nothing."""
+class SoundError(MediaError):
+    """A sound cannot be decoded, or holds next to nothing."""
 
 
 def open_sound(path: Path, rate: int, *, seconds: float = MOST_SECONDS) -> np.ndarray:
@@ -35,17 +35,15 @@ def open_sound(path: Path, rate: int, *, seconds: float = MOST_SECONDS) -> np.nd
         seconds: Maximum length to decode.
 
     Raises:
-        SoundError: The file is missing, empty, truncated, no sound, or too short.
+        MediaError: There is no such file.
+        SoundError: The file is empty, truncated, no sound, or too short.
         ModelError: PyAV is not installed.
     """
     av = load_av("Sounds")
-    missing = missing_file(path)
-    if missing is not None:
-        raise SoundError(missing, hint="Download what lies elsewhere, and name the file.")
     wanted = int(seconds * rate)
     parts: list[np.ndarray] = []
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as file, open_container(av, file) as container:
             if not container.streams.audio:
                 raise SoundError(f"The file {str(path)!r} has no audio stream.")
             resampler = av.AudioResampler(format="fltp", rate=rate)
@@ -197,7 +195,7 @@ class SoundEncoder:
 
 def embed_sounds(
     encoder: SoundEncoder,
-    paths: Sequence[Path | None],
+    paths: Sequence[MediaPath],
     *,
     seconds: float = MOST_SECONDS,
     progress: bool = False,

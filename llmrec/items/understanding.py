@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 import numpy as np
 
 from llmrec.catalog import Catalog
+from llmrec.catalog.media_files import MediaPath, media_paths
 from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelNotFoundError, OptionError, nearest
 from llmrec.items.captions import Captions, PictureReader, caption_pictures
@@ -75,8 +75,13 @@ def understand_items(
     shown = [item for item in items if item.video and "clip" not in without]
     if folder and (seen or shown):
         reader = _reader(captioner, progress=progress)
-        pictures = caption_pictures(reader, seen, folder, cache=cache, progress=progress)
-        clips = caption_clips(reader, shown, folder, cache=cache, progress=progress)
+        root = catalog.media_root
+        pictures = caption_pictures(
+            reader, seen, folder, media_root=root, cache=cache, progress=progress
+        )
+        clips = caption_clips(
+            reader, shown, folder, media_root=root, cache=cache, progress=progress
+        )
     opinions: dict[str, Opinion] = {}
     silent: dict[str, str] = {}
     if catalog.reviews and "reviews" not in without:
@@ -205,9 +210,9 @@ def _heard(
     yield embed_sounds(encoder, sounds, progress=progress)
 
 
-def _paths(catalog: Catalog, field: str) -> list[Path | None]:
+def _paths(catalog: Catalog, field: str) -> list[MediaPath]:
     """The file of each item; None where it has none, or the data came without a folder."""
     if catalog.folder is None:
         return []
     names: list[str | None] = [getattr(item, field) for item in catalog.items.values()]
-    return [catalog.folder / name if name else None for name in names]
+    return media_paths(catalog.folder, names, root=catalog.media_root)

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from llmrec.catalog import Catalog
+from llmrec.catalog.media_files import folder_mark
 from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
 from llmrec.items import (
     MODALITY_WEIGHTS,
@@ -67,7 +68,9 @@ class Index:
         fused: float32 [n_items, d], the fusion's item vectors; None without one.
         fingerprint: The catalogue's.
         folder: The dataset folder, absolute: pictures and clips are not copied, and the relative
-            paths of items start there. None where the data came from memory.
+            paths of items start there. None where the data came from memory, or the index from
+            elsewhere.
+        media_root: A folder in which pictures and clips may lie besides ``folder``.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
         prepared: Search structures already computed for these items, interactions and vectors.
     """
@@ -87,6 +90,7 @@ class Index:
     fused: np.ndarray | None = None
     fingerprint: str = ""
     folder: Path | None = None
+    media_root: Path | None = None
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
     prepared: Prepared | None = None
 
@@ -175,6 +179,7 @@ class Index:
             fused=fuse_items(fusion, modalities, ids) if fusion else None,
             fingerprint=catalog.fingerprint,
             folder=catalog.folder.absolute() if catalog.folder else None,
+            media_root=catalog.media_root.absolute() if catalog.media_root else None,
         )
 
     def updated(
@@ -235,6 +240,7 @@ class Index:
             fused=fuse_items(self.fusion, modalities, ids) if self.fusion else None,
             fingerprint=catalog.fingerprint,
             folder=catalog.folder.absolute() if catalog.folder else None,
+            media_root=catalog.media_root.absolute() if catalog.media_root else None,
         )
 
     def save(self, folder: str | Path) -> None:
@@ -249,6 +255,8 @@ class Index:
             dimension=self.vectors.shape[1],
             fingerprint=self.fingerprint,
             folder=str(self.folder) if self.folder else None,
+            media_root=str(self.media_root) if self.media_root else None,
+            folder_mark=folder_mark(self.folder, self.media_root) if self.folder else "",
             weights=self.weights,
         )
         rows, users = self.interaction_columns.to_tables(self.ids)
@@ -280,11 +288,19 @@ class Index:
         storage.save_folder(Path(folder), manifest, tables)
 
     @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = False) -> Index:
+    def open(
+        cls, folder: str | Path, *, verify: bool = False, media_root: str | Path | None = None
+    ) -> Index:
         """Open a saved index.
 
         Files up to 64 MiB are read and checked against the manifest. Larger ones are mapped into
         memory and their size is checked, with ``verify`` every byte too.
+
+        Args:
+            folder: Where it is.
+            verify: Whether to read and check every byte.
+            media_root: A folder in which pictures and clips may lie; where relative paths start
+                if another user or machine made the index, whose own folder is not opened.
 
         Raises:
             StorageError: There is no index, or a file is missing, damaged, of another index or of
@@ -292,6 +308,7 @@ class Index:
         """
         opened = storage.open_folder(Path(folder), verify=verify)
         manifest, tables = opened.manifest, opened.tables
+        data, root = _media_folders(manifest, media_root)
         table = ItemTable(opened.arrow("items.arrow"))
         items = table if len(table) > EXACT_UP_TO else table.everything()
         interactions = Interactions.from_tables(
@@ -321,7 +338,8 @@ class Index:
             fusion=fusion,
             fused=fused,
             fingerprint=manifest.fingerprint,
-            folder=Path(manifest.folder) if manifest.folder else None,
+            folder=data,
+            media_root=root,
             weights=manifest.weights,
             prepared=prepared,
         )
@@ -492,3 +510,15 @@ class Index:
 def _json(adapter: TypeAdapter[Any], records: object) -> bytes:
     # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
     return adapter.dump_json(records, fallback=dict, warnings=False)
+
+
+def _media_folders(
+    manifest: storage.Manifest, given: str | Path | None
+) -> tuple[Path | None, Path | None]:
+    """The data set's folder, if this user made the index, and another with pictures."""
+    folder, root = (Path(name) if name else None for name in (manifest.folder, manifest.media_root))
+    given = None if given is None else Path(given)
+    mark = manifest.folder_mark
+    if folder is None or not mark or folder_mark(folder, root) != mark:
+        return given, None
+    return folder, given or root

@@ -52,13 +52,19 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An index's metadata, and its files by table name. ``folder`` is the data set's."""
+    """An index's metadata, and its files by table name.
+
+    ``folder`` is the data set's, ``media_root`` another with pictures; ``folder_mark`` is that of
+    both.
+    """
 
     dimension: int
     encoder: str = ""
     modalities: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     folder: str | None = None
+    media_root: str | None = None
+    folder_mark: str = ""
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT

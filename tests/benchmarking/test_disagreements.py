@@ -13,13 +13,14 @@ from llmrec.benchmarking.disagreements import (
     Disagreement,
     disagreeing_users,
     disagreements,
+    picture_path,
 )
 from llmrec.benchmarking.results import Failure, Result, Results, RunFolder
 from llmrec.benchmarking.run import Benchmark, run_benchmark
 from llmrec.benchmarking.summary import Summary, summarise
 from llmrec.benchmarking.users import UserList
 from llmrec.models import LanguageModel
-from llmrec.records import Prompt
+from llmrec.records import Item, Prompt
 from llmrec.retrieval import Index
 from tests.benchmarking.faked import (
     BLIND,
@@ -157,3 +158,12 @@ def test_places_of_ties_are_those_of_the_figures(kites: Path, tmp_path: Path) ->
             place = [line.is_target for line in ranking].index(True) + 1
             value = summary.per_user[name][summary.user_ids.index(case.user_id)]
             assert value == pytest.approx(1 / np.log2(place + 1))
+
+
+def test_pictures_outside_the_data_are_left_out(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    inside, outside = (Item("a", image=name) for name in ("a.png", "../secret.png"))
+    assert picture_path(inside, shop, None) == str((shop / "a.png").resolve())
+    assert picture_path(outside, shop, None) == ""
+    assert picture_path(outside, shop, tmp_path) == str((tmp_path / "secret.png").resolve())
+    assert picture_path(inside, None, None) == ""

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.catalog import MediaError
 from llmrec.errors import StorageError
 from llmrec.items import VectorCache
+from llmrec.items.cached_results import FileTask, from_files
 
 VECTORS = {f"key {number}": np.full(4, number, dtype=np.float32) for number in range(3)}
 
@@ -112,4 +114,23 @@ def test_two_processes_keep_at_the_same_time(tmp_path: Path) -> None:
     keys = [str(number) for number in range(80)]
     assert {key: float(vector[0]) for key, vector in VectorCache(path).get_many(keys).items()} == {
         key: float(key) for key in keys
+    }
+
+
+def test_a_file_that_changes_while_it_is_read_is_a_gap(tmp_path: Path) -> None:
+    """A cached result must belong to the bytes that its key was made of."""
+    path = tmp_path / "x"
+    path.write_bytes(b"first")
+
+    def read(name: Path) -> bytes:
+        content = name.read_bytes()
+        name.write_bytes(b"second")
+        return content
+
+    task = FileTask("file", "Reading", ("recipe",), read, list, 1, None)
+    found = from_files([path, MediaError("refused")], task)
+    assert not found.results
+    assert found.gaps == {
+        0: f"The file {str(path)!r} changed while it was read.",
+        1: "refused",
     }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from llmrec.catalog import MediaError
 from llmrec.errors import ModelError
 from llmrec.items.clips import ClipError, caption_clips, embed_clips, key_frames
 from llmrec.items.pictures import PictureEncoder, open_picture
@@ -93,6 +94,12 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mp4").write_text("no clip at all " * 40)
+    # Playlists of a whole clip: what they name must not be opened.
+    (folder / "list.m3u8").write_text("#EXTM3U\n#EXTINF:2,\nwhole.mp4\n#EXT-X-ENDLIST\n")
+    (folder / "list.ffconcat").write_text("ffconcat version 1.0\nfile whole.mp4\n")
+    (folder / "stream.sdp").write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\n")
+    (folder / "manifest.mpd").write_text('<?xml version="1.0"?><MPD type="static"></MPD>')
+    drawn(1).save(folder / "picture.png")
     with wave.open(str(folder / "sound.mp4"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(16000))
@@ -102,13 +109,17 @@ def broken(folder: Path) -> dict[str, str]:
         "text.mp4": "cannot be decoded",
         "sound.mp4": "no video stream",
         "missing.mp4": "There is no file",
-        "https://example.org/a.mp4": "is an address",
+        "list.m3u8": "cannot be decoded",
+        "list.ffconcat": "cannot be decoded",
+        "stream.sdp": "cannot be decoded",
+        "manifest.mpd": "cannot be decoded",
+        "picture.png": "cannot be decoded",
     }
 
 
 def test_every_fault_is_named(tmp_path: Path) -> None:
     for name, fault in broken(tmp_path).items():
-        with pytest.raises(ClipError, match=fault) as raised:
+        with pytest.raises(MediaError, match=fault) as raised:
             key_frames(tmp_path / name)
         assert raised.value.hint
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec.catalog import MediaError
 from llmrec.errors import ModelError
 from llmrec.items import VectorCache
-from llmrec.items.sounds import SoundEncoder, SoundError, embed_sounds, open_sound
+from llmrec.items.sounds import SoundEncoder, embed_sounds, open_sound
 
 pytest.importorskip("av")
 
@@ -47,7 +48,7 @@ def test_every_fault_is_named(tmp_path: Path) -> None:
         "missing.wav": "There is no file",
     }
     for name, fault in faults.items():
-        with pytest.raises(SoundError, match=fault):
+        with pytest.raises(MediaError, match=fault):
             open_sound(tmp_path / name, 16_000)
 
 

@@ -119,6 +119,18 @@ def test_remembers_where_the_pictures_are(catalog: Catalog, tmp_path: Path) -> N
     assert opened.folder / image == data / "images" / "1.png"
 
 
+def test_an_index_from_elsewhere_does_not_name_the_folder_of_pictures(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "theirs"))
+    text_index(replace(catalog, folder=Path("/"))).save(tmp_path / "index")
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "mine"))
+    opened = Index.open(tmp_path / "index")
+    assert (opened.folder, opened.media_root) == (None, None)
+    opened = Index.open(tmp_path / "index", media_root=tmp_path / "pictures")
+    assert (opened.folder, opened.media_root) == (tmp_path / "pictures", None)
+
+
 def test_vectors_and_counts_cannot_be_changed(index: Index) -> None:
     for array in (index.vectors, index.popularity):
         with pytest.raises(ValueError, match="read-only"):

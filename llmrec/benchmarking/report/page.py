@@ -41,7 +41,8 @@ from llmrec.benchmarking.report.text import (
     verdicts,
 )
 from llmrec.benchmarking.summary import PLAN, Summary, SummaryRow
-from llmrec.items import PictureError, open_picture
+from llmrec.catalog import MediaError
+from llmrec.items import open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -313,7 +314,7 @@ def picture_uri(path: str) -> str:
         return ""
     try:
         picture = open_picture(Path(path), longest_side=_SIDE)
-    except PictureError as error:
+    except MediaError as error:
         logger.info("A picture is left out of the report: %s", error)
         return ""
     content = io.BytesIO()
