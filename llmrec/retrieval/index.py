@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from llmrec.catalog import Catalog
-from llmrec.catalog.media_files import folder_mark
+from llmrec.catalog.media_files import folder_mark, own_folders
 from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
 from llmrec.items import (
     MODALITY_WEIGHTS,
@@ -308,7 +308,9 @@ class Index:
         """
         opened = storage.open_folder(Path(folder), verify=verify)
         manifest, tables = opened.manifest, opened.tables
-        data, root = _media_folders(manifest, media_root)
+        data, root = own_folders(
+            manifest.folder, manifest.media_root, manifest.folder_mark, media_root
+        )
         table = ItemTable(opened.arrow("items.arrow"))
         items = table if len(table) > EXACT_UP_TO else table.everything()
         interactions = Interactions.from_tables(
@@ -510,15 +512,3 @@ class Index:
 def _json(adapter: TypeAdapter[Any], records: object) -> bytes:
     # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
     return adapter.dump_json(records, fallback=dict, warnings=False)
-
-
-def _media_folders(
-    manifest: storage.Manifest, given: str | Path | None
-) -> tuple[Path | None, Path | None]:
-    """The data set's folder, if this user made the index, and another with pictures."""
-    folder, root = (Path(name) if name else None for name in (manifest.folder, manifest.media_root))
-    given = None if given is None else Path(given)
-    mark = manifest.folder_mark
-    if folder is None or not mark or folder_mark(folder, root) != mark:
-        return given, None
-    return folder, given or root
