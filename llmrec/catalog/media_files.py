@@ -135,21 +135,6 @@ def folder_mark(folder: Path, root: Path | None) -> str:
         return ""
 
 
-def own_folders(
-    folder: str | None, root: str | None, mark: str, given: str | Path | None
-) -> tuple[Path | None, Path | None]:
-    """Return the folder of an index's pictures and another with pictures.
-
-    Those that the index names, if this user made it; ``given`` takes the place of the other one, or
-    of both where somebody else made the index.
-    """
-    named, other = (Path(name) if name else None for name in (folder, root))
-    chosen = None if given is None else Path(given)
-    if named is None or not mark or folder_mark(named, other) != mark:
-        return chosen, None
-    return named, chosen or other
-
-
 def _key(path: Path) -> bytes:
     """Read this user's key; make it where there is none."""
     if not path.exists():

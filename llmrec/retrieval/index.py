@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from llmrec.catalog import Catalog
-from llmrec.catalog.media_files import folder_mark, own_folders
+from llmrec.catalog.media_files import folder_mark
 from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
 from llmrec.items import (
     MODALITY_WEIGHTS,
@@ -39,8 +38,6 @@ from llmrec.retrieval.item_vectors import embed_changed, fuse_items, join, liste
 from llmrec.retrieval.keywords import Postings
 from llmrec.retrieval.prepared import Neighbours, Prepared
 from llmrec.retrieval.search import EXACT_UP_TO, VectorSearch, check_faiss
-
-logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
 _NAMED = 100_000  # ids among which the nearest to an unknown one is looked for
@@ -68,8 +65,7 @@ class Index:
         fused: float32 [n_items, d], the fusion's item vectors; None without one.
         fingerprint: The catalogue's.
         folder: The dataset folder, absolute: pictures and clips are not copied, and the relative
-            paths of items start there. None where the data came from memory, or the index from
-            elsewhere.
+            paths of items start there. None if the data came from memory.
         media_root: A folder in which pictures and clips may lie besides ``folder``.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
         prepared: Search structures already computed for these items, interactions and vectors.
@@ -294,13 +290,8 @@ class Index:
         """Open a saved index.
 
         Files up to 64 MiB are read and checked against the manifest. Larger ones are mapped into
-        memory and their size is checked, with ``verify`` every byte too.
-
-        Args:
-            folder: Where it is.
-            verify: Whether to read and check every byte.
-            media_root: A folder in which pictures and clips may lie; where relative paths start
-                if another user or machine made the index, whose own folder is not opened.
+        memory and their size is checked, with ``verify`` every byte too. ``media_root`` is another
+        folder with pictures; the only one if another user or machine made the index.
 
         Raises:
             StorageError: There is no index, or a file is missing, damaged, of another index or of
@@ -308,9 +299,7 @@ class Index:
         """
         opened = storage.open_folder(Path(folder), verify=verify)
         manifest, tables = opened.manifest, opened.tables
-        data, root = own_folders(
-            manifest.folder, manifest.media_root, manifest.folder_mark, media_root
-        )
+        data, root = storage.media_folders(manifest, media_root)
         table = ItemTable(opened.arrow("items.arrow"))
         items = table if len(table) > EXACT_UP_TO else table.everything()
         interactions = Interactions.from_tables(
@@ -355,10 +344,10 @@ class Index:
         """Item ids in row order, and the row of each."""
         return self.items.ids if isinstance(self.items, ItemTable) else Ids.of(self.items)
 
-    @property
+    @cached_property
     def item_ids(self) -> Sequence[str]:
         """Item ids in row order."""
-        return self.ids if isinstance(self.items, ItemTable) else self._item_ids
+        return self.ids if isinstance(self.items, ItemTable) else tuple(self.items)
 
     @cached_property
     def interaction_columns(self) -> Interactions:
@@ -480,10 +469,6 @@ class Index:
             )
         profile = self.profiles.get(user_id, MappingProxyType({}))
         return User(user_id, history, profile, self.friends.get(user_id, ()))
-
-    @cached_property
-    def _item_ids(self) -> tuple[str, ...]:
-        return tuple(self.items)
 
     @cached_property
     def _described(self) -> frozenset[str]:
