@@ -38,6 +38,10 @@ class Item:
         return self.title or self.description[:60].strip() or self.item_id
 
 
+LONGEST_READ = 20_000
+"""Characters of a review that are read: half of them from its opening, half from its ending."""
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """A user's text about an item."""

@@ -12,6 +12,7 @@ from llmrec.catalog.catalog import Catalog, load_folder
 from llmrec.catalog.columns import ColumnMap
 from llmrec.catalog.media_files import MediaError, media_paths
 from llmrec.catalog.tables import Problem
+from llmrec.records import LONGEST_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:
     untimed = sum(row.timestamp is None for row in rows)
     if untimed:
         yield f"{untimed:,} of {len(rows):,} interactions have no timestamp: file order is used"
+    long = sum(len(review.text) > LONGEST_READ for review in catalog.reviews)
+    if long:
+        yield (
+            f"reviews over {LONGEST_READ:,} characters: {long:,}; their opening and ending are read"
+        )
     idle = {*catalog.profiles, *catalog.friends} - users
     if idle:
         yield f"users without history: {len(idle):,}, ranked by popularity and profile"

@@ -12,12 +12,15 @@ import numpy as np
 from llmrec.content_cache import content_key
 from llmrec.items.modality import ModalityVectors, unit
 from llmrec.items.text_encoder import Encoder
-from llmrec.records import Review
+from llmrec.records import LONGEST_READ, Review
 
 _LONGEST = 1_000
 _REVIEWS_AN_ITEM = 20
 _MARKUP = re.compile(r"<[a-zA-Z/][^<>]{0,80}>")
-_END = re.compile(r"(?:[.!?…؟।]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』》）]*|\s*\n)")
+# Each run of marks or spaces is looked at once, from its beginning: linear in any text.
+_END = re.compile(
+    r"(?:(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]]*+(?=\s)|[。！？]+[”’」』》）]*|(?<!\s)\s*\n)"
+)
 _ABBREVIATION = re.compile(r"(?:\b(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|Vol|etc|e\.g|i\.e)\.)$")
 
 
@@ -25,11 +28,14 @@ def sentences(text: str) -> list[str]:
     """Cut a review into sentences, without markup, each on one line.
 
     Reviewers forget capitals and full stops, so a small letter may begin a sentence and a line
-    break ends one. An abbreviation or an initial ends none.
+    break ends one. An abbreviation or an initial ends none. Of a text longer than ``LONGEST_READ``
+    only the opening and the ending are read.
 
     >>> sentences("Dr. No is great!! loved it<br />Not the end")
     ['Dr. No is great!!', 'loved it', 'Not the end']
     """
+    if len(text) > LONGEST_READ:
+        text = f"{text[: LONGEST_READ // 2]}\n{text[-LONGEST_READ // 2 :]}"
     plain = _MARKUP.sub("\n", text)
     pieces, start = [], 0
     for match in _END.finditer(plain):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from llmrec.items.reviews import embed_reviews, passages, sentences
 from llmrec.items.text_encoder import TextEncoder
-from llmrec.records import Review
+from llmrec.records import LONGEST_READ, Review
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n", "<br />"])
@@ -122,3 +123,32 @@ def test_no_reviews_at_all() -> None:
     found = embed_reviews([], ["one", "two"], TextEncoder(LetterCounts(), "letters"))
     assert found.vectors.shape == (2, 8)
     assert not found.present.any()
+
+
+@pytest.mark.parametrize("piece", ["!", " ", "a\n", '."', "<a", "x", "。", "\n \n", "a. "])
+def test_work_does_not_grow_with_a_long_review(piece: str) -> None:
+    """Counted in calls of Python functions and in what is left to embed, not in seconds."""
+
+    def work(n: int) -> int:
+        steps = 0
+
+        def count(*_: object) -> None:
+            nonlocal steps
+            steps += 1
+
+        sys.setprofile(count)
+        try:
+            read = passages(piece * n)
+        finally:
+            sys.setprofile(None)
+        return steps + sum(map(len, read))
+
+    assert work(80_000) <= 1.2 * work(40_000) + 100
+
+
+def test_runs_of_marks_and_spaces_are_cut_in_time_that_follows_their_length() -> None:
+    """A run that is looked at again from each of its places takes minutes here."""
+    for piece in ("!", " ", "।", "\t\r"):
+        text = piece * (LONGEST_READ // len(piece))
+        assert len(sentences(text)) <= 1
+        assert len(sentences(f"{text}x{text}")) <= 3
