@@ -1,14 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from llmrec.errors import ModelNotFoundError
-from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, resolve_model
+from llmrec.models import (
+    DEFAULT_LANGUAGE_MODEL,
+    DEFAULT_TEXT_ENCODER,
+    TransformersModel,
+    resolve_model,
+)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_fsync() -> Iterator[None]:
+    """Do not wait for the disk: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +42,12 @@ def shared_data() -> Callable[[str], Path]:
 def smollm2_folder() -> Path:
     """The default language model on the disk, fetched once a machine into the user's cache."""
     return _model(DEFAULT_LANGUAGE_MODEL)
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder: Path) -> TransformersModel:
+    """The default language model, loaded once for all tests."""
+    return TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
 
 
 @pytest.fixture(scope="session")

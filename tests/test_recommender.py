@@ -161,9 +161,8 @@ def test_fitted_weights_are_used(index: Index, model: Oracle) -> None:
     assert found.ranking.weights == pytest.approx(dict(fitted.weights))
 
 
-def test_explanations_count_in_the_usage(index: Index, smollm2_folder: Path) -> None:
-    model = TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
-    found = Recommender(index, model=model).recommend("u1", k=1, candidates=3, explain=True)
+def test_explanations_count_in_the_usage(index: Index, smollm2: TransformersModel) -> None:
+    found = Recommender(index, model=smollm2).recommend("u1", k=1, candidates=3, explain=True)
     (why,) = found.explanations
     assert why.item_id == found.items[0].item_id
     assert why.title == found.items[0].title
@@ -210,14 +209,13 @@ def test_one_filter_needs_no_list(index: Index) -> None:
 
 
 def test_items_of_one_s_own_beside_an_index_are_explained(
-    index: Index, smollm2_folder: Path
+    index: Index, smollm2: TransformersModel
 ) -> None:
-    model = TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
     own = {
         "title": "Own film",
         "reviews": [{"text": "My own film, long enough to quote.", "rating": 5}],
     }
-    found = Recommender(index, model=model).rerank(
+    found = Recommender(index, model=smollm2).rerank(
         "u1", [own, "i9"], history=["i1", {"title": "Mine"}], explain=True
     )
     assert {each.title for each in found.explanations} == {"Own film", "Film 9"}

@@ -25,11 +25,6 @@ from tests.models.conftest import tiny_model
 CHAT = Prompt("Answer with one word.", "What is the capital of France?")
 
 
-@pytest.fixture(scope="module")
-def smollm2(smollm2_folder: Path) -> TransformersModel:
-    return TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
-
-
 @pytest.fixture
 def tiny(smollm2: TransformersModel) -> TransformersModel:
     """A random model with another tokenizer's ids: for what does not depend on the text."""

@@ -85,16 +85,11 @@ class Engine:
         )
 
 
-@pytest.fixture(scope="module")
-def own(smollm2_folder: Path) -> TransformersModel:
-    return TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
-
-
 @pytest.fixture
-def vllm(own: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def vllm(smollm2: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("vllm")
     made: dict[str, Any] = {
-        "LLM": lambda **options: Engine(own, options),
+        "LLM": lambda **options: Engine(smollm2, options),
         "SamplingParams": SamplingParams,
         "sampling_params": SimpleNamespace(StructuredOutputsParams=lambda **held: held),
     }
@@ -111,14 +106,14 @@ def loaded(folder: Path, **options: object) -> VllmModel:
 
 
 def test_scores_are_those_of_the_engine(
-    vllm: ModuleType, own: TransformersModel, smollm2_folder: Path
+    vllm: ModuleType, smollm2: TransformersModel, smollm2_folder: Path
 ) -> None:
     model = loaded(smollm2_folder)
     labels = [LabelRequest(CHAT, ("Yes", "No"))]
     titles = [ContinuationRequest(PLAIN, "Monsters, Inc."), ContinuationRequest(PLAIN, "Up")]
     for here, there in (
-        (own.label_log_probs(labels), model.label_log_probs(labels)),
-        (own.continuation_log_probs(titles), model.continuation_log_probs(titles)),
+        (smollm2.label_log_probs(labels), model.label_log_probs(labels)),
+        (smollm2.continuation_log_probs(titles), model.continuation_log_probs(titles)),
     ):
         for ours, theirs in zip(here.values, there.values, strict=True):
             assert theirs == pytest.approx(ours, abs=1e-3)
@@ -126,7 +121,9 @@ def test_scores_are_those_of_the_engine(
         assert there.usage.tokens_given - there.usage.tokens_forwarded == len(there.values)
 
 
-def test_name_and_revision(vllm: ModuleType, own: TransformersModel, smollm2_folder: Path) -> None:
+def test_name_and_revision(
+    vllm: ModuleType, smollm2: TransformersModel, smollm2_folder: Path
+) -> None:
     model = loaded(smollm2_folder, quantization="nf4", dtype="float16", max_length=512)
     assert isinstance(model.engine, Engine)
     options = model.engine.options
@@ -137,9 +134,9 @@ def test_name_and_revision(vllm: ModuleType, own: TransformersModel, smollm2_fol
     assert model.name.startswith("vllm:")
     assert model.max_length == 1234
     assert model.session() is model
-    assert model.count_tokens(CHAT) == own.count_tokens(CHAT)
-    assert model.special_tokens == own.special_tokens
-    assert model.cut("Blue Velvet", 1) == own.cut("Blue Velvet", 1)
+    assert model.count_tokens(CHAT) == smollm2.count_tokens(CHAT)
+    assert model.special_tokens == smollm2.special_tokens
+    assert model.cut("Blue Velvet", 1) == smollm2.cut("Blue Velvet", 1)
 
 
 def test_orders_are_held_to_their_form(vllm: ModuleType, smollm2_folder: Path) -> None:

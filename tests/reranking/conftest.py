@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from llmrec.models import (
     LabelRequest,
     LogProbs,
     ScoredSequence,
-    TransformersModel,
 )
 from llmrec.models.scoring import score_continuations, score_labels
 from llmrec.records import Interaction, Item, Prompt, Usage, User
@@ -96,8 +94,3 @@ def index() -> Index:
 @pytest.fixture
 def user(index: Index) -> User:
     return index.user("u1")
-
-
-@pytest.fixture(scope="session")
-def smollm2(smollm2_folder: Path) -> TransformersModel:
-    return TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
