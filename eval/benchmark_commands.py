@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ask = ("recommend", str(saved), "--user", options.user, "--json", "--model", options.model)
         for words in (
             "--no-llm",
-            "--candidates 20",
-            "--candidates 100",
-            "--candidates 100 --strategy pointwise",
+            "--n-candidates 20",
+            "--n-candidates 100",
+            "--n-candidates 100 --strategy pointwise",
         ):
             found[f"recommend {words}"] = command(*ask, *words.split())
     for quantization in ("none", "nf4", "int8"):

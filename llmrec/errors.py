@@ -21,7 +21,15 @@ command line shows it on its own line.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TypeVar
+
+_Name = TypeVar("_Name", bound=str)
+_Kind = TypeVar("_Kind")
+_LONGEST_SHOWN = 60
 
 
 class LlmrecError(Exception):
@@ -86,7 +94,86 @@ class OptionError(LlmrecError):
     """An argument has a value that is not allowed."""
 
 
-def nearest(value: str, allowed: Iterable[str], n: int = 3) -> str:
+def nearest(value: object, allowed: Iterable[str], n: int = 3) -> str:
     """A hint that names the allowed values close to ``value``, or an empty text."""
-    close = difflib.get_close_matches(value, list(allowed), n=n, cutoff=0.6)
+    close = difflib.get_close_matches(str(value), list(allowed), n=n, cutoff=0.6)
     return f"Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """A value in a message: on one line, at most 60 characters, with its type."""
+    blank = isinstance(value, str) and not value.strip()
+    text = "blank text" if blank else " ".join(repr(value).split())
+    short = text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+    return f"{short} ({type(value).__name__})"
+
+
+def not_allowed(name: str, value: object, allowed: str, hint: str) -> OptionError:
+    """The error for an argument of another kind."""
+    return OptionError(f"{name} is {shown(value)}; allowed is {allowed}.", hint=hint)
+
+
+def check_kind(
+    name: str, value: object, kind: type[_Kind] | tuple[type[_Kind], ...], allowed: str, hint: str
+) -> _Kind:
+    """Return an argument of an allowed type.
+
+    Raises:
+        OptionError: It has another type.
+    """
+    if not isinstance(value, kind):
+        raise not_allowed(name, value, allowed, hint)
+    return value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number of Python or NumPy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: object, least: int = 1) -> int:
+    """Return a whole number of Python or NumPy as int.
+
+    Raises:
+        OptionError: It is no whole number, or less than ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        allowed = f"a whole number from {least} on"
+        raise not_allowed(name, value, allowed, f"Give {least} or more.")
+    return int(value)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse anything but True and False: the text "no" would count as true.
+
+    Raises:
+        OptionError: It is neither.
+    """
+    if type(value).__name__ not in {"bool", "bool_"}:
+        raise not_allowed(name, value, "True or False", "Give one of them.")
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return the path that an argument gives as text or `os.PathLike`.
+
+    Raises:
+        OptionError: It gives none.
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise not_allowed(name, value, "a path", "Give it as text or pathlib.Path.")
+    return Path(value)
+
+
+def one_of(kind: str, asked: object, allowed: tuple[_Name, ...]) -> _Name:
+    """Return the allowed value that equals ``asked``.
+
+    Raises:
+        OptionError: There is none.
+    """
+    for known in allowed:
+        if isinstance(asked, str) and asked == known:
+            return known
+    raise OptionError(
+        f"The {kind} {asked!r:.60} is not one of {', '.join(allowed)}.",
+        hint=nearest(asked, allowed) or f"Give {allowed[0]!r}.",
+    )

@@ -9,8 +9,8 @@ from functools import cache, cached_property
 from math import isnan
 from pathlib import Path
 
-from llmrec.catalog import read_id
-from llmrec.errors import ModelError, OptionError
+from llmrec.catalog import read_user
+from llmrec.errors import ModelError, OptionError, check_count, check_flag, check_kind
 from llmrec.explaining import Explainer
 from llmrec.explaining.explainer import explain_template_of
 from llmrec.items import TextEncoder
@@ -24,9 +24,9 @@ from llmrec.reranking import (
     make_request,
     retrieval_ranking,
 )
-from llmrec.reranking.fitting import check_counts, hold_out_last, signal_lists
-from llmrec.reranking.requests import Given, each_request, read_user
-from llmrec.reranking.reranker import strategies_of
+from llmrec.reranking.fitting import hold_out_last, signal_lists
+from llmrec.reranking.requests import Given, each_request
+from llmrec.reranking.reranker import check_model, strategies_of
 from llmrec.retrieval import (
     Filter,
     FittedWeights,
@@ -34,10 +34,13 @@ from llmrec.retrieval import (
     Retriever,
     Rules,
     fit_weights,
-    parse_filter,
+    read_filters,
 )
 
 logger = logging.getLogger(__name__)
+
+N_CANDIDATES = 100
+"""Default number of candidates to retrieve and rerank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +106,10 @@ class Recommender:
         quantization: str = "none",
         device: str | None = None,
     ) -> None:
-        if not isinstance(index, Index):
-            raise OptionError(
-                f"index is {type(index).__name__}; allowed is an Index.",
-                hint="Open a folder with Recommender.open(INDEX, model=...).",
-            )
-        if not isinstance(model, str) and (quantization != "none" or device is not None):
-            raise OptionError(
-                "quantization and device are of a model that is given by reference.",
-                hint="Load it with them: llmrec.load_model(ref, quantization=..., device=...).",
-            )
-        self.index = index
+        hint = "Open a folder with Recommender.open(INDEX, model=...)."
+        self.index = check_kind("index", index, Index, "an Index", hint)
+        if model is not None and not callable(model):
+            model = check_model(model, quantization, device)
         self.rules = None if rules is None else _rules(rules)
         self._strategies = strategies_of(strategy, template)
         explain_template_of(explain_template)  # fails before a model is loaded
@@ -207,9 +203,9 @@ class Recommender:
         user: str | int | User,
         k: int = 10,
         *,
-        candidates: int = 100,
+        n_candidates: int | None = None,
         explain: bool = False,
-        filters: Sequence[str | Filter] = (),
+        filters: str | Filter | Iterable[str | Filter] | None = None,
         rules: Rules | str | Path | None = None,
         include_seen: bool = False,
     ) -> Recommendation:
@@ -221,7 +217,8 @@ class Recommender:
         Args:
             user: A user id of the index, or any `User`.
             k: Number of items to recommend.
-            candidates: Number of candidates to retrieve and rerank; at least ``k``.
+            n_candidates: Number of candidates to retrieve and rerank, at least ``k``; None takes
+                100, or ``k`` where that is more.
             explain: Explain the best ``k``.
             filters: Conditions that must all hold, such as ``"year>=1990"``.
             rules: Rules for this call instead of the recommender's.
@@ -233,21 +230,23 @@ class Recommender:
             OptionError: A number or filter is not allowed, or ``explain`` is set without a model.
             ModelError: The model cannot be loaded or cannot score.
         """
-        check_counts(k=k, candidates=candidates)
-        if isinstance(filters, str | Filter):
-            filters = (filters,)
-        if explain and self._model is None:
-            raise OptionError("explain=True needs a language model.")
-        conditions = [parse_filter(each) if isinstance(each, str) else each for each in filters]
-        if not all(isinstance(each, Filter) for each in conditions):
+        k = check_count("k", k)
+        n_candidates = max(k, N_CANDIDATES) if n_candidates is None else n_candidates
+        if check_count("n_candidates", n_candidates) < k:
             raise OptionError(
-                f"filters is {filters!r:.60}; allowed are conditions and Filter records.",
-                hint='Give a list such as ["year>=1990"].',
+                f"n_candidates is {n_candidates}, fewer than k, which is {k}.",
+                hint=f"Give n_candidates from {k} on, or a smaller k.",
             )
-        person = read_user(user, self.context)
+        check_flag("explain", explain)
+        if explain and self._model is None:
+            raise OptionError(
+                "explain=True needs a language model.", hint="Make the Recommender with model=...."
+            )
+        conditions = read_filters(filters)
+        person = read_user(user, self.context.user)
         retriever, note = self._retriever_for(person, None if rules is None else _rules(rules))
         retrieved = retriever.retrieve(
-            person, max(k, candidates), filters=conditions, include_seen=include_seen
+            person, n_candidates, filters=conditions, include_seen=include_seen
         )
         notes = [note] if note else []
         if not retrieved:
@@ -292,19 +291,15 @@ class Recommender:
             return [retrieval_ranking(request) for request in scored]
         return self.reranker.rank_many(scored)
 
-    def explain(
-        self, user: str | int | User, item_ids: str | int | Sequence[str | int]
-    ) -> tuple[Explanation, ...]:
+    def explain(self, user: str | int | User, item_ids: object) -> tuple[Explanation, ...]:
         """Explain items to a user; see `Explainer.explain`."""
-        several = [item_ids] if isinstance(item_ids, str | int) else item_ids
-        named = [read_id(each, where=f"item_ids[{place}]") for place, each in enumerate(several)]
-        return self.explainer.explain(read_user(user, self.context), named)
+        return self.explainer.explain(user, item_ids)
 
     def fit(
         self,
         *,
         users: int = 200,
-        candidates: int = 100,
+        n_candidates: int = 100,
         seed: int = 0,
         progress: bool = False,
     ) -> tuple[FittedWeights, int]:
@@ -312,7 +307,7 @@ class Recommender:
 
         Args:
             users: Maximum number of users to fit on.
-            candidates: Candidates to retrieve for each user.
+            n_candidates: Candidates to retrieve for each user.
             seed: Random seed for the choice of users.
             progress: Show a progress bar on stderr if it is a terminal.
 
@@ -324,7 +319,7 @@ class Recommender:
             DataError: No held-out item was retrieved.
             OptionError: A number is below 1, or there is no model.
         """
-        held_out = hold_out_last(self.index, candidates=candidates, users=users, seed=seed)
+        held_out = hold_out_last(self.index, n_candidates=n_candidates, users=users, seed=seed)
         reranker = Reranker(self._required_model, held_out.index, strategy=self._strategies)
         lists = signal_lists(reranker, held_out.requests, progress=progress)
         names = [strategy.name for strategy in reranker.strategies]
@@ -335,6 +330,7 @@ class Recommender:
 
         Items outside the index have no score and come last.
         """
+        check_kind("request", request, Request, "a Request", "Give make_request(...).")
         if not all(isnan(candidate.score) for candidate in request.candidates):
             return request, ""
         known_ids = [c.item_id for c in request.candidates if c.item_id in self.index.items]
@@ -387,12 +383,10 @@ class Recommender:
 
 
 def _rules(rules: Rules | str | Path) -> Rules:
-    if not isinstance(rules, Rules | str | Path):
-        raise OptionError(
-            f"rules is {rules!r:.60}; allowed is a Rules record or the path of a TOML file.",
-            hint="Give Rules(...).",
-        )
-    return rules if isinstance(rules, Rules) else Rules.from_file(Path(rules))
+    check_kind(
+        "rules", rules, (Rules, str, Path), "a Rules record or a TOML file", "Give its path."
+    )
+    return rules if isinstance(rules, Rules) else Rules.from_file(rules)
 
 
 @cache

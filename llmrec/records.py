@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from llmrec.errors import OptionError
+from llmrec.errors import check_count
 
 AttributeValue = str | int | float | bool | tuple[str, ...]
 """Type of an attribute value; a list column becomes a tuple of strings."""
@@ -256,11 +256,9 @@ class Ranking:
         """Return the best n rows, or all if there are fewer.
 
         Raises:
-            OptionError: ``n`` is negative.
+            OptionError: ``n`` is no whole number, or negative.
         """
-        if n < 0:
-            raise OptionError(f"top({n}): allowed is 0 or more.")
-        return self.items[:n]
+        return self.items[: check_count("n", n, least=0)]
 
 
 class TextSource(StrEnum):

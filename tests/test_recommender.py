@@ -143,7 +143,7 @@ def test_wrong_options_are_refused_at_once(
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"k": 0}, {"candidates": 0}, {"k": 2.5}, {"k": "3"}, {"k": float("nan")}], ids=str
+    "numbers", [{"k": 0}, {"n_candidates": 0}, {"k": 2.5}, {"k": "3"}, {"k": float("nan")}], ids=str
 )
 def test_counts_are_whole_numbers_from_one_on(index: Index, numbers: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="Give 1 or more"):
@@ -152,7 +152,7 @@ def test_counts_are_whole_numbers_from_one_on(index: Index, numbers: dict[str, A
 
 def test_fitted_weights_are_used(index: Index, model: Oracle) -> None:
     recommender = Recommender(index, model=model)
-    fitted, tried = recommender.fit(users=6, candidates=12)
+    fitted, tried = recommender.fit(users=6, n_candidates=12)
     assert fitted.weights.keys() == {"retrieval", "likelihood"}
     assert fitted.lists <= tried
     kept = index.with_weights(recommender.reranker.weights_key, fitted.weights)
@@ -162,7 +162,7 @@ def test_fitted_weights_are_used(index: Index, model: Oracle) -> None:
 
 
 def test_explanations_count_in_the_usage(index: Index, smollm2: TransformersModel) -> None:
-    found = Recommender(index, model=smollm2).recommend("u1", k=1, candidates=3, explain=True)
+    found = Recommender(index, model=smollm2).recommend("u1", k=1, n_candidates=3, explain=True)
     (why,) = found.explanations
     assert why.item_id == found.items[0].item_id
     assert why.title == found.items[0].title

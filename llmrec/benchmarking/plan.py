@@ -3,7 +3,7 @@
     index: INDEX                      # a folder that `llmrec index` made
     protocol: discrimination          # or end-to-end
     users: 300
-    candidates: 20
+    n_candidates: 20
     templates: ["pointwise/*", "likelihood/*", "my/own.jinja"]
     models: [SmolLM2-135M-Instruct]
 
@@ -95,7 +95,7 @@ class BenchmarkPlan(BaseModel):
     settings on; the last one is then left out of everything)."""
     users: Annotated[int, Field(ge=1)] | None = None
     """Number of users, sampled by ``seed``; by default 50, or all where there are fewer."""
-    candidates: Annotated[int, Field(ge=2)] = 20
+    n_candidates: Annotated[int, Field(ge=2)] = 20
     """Number of candidates per user."""
     seed: int = 0
     """Random seed of users, candidates, shuffles and ties."""
@@ -158,9 +158,9 @@ class BenchmarkPlan(BaseModel):
             raise ValueError("index or requests is required; a file begins like index: INDEX")
         if (self.protocol == LABELLED) != (self.requests is not None):
             raise ValueError(f"protocol {self.protocol!r}: {LABELLED!r} is that of requests alone")
-        outside = [place for place in self.places if place > self.candidates]
+        outside = [place for place in self.places if place > self.n_candidates]
         if outside and self.requests is None:
-            raise ValueError(f"places {outside}: a list has {self.candidates} candidates")
+            raise ValueError(f"places {outside}: a list has {self.n_candidates} candidates")
         return self
 
     @classmethod

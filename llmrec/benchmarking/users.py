@@ -118,9 +118,9 @@ def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
 
 def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
     """Hold out each user's target and make candidate lists for the sampled users."""
-    if plan.candidates > len(index.items):
+    if plan.n_candidates > len(index.items):
         raise OptionError(
-            f"candidates is {plan.candidates}; the index has {len(index.items)} items.",
+            f"n_candidates is {plan.n_candidates}; the index has {len(index.items)} items.",
             hint="Ask for fewer candidates.",
         )
     known, targets = hold_out(index, plan.part)
@@ -132,7 +132,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
             catalog,
             leave_one_out(catalog, min_train=2),
             which=plan.part,
-            negatives=plan.candidates - 1,
+            negatives=plan.n_candidates - 1,
             seed=plan.seed,
         )
         sampled = {one.user.user_id: one.item_ids for one in lists}
@@ -148,7 +148,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
             scored = {c.item_id: c for c in retriever.candidates(user, sampled[user_id])}
             candidates = [scored[item_id] for item_id in sampled[user_id]]
         else:
-            candidates = list(retriever.retrieve(user, plan.candidates))
+            candidates = list(retriever.retrieve(user, plan.n_candidates))
         users.append(
             UserList(
                 user_id,

@@ -8,11 +8,13 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, Literal
 
 from llmrec.catalog.columns import LAYOUTS, ColumnMap, TableName
+from llmrec.catalog.given_items import NEW_USER, read_id, table_rows
 from llmrec.catalog.tables import (
     SUFFIXES,
     Findings,
@@ -33,7 +35,15 @@ from llmrec.catalog.values import (
     parse_text,
     parse_timestamp,
 )
-from llmrec.errors import DataError, OptionError, UnknownUserError, nearest
+from llmrec.errors import (
+    DataError,
+    OptionError,
+    UnknownUserError,
+    check_kind,
+    check_path,
+    nearest,
+    shown,
+)
 from llmrec.records import AttributeValue, Interaction, Item, Review, User
 
 OnProblem = Literal["raise", "skip"]
@@ -74,6 +84,12 @@ class Catalog:
     folder: Path | None = None
     media_root: Path | None = None
 
+    def __post_init__(self) -> None:
+        hint = "Catalog.from_datasets reads lists and tables of items."
+        check_kind("items", self.items, Mapping, "a mapping of id to Item", hint)
+        for item in islice(self.items.values(), 1):
+            check_kind("items[...]", item, Item, "an Item", hint)
+
     @staticmethod
     def from_folder(
         path: str | Path,
@@ -103,8 +119,11 @@ class Catalog:
             f"See them all with `llmrec data check {path}`, "
             'or leave the broken rows out with on_problem="skip".'
         )
-        catalog = _accepted(*load_folder(Path(path), columns), on_problem, f"'{path}'", hint)
-        return replace(catalog, media_root=None if media_root is None else Path(media_root))
+        _check_columns(columns)
+        if media_root is not None:
+            media_root = check_path("media_root", media_root)
+        read = load_folder(check_path("path", path), columns)
+        return replace(_accepted(*read, on_problem, f"'{path}'", hint), media_root=media_root)
 
     @staticmethod
     def from_datasets(
@@ -118,11 +137,15 @@ class Catalog:
         columns: ColumnMap | None = None,
         on_problem: OnProblem = "raise",
     ) -> Catalog:
-        """Read tables in memory: each a ``datasets.Dataset`` or any iterable of mappings.
+        """Read tables in memory.
+
+        Each is a pandas DataFrame, a ``datasets.Dataset``, a pyarrow Table, or any iterable of
+        mappings from column to value.
 
         Arguments and errors are those of :meth:`from_folder`.
         """
         _check_option(on_problem)
+        _check_columns(columns)
         sources: dict[TableName, Iterable[object] | None] = {
             "items": items,
             "reviews": reviews,
@@ -142,18 +165,19 @@ class Catalog:
             f"{len(self.interactions):,} interactions, {len(self.reviews):,} reviews)"
         )
 
-    def user(self, user_id: str) -> User:
+    def user(self, user_id: str | int) -> User:
         """Return a known user; the history is oldest first, rows without a time first of all.
 
         Raises:
+            DataError: The value is no id.
             UnknownUserError: No interaction, profile or friendship names the user.
         """
+        user_id = read_id(user_id, where="user_id")
         history = self._histories.get(user_id, ())
         if not history and user_id not in self._user_id_set:
             raise UnknownUserError(
                 f"There is no user {user_id!r} among {len(self.user_ids):,} users.",
-                hint=nearest(str(user_id), self.user_ids)
-                or "For a new user, give a User of your own in Python.",
+                hint=nearest(user_id, self.user_ids) or NEW_USER,
             )
         profile = self.profiles.get(user_id, MappingProxyType({}))
         return User(user_id, history, profile, self.friends.get(user_id, ()))
@@ -262,6 +286,11 @@ def _check_option(on_problem: str) -> None:
         )
 
 
+def _check_columns(columns: ColumnMap | None) -> None:
+    hint = "Give ColumnMap.from_file(FILE), or ColumnMap(...)."
+    check_kind("columns", columns, (ColumnMap, NoneType), "a ColumnMap", hint)
+
+
 def _accepted(
     catalog: Catalog, findings: Findings, on_problem: OnProblem, where: str, hint: str
 ) -> Catalog:
@@ -277,14 +306,17 @@ def _accepted(
 def _in_memory(source: Any, name: TableName, findings: Findings) -> Table | None:  # noqa: ANN401
     if source is None:
         return None
-    if isinstance(source, str | Mapping):
+    if is_from(source, "pyarrow", "Table"):
+        return read_arrow(source, name)
+    if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
         raise DataError(
-            f"a {type(source).__name__} is no table; give a datasets.Dataset or an iterable of "
-            "mappings (of a DatasetDict one split, as in data['train'])",
+            f"{shown(source)} is no table; give a DataFrame, a datasets.Dataset, a pyarrow Table "
+            "or an iterable of mappings (of a DatasetDict one split, as in data['train'])",
         )
+    given: Any = source
     if is_from(source, "datasets", "Dataset"):
-        return read_arrow(source.with_format("arrow")[:], name)
-    return read_rows(source, name, findings)
+        return read_arrow(given.with_format("arrow")[:], name)
+    return read_rows(table_rows(source, name), name, findings)
 
 
 def _load(

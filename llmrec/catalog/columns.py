@@ -7,9 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
-from llmrec.errors import DataError, nearest
+from llmrec.errors import DataError, check_path, nearest
 
 TableName = Literal["items", "reviews", "interactions", "users", "social", "facts"]
 
@@ -89,8 +96,9 @@ class ColumnMap(BaseModel):
             DataError: The file cannot be read, is not JSON, or holds a key or value that is not
                 allowed; the nearest valid key is named.
         """
+        path = check_path("columns", path)
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
                 f"The column map '{path}' cannot be read: {error}.",
@@ -98,15 +106,10 @@ class ColumnMap(BaseModel):
             ) from error
         try:
             return cls.model_validate_json(text)
-        except ValidationError as error:
-            errors = "; ".join(
-                _described(each["type"], each["loc"], each["msg"]) for each in error.errors()
-            )
-            keys = ", ".join(TableMap.model_fields)
-            raise DataError(
-                f"The column map '{path}' is not usable: {errors}.",
-                hint=f"Tables: {', '.join(LAYOUTS)}; keys of a table: {keys}.",
-            ) from error
+        except (ValidationError, DataError) as error:
+            found = _unusable(error) if isinstance(error, ValidationError) else error
+            message = found.message.replace("The column map", f"The column map '{path}'", 1)
+            raise DataError(message, hint=found.hint) from error
 
     @model_validator(mode="after")
     def _keys_mean_something(self) -> Self:
@@ -128,6 +131,22 @@ class ColumnMap(BaseModel):
                     f"{name}.missing_rating: only reviews and interactions have ratings"
                 )
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _or_a_data_error(cls, given: object, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(given)
+        except ValidationError as error:
+            raise _unusable(error) from error
+
+
+def _unusable(error: ValidationError) -> DataError:
+    errors = (_described(each["type"], each["loc"], each["msg"]) for each in error.errors())
+    return DataError(
+        f"The column map is not usable: {'; '.join(errors)}.",
+        hint=f"Tables: {', '.join(LAYOUTS)}; keys of a table: {', '.join(TableMap.model_fields)}.",
+    )
 
 
 def _described(kind: str, place: Sequence[int | str], message: str) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 from llmrec.catalog.tables import (
     SUFFIXES,
     Findings,
     Table,
-    cut,
     problems_error,
     quoted,
     read_arrow,
@@ -32,13 +33,23 @@ from llmrec.catalog.values import (
     typed,
     whole,
 )
-from llmrec.errors import DataError, nearest
-from llmrec.records import AttributeValue, Candidate, Interaction, Item, Review
+from llmrec.errors import DataError, check_path, nearest, shown
+from llmrec.records import (
+    AttributeValue,
+    Candidate,
+    Interaction,
+    Item,
+    RankedItem,
+    Review,
+    User,
+)
 
 _ALLOWED_ITEM = (
     "a title (text), an id (a whole number), a mapping with item_id, id or title, an Item, "
     "an Interaction or a Candidate"
 )
+NEW_USER = "For a new user, give a history: in a requests file, or history=... in Python."
+"""The way out where a user is unknown."""
 _ALLOWED_ITEMS = (
     "a list, another iterable in a fixed order, a pandas DataFrame or Series, a NumPy array, "
     "a pyarrow Table or a datasets.Dataset"
@@ -91,10 +102,10 @@ def read_item(value: object, *, where: str) -> GivenItem:
         return given
     if isinstance(given, Item):
         own_id = read_id(given.item_id, where=f"{where}: the item_id of an Item")
-        if not own_id:
-            raise DataError(f"{where}: the item_id of an Item is {given.item_id!r}, not text.")
         item = given if own_id == given.item_id else replace(given, item_id=own_id)
         return GivenItem(item, bare=item == Item(own_id))
+    if isinstance(given, RankedItem):
+        given = {"item_id": given.item_id, "title": given.title}
     if isinstance(given, Candidate):
         scored = _of_mapping({"item_id": given.item_id, "score": given.score}, where)
         return replace(scored, signals=given.signals)
@@ -111,25 +122,113 @@ def read_item(value: object, *, where: str) -> GivenItem:
     except ValueError:
         item_id = None
     if item_id is None:
-        raise DataError(f"{where} is {_shown(given)}; allowed is {_ALLOWED_ITEM}.")
+        raise DataError(f"{where} is {shown(given)}; allowed is {_ALLOWED_ITEM}.")
     return GivenItem(Item(item_id), bare=True)
 
 
-def read_id(value: object, *, where: str) -> str:
-    """Read an id: text, or a whole number of Python, NumPy or `Decimal`. A missing one is empty.
+def read_id(value: object, *, where: str, missing: bool = False) -> str:
+    """Read an id: text, a UUID, or a whole number of Python, NumPy, Arrow or `Decimal`.
+
+    Args:
+        value: The id, or an Item, a Candidate, a RankedItem or an Interaction that has one.
+        where: Where the value comes from: errors begin with it.
+        missing: Whether None, NaN or blank text is allowed, which gives empty text.
 
     Raises:
         DataError: The value is no id.
     """
     plain = plain_value(value)
+    if isinstance(plain, Item | Candidate | RankedItem | Interaction):
+        plain = plain_value(plain.item_id)
     try:
-        if isinstance(plain, Mapping | list | tuple):
-            raise ValueError("no id")
-        return parse_id(plain) or ""
-    except ValueError as error:
+        several = isinstance(plain, Mapping | list | tuple)
+        found = None if several else parse_id(plain)
+    except ValueError:
+        found = None
+    if found is None and not (missing and is_missing(plain) and not several):
         raise DataError(
-            f"{where} is {_shown(value)}; allowed is text or a whole number."
-        ) from error
+            f"{where} is {shown(value)}; allowed is an id: text or a whole number.",
+            hint="Decode it first: value.decode()." if isinstance(value, bytes) else "",
+        )
+    return found or ""
+
+
+def read_ids(values: object, *, where: str) -> tuple[str, ...]:
+    """Read ids, in their order: one id, or a list in any form that :func:`read_items` takes.
+
+    Raises:
+        DataError: One is no id, or there is no list.
+    """
+    plain = plain_value(values)
+    single = isinstance(plain, str | int | float | Item | Candidate | RankedItem | Interaction)
+    entries = [plain] if single else map(_its_id, _entries(values, where))
+    return tuple(read_id(each, where=f"{where}[{place}]") for place, each in enumerate(entries))
+
+
+def _its_id(value: object) -> object:
+    """The id in a row of a table; any other value as it is."""
+    return value.get("item_id", value.get("id", value)) if isinstance(value, Mapping) else value
+
+
+def read_user(user: object, find: Callable[[str], User]) -> User:
+    """Read a user: the id of a known one, or a `User`, whose fields are brought to their types.
+
+    Args:
+        user: The user.
+        find: Returns a known user by id.
+
+    Raises:
+        DataError: The value is neither, or a field is invalid.
+        UnknownUserError: The user is unknown.
+    """
+    if not isinstance(user, User):
+        return find(read_id(user, where="user"))
+    history = user.history
+    if not isinstance(history, tuple) or not all(
+        isinstance(row, Interaction)
+        and isinstance(row.item_id, str)
+        and parse_id(row.item_id) == row.item_id
+        for row in history
+    ):
+        history = interactions_of(user.user_id, read_items(history, where="history"))
+    return replace(
+        user,
+        user_id=read_id(user.user_id, where="user_id", missing=True),
+        history=history,
+        profile=read_profile(user.profile),
+        friends=read_ids(user.friends, where="friends") if user.friends else (),
+    )
+
+
+def interactions_of(user_id: str, history: Iterable[GivenItem]) -> tuple[Interaction, ...]:
+    """A history as interactions of a user."""
+    return tuple(
+        Interaction(user_id, entry.item.item_id, entry.rating, entry.timestamp) for entry in history
+    )
+
+
+def read_profile(profile: Any) -> Mapping[str, AttributeValue]:  # noqa: ANN401 - whatever was given
+    """Read the columns of a profile: a mapping, or a pandas Series; None is an empty profile.
+
+    Raises:
+        DataError: It is no mapping, or a value is not allowed.
+    """
+    if is_from(profile, "pandas", "Series"):
+        profile = dict(profile.items())
+    if not isinstance(profile, Mapping | None):
+        raise DataError(
+            f"profile is {shown(profile)}; allowed is a mapping of column to value.",
+            hint='Give {"about": "..."}, or plain words as query.',
+        )
+    columns = {}
+    for name, value in (profile or {}).items():
+        try:
+            read = parse_attribute(plain_value(value))
+        except ValueError as error:
+            raise DataError(f"profile[{name!r}] is {shown(value)}: {error}.") from error
+        if read is not None:
+            columns[str(name)] = read
+    return columns
 
 
 def read_items(values: object, *, where: str) -> tuple[GivenItem, ...]:
@@ -160,7 +259,7 @@ def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
     Raises:
         DataError: The file cannot be read, a row is broken, or an id occurs twice.
     """
-    path = Path(path)
+    path = check_path("items", path)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"The items table '{path}' must end in {', '.join(SUFFIXES)}.")
     if not path.is_file():
@@ -186,6 +285,11 @@ def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
     return tuple(items)
 
 
+def table_rows(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - whatever was given
+    """The rows of a DataFrame as mappings; any other values as they are."""
+    return _frame_rows(values, where) if is_from(values, "pandas", "DataFrame") else values
+
+
 def _entries(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - whatever was given
     if is_from(values, "pandas", "DataFrame"):
         return _frame_rows(values, where)
@@ -199,9 +303,11 @@ def _entries(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - wha
     no_list = isinstance(values, str | bytes | Mapping | set | frozenset)
     if no_list or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
         hint = "Put it into a list: [...]." if isinstance(values, str | Mapping) else ""
+        if isinstance(values, set | frozenset):
+            hint = "A set has no order: give a list."
         if is_from(values, "datasets", "DatasetDict"):
             hint = "Give one split, such as data['train']."
-        raise DataError(f"{where} is {_shown(values)}; allowed is {_ALLOWED_ITEMS}.", hint=hint)
+        raise DataError(f"{where} is {shown(values)}; allowed is {_ALLOWED_ITEMS}.", hint=hint)
     return values
 
 
@@ -256,6 +362,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "rating": parse_rating,
     "timestamp": parse_timestamp,
 }
+_ID_COLUMN = re.compile(r"(?:[a-z]I|_i)d$|^(?:asin|isbn|sku|movieid|itemid|productid)$")
 _KEYS = (*_PARSERS, "reviews", "attributes")
 _REVIEW_PARSERS: Mapping[str, Callable[[object], object]] = {
     "text": parse_text,
@@ -272,9 +379,13 @@ def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
     item_id = read.get("item_id") or read.get("id") or read.get("title")
     if item_id is None:
         keys = ", ".join(map(repr, fields)) or "none"
+        near = next(filter(None, (nearest(key, ("item_id", "title")) for key in fields)), "")
+        own = next((key for key in fields if _ID_COLUMN.search(key)), None)
         raise DataError(
             f"{where} has neither item_id (or id) nor title; its keys are {keys}.",
-            hint=next(filter(None, (nearest(key, ("item_id", "title")) for key in fields)), ""),
+            hint=f"Rename {own!r} to item_id, and give a title: it is what the model reads."
+            if own and "title" not in near
+            else near or "Give item_id, title or both.",
         )
     item = Item(
         item_id,
@@ -357,15 +468,11 @@ def _parsed(value: object, parse: Callable[[object], Any], where: str, name: str
 
 
 def plain_value(value: Any) -> Any:  # noqa: ANN401 - whatever was given
-    """Turn a NumPy value or a whole Decimal into Python's own."""
+    """Turn a NumPy or Arrow value, a UUID or a whole Decimal into Python's own."""
+    if is_from(value, "pyarrow", "Scalar"):
+        value = value.as_py()
+    if isinstance(value, UUID):
+        return str(value)
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)
     return python_value(value)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str):
-        text = quoted(value) if value.strip() else "blank text"
-    else:
-        text = " ".join(cut(str(value)).split())
-    return f"{text} ({type(value).__name__})"

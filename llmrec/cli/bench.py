@@ -126,7 +126,7 @@ def run(
     part: Annotated[
         str | None, typer.Option(metavar="NAME", help="Split to evaluate: test or validation.")
     ] = None,
-    candidates: Annotated[
+    n_candidates: Annotated[
         int | None, typer.Option(min=2, help="Number of candidates a user.", show_default="20")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.", show_default="0")] = None,
@@ -167,7 +167,7 @@ def run(
         models=model,
         protocol=protocol,
         part=part,
-        candidates=candidates,
+        n_candidates=n_candidates,
         seed=seed,
         race=race or None,
         prices=prices,

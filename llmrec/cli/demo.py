@@ -60,10 +60,10 @@ def demo(
     modalities = modalities_of(catalog, encoder, image_encoder=OFFLINE_IMAGE_MODEL, progress=True)
     insights = understand_items(catalog, encoder, sentiment="zero_shot", progress=True)
     index = Index.build(catalog, encoder, modalities=modalities, insights=insights)
-    before = Recommender(index).recommend(user, k, candidates=_CANDIDATES).ranking
+    before = Recommender(index).recommend(user, k, n_candidates=_CANDIDATES).ranking
     recommender = Recommender(index, model=model.load)
     with waiting(f"Reranking {len(before.items)} candidates"):
-        after = recommender.recommend(user, k, candidates=_CANDIDATES)
+        after = recommender.recommend(user, k, n_candidates=_CANDIDATES)
     with waiting(f"Explaining {_EXPLAINED} items"):
         explanations = recommender.explain(user, after.ranking.item_ids[:_EXPLAINED])
     seconds = time.perf_counter() - start

@@ -39,11 +39,10 @@ def explain(
     Each text is shown with the evidence that it was checked against.
     """
     from llmrec.cli.ranking_view import cost_line, describe_model, explanation_view, model_line
-    from llmrec.explaining import Explainer
     from llmrec.explaining.explainer import explain_template_of
     from llmrec.prompting import context_of
-    from llmrec.records import Explanation, Usage
-    from llmrec.reranking import items_context, make_request
+    from llmrec.records import Usage
+    from llmrec.reranking import Reranker, items_context, make_request
     from llmrec.reranking.request_files import read_requests
     from llmrec.retrieval import Index
 
@@ -69,16 +68,15 @@ def explain(
                 hint="Give INDEX, --user and --item; or --requests.",
             )
     language_model = model.load()
-    explanations: list[Explanation] = []
-    notes: list[str] = []
     with waiting("Explaining"):
-        for request in asked:
-            explainer = Explainer(language_model, request.context, template=template)
-            ids = [candidate.item_id for candidate in request.candidates]
-            explanations += explainer.explain(request.user, ids)
-            if not request.user.history:
-                who = f"User {request.user.user_id}" if request.user.user_id else "The user"
-                notes.append(f"{who} has no history: the item itself is explained.")
+        many = Reranker(language_model).explain_many(asked, template=template)
+    explanations = [explanation for each in many for explanation in each]
+    new = (request.user.user_id for request in asked if not request.user.history)
+    notes = [
+        f"{f'User {user_id}' if user_id else 'The user'} has no history: the item itself is "
+        "explained."
+        for user_id in new
+    ]
     usage = sum((each.usage for each in explanations), start=Usage())
     if as_json:
         print_json(

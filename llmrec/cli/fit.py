@@ -33,7 +33,7 @@ def fit(
     users: Annotated[
         int, typer.Option(min=1, help="Users whose lists the model ranks, at most.")
     ] = 200,
-    candidates: Annotated[
+    n_candidates: Annotated[
         int, typer.Option(min=2, help="Candidates to retrieve for a user.")
     ] = 100,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
@@ -61,7 +61,9 @@ def fit(
         return
     with waiting("Opening the index"):
         recommender = Recommender.open(index, model=model.load, strategy=ask.make())
-    fitted, tried = recommender.fit(users=users, candidates=candidates, seed=seed, progress=True)
+    fitted, tried = recommender.fit(
+        users=users, n_candidates=n_candidates, seed=seed, progress=True
+    )
     reranker = recommender.reranker
     with waiting("Keeping the weights"):
         _keep(index, recommender.index.fingerprint, reranker.weights_key, fitted.weights)

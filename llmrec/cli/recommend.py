@@ -26,9 +26,14 @@ def recommend(
     *,
     user: UserId,
     k: Annotated[int, typer.Option("-k", min=1, help="Items to print.")] = 10,
-    candidates: Annotated[
-        int, typer.Option(min=1, help="Items to retrieve and rerank; at least -k.")
-    ] = 100,
+    n_candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of items to retrieve and rerank, at least -k.",
+            show_default="100, or -k if that is more",
+        ),
+    ] = None,
     no_llm: Annotated[
         bool, typer.Option("--no-llm", help="Keep the retriever's order; load no language model.")
     ] = False,
@@ -71,10 +76,10 @@ def recommend(
         found = recommender.recommend(
             user,
             k,
-            candidates=candidates,
+            n_candidates=n_candidates,
             explain=explain,
             filters=filters or (),
             include_seen=include_seen,
         )
-    asked = recommender.model if found.ranking.usage.prompts else None
+    asked = recommender.model if found.usage.prompts else None
     print_recommendation(found, asked, rates, as_json=as_json)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from llmrec.reranking import Strategy
 
 
+_ID_NOTE = "Some candidates are ids without a title: give titles, --items ITEMS or INDEX."
+
+
 @command
 def rerank(
     index: OptionalIndex = None,
@@ -103,6 +106,7 @@ def _rerank_file(
     from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker, items_context
     from llmrec.reranking.request_files import check_requests, rank_file
+    from llmrec.reranking.reranker import ID_AS_TITLE
 
     check_requests(requests)  # fails before a model is loaded
     known: Context | None
@@ -141,6 +145,7 @@ def _rerank_file(
             if outcome.incomplete
             else "",
             "Fallbacks": fallbacks_line(outcome.fallbacks),
+            "Note": "" if ID_AS_TITLE not in outcome.fallbacks else _ID_NOTE,
             "Model": model_line(reranker.model),
             "Tokens": tokens_line(outcome.usage),
             "Cost": cost_line(rates, outcome.usage),

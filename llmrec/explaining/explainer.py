@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 
-from llmrec.errors import OptionError, PromptError, PromptTooLongError
+from llmrec.catalog import read_ids, read_user
+from llmrec.errors import (
+    OptionError,
+    PromptError,
+    PromptTooLongError,
+    check_count,
+    check_kind,
+    not_allowed,
+)
 from llmrec.explaining.check import MAX_SENTENCES, check_text
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
 from llmrec.explaining.plain import BARE, plain_texts
@@ -21,6 +30,7 @@ from llmrec.prompting import (
     Context,
     PromptWriter,
     Template,
+    check_budget,
     context_of,
     load_template,
 )
@@ -90,14 +100,21 @@ class Explainer:
         limits: EvidenceLimits | None = None,
         seed: int = 0,
     ) -> None:
+        if not hasattr(model, "generate"):
+            raise not_allowed("model", model, "a LanguageModel", "Load it: llmrec.load_model(ref).")
+        hint = "Open a folder with Index.open(INDEX)."
+        check_kind("known", known, (Index, Context), "an Index or a Context", hint)
         self.model = model
         self.context = context_of(known) if isinstance(known, Index) else known
         self.template = explain_template_of(template)
-        self.budget = budget or Budget()
+        self.budget = check_budget(budget)
+        hint = "Give llmrec.explaining.EvidenceLimits(...)."
+        none_or = (EvidenceLimits, NoneType)
+        limits = check_kind("limits", limits, none_or, "EvidenceLimits or None", hint)
         self.limits = limits or EvidenceLimits()
-        self.seed = seed
+        self.seed = check_count("seed", seed, least=0)
 
-    def explain(self, user: User, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
+    def explain(self, user: str | int | User, item_ids: object) -> tuple[Explanation, ...]:
         """Explain each item to a user, in one to three sentences.
 
         All texts are written in one batch. A text that fails :func:`check_text` is rewritten once
@@ -105,8 +122,9 @@ class Explainer:
         evidence replace it. ``source`` names the result's origin, ``faults`` the reasons.
 
         Args:
-            user: The reader; without a history, the text is about the item alone.
-            item_ids: Known items, each once.
+            user: The reader: a known user's id, or any `User`; without a history, the text is
+                about the item alone.
+            item_ids: Known items, each once: one id, or ids in any form of a list or column.
 
         Returns:
             One explanation per item, in the given order. A batch's usage is divided among its
@@ -116,8 +134,10 @@ class Explainer:
             OptionError: No item is given, or one twice.
             UnknownItemError: An item is unknown, or one of the history.
         """
-        _check_ids(item_ids)
-        drafts = [_Draft(item_id, self._evidence(user, item_id)) for item_id in item_ids]
+        ids = read_ids(item_ids, where="item_ids")
+        user = read_user(user, self.context.user)
+        _check_ids(ids)
+        drafts = [_Draft(item_id, self._evidence(user, item_id)) for item_id in ids]
         for source in (TextSource.MODEL, TextSource.REWRITTEN):
             drafts = self._written(user, drafts, source)
         plain = sum(not draft.text for draft in drafts)
@@ -234,6 +254,7 @@ def _shares(usage: Usage, n: int) -> list[Usage]:
             share(usage.tokens_generated, at),
             share(usage.forwards, at),
             usage.seconds / n,
+            prompts=1,
         )
         for at in range(n)
     ]

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar, get_args
 
 import psutil
 
-from llmrec.errors import HardwareError, OptionError, OutOfMemoryError, nearest
+from llmrec.errors import HardwareError, OptionError, OutOfMemoryError, nearest, one_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
 T = TypeVar("T")
-_Name = TypeVar("_Name", bound=str)
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _RESET_PEAK, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -142,20 +141,6 @@ def choose_placement(
         if chosen == "cpu":
             reasons.append("On a CPU nf4 is smaller and faster than int8, and less exact.")
     return Placement(chosen, precision, held, tuple(reasons))
-
-
-def one_of(kind: str, asked: str, allowed: tuple[_Name, ...]) -> _Name:
-    """Return the allowed value that equals ``asked``.
-
-    Raises:
-        OptionError: There is none.
-    """
-    for known in allowed:
-        if asked == known:
-            return known
-    raise OptionError(
-        f"The {kind} {asked!r} is not one of {', '.join(allowed)}.", hint=nearest(asked, allowed)
-    )
 
 
 def _device(asked: str | None, here: Machine, *, spread: bool) -> tuple[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from llmrec.errors import OptionError
-from llmrec.models.hardware import DTYPES, QUANTIZATIONS, one_of
+from llmrec.errors import OptionError, check_count, check_kind, is_number, not_allowed, one_of
+from llmrec.models.hardware import DTYPES, QUANTIZATIONS
 from llmrec.models.protocol import LanguageModel
 from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL
 
@@ -21,6 +22,7 @@ _OPTIONS: dict[Backend, tuple[str, str]] = {
     "openai": ("tokenizer max_length concurrency timeout", "the server decides that"),
 }
 """The options of each backend, and why it takes no others."""
+MODEL_HINT = f"Name one such as {DEFAULT_LANGUAGE_MODEL!r}; `llmrec models list` lists more."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,19 @@ def parse_reference(ref: str) -> ModelReference:
     return ModelReference("openai", model, url.rstrip("/"))
 
 
+def _check_options(
+    device: object, max_length: object, concurrency: object, timeout: object, skipped: object
+) -> None:
+    if device is not None:
+        check_kind("device", device, str, "text", "Give cpu, cuda, cuda:N, mps or auto.")
+    for name, count in (("max_length", max_length), ("concurrency", concurrency)):
+        if count is not None:
+            check_count(name, count)
+    if timeout is not None and not is_number(timeout):
+        raise not_allowed("timeout", timeout, "a number of seconds", "Give 60, for example.")
+    check_count("skip_last_layers", skipped, least=0)
+
+
 def _url_fault(url: str) -> str:
     """The faults of a base URL; empty if valid."""
     try:
@@ -82,8 +97,19 @@ def _url_fault(url: str) -> str:
     return "the address has a query" if parts.query else ""
 
 
+def check_reference(model: object) -> str:
+    """Return a reference as text; a folder may be a `pathlib.Path`.
+
+    Raises:
+        OptionError: It is no text, or begins like a server's but is malformed.
+    """
+    ref = check_kind("model", model, (str, Path), "a reference as text", MODEL_HINT)
+    parse_reference(str(ref))
+    return str(ref)
+
+
 def load_model(
-    ref: str | None = None,
+    ref: str | Path | None = None,
     *,
     device: str | None = None,
     dtype: str | None = None,
@@ -123,8 +149,9 @@ def load_model(
         ModelNotFoundError: The reference names no model that can be reached.
         ModelError: The model cannot be loaded.
     """
-    ref = DEFAULT_LANGUAGE_MODEL if ref is None else ref
+    ref = check_reference(DEFAULT_LANGUAGE_MODEL if ref is None else ref)
     found = parse_reference(ref)
+    _check_options(device, max_length, concurrency, timeout, skip_last_layers)
     options: dict[str, Any] = {
         "device": device,
         "dtype": dtype,

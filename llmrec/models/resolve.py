@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from llmrec.errors import ModelError, ModelNotFoundError, nearest
+from llmrec.errors import ModelError, ModelNotFoundError, check_kind, nearest
 from llmrec.models.build_cache import build_once, cache_folder, digest, is_built
 from llmrec.models.hub import (
     WANTED,
@@ -54,7 +54,7 @@ class ModelFolder:
     revision: str
 
 
-def resolve_model(ref: str, *, progress: bool = False, verify: bool = False) -> ModelFolder:
+def resolve_model(ref: str | Path, *, progress: bool = False, verify: bool = False) -> ModelFolder:
     """Put the model that ``ref`` names on the disk and say where it is.
 
     Copies on the disk come first and need no network: a local path, the hub's cache, our cache.
@@ -71,6 +71,7 @@ def resolve_model(ref: str, *, progress: bool = False, verify: bool = False) -> 
         ModelNotFoundError: The reference names no model that can be reached.
         ModelError: The model that was found cannot be used.
     """
+    ref = str(check_kind("model", ref, (str, Path), "a reference as text", f"Name {_KINDS}."))
     path = Path(ref).expanduser()
     try:
         is_folder = bool(ref) and path.is_dir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmrec.prompting.check_template import check_template, example, refuse_meaningless
 from llmrec.prompting.context import Context, context_of
-from llmrec.prompting.fields import Budget, field_text
+from llmrec.prompting.fields import Budget, check_budget, field_text
 from llmrec.prompting.neutralise import neutralise
 from llmrec.prompting.render import PromptWriter, Rendered
 from llmrec.prompting.template import (
@@ -24,6 +24,7 @@ __all__ = [
     "PromptWriter",
     "Rendered",
     "Template",
+    "check_budget",
     "check_template",
     "context_of",
     "example",

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from functools import cache, partial
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 from llmrec.catalog.values import readable_attributes, value_text
-from llmrec.errors import OptionError
+from llmrec.errors import check_count, check_kind
 from llmrec.items import Taste, opinion_line, taste_line
 from llmrec.models import TextTokenizer
 from llmrec.prompting.neutralise import neutralise
@@ -50,12 +50,17 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in dataclass_fields(self):
-            value: int = getattr(self, field.name)
-            if value < 0:
-                raise OptionError(
-                    f"Budget {field.name}={value}: allowed is 0 or more.",
-                    hint="0 leaves the field out.",
-                )
+            check_count(f"Budget {field.name}", getattr(self, field.name), least=0)
+
+
+def check_budget(budget: object) -> Budget:
+    """Return a budget; None is the default one.
+
+    Raises:
+        OptionError: It is no `Budget`.
+    """
+    hint = "Give llmrec.prompting.Budget(title=...)."
+    return check_kind("budget", budget, (Budget, NoneType), "a Budget or None", hint) or Budget()
 
 
 def field_text(text: str, n_tokens: int, tokenizer: TextTokenizer) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import jinja2
 from jinja2 import meta, nodes
 
-from llmrec.errors import PromptError, nearest
+from llmrec.errors import PromptError, check_path, nearest
 from llmrec.prompting.fields import FIELDS
 from llmrec.prompting.sandbox import FILTERS, compiled, parse
 
@@ -154,8 +154,8 @@ def template_path(ref: str | Path) -> Path:
     Raises:
         PromptError: There is no such template or file.
     """
-    if isinstance(ref, Path) or ref.endswith(".jinja"):
-        path = Path(ref)
+    path = check_path("template", ref)
+    if isinstance(ref, Path) or path.suffix == ".jinja":
         if not path.is_file():
             raise PromptError(
                 f"There is no template file {str(path)!r}.",
@@ -164,11 +164,17 @@ def template_path(ref: str | Path) -> Path:
         return path.resolve()
     names = template_names()
     if ref not in names:
-        raise PromptError(
-            f"There is no template {ref!r}; there are {', '.join(names)}.",
-            hint=nearest(ref, names) or "A file of your own is named by its path, with .jinja.",
-        )
+        raise PromptError(f"There is no template {str(ref)!r}.", hint=near_templates(str(ref)))
     return prompts_folder() / f"{ref}.jinja"
+
+
+def near_templates(ref: str, names: Sequence[str] = ()) -> str:
+    """Hint for an unknown template: the nearest names, and the command that lists all."""
+    names = names or template_names()
+    same = [repr(name) for name in names if name.partition("/")[2] == ref.rpartition("/")[2]]
+    near = f"Did you mean {' or '.join(same[:3])}?" if same else nearest(ref, names)
+    listed = "`llmrec prompts list` prints all names; a file of your own ends in .jinja."
+    return f"{near} {listed}".lstrip()
 
 
 def read_source(path: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from llmrec.errors import DataError, OptionError
+from llmrec.errors import DataError, check_count
 from llmrec.prompting import context_of
 from llmrec.reranking.requests import Request
 from llmrec.reranking.reranker import WINDOW, Reranker, retrieval_signal
@@ -28,7 +28,7 @@ class HeldOutLists:
 
 
 def hold_out_last(
-    index: Index, *, candidates: int = 100, users: int | None = None, seed: int = 0
+    index: Index, *, n_candidates: int = 100, users: int | None = None, seed: int = 0
 ) -> HeldOutLists:
     """Hold out every user's last interaction and retrieve candidates without it.
 
@@ -37,7 +37,7 @@ def hold_out_last(
 
     Args:
         index: The index; not changed.
-        candidates: Candidates to retrieve for each user.
+        n_candidates: Candidates to retrieve for each user.
         users: Maximum number of lists, from users in random order; None takes all.
         seed: Random seed for that order.
 
@@ -45,12 +45,15 @@ def hold_out_last(
         OptionError: A number is below 1.
         DataError: No user's held-out item was retrieved.
     """
-    check_counts(candidates=candidates, users=1 if users is None else users)
+    check_count("n_candidates", n_candidates)
+    check_count("seed", seed, least=0)
+    if users is not None:
+        check_count("users", users)
     known, targets = hold_out(index)
     drawn = [sorted(targets)[i] for i in np.random.default_rng(seed).permutation(len(targets))]
     requests: list[Request] = []
     tried = 0
-    for held in _retrieved(known, drawn, targets, candidates):
+    for held in _retrieved(known, drawn, targets, n_candidates):
         tried += 1
         if held is not None:
             requests.append(held)
@@ -58,24 +61,11 @@ def hold_out_last(
             break
     if not requests:
         raise DataError(
-            f"No list to fit weights on: the held-out item is not among the {candidates} retrieved "
-            f"candidates of any of the {len(targets):,} users with four items or more.",
+            f"No list to fit weights on: the held-out item is not among the {n_candidates} "
+            f"retrieved candidates of any of the {len(targets):,} users with four items or more.",
             hint="Retrieve more candidates, or keep the zero-shot weights.",
         )
     return HeldOutLists(known, tuple(requests), tried)
-
-
-def check_counts(**counts: int) -> None:
-    """Refuse a count that is not a whole number from 1 on.
-
-    Raises:
-        OptionError: One is not.
-    """
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise OptionError(
-                f"{name} is {value!r}; allowed are whole numbers from 1 on.", hint="Give 1 or more."
-            )
 
 
 def signal_lists(

@@ -11,42 +11,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from llmrec.catalog import (
     Catalog,
     GivenItem,
+    interactions_of,
     plain_value,
     read_id,
     read_item,
     read_items,
     read_items_file,
+    read_profile,
+    read_user,
+    table_rows,
 )
-from llmrec.catalog.values import is_from, is_missing, parse_attribute, parse_text
+from llmrec.catalog.values import is_missing, parse_text
 from llmrec.errors import (
     DataError,
     LlmrecError,
     OptionError,
     UnknownItemError,
     UnknownUserError,
+    check_kind,
     nearest,
+    shown,
 )
 from llmrec.items import Tastes
 from llmrec.prompting import Context
 from llmrec.records import (
-    AttributeValue,
     Candidate,
     Caption,
     CaptionSource,
     Insight,
     Interaction,
     Item,
+    RankedItem,
     Review,
     User,
 )
 
 FIELDS = ("user_id", "history", "candidates", "profile", "query", "relevant", "request_id")
 """Allowed fields of a request."""
+_MAKE = "make_request takes users, items and histories in any form."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,11 @@ class Request:
     request_id: str | None = None
 
     def __post_init__(self) -> None:
+        check_kind("context", self.context, Context, "a Context", _MAKE)
+        object.__setattr__(self, "user", read_user(self.user, self.context.user))
+        check_kind("candidates", self.candidates, (tuple, list), "a tuple of Candidate", _MAKE)
+        for place, each in enumerate(self.candidates):
+            check_kind(f"candidates[{place}]", each, Candidate, "a Candidate", _MAKE)
         counts = Counter(candidate.item_id for candidate in self.candidates)
         repeated = [item_id for item_id, n in counts.items() if n > 1]
         if repeated or not counts:
@@ -94,7 +106,7 @@ _NOT_EMBEDDED = 0.5
 """Similarity to an item without an embedding."""
 
 
-def read_request(given: Given, known: Context | None = None) -> Request:
+def read_request(given: object, known: Context | None = None) -> Request:
     """Read a request from a mapping such as a JSON line.
 
     Args:
@@ -113,7 +125,7 @@ def read_request(given: Given, known: Context | None = None) -> Request:
         return given
     if not isinstance(given, Mapping):
         raise DataError(
-            f"A request is a mapping, not {type(given).__name__} ({given!r:.60}).",
+            f"A request is a mapping, not {shown(given)}.",
             hint='Give {"history": [...], "candidates": [...]}.',
         )
     unknown = sorted(str(name) for name in given if name not in FIELDS)
@@ -144,11 +156,11 @@ def each_request(requests: Iterable[Given], known: Context | None = None) -> lis
     """
     if isinstance(requests, str | Mapping) or not isinstance(requests, Iterable):
         raise DataError(
-            f"requests is {requests!r:.60} ({type(requests).__name__}); allowed is a list.",
+            f"requests is {shown(requests)}; allowed is a list.",
             hint='Give [{"history": [...], "candidates": [...]}].',
         )
     read = []
-    for place, given in enumerate(requests):
+    for place, given in enumerate(table_rows(requests, "requests")):
         try:
             read.append(read_request(given, known))
         except LlmrecError as error:
@@ -191,7 +203,7 @@ def make_request(
     person, past = _with_history(user, history, known or Context())
     person = replace(
         person,
-        profile={**person.profile, **_profile(profile)},
+        profile={**person.profile, **read_profile(profile)},
         query=_text(query, "query") or person.query,
     )
     return Request(
@@ -201,33 +213,8 @@ def make_request(
         ),
         context=_context((*past, *given), known),
         relevant=_relevant(relevant, given),
-        request_id=read_id(request_id, where="request_id") or None,
+        request_id=read_id(request_id, where="request_id", missing=True) or None,
     )
-
-
-def read_user(user: object, known: Context) -> User:
-    """Read a user: a `User`, whose ids become text, or the id of a user in ``known``.
-
-    Raises:
-        DataError: The value is neither.
-        UnknownUserError: The user is unknown.
-    """
-    if not isinstance(user, User):
-        return known.user(_named_user(user))
-    rows = tuple(
-        row
-        if isinstance(row.item_id, str)
-        else replace(row, item_id=read_id(row.item_id, where=f"history[{place}]"))
-        for place, row in enumerate(user.history)
-    )
-    return replace(user, user_id=read_id(user.user_id, where="user_id"), history=rows)
-
-
-def _named_user(user: object) -> str:
-    user_id = read_id(user, where="user")
-    if not user_id:
-        raise DataError(f"user is {user!r}; allowed is an id or a User.")
-    return user_id
 
 
 def items_context(path: str | Path) -> Context:
@@ -243,25 +230,23 @@ def _with_history(
     user: object, history: object, known: Context
 ) -> tuple[User, tuple[GivenItem, ...]]:
     if isinstance(user, User):
-        person = read_user(user, known)
-    elif (user_id := read_id(user, where="user")) and history is None:
+        person = read_user(user, known.user)
+    elif (user_id := read_id(user, where="user", missing=True)) and history is None:
         person = known.user(user_id)
     else:
         person = _known_profile(known, user_id)
+    if history is None and not known.items:
+        history = person.history  # of items that only the request can bring
     if history is None:
         return person, ()
     past = read_items(history, where="history")
-    rows = tuple(
-        Interaction(person.user_id, entry.item.item_id, entry.rating, entry.timestamp)
-        for entry in past
-    )
-    return replace(person, history=rows), past
+    return replace(person, history=interactions_of(person.user_id, past)), past
 
 
 def _known_profile(known: Context, user_id: str) -> User:
     """The known profile of a user whose history the request gives; empty for a new user."""
     try:
-        return known.user(user_id)
+        return known.user(user_id) if user_id else User("")
     except UnknownUserError:
         return User(user_id)
 
@@ -313,7 +298,8 @@ def _unknown(item_id: str, known: Context) -> UnknownItemError:
         f"There is no item {item_id!r} among {len(known.items):,}.",
         hint=f"It is the title of the item {' or '.join(map(repr, titled))}; give the id."
         if titled
-        else nearest(item_id, known.items) or "Give an id, or a mapping with a title.",
+        else nearest(item_id, known.items)
+        or 'Give an id that is there, or the item itself: {"title": ...}.',
     )
 
 
@@ -336,7 +322,9 @@ def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[
         return frozenset()
     if isinstance(relevant, set | frozenset):
         relevant = list(relevant)
-    one = isinstance(relevant, str | int | float | Mapping | Item | Candidate | Interaction)
+    one = isinstance(
+        relevant, str | int | float | Mapping | Item | Candidate | RankedItem | Interaction
+    )
     several = (
         [read_item(relevant, where="relevant")] if one else read_items(relevant, where="relevant")
     )
@@ -354,29 +342,8 @@ def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[
     return frozenset(found)
 
 
-def _profile(profile: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - whatever was given
-    if profile is None:
-        return {}
-    if is_from(profile, "pandas", "Series"):
-        profile = dict(profile.items())
-    if not isinstance(profile, Mapping):
-        raise DataError(
-            f"profile is {profile!r:.60}; allowed is a mapping of column to value.",
-            hint='Give {"about": "..."}, or plain words as query.',
-        )
-    columns = {}
-    for name, value in profile.items():
-        try:
-            read = parse_attribute(plain_value(value))
-        except ValueError as error:
-            raise DataError(f"profile[{name!r}] is {value!r:.60}: {error}.") from error
-        if read is not None:
-            columns[str(name)] = read
-    return columns
-
-
 def _text(value: object, name: str) -> str:
     try:
         return parse_text(plain_value(value)) or ""
     except ValueError as error:
-        raise DataError(f"{name} is {value!r:.60}: {error}.") from error
+        raise DataError(f"{name} is {shown(value)}: {error}.") from error

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from types import MappingProxyType
+from pathlib import Path
+from types import MappingProxyType, NoneType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrec.errors import OptionError
+from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Explainer
 from llmrec.models import LanguageModel, load_model
-from llmrec.prompting import Budget, Context, context_of
+from llmrec.models.hardware import QUANTIZATIONS
+from llmrec.models.references import MODEL_HINT, check_reference
+from llmrec.prompting import Budget, Context, check_budget, context_of
 from llmrec.records import (
     Candidate,
     Explanation,
@@ -43,6 +48,13 @@ ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
 A small zero-shot model improves a text retriever, but at full weight it would dominate a better
 one. Fit weights (``llmrec fit``) if there are validation users.
 """
+
+Model: TypeAlias = str | Path | LanguageModel
+"""A reference to a language model, or a loaded one."""
+
+ID_AS_TITLE = "id_as_title"
+"""Fallback: the model reads an id, because the item has no title."""
+_LIKE_AN_ID = re.compile(r"(?=[\w-]*\d)[\w-]+")
 
 WINDOW = 32
 """Number of requests per batch in `Reranker.rank_many`."""
@@ -73,7 +85,7 @@ class Reranker:
 
     def __init__(
         self,
-        model: str | LanguageModel,
+        model: Model,
         index: Index | None = None,
         *,
         strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
@@ -83,27 +95,27 @@ class Reranker:
         quantization: str = "none",
         device: str | None = None,
     ) -> None:
-        if index is not None and not isinstance(index, Index):
-            raise OptionError(
-                f"index is {type(index).__name__}; allowed is an Index or None.",
-                hint="Give your own candidates to rank(candidates=...); they need no index.",
-            )
-        if not isinstance(model, str) and (quantization != "none" or device is not None):
-            raise OptionError(
-                "quantization and device apply only to a model given by reference.",
-                hint="Pass them to llmrec.load_model(ref, quantization=..., device=...).",
-            )
-        if not isinstance(model, str) and not hasattr(model, "revision"):
-            raise OptionError(
-                f"model is {type(model).__name__}; allowed is a reference or a LanguageModel.",
-                hint='Give one such as "HuggingFaceTB/SmolLM2-135M-Instruct".',
-            )
-        if weights is not None and not isinstance(weights, Mapping):
-            raise OptionError(f"weights is {weights!r}; allowed is a mapping of signal to weight.")
+        check_kind(
+            "index",
+            index,
+            (Index, NoneType),
+            "an Index or None",
+            "Give your own candidates to rank(candidates=...); they need no index.",
+        )
+        model = check_model(model, quantization, device)
+        self.budget = check_budget(budget)
         self.strategies = strategies_of(strategy, template)
         self.index = index
-        self.budget = budget or Budget()
         self.weights = weights
+        if weights is not None:  # fails before a model is loaded
+            names = (RETRIEVAL, *(made.name for made in self.strategies))
+            check_weights(names, weights)
+            for name in weights:
+                if name not in {*names, *STRATEGIES}:
+                    raise OptionError(
+                        f"weights has {name!r}, which is no signal; there are {', '.join(names)}.",
+                        hint=nearest(name, names),
+                    )
         self.model: LanguageModel = (
             load_model(model, quantization=quantization, device=device)
             if isinstance(model, str)
@@ -203,8 +215,29 @@ class Reranker:
             query=query,
             known=self.context,
         )
-        explainer = Explainer(self.model, request.context, template=template, budget=self.budget)
-        return explainer.explain(request.user, [c.item_id for c in request.candidates])
+        return self.explain_many([request], template=template)[0]
+
+    def explain_many(
+        self, requests: Iterable[Given], *, template: str = "explain/plain"
+    ) -> list[tuple[Explanation, ...]]:
+        """Explain the candidates of many users; the arguments are those of :meth:`rank_many`.
+
+        Args:
+            requests: See :meth:`rank_many`.
+            template: An ``explain`` template by name or path.
+
+        Returns:
+            For each request, one explanation per candidate, in the given order.
+
+        Raises:
+            See :meth:`rank`.
+        """
+        return [
+            Explainer(self.model, read.context, template=template, budget=self.budget).explain(
+                read.user, [candidate.item_id for candidate in read.candidates]
+            )
+            for read in each_request(requests, self.context)
+        ]
 
     def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
         """Rank for many users, in batches of `WINDOW` requests.
@@ -226,17 +259,17 @@ class Reranker:
                 rankings.append(self._ranking(request, known, judged, weights))
         return rankings
 
-    def judge(self, user: User, candidates: Sequence[Candidate]) -> dict[str, Judgement]:
+    def judge(self, user: str | int | User, candidates: object) -> dict[str, Judgement]:
         """Score a user's candidates of the index by the language model alone."""
-        request = Request(user, tuple(candidates), self.context or Context())
-        return self.judge_many([request])[0]
+        return self.judge_many([make_request(candidates, user=user, known=self.context)])[0]
 
-    def judge_many(self, requests: Sequence[Request]) -> list[dict[str, Judgement]]:
+    def judge_many(self, requests: Iterable[Given]) -> list[dict[str, Judgement]]:
         """Score several users' candidates by the language model alone.
 
         Returns:
             One mapping per request: strategy name to scores, in the order of its candidates.
         """
+        requests = each_request(requests, self.context)
         questions = [
             question_about(
                 request.context, request.user, [c.item_id for c in request.candidates], self.budget
@@ -276,6 +309,7 @@ class Reranker:
         fallbacks["signal_missing"] += sum(int(np.isnan(each).sum()) for each in known.values())
         fallbacks["unscored"] += int((~scored).sum())
         fallbacks["cold_start"] += not request.user.history
+        fallbacks[ID_AS_TITLE] = ids_as_titles(request)
         alone = len(signals) == 1
         fused = next(iter(signals.values())) if alone else fuse(signals, weights)
         scores = np.where(scored, fused, np.nan)
@@ -291,6 +325,28 @@ class Reranker:
             dict(+fallbacks),
             {} if alone else {name: weights[name] for name in signals},
         )
+
+
+def check_model(model: Model, quantization: str, device: str | None) -> str | LanguageModel:
+    """Check the model of a `Reranker` or `Recommender`, without loading it.
+
+    Raises:
+        OptionError: It is neither a reference nor a model, or has options that apply to a reference
+            alone.
+    """
+    one_of("quantization", quantization, QUANTIZATIONS)
+    if device is not None:
+        check_kind("device", device, str, "text", "Give cpu, cuda, cuda:N, mps or auto.")
+    if isinstance(model, str | Path):
+        return check_reference(model)
+    if not hasattr(model, "revision"):
+        raise not_allowed("model", model, "a reference as text, or a LanguageModel", MODEL_HINT)
+    if quantization != "none" or device is not None:
+        raise OptionError(
+            "quantization and device apply only to a model given by reference.",
+            hint="Pass them to llmrec.load_model(ref, quantization=..., device=...).",
+        )
+    return model
 
 
 def retrieval_ranking(request: Request) -> Ranking:
@@ -357,6 +413,21 @@ def strategies_of(
             hint="Give it another name.",
         )
     return made
+
+
+def ids_as_titles(request: Request) -> int:
+    """Number of candidates of whose title the model reads the id.
+
+    These have no title and no description. Where all entries of the request are single words with
+    digits, such as ``"1193"`` or ``"B00X4WHP5E"``, they are taken for ids too.
+    """
+    rows = request.user.history
+    ids = dict.fromkeys([c.item_id for c in request.candidates] + [row.item_id for row in rows])
+    items = [request.context.items[each] for each in ids if each in request.context.items]
+    texts = [item.title for item in items if item.title]
+    like_ids = all(_LIKE_AN_ID.fullmatch(text) for text in texts)
+    named = (request.context.items[candidate.item_id] for candidate in request.candidates)
+    return sum(item.name == item.item_id and (not item.title or like_ids) for item in named)
 
 
 def _item(request: Request, candidate: Candidate) -> Item:

@@ -10,6 +10,7 @@ from llmrec.retrieval.filters import (
     OneOf,
     Range,
     parse_filter,
+    read_filters,
 )
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.interactions import Interactions
@@ -50,5 +51,6 @@ __all__ = [
     "hold_out",
     "learn_weights",
     "parse_filter",
+    "read_filters",
     "standardise",
 ]

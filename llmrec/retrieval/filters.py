@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any, get_args
 
 import numpy as np
 
 from llmrec.catalog.values import parse_timestamp
-from llmrec.errors import OptionError, nearest
+from llmrec.errors import OptionError, check_kind, nearest
 from llmrec.records import AttributeValue, Item
 from llmrec.retrieval.item_table import Column, ItemTable, attribute_column
 
@@ -233,6 +234,7 @@ def parse_filter(text: str) -> Filter:
     Raises:
         OptionError: The text has none of the forms.
     """
+    check_kind("filter", text, str, "a condition as text", _FORMS)
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise OptionError(f"The filter {text!r} is not understood.", hint=_FORMS)
@@ -247,6 +249,25 @@ def parse_filter(text: str) -> Filter:
     if "|" in value:
         return OneOf(name, tuple(part.strip() for part in value.split("|")))
     return Equals(name, value)
+
+
+_ALLOWED = "a condition as text, a Filter, or a list of them"
+
+
+def read_filters(given: Any) -> tuple[Filter, ...]:  # noqa: ANN401 - whatever was given
+    """Read conditions: one or a list, each a `Filter` or text; None is no condition.
+
+    Raises:
+        OptionError: One is neither, or its text has none of the forms.
+    """
+    if given is None:
+        return ()
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+    hint, found = 'Give a list such as ["year>=1990"].', []
+    for each in given if several else [given]:
+        condition = parse_filter(each) if isinstance(each, str) else each
+        found.append(check_kind("filters", condition, get_args(Filter), _ALLOWED, hint))
+    return tuple(found)
 
 
 def _text(value: Scalar) -> str:

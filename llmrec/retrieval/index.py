@@ -7,15 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from llmrec.catalog import Catalog
+from llmrec.catalog import NEW_USER, Catalog, read_id, read_user
 from llmrec.catalog.media_files import folder_mark
-from llmrec.errors import DataError, OptionError, UnknownItemError, UnknownUserError, nearest
+from llmrec.errors import (
+    DataError,
+    OptionError,
+    UnknownItemError,
+    UnknownUserError,
+    check_kind,
+    check_path,
+    nearest,
+    not_allowed,
+)
 from llmrec.items import (
     MODALITY_WEIGHTS,
     Encoder,
@@ -38,6 +47,7 @@ from llmrec.retrieval.item_vectors import embed_changed, fuse_items, join, liste
 from llmrec.retrieval.keywords import Postings
 from llmrec.retrieval.prepared import Neighbours, Prepared
 from llmrec.retrieval.search import EXACT_UP_TO, VectorSearch, check_faiss
+from llmrec.retrieval.weights import check_weights
 
 _BLOCK = 1 << 16
 _NAMED = 100_000  # ids among which the nearest to an unknown one is looked for
@@ -91,6 +101,9 @@ class Index:
     prepared: Prepared | None = None
 
     def __post_init__(self) -> None:
+        hint = "Index.build(Catalog.from_folder(DATA)) makes both."
+        check_kind("items", self.items, Mapping, "a mapping of id to Item", hint)
+        check_kind("vectors", self.vectors, np.ndarray, "an array of float32", hint)
         shape = self.vectors.shape
         if len(shape) != 2 or shape[0] != len(self.items) or not self.items:
             raise DataError(
@@ -143,6 +156,9 @@ class Index:
             OptionError: A fusion is given with ``modalities=()``, or so many items need faiss,
                 which is not installed.
         """
+        _check_data(catalog, encoder, modalities, weights, insights)
+        if fusion is not None:
+            check_kind("fusion", fusion, Fusion, "a Fusion", "Give Fusion.load(FOLDER).")
         check_faiss(len(catalog.items))
         encoder = encoder or TextEncoder.from_pretrained(progress=progress)
         if modalities is None:
@@ -204,6 +220,9 @@ class Index:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             OptionError: The modalities or encoders are not those of the index.
         """
+        _check_data(catalog, encoder, modalities, weights, insights)
+        if encoder is None:
+            raise not_allowed("encoder", encoder, "an Encoder", "Give the one of the index.")
         given = {one.name: one.encoder for one in modalities} or {"text": encoder.name}
         if given != dict(self.modalities) or encoder.name != self.encoder:
             raise OptionError(
@@ -281,7 +300,7 @@ class Index:
                 self.content,
                 self.sequence,
             ).to_tables()
-        storage.save_folder(Path(folder), manifest, tables)
+        storage.save_folder(check_path("folder", folder), manifest, tables)
 
     @classmethod
     def open(
@@ -297,7 +316,7 @@ class Index:
             StorageError: There is no index, or a file is missing, damaged, of another index or of
                 another format; the file is named.
         """
-        opened = storage.open_folder(Path(folder), verify=verify)
+        opened = storage.open_folder(check_path("folder", folder), verify=verify)
         manifest, tables = opened.manifest, opened.tables
         data, root = storage.media_folders(manifest, media_root)
         table = ItemTable(opened.arrow("items.arrow"))
@@ -336,7 +355,13 @@ class Index:
         )
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
-        """Return an index that also holds fitted weights under ``key``; save it to keep them."""
+        """Return an index that also holds fitted weights under ``key``; save it to keep them.
+
+        Raises:
+            OptionError: A weight is not a finite number from 0 on.
+        """
+        check_kind("key", key, str, "text", "Give reranker.weights_key or WEIGHTS_KEY.")
+        check_weights(weights, weights)
         return replace(self, weights={**self.weights, key: dict(weights)})
 
     @cached_property
@@ -412,12 +437,14 @@ class Index:
             return self.prepared.sequence
         return None if self.fused is None else VectorSearch(self.fused, centred=False)
 
-    def row(self, item_id: str) -> int:
+    def row(self, item_id: str | int) -> int:
         """Return an item's row in ``vectors``.
 
         Raises:
+            DataError: The value is no id.
             UnknownItemError: The index does not hold the item.
         """
+        item_id = self._read_id(item_id)
         row = self.ids.find(item_id)
         if row is None:
             raise UnknownItemError(
@@ -426,13 +453,17 @@ class Index:
             )
         return row
 
-    def reviews_of(self, item_id: str) -> tuple[Review, ...]:
-        """Return an item's reviews in file order; none for an item without."""
-        return self._reviews_by_item.get(item_id, ())
+    def item(self, item_id: str | int) -> Item:
+        """Return an item; raises the errors of :meth:`row`."""
+        return self.items[self.item_ids[self.row(item_id)]]
 
-    def met_by(self, item_id: str) -> frozenset[str]:
+    def reviews_of(self, item_id: str | int) -> tuple[Review, ...]:
+        """Return an item's reviews in file order; none for an item without."""
+        return self._reviews_by_item.get(self._read_id(item_id), ())
+
+    def met_by(self, item_id: str | int) -> frozenset[str]:
         """Return the ids of the users who met an item."""
-        row = self.ids.find(item_id)
+        row = self.ids.find(self._read_id(item_id))
         if row is None:
             return frozenset()
         order, starts = self._by_item
@@ -441,34 +472,39 @@ class Index:
             self.interaction_columns.user_ids.take(self.interaction_columns.users[rows])
         )
 
-    def insight_of(self, item_id: str) -> Insight:
+    def insight_of(self, item_id: str | int) -> Insight:
         """Return the insight of an item; an empty one if there is none."""
-        return self.insights.get(item_id, Insight())
+        return self.insights.get(self._read_id(item_id), Insight())
 
-    def taste_of(self, user: User) -> Taste:
+    def taste_of(self, user: str | int | User) -> Taste:
         """Describe a user's taste relative to all items of the index."""
-        return self._tastes.of(user)
+        return self._tastes.of(read_user(user, self.user))
 
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
         """All known users, sorted."""
         return tuple(sorted({*self.interaction_columns.user_ids, *self._described}))
 
-    def user(self, user_id: str) -> User:
+    def user(self, user_id: str | int) -> User:
         """Return a user, the history oldest first.
 
         Raises:
+            DataError: The value is no id.
             UnknownUserError: Nothing is known of the user.
         """
+        user_id = read_id(user_id, where="user_id")
         history = self.interaction_columns.of_user(user_id)
         if not history and user_id not in self._described:
             raise UnknownUserError(
                 f"There is no user {user_id!r} among {len(self.user_ids):,} users.",
-                hint=nearest(str(user_id), self.user_ids[:_NAMED])
-                or "In Python, give a User of your own.",
+                hint=nearest(user_id, self.user_ids[:_NAMED]) or NEW_USER,
             )
         profile = self.profiles.get(user_id, MappingProxyType({}))
         return User(user_id, history, profile, self.friends.get(user_id, ()))
+
+    def _read_id(self, item_id: str | int) -> str:
+        known = isinstance(item_id, str) and self.ids.find(item_id) is not None
+        return str(item_id) if known else read_id(item_id, where="item_id")
 
     @cached_property
     def _described(self) -> frozenset[str]:
@@ -492,6 +528,21 @@ class Index:
         for review in self.reviews:
             grouped[review.item_id].append(review)
         return {item_id: tuple(rows) for item_id, rows in grouped.items()}
+
+
+def _check_data(
+    catalog: Catalog, encoder: object, modalities: object, weights: object, insights: object
+) -> None:
+    hint = "Give Catalog.from_folder(DATA)."
+    check_kind("catalog", catalog, Catalog, "a Catalog", hint)
+    if encoder is not None and not hasattr(encoder, "encode"):
+        hint = "Give TextEncoder.from_pretrained(...)."
+        raise not_allowed("encoder", encoder, "an Encoder", hint)
+    hint = "Give what llmrec.items.modalities_of returns."
+    check_kind("modalities", modalities, (tuple, list, NoneType), "ModalityVectors", hint)
+    check_kind("weights", weights, Mapping, "a mapping of modality to weight", "Leave it out.")
+    hint = "Give what llmrec.items.understand_items returns."
+    check_kind("insights", insights, (Mapping, NoneType), "a mapping of id to Insight", hint)
 
 
 def _json(adapter: TypeAdapter[Any], records: object) -> bytes:

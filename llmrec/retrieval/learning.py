@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmrec.catalog import Catalog, leave_one_out
-from llmrec.errors import DataError, OptionError
+from llmrec.errors import DataError, check_count, check_kind, one_of
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.retriever import Retriever
 from llmrec.retrieval.signals import history_rows
@@ -35,6 +35,8 @@ def hold_out(
     Returns:
         The index that knows none of them, and the item id of each target by user id.
     """
+    check_kind("index", index, Index, "an Index", "Open a folder with Index.open(INDEX).")
+    one_of("part", part, ("test", "validation"))
     split = leave_one_out(Catalog(index.items, tuple(index.interactions)), min_train=2)
     rows = split.test if part == "test" else split.validation
     targets = {user_id: row.item_id for user_id, row in rows.items()}
@@ -79,9 +81,9 @@ def learn_weights(
         OptionError: A number is below 1, or there is no such signal.
         DataError: No user has four items.
     """
-    for name, value in (("users", users), ("negatives", negatives)):
-        if value is not None and value < 1:
-            raise OptionError(f"{name} is {value}.", hint="Give 1 or more.")
+    if users is not None:
+        check_count("users", users)
+    check_count("negatives", negatives)
     known, targets = hold_out(index)
     retriever = Retriever(known, weights=dict.fromkeys(names, 1.0))
     if not targets:

@@ -5,22 +5,33 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType, NoneType
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from scipy.stats import rankdata
 
-from llmrec.errors import OptionError, nearest
+from llmrec.catalog import read_ids, read_user
+from llmrec.errors import (
+    OptionError,
+    check_count,
+    check_flag,
+    check_kind,
+    is_number,
+    nearest,
+    not_allowed,
+    one_of,
+)
 from llmrec.items import Encoder
 from llmrec.records import Candidate, User
 from llmrec.retrieval import signals as known_signals
-from llmrec.retrieval.filters import Filter
+from llmrec.retrieval.filters import Filter, read_filters
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.rules import Rules
 from llmrec.retrieval.search import EXACT_UP_TO
 from llmrec.retrieval.signals import Full, Values, history_rows
+from llmrec.retrieval.weights import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +115,16 @@ class Retriever:
         signals: Mapping[str, Signal] = MappingProxyType({}),
         exact_up_to: int = EXACT_UP_TO,
     ) -> None:
+        check_kind("index", index, Index, "an Index", "Open a folder with Index.open(INDEX).")
+        check_kind(
+            "rules", rules, (Rules, NoneType), "a Rules record", "Give Rules.from_file(FILE)."
+        )
+        check_kind("signals", signals, Mapping, "a mapping of name to Signal", "Give each a name.")
+        for name, signal in signals.items():
+            if not hasattr(signal, "scores"):
+                raise not_allowed(
+                    f"signals[{name!r}]", signal, "a Signal", "It needs scores(user)."
+                )
         trained: dict[str, Callable[[], known_signals.Known]] = {}
         if index.fusion is not None and index.fused is not None:
             encoder_of_users, vectors = index.fusion, index.fused
@@ -111,12 +132,11 @@ class Retriever:
         if weights is None:
             every = {**dict.fromkeys([*trained, *signals], 1.0), **_kept(index)}
             weights = {name: weight for name, weight in every.items() if weight > 0} or every
-        if not half_life > 0:
-            raise OptionError(f"half_life is {half_life}.", hint="Give a positive number of items.")
-        if fusion not in ("weighted", "reciprocal_rank"):
-            raise OptionError(
-                f"fusion is {fusion!r}; allowed are 'weighted' and 'reciprocal_rank'."
-            )
+        if not is_number(half_life) or not half_life > 0:
+            hint = "math.inf weighs all items of a history the same."
+            raise not_allowed("half_life", half_life, "a positive number of items", hint)
+        fusion = one_of("fusion", fusion, get_args(Fusing))
+        check_count("exact_up_to", exact_up_to, least=0)
         makers: dict[str, Callable[[], known_signals.Known]] = {
             "content": lambda: known_signals.Content(index, half_life=half_life, encoder=encoder),
             "co_occurrence": lambda: known_signals.CoOccurrence(index),
@@ -125,6 +145,8 @@ class Retriever:
             "friends": lambda: known_signals.Friends(index),
             **trained,
         }
+        hint = 'Give {"content": 1.0}, for example.'
+        check_kind("weights", weights, Mapping, "a mapping of signal to weight", hint)
         _check(weights, {**makers, **signals})
         if encoder and "content" not in weights:
             makers["content"]()  # says so where it is another encoder
@@ -142,18 +164,18 @@ class Retriever:
 
     def retrieve(
         self,
-        user: User,
+        user: str | int | User,
         k: int = 100,
         *,
-        filters: Sequence[Filter] = (),
+        filters: str | Filter | Iterable[str | Filter] | None = None,
         include_seen: bool = False,
     ) -> tuple[Candidate, ...]:
         """Find the best items for a user.
 
         Args:
-            user: Need not be in the index; the items of the history must be.
+            user: A user id of the index, or any `User`; the items of the history must be there.
             k: How many; fewer come back only where fewer satisfy filters and rules.
-            filters: Conditions that must all hold.
+            filters: Conditions that must all hold, such as ``"year>=1990"``.
             include_seen: Whether the history's own items may come back.
 
         Returns:
@@ -163,10 +185,11 @@ class Retriever:
             OptionError: ``k`` is below 1, or a filter does not fit the items.
             UnknownItemError: The history holds an item that the index does not.
         """
-        if k < 1:
-            raise OptionError(f"k is {k}.", hint="Ask for at least one candidate.")
+        check_flag("include_seen", include_seen)
+        k, conditions = check_count("k", k), read_filters(filters)
+        user = read_user(user, self.index.user)
         met = history_rows(self.index, user)
-        allowed = self.index.attribute_columns.mask(filters)
+        allowed = self.index.attribute_columns.mask(conditions)
         if self._rules:
             allowed &= self._rules.allowed(user, met)
         if not include_seen:
@@ -190,8 +213,12 @@ class Retriever:
                 return found
             n *= 4  # a better item may be missing; or caps, or lists that held too few
 
-    def candidates(self, user: User, item_ids: Sequence[str]) -> tuple[Candidate, ...]:
+    def candidates(self, user: str | int | User, item_ids: object) -> tuple[Candidate, ...]:
         """Score given items for a user, those already seen too; rules boost and do not remove.
+
+        Args:
+            user: See :meth:`retrieve`.
+            item_ids: One id, or ids in any form of a list or column.
 
         Returns:
             A candidate for each id, by score, best first; equal scores in the order of the index.
@@ -200,33 +227,37 @@ class Retriever:
             OptionError: No id is given, or one twice.
             UnknownItemError: The index does not hold an item.
         """
-        if not item_ids:
+        ids = read_ids(item_ids, where="item_ids")
+        user = read_user(user, self.index.user)
+        if not ids:
             raise OptionError("There are no candidates.", hint="Give at least one item id.")
-        twice = [item_id for item_id, count in Counter(item_ids).items() if count > 1]
+        twice = [item_id for item_id, count in Counter(ids).items() if count > 1]
         if twice:
             raise OptionError(
                 f"Candidates are given more than once: {', '.join(twice)}.",
                 hint="Give each item id once.",
             )
-        rows = np.sort([self.index.row(item_id) for item_id in item_ids])
+        rows = np.sort([self.index.row(item_id) for item_id in ids])
         values = self._values(user, history_rows(self.index, user))
         return self._best(values, rows, len(rows))
 
-    def signals(self, user: User) -> dict[str, np.ndarray]:
+    def signals(self, user: str | int | User) -> dict[str, np.ndarray]:
         """Each signal's values by name: float64 [n_items], higher is better, not standardised.
 
         Raises:
             UnknownItemError: The history holds an item that the index does not.
         """
+        user = read_user(user, self.index.user)
         met = history_rows(self.index, user)
         return {name: signal(user, met).everything() for name, signal in self._signals.items()}
 
-    def scores(self, user: User) -> np.ndarray:
+    def scores(self, user: str | int | User) -> np.ndarray:
         """The fused score of every item: float64 [n_items], higher is better.
 
         Raises:
             UnknownItemError: The history holds an item that the index does not.
         """
+        user = read_user(user, self.index.user)
         met = history_rows(self.index, user)
         return self._fused(self._values(user, met), np.arange(len(self.index.items)))
 
@@ -320,15 +351,12 @@ def _kept(index: Index) -> Mapping[str, float]:
 
 
 def _check(weights: Mapping[str, float], known: Mapping[str, object]) -> None:
-    unknown = sorted(weights.keys() - known.keys())
+    unknown = [name for name in weights if name not in known]
     if unknown:
         raise OptionError(
             f"There is no signal {unknown[0]!r}; there are {', '.join(sorted(known))}.",
             hint=nearest(unknown[0], known) or "Give the signal itself in signals=.",
         )
-    bad = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
-    if bad or not weights:
-        raise OptionError(
-            f"Retrieval weights are {dict(weights)}; allowed are finite numbers of 0 or more.",
-            hint="Name at least one signal.",
-        )
+    if not weights:
+        raise OptionError("weights names no signal.", hint=f"Name some of {', '.join(known)}.")
+    check_weights(weights, weights)

@@ -53,7 +53,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from llmrec.errors import DataError, OptionError, nearest
+from llmrec.errors import DataError, OptionError, check_path, nearest
 from llmrec.records import Candidate, Item, User
 from llmrec.retrieval.filters import AttributeColumns, Dates, Equals, Filter, OneOf, Range, Scalar
 
@@ -172,8 +172,9 @@ class Rules(BaseModel):
             DataError: The file cannot be read, is not TOML, or holds a key or value that is not
                 allowed; the nearest valid key is named.
         """
+        path = check_path("rules", path)
         try:
-            document = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:  # neither UTF-8 nor TOML: a ValueError
             raise DataError(
                 f"The rules '{path}' cannot be read: {error}.",

@@ -181,9 +181,10 @@ class Content:
     def __init__(
         self, index: Index, *, half_life: float = 10.0, encoder: Encoder | None = None
     ) -> None:
-        if encoder and encoder.name != index.encoder:
+        name = getattr(encoder, "name", encoder)
+        if encoder and name != index.encoder:
             raise OptionError(
-                f"The index was made with the encoder {index.encoder!r}, not {encoder.name!r}.",
+                f"The index was made with the encoder {index.encoder!r}, not {name!r}.",
                 hint="Give that one, or make the index again with `llmrec index`.",
             )
         self._search = index.content

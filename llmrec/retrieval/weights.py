@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
-from llmrec.errors import OptionError
+from llmrec.errors import OptionError, check_kind, is_number
 
 RIDGE = 1e-3
 """Squared-weight penalty a list: keeps weights finite where one signal separates all targets."""
@@ -84,8 +84,10 @@ def fuse(
     A candidate without a value for a signal (NaN) counts as an average one in it.
 
     Raises:
-        OptionError: A signal has no weight, or a weight is negative or not finite.
+        OptionError: There is no signal, one has no weight, or a weight is negative or not finite.
     """
+    if not signals:
+        raise OptionError("There is no signal to fuse.", hint="Give one or more.")
     check_weights(signals, weights)
     total = np.zeros(len(next(iter(signals.values()))))
     for name, values in signals.items():
@@ -100,16 +102,22 @@ def check_weights(names: Collection[str], weights: Mapping[str, float]) -> None:
     Raises:
         OptionError: A signal has no weight, or a weight is negative or not finite.
     """
+    hint = 'Give {"retrieval": 1.0, "likelihood": 0.2}, for example.'
+    check_kind("weights", weights, Mapping, "a mapping of signal to weight", hint)
     missing = sorted(set(names) - weights.keys())
     if missing:
         raise OptionError(
             f"There is no weight for {', '.join(missing)}; there are weights for "
-            f"{', '.join(sorted(weights))}.",
+            f"{', '.join(map(str, weights)) or 'nothing'}.",
             hint="Name a weight for every signal; 0 switches one off.",
         )
-    bad = {name: weights[name] for name in names if not 0 <= weights[name] < np.inf}
+    usable = {name for name in names if is_number(weights[name]) and 0 <= weights[name] < np.inf}
+    bad = {name: weights[name] for name in names if name not in usable}
     if bad:
-        raise OptionError(f"Weights must be 0 or more and finite, these are not: {bad}.")
+        raise OptionError(
+            f"The weights {bad!r:.60} are not allowed; allowed are finite numbers from 0 on.",
+            hint="0 switches a signal off.",
+        )
 
 
 def fit_weights(
@@ -125,11 +133,14 @@ def fit_weights(
     Raises:
         OptionError: There are no lists, or they do not have the same signals.
     """
+    check_kind("lists", lists, (list, tuple), "a list of SignalList", "Give [SignalList(...)].")
     if not lists:
         raise OptionError(
             "There are no validation lists to fit weights on.",
             hint="Without validation users the default weights serve.",
         )
+    for place, entry in enumerate(lists):
+        check_kind(f"lists[{place}]", entry, SignalList, "a SignalList", "See hold_out.")
     names = tuple(lists[0].signals)
     if any(tuple(entry.signals) != names for entry in lists):
         raise OptionError(f"Every list needs the same signals, in the same order: {names}.")

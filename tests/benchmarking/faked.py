@@ -96,7 +96,7 @@ def revision_of(ref: str, quantization: str, how: object = None) -> str:
 
 def plan_of(index: Path, *templates: str, **settings: object) -> BenchmarkPlan:
     """A plan of a few users; six candidates each."""
-    asked = {"users": 12, "candidates": 6, "models": ["kites"], **settings}
+    asked = {"users": 12, "n_candidates": 6, "models": ["kites"], **settings}
     document = {"index": str(index), "templates": list(templates), **asked}
     return BenchmarkPlan.of(document, "The test")
 

@@ -228,7 +228,7 @@ def test_another_data_set_is_refused(kites: Path, tmp_path: Path) -> None:
 
 
 def test_end_to_end_is_summed_up_too(kites: Path, tmp_path: Path) -> None:
-    settings = {"protocol": "end-to-end", "candidates": 3, "users": 40, "places": [1, 3]}
+    settings = {"protocol": "end-to-end", "n_candidates": 3, "users": 40, "places": [1, 3]}
     summary = run(benchmark_of(kites, "listwise/plain-list", **settings), tmp_path)
     recall = float(summary.about["retrieval recall"])
     assert 0 < recall < 1

@@ -20,7 +20,7 @@ def refused(**document: object) -> OptionError:
 def test_every_key_but_the_index_has_a_default() -> None:
     plan = BenchmarkPlan.of({"index": "index"}, "The file")
     assert plan.index == Path("index")
-    assert (plan.protocol, plan.candidates, plan.seed) == ("discrimination", 20, 0)
+    assert (plan.protocol, plan.n_candidates, plan.seed) == ("discrimination", 20, 0)
     assert plan.users is None
     with pytest.raises(OptionError, match="The file: index or requests is required"):
         BenchmarkPlan.of({}, "The file")
@@ -50,7 +50,7 @@ def test_unknown_key_lists_the_allowed_keys() -> None:
         {"protocol": "discriminate"},
         {"users": 0},
         {"users": "many"},
-        {"candidates": 1},
+        {"n_candidates": 1},
         {"templates": []},
         {"templates": {"a": 1}},
         {"models": []},
@@ -70,7 +70,7 @@ def test_a_value_that_is_not_allowed_is_named_with_its_key(wrong: dict[str, obje
 
 
 def test_a_target_cannot_be_planted_behind_the_list() -> None:
-    assert "places [6]: a list has 5 candidates" in refused(candidates=5, places=[1, 6]).message
+    assert "places [6]: a list has 5 candidates" in refused(n_candidates=5, places=[1, 6]).message
 
 
 def test_patterns_are_filled_in_and_each_template_comes_once() -> None:

@@ -206,7 +206,7 @@ def test_a_planted_target_is_shown_at_its_place(kites: Path) -> None:
 
 
 def test_planted_positions_use_the_first_eligible_users(kites: Path) -> None:
-    benchmark = benchmark_of(kites, "listwise/plain-list", protocol="end-to-end", candidates=3)
+    benchmark = benchmark_of(kites, "listwise/plain-list", protocol="end-to-end", n_candidates=3)
     lists = benchmark.data.users
     reached = [one.user_id for one in lists if one.reached]
     assert 2 < len(reached) < len(lists)

@@ -106,11 +106,11 @@ def test_more_users_than_there_are_names_how_many(kites: Path, protocol: str) ->
 
 def test_more_candidates_than_there_are_unseen_items(kites: Path) -> None:
     with pytest.raises(OptionError, match=f"{ITEMS - 1} unseen items"):
-        asked(kites, candidates=ITEMS)
+        asked(kites, n_candidates=ITEMS)
 
 
 def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
-    made = asked(kites, protocol="end-to-end", users=USERS, candidates=3)
+    made = asked(kites, protocol="end-to-end", users=USERS, n_candidates=3)
     for one in made.users:
         scores = [score for score in one.retrieval if score is not None]
         assert scores == sorted(scores, reverse=True)
@@ -119,7 +119,7 @@ def test_end_to_end_takes_the_retrievers_order(kites: Path) -> None:
 
 def test_more_candidates_than_items_are_refused(kites: Path) -> None:
     with pytest.raises(OptionError, match=f"candidates is 61; the index has {ITEMS} items"):
-        asked(kites, candidates=61)
+        asked(kites, n_candidates=61)
 
 
 def test_validation_hides_the_test_interaction(kites: Path) -> None:

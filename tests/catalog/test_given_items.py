@@ -155,7 +155,7 @@ def test_one_review_needs_no_list(reviews: object) -> None:
         ({"id": 7, "attributes": ["SF"]}, ": attributes ['SF'] is not allowed: attributes are"),
         ({"id": 7, "attributes": {"a": 1}, "a": 2}, "has 'a' twice"),
         ({"id": 7, "year": {2021}}, ": year {2021} is not allowed: an attribute is text"),
-        (Item(""), ": the item_id of an Item is '', not text"),
+        (Item(""), ": the item_id of an Item is blank text"),
         (Interaction("u", ""), "has neither"),
         (Candidate("a", float("-inf")), ": score -inf is not allowed"),
     ],

@@ -29,7 +29,7 @@ def test_a_command_that_is_misspelt_is_not_taken_for_a_file(run: Run) -> None:
     [
         (("--users", "50000"), 2, "users is 50000; "),
         (("--users", "0"), 2, "--users"),
-        (("--candidates", "5000"), 2, "candidates is 5000; the index has 80 items"),
+        (("--n-candidates", "5000"), 2, "n_candidates is 5000; the index has 80 items"),
         (("--templates", "likelyhood/titles"), 2, "Did you mean 'likelihood/titles'"),
         (("--templates", "own.jinja"), 1, "no template file 'own.jinja'"),
         (("--templates", "explain/plain"), 2, "No template matches 'explain/plain'"),
@@ -97,7 +97,7 @@ def test_a_report_that_cannot_be_written_issaid(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "report.html").mkdir()
-    words = ("--templates", TEMPLATES, "--users", "2", "--candidates", "5", "--model", "words")
+    words = ("--templates", TEMPLATES, "--users", "2", "--n-candidates", "5", "--model", "words")
     ended = run("bench", plain_index, *words, "--out", tmp_path, "--json")
     assert (ended.returncode, loaded) == (1, ["words"])
     assert document(ended)["error"]["type"] == "StorageError"
@@ -117,14 +117,14 @@ def test_compare_refuses_incomparable_runs(
         "3",
     )
     before, after = tmp_path / "before", tmp_path / "after"
-    assert run(*words, "--candidates", "5", "--out", before).returncode == 0
+    assert run(*words, "--n-candidates", "5", "--out", before).returncode == 0
     ended = run("bench", "compare", before, after)
     assert ended.returncode == 1
     assert "holds no run" in said(ended)
-    assert run(*words, "--candidates", "6", "--out", after).returncode == 0
+    assert run(*words, "--n-candidates", "6", "--out", after).returncode == 0
     ended = run("bench", "compare", before, after, "--json")
     assert ended.returncode == 2
     assert document(ended)["error"]["type"] == "OptionError"
-    ended = run(*words, "--candidates", "6", "--out", before)
+    ended = run(*words, "--n-candidates", "6", "--out", before)
     assert ended.returncode == 1
     assert "holds a run with candidates 5, not 6" in said(ended)

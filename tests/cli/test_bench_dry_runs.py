@@ -22,7 +22,7 @@ def test_dry_run_calls_no_model_and_writes_nothing(
         "--templates",
         f"{TEMPLATES},pointwise/plain-list",
     )
-    words += ("--users", "4", "--candidates", "5", "--out", out, "--dry-run")
+    words += ("--users", "4", "--n-candidates", "5", "--out", out, "--dry-run")
     ended = run(*words, columns=80)
     assert ended.returncode == 0, ended.stderr
     assert not loaded
@@ -45,7 +45,7 @@ def test_dry_run_calls_no_model_and_writes_nothing(
 def test_a_dry_run_refuses_the_folder_of_another_run(
     run: Run, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
-    words = ("bench", plain_index, "--templates", TEMPLATES, "--users", "2", "--candidates", "5")
+    words = ("bench", plain_index, "--templates", TEMPLATES, "--users", "2", "--n-candidates", "5")
     assert run(*words, "--model", "words", "--out", tmp_path).returncode == 0
     again = run(*words, "--model", "words", "--seed", "7", "--dry-run", "--out", tmp_path)
     assert again.returncode == 1
@@ -57,7 +57,7 @@ def test_detectable_difference_is_printed_before_the_run(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     words: tuple[object, ...] = ("bench", plain_index, "--templates", TEMPLATES)
-    words += ("--users", "2", "--candidates", "5")
+    words += ("--users", "2", "--n-candidates", "5")
     words += ("--model", "words", "--out", tmp_path, "--json")
     dry = document(run(*words, "--dry-run"))
     ended = run(*words)
@@ -70,7 +70,7 @@ def test_detectable_difference_is_printed_before_the_run(
 def test_a_dry_run_times_other_cells_by_those_that_were_answered(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
-    few = ("--users", "3", "--candidates", "5", "--model", "words", "--out", tmp_path)
+    few = ("--users", "3", "--n-candidates", "5", "--model", "words", "--out", tmp_path)
     words = ("bench", plain_index, "--templates")
     assert run(*words, "likelihood/titles", *few).returncode == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -92,7 +92,7 @@ def test_a_long_run_is_confirmed_on_a_terminal_and_resumes(
     run: Run, loaded: list[str], plain_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words: tuple[object, ...] = ("bench", plain_index, "--templates", TEMPLATES, "--users", "3")
-    words += ("--candidates", "5", "--model", "words", "--out", tmp_path)
+    words += ("--n-candidates", "5", "--model", "words", "--out", tmp_path)
     monkeypatch.setattr("llmrec.cli.bench._ASK_ABOVE", -1)
     monkeypatch.setattr("llmrec.cli.bench._on_terminal", lambda: True)
     declined = run(*words)  # nothing answers: that is a no

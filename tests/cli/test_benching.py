@@ -30,7 +30,7 @@ def test_an_index_and_options(
         "--templates",
         "likelihood/titles, likelihood/list",
     )
-    words += ("--users", "4", "--candidates", "5", "--model", "words", "--out", tmp_path)
+    words += ("--users", "4", "--n-candidates", "5", "--model", "words", "--out", tmp_path)
     ended = run(*words)
     assert ended.returncode == 0, ended.stderr
     assert loaded == ["words"]
@@ -79,7 +79,7 @@ def test_compare_ends_with_1_where_a_row_lost_more_than_allowed(
         own,
         "--users",
         "8",
-        "--candidates",
+        "--n-candidates",
         "5",
     )
     before, after = tmp_path / "before", tmp_path / "after"
@@ -125,7 +125,7 @@ def test_with_a_real_model(
         "--templates",
         "likelihood/titles,pointwise/plain-list",
     )
-    words += ("--users", "3", "--candidates", "5", "--model", smollm2_folder, "--json")
+    words += ("--users", "3", "--n-candidates", "5", "--model", smollm2_folder, "--json")
     estimate = document(run(*words, "--out", tmp_path, "--dry-run"))["cells"]
     found = document(run(*words, "--out", tmp_path, "--device", "cpu"))["summary"]
     rows = {row["name"]: row for row in found["rows"]}
@@ -142,7 +142,7 @@ def test_strategies_calibration_and_shuffles_are_options(
     run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
 ) -> None:
     words = ("--strategy", "tournament", "--calibrate", "--shuffles", "2", "--quantization", "none")
-    few = ("--users", "2", "--candidates", "5", "--model", "words", "--out", tmp_path)
+    few = ("--users", "2", "--n-candidates", "5", "--model", "words", "--out", tmp_path)
     ended = run("bench", plain_index, *words, *few, "--json")
     assert ended.returncode == 0, ended.stderr
     rows = [row for row in document(ended)["summary"]["rows"] if row["kind"] == "cell"]

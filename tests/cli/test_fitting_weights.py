@@ -27,13 +27,13 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     folder = tmp_path / "index"
     shutil.copytree(sample_index, folder)
     words = ("--model", smollm2_folder, "--json")
-    fitted = document(run("fit", folder, "--users", 4, "--candidates", 30, *words))
+    fitted = document(run("fit", folder, "--users", 4, "--n-candidates", 30, *words))
     assert fitted["lists"] == 4
     assert fitted["weights"].keys() == {"retrieval", "likelihood"}
     assert all(weight >= 0 for weight in fitted["weights"].values())
     assert "mostly noise" in fitted["notes"][0]
     assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
-    found = document(run("recommend", folder, "--user", "u19", "--candidates", 5, *words))
+    found = document(run("recommend", folder, "--user", "u19", "--n-candidates", 5, *words))
     assert found["fitted"] is True
     assert found["weights"] == pytest.approx(fitted["weights"])
 
@@ -71,7 +71,7 @@ def test_fit_keeps_concurrent_changes_of_the_index(
         return FittedWeights({"content": 2.0}, {"content": 0.5}, 1)
 
     monkeypatch.setattr("llmrec.recommender.fit_weights", fit_while_others_write)
-    words = ("fit", folder, "--users", 1, "--candidates", 30, "--model", smollm2_folder, "--json")
+    words = ("fit", folder, "--users", 1, "--n-candidates", 30, "--model", smollm2_folder, "--json")
     fitted = document(run(*words))
     kept = Index.open(folder)
     assert kept.encoder == "another@1"

@@ -84,7 +84,7 @@ def test_recommend_filters_before_it_takes_k(
 ) -> None:
     words = ("recommend", plain_index, "--user", "u01", "--no-llm", "--json", "-k", 3)
     filters = ("--filter", "price<=40", "--filter", "color=green|grey")
-    rows = document(run(*words, "--candidates", 3, *filters))["items"]
+    rows = document(run(*words, "--n-candidates", 3, *filters))["items"]
     assert len(rows) == 3
     for row in rows:
         attributes = sample.items[row["item_id"]].attributes
@@ -143,7 +143,7 @@ def test_recommend_reranks_and_explains(
     run: Run, document: Document, sample_index: Path, smollm2_folder: Path, sample: Catalog
 ) -> None:
     words = ("recommend", sample_index, "--user", "u19", "--model", smollm2_folder)
-    ended = run(*words, "-k", 1, "--candidates", 10, "--explain", "--json")
+    ended = run(*words, "-k", 1, "--n-candidates", 10, "--explain", "--json")
     found = document(ended)
     assert ended.returncode == 0
     assert found["candidates"] == 10
@@ -163,7 +163,7 @@ def test_recommend_reranks_and_explains(
     assert explanation["text"]
     assert explanation["source"] in {"model", "rewritten", "evidence"}
     for columns in (80, 120):
-        shown = run(*words, "--candidates", 10, "--strategy", "pointwise", columns=columns)
+        shown = run(*words, "--n-candidates", 10, "--strategy", "pointwise", columns=columns)
         assert shown.returncode == 0
         assert _width(shown) <= columns
         assert "pointwise" in shown.stdout
@@ -173,7 +173,7 @@ def test_recommend_reranks_and_explains(
 def test_several_strategies_are_fused_and_their_options_hold(
     run: Run, document: Document, sample_index: Path, smollm2_folder: Path
 ) -> None:
-    asked = ("recommend", sample_index, "--user", "u01", "--candidates", 10, "-k", 10)
+    asked = ("recommend", sample_index, "--user", "u01", "--n-candidates", 10, "-k", 10)
     words = (*asked, "--model", smollm2_folder, "--json")
     both = document(
         run(

@@ -64,7 +64,7 @@ class ScriptedModel:
     ) -> Generated:
         assert (max_new_tokens, temperature) == (MAX_NEW_TOKENS, 0.0)
         self.batches.append(list(prompts))
-        usage = Usage(10, 9, 8, 7, 1.0)
+        usage = Usage(10, 9, 8, 7, 1.0, prompts=1)
         return Generated(tuple(self.answers(prompt) for prompt in prompts), usage)
 
 
@@ -86,7 +86,7 @@ def test_an_ungrounded_text_is_written_again_with_its_fault(small_index: Index) 
     (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
     assert (explanation.text, explanation.source) == (GOOD, TextSource.REWRITTEN)
     assert explanation.faults == ("it names 'Casino', which the evidence does not hold",)
-    assert explanation.usage == Usage(20, 18, 16, 14, 2.0)
+    assert explanation.usage == Usage(20, 18, 16, 14, 2.0, prompts=2)
 
 
 def test_after_two_bad_texts_the_evidence_speaks(small_index: Index) -> None:

@@ -67,7 +67,7 @@ def target_of(request: Request) -> Candidate:
 
 def test_last_interactions_are_in_no_history_and_no_popularity() -> None:
     index = _index(HISTORIES)
-    held = hold_out_last(index, candidates=N_ITEMS)
+    held = hold_out_last(index, n_candidates=N_ITEMS)
     targets = {each.user.user_id: target_of(each).item_id for each in held.requests}
 
     assert targets == {"u1": "d", "u2": "e", "u3": "f", "u5": "g"}
@@ -83,7 +83,7 @@ def test_last_interactions_are_in_no_history_and_no_popularity() -> None:
 
 
 def test_popularity_among_the_signals_does_not_know_the_target() -> None:
-    held = hold_out_last(_index(HISTORIES), candidates=N_ITEMS)
+    held = hold_out_last(_index(HISTORIES), n_candidates=N_ITEMS)
     for each in held.requests:
         target = target_of(each)
         counted = 1 if target.item_id == "d" else 0
@@ -93,7 +93,7 @@ def test_popularity_among_the_signals_does_not_know_the_target() -> None:
 def test_remaining_history_keeps_order_at_equal_times() -> None:
     index = _index({"u1": "abcde"})
     same_time = tuple(replace(row, timestamp=0) for row in index.interactions)
-    held = hold_out_last(replace(index, interactions=same_time), candidates=N_ITEMS)
+    held = hold_out_last(replace(index, interactions=same_time), n_candidates=N_ITEMS)
     assert [row.item_id for row in held.requests[0].user.history] == list("abcd")
 
 
@@ -104,15 +104,15 @@ def test_review_of_the_target_is_held_out() -> None:
         Review("d", "Another's.", user_id="u2"),
         Review("d", "Nobody's."),
     )
-    held = hold_out_last(_index(HISTORIES, reviews), candidates=N_ITEMS)
+    held = hold_out_last(_index(HISTORIES, reviews), n_candidates=N_ITEMS)
     assert held.index.reviews == reviews[1:]
 
 
 def test_lists_without_the_target_do_not_count() -> None:
     index = _index(HISTORIES)
-    every = hold_out_last(index, candidates=N_ITEMS)
+    every = hold_out_last(index, n_candidates=N_ITEMS)
     best = min(place_of(each) for each in every.requests)
-    some = hold_out_last(index, candidates=best + 1)
+    some = hold_out_last(index, n_candidates=best + 1)
     assert some.tried == 4
     assert {each.user.user_id for each in some.requests} == {
         each.user.user_id for each in every.requests if place_of(each) == best
@@ -124,7 +124,7 @@ def test_users_are_drawn_by_seed() -> None:
     index = _index({f"u{i}": "abcd" for i in range(9)})
 
     def drawn(seed: int) -> list[str]:
-        held = hold_out_last(index, candidates=N_ITEMS, users=3, seed=seed)
+        held = hold_out_last(index, n_candidates=N_ITEMS, users=3, seed=seed)
         assert held.tried == 3
         return [each.user.user_id for each in held.requests]
 
@@ -135,7 +135,7 @@ def test_users_are_drawn_by_seed() -> None:
 def test_numbers_below_one_are_refused() -> None:
     index = _index(HISTORIES)
     with pytest.raises(OptionError, match="candidates is 0"):
-        hold_out_last(index, candidates=0)
+        hold_out_last(index, n_candidates=0)
     with pytest.raises(OptionError, match="users is 0"):
         hold_out_last(index, users=0)
 
@@ -150,7 +150,7 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     chance = np.random.default_rng(0)
     letters = list("abcdefghijkl")
     index = _index({f"u{i}": "".join(chance.permutation(letters)[:5]) for i in range(40)})
-    held = hold_out_last(index, candidates=N_ITEMS)
+    held = hold_out_last(index, n_candidates=N_ITEMS)
     targets = {each.user.user_id: target_of(each).item_id for each in held.requests}
     told = Told(targets, right)
     reranker = Reranker(ByteModel(), held.index, strategy=told)

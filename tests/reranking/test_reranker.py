@@ -187,10 +187,9 @@ def test_a_strategy_of_its_own_name_needs_a_weight_before_it_is_asked(
     assert not model.asked
 
 
-def test_a_missing_weight_is_named(index: Index, user: User) -> None:
-    reranker = Reranker(ByteModel(), index, weights={"retrieval": 1.0})
+def test_a_missing_weight_is_named(index: Index) -> None:
     with pytest.raises(OptionError, match="no weight for likelihood"):
-        reranker.rank(candidates("i1", "i2"), user=user)
+        Reranker(ByteModel(), index, weights={"retrieval": 1.0})
 
 
 def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> None:
