@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from llmrec.catalog import ColumnMap, TableMap
 from llmrec.errors import DataError
@@ -64,5 +63,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_map_made_in_python_is_checked_too() -> None:
-    with pytest.raises(ValidationError, match="only items and users"):
+    with pytest.raises(DataError, match="only items and users"):
         ColumnMap(social=TableMap(separators={"friend_id": "|"}))

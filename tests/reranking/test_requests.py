@@ -282,7 +282,7 @@ def test_a_query_and_a_profile_reach_the_model(smollm2: TransformersModel) -> No
 
 
 def test_wrong_arguments_are_refused_before_a_model_is_loaded() -> None:
-    with pytest.raises(OptionError, Xreplace("{}", r"\{\}")):
+    with pytest.raises(OptionError, match=r"index is \{\} \(dict\)"):
         Reranker("no-such-model", {})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="strategy 'likelyhood'"):
         Reranker("no-such-model", strategy="likelyhood")
