@@ -34,7 +34,7 @@ from pydantic import (
 
 from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
-from llmrec.prompting.template import template_names
+from llmrec.prompting.template import near_templates, template_names
 from llmrec.reranking import STRATEGIES
 from llmrec.reranking.strategies import folder_of
 
@@ -226,8 +226,7 @@ class BenchmarkPlan(BaseModel):
             matching = [name for name in ranking if fnmatch(name, pattern)]
             if not matching:
                 raise OptionError(
-                    f"No template matches {pattern!r}; there are {', '.join(ranking)}.",
-                    hint=nearest(pattern, ranking),
+                    f"No template matches {pattern!r}.", hint=near_templates(pattern, ranking)
                 )
             found.update(dict.fromkeys(matching))
         return tuple(found)

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 from types import MappingProxyType, SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from llmrec.cli.output import fields, print_json, safe, screen, table
-from llmrec.cli.ranking_view import model_line, number
+from llmrec.cli.ranking_view import footer, model_line, number, recommendation_document
 from llmrec.models import LanguageModel
 from llmrec.models.hardware import Placement, Quantization
-from llmrec.records import RankedItem, Ranking, Status
+from llmrec.models.openai import Prices
+from llmrec.recommender import Recommendation
+from llmrec.records import Explanation, RankedItem, Ranking, Status, TextSource, Usage
+from tests.reranking.oracle import Oracle
 
 
 def test_a_document_holds_records_enums_and_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,3 +88,15 @@ def test_model_line_shows_changes_to_the_weights(
     placement = Placement("cpu", "float32", quantization, ())
     model = SimpleNamespace(name="m", revision=revision, placement=placement)
     assert model_line(cast("LanguageModel", model)) == line
+
+
+def test_the_cost_of_a_recommendation_includes_its_explanations() -> None:
+    why = Explanation("u", "i", "text", TextSource.MODEL, (), usage=Usage(100, 80, 50, 1, 0.1, 1))
+    found = Recommendation(Ranking("u", (), Usage(10, 10, 0, 1, 0.1, 2)), 1, (why,))
+    model: Any = Oracle(lambda *_: 0.0)
+    rates = Prices(input=1.0, output=2.0, cached_input=0.5)
+    document = recommendation_document(found, model, rates)
+    assert document["cost"] == pytest.approx((90 * 1.0 + 20 * 0.5 + 50 * 2.0) / 1e6)
+    shown = dict(footer(found, model, rates))
+    assert shown["Cost"] == "0.000200 by the price table"
+    assert "whole prompts (3)" in shown["Tokens"]
