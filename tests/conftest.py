@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,15 @@ def smollm2_folder() -> Path:
 def smollm2(smollm2_folder: Path) -> TransformersModel:
     """The default language model, loaded once for all tests."""
     return TransformersModel.from_pretrained(str(smollm2_folder), device="cpu")
+
+
+_load_once = functools.cache(TransformersModel.from_pretrained)
+
+
+@pytest.fixture
+def models_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that are run in this process share the models that they load."""
+    monkeypatch.setattr(TransformersModel, "from_pretrained", _load_once)
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,7 @@ def shop(
     return folder
 
 
+@pytest.mark.usefixtures("models_loaded_once")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_of_a_page_runs_and_prints_its_output(
     page: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

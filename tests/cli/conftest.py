@@ -42,6 +42,10 @@ def run() -> Callable[..., CompletedProcess[str]]:
     return run_command
 
 
+@pytest.fixture(autouse=True)
+def _models_loaded_once(models_loaded_once: None) -> None: ...
+
+
 @pytest.fixture(scope="session")
 def document() -> Callable[[CompletedProcess[str]], dict[str, Any]]:
     """Read the one JSON document that a command printed; NaN and Infinity are no JSON."""

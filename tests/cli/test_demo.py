@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from subprocess import CompletedProcess
-from typing import Any
-
 import pytest
 
 from llmrec.catalog import Catalog
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+from tests.cli.calls import Document, Run
 
 
 @pytest.mark.usefixtures("smollm2_folder", "minilm_folder")

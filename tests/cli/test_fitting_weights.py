@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
 from llmrec.retrieval import FittedWeights, Index
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
-Start = Callable[..., subprocess.Popen[str]]
-COLD = "u21"
-"""The user of the sample who has a profile and no history."""
+from tests.cli.calls import Document, Run
 
 
 def test_fit_keeps_weights_that_recommend_then_uses(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from llmrec.retrieval import Index
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+from tests.cli.calls import Document, Run
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
@@ -16,9 +13,7 @@ from llmrec.catalog import sample_folder
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, DEFAULT_TEXT_ENCODER, OFFLINE_IMAGE_MODEL
 from llmrec.prompting import DEFAULT_TEMPLATES, list_templates
 from llmrec.records import Prompt
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+from tests.cli.calls import Document, Run
 
 
 @pytest.fixture

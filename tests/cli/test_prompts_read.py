@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +14,7 @@ from llmrec.errors import ModelError
 from llmrec.models import TransformersModel
 from llmrec.models.references import load_reader
 from llmrec.prompting.template import VARIABLES
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+from tests.cli.calls import Document, Run
 
 
 def test_prompts_check_refuses_too_long_prompts(

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
 from llmrec.catalog import Catalog, sample_folder
 from llmrec.retrieval import Index
-
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
-Start = Callable[..., subprocess.Popen[str]]
-COLD = "u21"
-"""The user of the sample who has a profile and no history."""
+from tests.cli.calls import COLD, Document, Run
 
 
 def _width(ended: CompletedProcess[str]) -> int:

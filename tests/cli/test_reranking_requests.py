@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 import torch
 
-Run = Callable[..., CompletedProcess[str]]
-Document = Callable[[CompletedProcess[str]], dict[str, Any]]
-Start = Callable[..., subprocess.Popen[str]]
-COLD = "u21"
-"""The user of the sample who has a profile and no history."""
+from tests.cli.calls import COLD, Document, Run, Start
 
 
 def _requests(folder: Path, n: int) -> Path:

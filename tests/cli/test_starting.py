@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 
 import llmrec
 from llmrec.catalog import sample_folder
+from tests.cli.calls import Document, Run, Start
 
-Run = Callable[..., CompletedProcess[str]]
 HEAVY = ("torch", "transformers", "scipy", "sentence_transformers", "datasets")
 COMMANDS = (
     ("demo",),
@@ -101,7 +98,7 @@ print(sorted(set({absent}) & set(sys.modules)), file=sys.stderr)
     assert ended.stderr.strip() == "[]"
 
 
-def test_a_reader_that_leaves_is_no_error(start: Callable[..., subprocess.Popen[str]]) -> None:
+def test_a_reader_that_leaves_is_no_error(start: Start) -> None:
     for words in (("prompts", "list"), ("prompts", "list", "--json")):
         process = start(*words)
         assert process.stdout
@@ -132,7 +129,7 @@ def test_verbose_logs_progress(run: Run, plain_index: Path) -> None:
 
 
 def test_an_error_is_a_message_a_hint_and_a_document(
-    run: Run, document: Callable[[CompletedProcess[str]], dict[str, Any]], tmp_path: Path
+    run: Run, document: Document, tmp_path: Path
 ) -> None:
     ended = run("data", "check", tmp_path / "absent", "--json", columns=200)
     assert ended.returncode == 1

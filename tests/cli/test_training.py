@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
 from llmrec.catalog import sample_folder
 from llmrec.items.fusion import Fusion
+from tests.cli.calls import Run
 
-Run = Callable[..., CompletedProcess[str]]
 SHORT = ("--epochs", "2", "--set", "dimension=16", "--set", "history=10", "--json")
 
 

@@ -18,6 +18,7 @@ from llmrec.errors import ModelError
 from llmrec.items.clips import ClipError, caption_clips, embed_clips, key_frames
 from llmrec.items.pictures import PictureEncoder, open_picture
 from llmrec.records import Caption, CaptionSource, Item
+from tests.items.small_encoders import mean_colour
 
 av = pytest.importorskip("av")
 
@@ -135,18 +136,11 @@ def test_a_clip_that_ends_early_is_named(tmp_path: Path) -> None:
             key_frames(tmp_path / "cut.mp4")
 
 
-class MeanColour:
-    def encode(
-        self, inputs: Sequence[Image.Image], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        return np.array([np.asarray(one).mean(axis=(0, 1)) for one in inputs])
-
-
 def test_a_clip_is_the_mean_of_its_frames_and_a_broken_one_a_gap(tmp_path: Path) -> None:
     scenes = [drawn(1), drawn(2)]
     faults = broken(tmp_path)
     paths = [encode(tmp_path / "x.mp4", scenes), None, *(tmp_path / name for name in faults)]
-    encoder = PictureEncoder(MeanColour(), "colours")
+    encoder = PictureEncoder(mean_colour(), "colours")
     found = embed_clips(encoder, paths)
     assert (found.name, found.encoder) == ("clip", "colours")
     assert found.present.tolist() == [True, False, *[False] * len(faults)]

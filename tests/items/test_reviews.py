@@ -9,6 +9,7 @@ import pytest
 from llmrec.items.reviews import embed_reviews, passages, sentences
 from llmrec.items.text_encoder import TextEncoder
 from llmrec.records import LONGEST_READ, Review
+from tests.items.small_encoders import letter_counts
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n", "<br />"])
@@ -51,19 +52,6 @@ def test_a_text_without_any_stop_is_cut_all_the_same(letter: str) -> None:
     assert all(len(part.encode(errors="replace")) <= 1_100 for part in parts)
 
 
-class LetterCounts:
-    """A small encoder: how often a to h occur in a text. Remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def encode(
-        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        self.asked += inputs
-        return np.array([[text.count(letter) for letter in "abcdefgh"] for text in inputs])
-
-
 REVIEWS = [
     Review("one", "aaa"),
     Review("one", "b"),
@@ -74,12 +62,12 @@ REVIEWS = [
 
 
 def embedded(reviews: Sequence[Review], ids: Sequence[str]) -> np.ndarray:
-    return embed_reviews(reviews, ids, TextEncoder(LetterCounts(), "letters")).vectors
+    return embed_reviews(reviews, ids, TextEncoder(letter_counts(), "letters")).vectors
 
 
 def test_items_without_a_readable_review_are_absent_and_no_gap() -> None:
     ids = ["none", "one", "empty", "two"]
-    found = embed_reviews(REVIEWS, ids, TextEncoder(LetterCounts(), "letters"))
+    found = embed_reviews(REVIEWS, ids, TextEncoder(letter_counts(), "letters"))
     assert found.name == "reviews"
     assert found.present.tolist() == [False, True, False, True]
     assert not found.vectors[[0, 2]].any()
@@ -107,20 +95,20 @@ def test_a_review_that_is_there_twice_counts_once() -> None:
 
 def test_at_most_twenty_reviews_are_read_in_any_order() -> None:
     reviews = [Review("one", "abcdefgh"[n % 8] * (1 + n % 3) + "x" * n) for n in range(50)]
-    model = LetterCounts()
+    model = letter_counts()
     found = embed_reviews(reviews, ["one"], TextEncoder(model, "letters"))
     assert len(model.asked) == 20
     np.testing.assert_allclose(embedded(reviews[::-1], ["one"]), found.vectors, atol=1e-7)
 
 
 def test_reviews_of_other_items_are_not_read() -> None:
-    model = LetterCounts()
+    model = letter_counts()
     embed_reviews(REVIEWS, ["two"], TextEncoder(model, "letters"))
     assert model.asked == ["cab"]
 
 
 def test_no_reviews_at_all() -> None:
-    found = embed_reviews([], ["one", "two"], TextEncoder(LetterCounts(), "letters"))
+    found = embed_reviews([], ["one", "two"], TextEncoder(letter_counts(), "letters"))
     assert found.vectors.shape == (2, 8)
     assert not found.present.any()
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,52 +9,28 @@ import pytest
 from llmrec.errors import ModelError, ModelNotFoundError, OutOfMemoryError
 from llmrec.items import TextEncoder, VectorCache, item_text
 from llmrec.records import Item
-
-
-class LetterCounts:
-    """A small encoder: how often a to h occur in a text. Remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def encode(
-        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        self.asked += inputs
-        return np.array([[text.count(letter) for letter in "abcdefgh"] for text in inputs])
-
-
-class Stubborn:
-    """Returns the same array whatever the texts are."""
-
-    def __init__(self, answer: np.ndarray) -> None:
-        self.answer = answer
-
-    def encode(
-        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        return self.answer
+from tests.items.small_encoders import fits, interrupted_after, letter_counts
 
 
 def test_rows_are_float32_of_length_one_in_the_order_of_the_texts() -> None:
-    vectors = TextEncoder(LetterCounts(), "letters").encode(["aab", "h", "ccccc" * 50, "h"])
+    vectors = TextEncoder(letter_counts(), "letters").encode(["aab", "h", "ccccc" * 50, "h"])
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-6)
     assert vectors.argmax(axis=1).tolist() == [0, 7, 2, 7]
 
 
 def test_text_without_tokens_has_a_zero_row() -> None:
-    assert not TextEncoder(LetterCounts(), "letters").encode([""]).any()
+    assert not TextEncoder(letter_counts(), "letters").encode([""]).any()
 
 
 def test_no_texts_give_no_rows_of_the_right_length() -> None:
-    encoder = TextEncoder(LetterCounts(), "letters")
+    encoder = TextEncoder(letter_counts(), "letters")
     assert encoder.dimension == 8
     assert encoder.encode([]).shape == (0, 8)
 
 
 def test_equal_texts_are_computed_once() -> None:
-    model = LetterCounts()
+    model = letter_counts()
     encoded = TextEncoder(model, "letters").encode_counted(["abc", "abc", "d", "abc"])
     assert (encoded.computed, encoded.cached) == (2, 0)
     assert sorted(model.asked) == ["abc", "d"]
@@ -66,10 +41,10 @@ def test_changing_one_text_computes_one_text(
 ) -> None:
     cache = VectorCache(tmp_path / "vectors.sqlite3")
     texts = [f"{letter} number {number}" for number in range(100) for letter in "abc"]
-    first = TextEncoder(LetterCounts(), "letters", cache=cache).encode_counted(texts)
+    first = TextEncoder(letter_counts(), "letters", cache=cache).encode_counted(texts)
     assert (first.computed, first.cached) == (300, 0)
 
-    model = LetterCounts()
+    model = letter_counts()
     with caplog.at_level(logging.INFO):
         second = TextEncoder(model, "letters", cache=cache).encode_counted(["hh", *texts[1:]])
     assert model.asked == ["hh"]
@@ -80,42 +55,37 @@ def test_changing_one_text_computes_one_text(
 
 def test_another_model_does_not_see_these_vectors(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path / "vectors.sqlite3")
-    TextEncoder(LetterCounts(), "letters@1", cache=cache).encode(["abc"])
-    encoded = TextEncoder(LetterCounts(), "letters@2", cache=cache).encode_counted(["abc"])
+    TextEncoder(letter_counts(), "letters@1", cache=cache).encode(["abc"])
+    encoded = TextEncoder(letter_counts(), "letters@2", cache=cache).encode_counted(["abc"])
     assert (encoded.computed, encoded.cached) == (1, 0)
 
 
 def test_an_interrupted_run_continues_where_it_stopped(tmp_path: Path) -> None:
-    class Interrupted(LetterCounts):
-        def encode(
-            self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-        ) -> np.ndarray:
-            if self.asked:
-                raise KeyboardInterrupt
-            return super().encode(
-                inputs, batch_size=batch_size, show_progress_bar=show_progress_bar
-            )
-
     cache = VectorCache(tmp_path / "vectors.sqlite3")
     texts = [f"a{number:03}" for number in range(20)]
+    stopped = letter_counts(interrupted_after(1))
     with pytest.raises(KeyboardInterrupt):
-        TextEncoder(Interrupted(), "letters", cache=cache, batch_size=1).encode(texts)
-    resumed = TextEncoder(LetterCounts(), "letters", cache=cache).encode_counted(texts)
+        TextEncoder(stopped, "letters", cache=cache, batch_size=1).encode(texts)
+    resumed = TextEncoder(letter_counts(), "letters", cache=cache).encode_counted(texts)
     assert (resumed.computed, resumed.cached) == (12, 8)
 
 
 def test_other_scripts_and_half_characters_have_keys_of_their_own(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path / "vectors.sqlite3")
     texts = ["好书", "كتاب", "📚", "\ud83d", ""]
-    assert TextEncoder(LetterCounts(), "l", cache=cache).encode_counted(texts).computed == 5
+    assert TextEncoder(letter_counts(), "l", cache=cache).encode_counted(texts).computed == 5
 
 
 @pytest.mark.parametrize(
     "answer", [np.full((1, 8), np.nan), np.ones(8), np.ones((2, 8))], ids=["nan", "flat", "many"]
 )
-def test_an_encoder_that_returns_something_else_is_named(answer: np.ndarray) -> None:
+def test_an_encoder_that_returns_something_else_is_named(
+    answer: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = letter_counts()
+    monkeypatch.setattr(model, "encode", lambda *_, **__: answer)
     with pytest.raises(ModelError, match="stubborn"):
-        TextEncoder(Stubborn(answer), "stubborn").encode(["a"])
+        TextEncoder(model, "stubborn").encode(["a"])
 
 
 def test_the_text_of_an_item_is_title_readable_attributes_description() -> None:
@@ -175,38 +145,22 @@ def test_padding_beside_other_texts_does_not_matter(minilm: TextEncoder) -> None
     np.testing.assert_allclose(together[:1], alone, atol=1e-5)
 
 
-class ShortOfMemory(LetterCounts):
-    """Fails as PyTorch does where more than so many texts are asked for at once."""
-
-    def __init__(self, fits: int) -> None:
-        super().__init__()
-        self.fits = fits
-
-    def encode(
-        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        if batch_size > self.fits:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return super().encode(inputs, batch_size=batch_size, show_progress_bar=show_progress_bar)
+SHORT_OF_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    vectors = TextEncoder(ShortOfMemory(fits=3), "letters", batch_size=16).encode(["a", "bb"])
+    vectors = TextEncoder(letter_counts(fits(3, SHORT_OF_MEMORY)), "letters", batch_size=16).encode(
+        ["a", "bb"]
+    )
     np.testing.assert_allclose(vectors[:, :2], np.eye(2))
     assert "trying again with 2 texts" in caplog.text
 
 
 def test_out_of_memory_to_the_end_is_a_clear_error() -> None:
     with pytest.raises(OutOfMemoryError, match="Not even one text"):
-        TextEncoder(ShortOfMemory(fits=0), "letters").encode(["a"])
+        TextEncoder(letter_counts(fits(0, SHORT_OF_MEMORY)), "letters").encode(["a"])
 
 
 def test_another_runtime_error_is_not_taken_for_memory() -> None:
-    class Broken(LetterCounts):
-        def encode(
-            self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-        ) -> np.ndarray:
-            raise RuntimeError("something else")
-
     with pytest.raises(RuntimeError, match="something else"):
-        TextEncoder(Broken(), "letters").encode(["a"])
+        TextEncoder(letter_counts(fits(0, RuntimeError("something else"))), "letters").encode(["a"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,6 +15,7 @@ from llmrec.items import understanding
 from llmrec.items.text_encoder import TextEncoder
 from llmrec.items.understanding import modalities_of, understand_items
 from llmrec.records import Caption, CaptionSource, Insight
+from tests.items.small_encoders import SmallEncoder
 
 
 class Reader:
@@ -31,16 +31,7 @@ class Reader:
         return [Caption(f"{one.width} wide", CaptionSource.MODEL) for one in pictures]
 
 
-class Letters:
-    """Embeds a text by its first letters."""
-
-    def encode(
-        self, inputs: Sequence[str], *, batch_size: int, show_progress_bar: bool | None
-    ) -> np.ndarray:
-        return np.array([[len(text), text.count("e") + 1.0] for text in inputs])
-
-
-ENCODER = TextEncoder(Letters(), "letters@1")
+ENCODER = TextEncoder(SmallEncoder(lambda text: [len(text), text.count("e") + 1.0]), "letters@1")
 
 
 @pytest.fixture
