@@ -110,7 +110,7 @@ def test_a_reader_that_leaves_is_no_error(start: Start) -> None:
 
 
 def test_ctrl_c_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("llmrec.catalog.check_folder", interrupt)
