@@ -64,7 +64,7 @@ class ScriptedModel:
     ) -> Generated:
         assert (max_new_tokens, temperature) == (MAX_NEW_TOKENS, 0.0)
         self.batches.append(list(prompts))
-        usage = Usage(10, 9, 8, 7, 1.0, prompts=1)
+        usage = Usage(10, 9, 8, 7, 1.0)
         return Generated(tuple(self.answers(prompt) for prompt in prompts), usage)
 
 
@@ -74,7 +74,7 @@ def test_a_grounded_text_is_kept(small_index: Index) -> None:
     assert (explanation.text, explanation.source) == (GOOD, TextSource.MODEL)
     assert (explanation.user_id, explanation.item_id) == ("ann", "jumanji")
     assert explanation.faults == ()
-    assert explanation.usage == Usage(10, 9, 8, 7, 1.0)
+    assert explanation.usage == Usage(10, 9, 8, 7, 1.0, prompts=1)
     assert 'You liked "Zathura" (genres: Adventure, Family)' in [
         f.text for f in explanation.evidence
     ]
