@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from llmrec.explaining.evidence import ABOUT, TITLE
+from llmrec.explaining.subject import subject_faults
 from llmrec.explaining.titles import (
     COVER,
     OPENING,
@@ -56,16 +57,16 @@ def check_text(
     """List the faults of an explanation's text.
 
     Faults are titles, quoted phrases, names of several words and numbers that the evidence lacks;
-    titles said to have been liked that are not in the history; a text that is empty, unfinished, a
-    list, longer than three sentences or repeats itself; markers, refusals and talk about the reader
-    instead of to them.
+    titles said to have been liked that are not in the history; another item offered in place of
+    the one that the evidence is about; a text that is empty, unfinished, a list, longer than three
+    sentences or repeats itself; markers, refusals and talk about the reader instead of to them.
 
     Args:
         text: The text to check.
         evidence: All that it may use.
         titles: The catalogue's titles.
-        prompt: The prompt of a model's text. If given, the text must not repeat it and must take
-            half of its words, titles excluded, from the evidence.
+        prompt: The prompt of a model's text. If given, the text must not repeat it, must name or
+            mean the item, and must take half of its words, titles excluded, from the evidence.
 
     Returns:
         The faults, each a clause about the text ("it names 'Heat', which ...") for a rewriting
@@ -93,6 +94,7 @@ def check_text(
     faults += _form_faults(text, covered, held)
     if prompt:
         faults += _answer_faults(text, covered, held, prompt)
+    faults += subject_faults(text, evidence, titles, must_name=bool(prompt) and not faults)
     return tuple(faults)
 
 

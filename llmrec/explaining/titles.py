@@ -123,19 +123,24 @@ class Titles:
     def __contains__(self, phrase: str) -> bool:
         return self._writes_title(words(phrase))
 
-    def find(self, text: str) -> tuple[Mention, ...]:
+    def is_ordinary(self, word: str) -> bool:
+        """Whether a title of one word is used as an ordinary word."""
+        return word in self._ordinary
+
+    def find(self, text: str, *, any_case: bool = False) -> tuple[Mention, ...]:
         """Find the titles that a text names, from left to right, without overlaps.
 
         Each word with a capital in the title must have one in the text. The first word of a
         sentence has a capital anyway: alone it names a title unless the catalogue's descriptions
         use it as an ordinary word (in one of a hundred items or more). A title without capitals
         counts from four letters in several words or characters; shorter ones only in quotes.
+        With ``any_case``, titles of two content words or more count without their capitals too.
         """
         found = []
         text_words = words(text)
         at = 0
         while at < len(text_words):
-            match = self._longest_match(text, text_words, at)
+            match = self._longest_match(text, text_words, at, any_case)
             if match:
                 start, end = match[0].start, match[-1].end
                 found.append(Mention(text[start:end], start, end))
@@ -158,10 +163,15 @@ class Titles:
                 if match[0].islower() and match[0] in alone:
                     yield match[0]
 
-    def _longest_match(self, text: str, text_words: list[Word], at: int) -> list[Word]:
+    def _longest_match(
+        self, text: str, text_words: list[Word], at: int, any_case: bool
+    ) -> list[Word]:
         for length in range(self._longest.get(text_words[at].key, 0), 0, -1):
             part = text_words[at : at + length]
             if self._writes_title(part) and self._is_name(text, part):
+                return part
+            form = tuple(word.key for word in part)
+            if any_case and form in self._capitals and len(content_keys(" ".join(form))) > 1:
                 return part
         return []
 

@@ -128,7 +128,7 @@ def test_the_instruction_repeated_is_a_fault() -> None:
     )
     found = faults("Say in plain words why the item suits them.", prompt)
     assert "it repeats the instruction" in found
-    assert faults("Judy and Peter play a game in the heat.", prompt) == ()
+    assert faults("It is a game in the heat that Judy and Peter play.", prompt) == ()
 
 
 @pytest.mark.parametrize("text", ["You liked Jumanji.", 'You enjoyed "Jumanji" before.'])
@@ -142,7 +142,7 @@ def test_an_answer_must_say_something_of_the_evidence() -> None:
     little = ("it says little of what the evidence holds",)
     assert faults("I'm ready to help. What's the next question?", "Why?") == little
     assert faults("Your answer was not accepted.", "Why?") == little
-    assert faults("Peter plays an adventurous game, wonderful for families.", "Why?") == ()
+    assert faults("Jumanji: Peter plays an adventurous game, for families.", "Why?") == ()
 
 
 def test_no_evidence_allows_no_title() -> None:

@@ -1,0 +1,153 @@
+"""The check that a text is about the item that was asked for, and offers no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from llmrec.explaining.evidence import TITLE
+from llmrec.explaining.titles import (
+    OPENING,
+    Mention,
+    Titles,
+    cover,
+    keys,
+    split_sentences,
+    title_forms,
+    words,
+)
+from llmrec.records import Evidence
+
+_LIKE = (
+    "like|love|enjoy|want|need|buy|get|watch|read|try|play|own|prefer|appreciate|consider|choose|"
+    "pick|see|use|have|find|order|hear|visit|be interested in|fall for"
+)
+_OFFER = re.compile(
+    rf"(?:\b(?:may|might|could|should|would|will|can|must|shall|to)|['’](?:ll|d))"
+    rf"\s+(?:\w+\s+){{0,2}}?(?:{_LIKE})\b"
+    r"|\b(?:recommend|suggest)(?:s|ed)?\b|\b(?:how about|what about|check out|introducing)\b"
+    r"|(?:^|[.!?;:,]\s*|\b(?:so|then|now|please|and|why not)\s+)"
+    r"(?:try|buy|get|watch|read|play|choose|pick|consider|order|enjoy|meet|go for)\b",
+    re.IGNORECASE,
+)
+"""Words before the title of an item that is offered."""
+_OBJECT_ENDS = re.compile(
+    r"[.!?;:()]|\b(?:because|since|as|if|when|while|that|which|who|whose|with|for|from|by|after|"
+    r"given|due|thanks|just|like|similar|than|to|in|on|at|but|so|you|we|i|it|they|is|are|was)\b",
+    re.IGNORECASE,
+)
+_OFFERED = re.compile(
+    r"\W*\s(?:(?:is|are|would be|may be|might be|could be|will be)\s+(?:\w+\s+){0,4}?"
+    r"(?:suggested|recommended|for you|perfect|ideal|right|made for|choice|pick|fit|match|option)"
+    r"|(?:may|might|could|should|would|will)\s+(?:\w+\s+)?"
+    r"(?:suit|interest|please|appeal|fit|delight|work|match))\b",
+    re.IGNORECASE,
+)
+"""Words after the title of an item that is offered."""
+_THIS = re.compile(
+    r"(?:^|[.!?;:,]\s+)[\"'(]*(?:it|they)\b|\b(?:this|these|dies\w*|cet|cette|este|esta|questo|"
+    rf"questa)\s+\w+|\b(?:{_LIKE}|recommend|suggest)\s+(?:it|this|them|these)\b|[这它此本]",
+    re.IGNORECASE,
+)
+"""Words that mean the item without its name."""
+_PARTS = re.compile(r"[,(:;–—]| - |\s(?:with|for|in|of|and|&)\s", re.IGNORECASE)
+_SHORTEST_HEAD = 3
+
+
+def subject_faults(
+    text: str, evidence: Sequence[Evidence], titles: Titles, *, must_name: bool
+) -> Iterator[str]:
+    """Faults of a text that offers another item, or does not say which one it is about.
+
+    An item of the history may be named as a reason. The item is named by its title, by the noun of
+    its title ("the scarf" for "Merino Wool Scarf") or by a word such as "it" or "this".
+
+    Args:
+        text: The text to check.
+        evidence: What the text may use; its title fact names the item.
+        titles: The catalogue's titles.
+        must_name: Whether the text has to name the item.
+    """
+    names = (fact.text for fact in evidence if fact.kind == "item" and fact.text.startswith(TITLE))
+    name = next(names, "").removeprefix(TITLE).strip('"')
+    if not name:
+        return
+    item = _Name(name, titles)
+    mentions = titles.find(text, any_case=True)
+    others = [mention for mention in mentions if not item.is_title(mention.text)]
+    offered = next(_offered(text, mentions, others, item, evidence), None)
+    if offered is not None:
+        yield f"it offers {offered!r} instead of {name!r}"
+    elif must_name and not item.is_meant(cover(text, others)):
+        yield f"it does not name {name!r}"
+
+
+def _offered(
+    text: str,
+    mentions: Sequence[Mention],
+    others: Sequence[Mention],
+    item: _Name,
+    evidence: Sequence[Evidence],
+) -> Iterator[str]:
+    """What a text offers that is not the item."""
+    covered = cover(text, mentions)
+    objects = []
+    for match in _OFFER.finditer(covered):
+        end = _OBJECT_ENDS.search(covered, match.end())
+        objects.append((match.end(), end.start() if end else len(text)))
+    for mention in others:
+        if any(start <= mention.start < end for start, end in objects):
+            yield mention.text
+        if _OFFERED.match(covered, mention.end):
+            yield mention.text
+    if others and not text[: others[0].start].strip(OPENING):
+        first = split_sentences(cover(text, others))[0]
+        if not item.is_meant(first):
+            yield others[0].text
+    history = [fact.text.partition('"')[2] for fact in evidence if fact.kind == "history"]
+    heads = {head for title in history for head in _heads(title.partition('"')[0])}
+    for start, end in objects:
+        if not item.is_meant(text[start:end]):
+            yield from (key for key in keys(covered[start:end]) if key in heads - item.words)
+
+
+class _Name:
+    """The title of the item that a text has to be about."""
+
+    def __init__(self, name: str, titles: Titles) -> None:
+        self.cut = keys(name) if name.endswith("…") else ()
+        self.forms = {keys(form) for form in title_forms(name)}
+        self.words = {key for form in self.forms for key in form}
+        self.heads = _heads(name)
+        if len(keys(name)) == 1:  # "heat" does not name "Heat"
+            self.heads = {head for head in self.heads if not titles.is_ordinary(head)}
+
+    def is_title(self, text: str) -> bool:
+        """Whether a title is the item's."""
+        found = keys(text)
+        return found in self.forms or bool(self.cut and found[: len(self.cut)] == self.cut)
+
+    def is_meant(self, text: str) -> bool:
+        """Whether a text names the item or means it."""
+        said = keys(text)
+        joined = f" {' '.join(said)} "
+        forms = [form for form in self.forms if len(form) > 1]
+        return (
+            any(f" {' '.join(form)} " in joined for form in forms)
+            or any(self.is_title(word.text) for word in words(text) if word.capital)
+            or any(key in self.heads or key.removesuffix("s") in self.heads for key in said)
+            or _THIS.search(text) is not None
+        )
+
+
+def _heads(title: str) -> set[str]:
+    """The nouns of a title: the last word of each of its parts, without numbers and units."""
+    heads = set()
+    for part in _PARTS.split(title):
+        named = [
+            word.key
+            for word in words(part)
+            if len(word.text) >= _SHORTEST_HEAD and word.text.lower() != word.text.upper()
+        ]
+        heads.update(named[-1:])
+    return heads
