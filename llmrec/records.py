@@ -238,7 +238,8 @@ class Ranking:
 
     ``fallbacks`` counts fallbacks by name (``unscored``, ``history_shortened``, ``batch_halved``,
     ``cold_start``, ``signal_missing``, ``weights_not_fitted``). ``weights`` are the fusion weights
-    of the standardised signals.
+    of the standardised signals. ``label_shares`` has, by strategy, the probability that the model
+    gives to all labels of a prompt together ("Yes" and "No"), the mean of its prompts.
     """
 
     user_id: str
@@ -246,6 +247,7 @@ class Ranking:
     usage: Usage = Usage()
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    label_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def item_ids(self) -> tuple[str, ...]:

@@ -150,6 +150,8 @@ def footer(
         origin = "fitted" if found.fitted else "zero-shot; `llmrec fit` fits them"
         yield "Model", model_line(model)
         yield "Weights", f"{weights} ({origin})" if weights else ""
+        labels = ", ".join(f"{name} {share:.2f}" for name, share in ranking.label_shares.items())
+        yield "Labels", f"{labels} of the probability" if labels else ""
         yield "Tokens", tokens_line(found.usage)
         yield "Cost", cost_line(rates, found.usage)
     yield "Fallbacks", fallbacks_line(ranking.fallbacks)

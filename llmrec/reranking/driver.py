@@ -22,6 +22,7 @@ from llmrec.reranking.strategy import (
     Ask,
     Conversation,
     Judgement,
+    LabelAsk,
     Question,
     Strategy,
     relay,
@@ -29,6 +30,8 @@ from llmrec.reranking.strategy import (
 )
 
 T = TypeVar("T")
+LABEL_SHARE = 0.2
+"""Mean probability of all labels of a prompt together under which they are reported."""
 LEAST = -1e4
 """Replaces the log-probability minus infinity, so that differences stay finite."""
 
@@ -39,6 +42,7 @@ class _Tally:
 
     prompts: int = 0
     tokens: int = 0
+    label_shares: list[float] = field(default_factory=list)
     fallbacks: Counter[str] = field(default_factory=Counter)
 
     def ask(self, asks: Sequence[Ask]) -> Conversation[Sequence[Answer]]:
@@ -48,6 +52,11 @@ class _Tally:
         self.tokens += sum(answer.tokens for answer in answers)
         self.fallbacks["labels_floored"] += sum(answer.floored for answer in answers)
         self.fallbacks.update(answer.fault for answer in answers if answer.fault)
+        self.label_shares += [
+            float(np.exp(answer.log_probs).sum())
+            for ask, answer in zip(asks, answers, strict=True)
+            if isinstance(ask, LabelAsk) and not np.isnan(answer.log_probs).any()
+        ]
         return answers
 
 
@@ -89,9 +98,12 @@ def judge(
         scores = judgement.scores
         fallbacks["infinite"] += int(np.isinf(scores).sum())
         scores = np.where(np.isinf(scores), np.nan, scores)  # infinity would dominate all signals
+        share_of_labels = float(np.mean(meter.label_shares)) if meter.label_shares else None
+        if share_of_labels is not None and share_of_labels < LABEL_SHARE:
+            fallbacks["labels_improbable"] += len(meter.label_shares)
         if place == 0:
             fallbacks += spent.fallbacks
-        judged.append(Judgement(scores, share, dict(+fallbacks)))
+        judged.append(Judgement(scores, share, dict(+fallbacks), share_of_labels))
     return tuple(judged)
 
 

@@ -328,6 +328,7 @@ def _outcome(found: Ranking | LlmrecError) -> dict[str, object]:
         "items": [_item(item) for item in found.items],
         "fallbacks": dict(found.fallbacks),
         "weights": dict(found.weights),
+        "label_shares": dict(found.label_shares),
     }
 
 

@@ -324,6 +324,7 @@ class Reranker:
             usage,
             dict(+fallbacks),
             {} if alone else {name: weights[name] for name in signals},
+            {name: j.label_share for name, j in judged.items() if j.label_share is not None},
         )
 
 

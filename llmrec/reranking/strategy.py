@@ -46,11 +46,14 @@ class Judgement:
     """Scores of one strategy, float64 ``[candidates]``, higher is better, NaN for unscored.
 
     Scores are comparable only within one judgement. ``fallbacks`` counts fallbacks by name.
+    ``label_share`` is the probability of all labels of a prompt together, the mean of its prompts;
+    None without labels.
     """
 
     scores: NDArray[np.float64]
     usage: Usage = field(default_factory=Usage)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    label_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
