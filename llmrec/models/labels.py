@@ -1,8 +1,8 @@
 """Labels that are one token of a model, and orders of labels as patterns for constrained output.
 
-An order is written ``[B] > [A] > [C]``. Up to `SPELLED_OUT` labels a pattern lists every order, so
-that no label is lost or repeated. For more it fixes the number of labels and which are allowed, not
-that they differ: orders grow as n!.
+An order is written ``[B] > [A] > [C]``. For up to `SPELLED_OUT` labels a pattern lists every order,
+so that no label is missing or repeated. For more labels, n! orders are too many: the pattern fixes
+the number of labels and which are allowed, but labels may repeat.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """The prefix tree of a batch of token sequences.
 
-Sequences that begin alike share the nodes of what they have in common: one node is one token after
-one particular beginning. Nodes are numbered depth first (*rows*), so that
+Sequences with a common prefix share its nodes. A node is one token after one prefix. Nodes are
+numbered depth first; a node's number is its *row*. Therefore:
 
-- the ancestors of a row stand before it, and its subtree is the run of rows ``row .. ends[row]``;
-- hence ``a`` is an ancestor of ``b``, or ``b`` itself, exactly if ``a <= b < ends[a]``;
-- and for any run of rows that begins at ``s``, every ancestor that stands before ``s`` is an
-  ancestor of ``s`` itself.
+- the ancestors of a row come before it, and its subtree is the rows ``row`` to ``ends[row]``;
+- ``a`` is ``b`` or an ancestor of it if and only if ``a <= b < ends[a]``;
+- for consecutive rows from ``s`` on, every ancestor before ``s`` is an ancestor of ``s``.
 
-The last line is what makes the tree cheap to work through in chunks: however many branches a chunk
-holds, all it needs from earlier ones is the single path that leads to its first row.
+The last property makes chunks cheap: however many branches a chunk has, it needs from earlier
+chunks only the path to its first row.
 
-The last token of a sequence is never a node: it is only scored, by the row before it.
+The last token of a sequence is never a node. It is only scored, by the row before it.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ Rows = NDArray[np.int64]
 class ScoredSequence:
     """A token sequence and the positions in it that are scored.
 
-    Scored are each of ``tokens[start:]``, given all tokens before it, and each of ``alternatives``
-    in the place of the last token. Labels ("Yes", "No") and whole titles are scored alike: as a
-    prompt followed by them.
+    Each of ``tokens[start:]`` is scored, given all tokens before it, and each of ``alternatives``
+    in place of the last token. Labels ("Yes", "No") and titles are scored in the same way: as a
+    prompt and what follows it.
 
     Raises:
         OptionError: ``start`` leaves nothing to condition on, or nothing to score.
@@ -54,7 +53,7 @@ class ScoredSequence:
 
 @dataclass(frozen=True, slots=True)
 class ScorePositions:
-    """Where one sequence's scores are read: the log-probability of ``tokens[i]`` at ``rows[i]``."""
+    """The positions of one sequence's scores: ``tokens[i]`` is scored at ``rows[i]``."""
 
     rows: Rows
     tokens: Rows
@@ -62,10 +61,10 @@ class ScorePositions:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A run of rows to forward together.
+    """Consecutive rows that are forwarded together.
 
-    ``carried`` are the rows of the path above ``start``, root first: their keys and values were
-    computed with earlier chunks. ``scored`` are the rows of the run at which scores are read.
+    ``carried`` are the ancestors of ``start``, root first; earlier chunks computed their keys and
+    values. ``scored`` are the chunk's rows with scored positions.
     """
 
     start: int
@@ -76,10 +75,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class PrefixTree:
-    """All nodes of a batch, by row, and what to read from them.
+    """All nodes of a batch, by row, and the scored positions.
 
-    ``tokens[n]`` and ``depths[n]`` (0 at a root) describe a row; ``ends[n]`` is the row after its
-    subtree. ``positions`` has one entry per sequence, in the order the sequences were given.
+    ``tokens[n]`` is a row's token and ``depths[n]`` its depth (0 at a root); ``ends[n]`` is the row
+    after its subtree. ``positions`` has one entry per sequence, in the given order.
     """
 
     tokens: Rows
@@ -92,13 +91,13 @@ class PrefixTree:
 
     @classmethod
     def of(cls, sequences: Sequence[ScoredSequence]) -> PrefixTree:
-        """Build the tree; equal beginnings, in any order, are one branch."""
+        """Build the tree: sequences with a common prefix share a branch, in any order."""
         order = sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)
         tokens: list[int] = []
         depths: list[int] = []
         ends: list[int] = []
         positions: list[ScorePositions | None] = [None] * len(sequences)
-        above = np.empty(0, dtype=np.int64)  # the previous sequence, and the rows of its tokens
+        above = np.empty(0, dtype=np.int64)  # tokens of the previous sequence; ``path``: its rows
         path = np.empty(0, dtype=np.int64)
         for i in order:
             asked = np.asarray(sequences[i].tokens + sequences[i].alternatives, dtype=np.int64)
@@ -130,26 +129,26 @@ class PrefixTree:
         paths = []
         done = 0
         for start in starts:
-            # In depth-first order the newest row at each smaller depth is the ancestor there;
-            # an assignment with repeated indices keeps the last.
+            # In depth-first order, the latest row at a smaller depth is the ancestor at that depth.
+            # An assignment with repeated indices keeps the last value.
             newest[self.depths[done:start]] = np.arange(done, start)
             paths.append(newest[: self.depths[start]].copy())
             done = start
         return paths
 
     def scored_rows(self) -> Rows:
-        """Every row at which some score is read, ascending."""
+        """Rows with scored positions, ascending."""
         if not self.positions:
             return np.empty(0, dtype=np.int64)
         return np.unique(np.concatenate([some.rows for some in self.positions]))
 
     def common_prefix(self) -> Rows:
-        """The tokens that all sequences begin with, up to the first at which a score is read."""
+        """The common prefix of all sequences, up to the first scored position."""
         common = int(np.argmax(np.append(self.ends, -1) != len(self)))
         return self.tokens[: min(common, int(self.scored_rows()[0]))]
 
     def chunks(self, max_rows: int, max_scored: int, start: int = 0) -> Iterator[Chunk]:
-        """Cut the tree from ``start`` on into runs of at most so many rows and scored rows."""
+        """Split the rows from ``start`` on into chunks of limited rows and scored rows."""
         scored = self.scored_rows()
         bounds = [start]
         while bounds[-1] < len(self):
@@ -165,7 +164,7 @@ class PrefixTree:
 
 
 def common_length(a: Rows, b: Rows) -> int:
-    """How many leading tokens two sequences share."""
+    """Length of the common prefix of two sequences."""
     n = min(len(a), len(b))
     different = np.flatnonzero(a[:n] != b[:n])
     return int(different[0]) if len(different) else n

@@ -1,14 +1,13 @@
-"""Attention over a prefix tree: each row attends to its ancestors and itself, and nothing else.
+"""Attention over a prefix tree: each row attends only to its ancestors and itself.
 
-The rows of a chunk go through the model as one sequence without padding, so every matrix product
-outside attention is as dense as it can be. Attention takes the rows in runs of ``RUN``: by the
-tree's order, what a run may see is the path above its first row and the run itself, so its keys are
-*gathered* from those already there, never expanded to a batch of candidates, and one comparison
-gives the mask. Runs with about as many keys go into one call of PyTorch's fused attention, the
-query heads that share a key head folded into its rows.
+The rows of a chunk are forwarded as one sequence without padding. Attention processes ``RUN`` rows
+at a time: such a run attends to the ancestors of its first row and to itself. Its keys are gathered
+from the existing ones, not copied for each candidate, and one comparison gives the mask. Runs with
+similar numbers of keys share one call of PyTorch's fused attention. Query heads that share a key
+head are folded into its rows.
 
-Registered with transformers' public attention and mask interfaces under ``NAME``. Without a tree,
-as in generation, it is transformers' own scaled-dot-product attention.
+Registered with transformers' attention and mask interfaces as ``NAME``. Without a tree (in
+generation) it is transformers' scaled-dot-product attention.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from llmrec.models.prefix_tree import Chunk, PrefixTree
 
 NAME = "llmrec_tree"
 RUN = 64
-"""Rows a run. Longer runs gather fewer keys but mask more of what they compute."""
+"""Rows per run. Longer runs gather fewer keys but compute more masked scores."""
 MAX_KEYS = 16_384
-"""Keys gathered at once, over all runs of a call: it bounds memory, not the result."""
+"""Maximum keys of all runs of one call. Limits memory, does not change the result."""
 MAX_MASK = 16_000_000
-"""Mask entries kept from layer to layer: 64 MB in fp32. Larger masks are made anew each time."""
+"""Maximum mask entries cached for all layers: 64 MB in fp32. Larger masks are made per layer."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some runs of a chunk: ``rows`` of their queries, and the ``keys`` each run sees.
+    """Some runs of a chunk: the ``rows`` of their queries, and the ``keys`` of each run.
 
-    ``keys[runs, longest]`` counts carried rows first, then the chunk's own. ``sees[runs, RUN,
-    longest]`` is the mask. ``query_depths[runs, RUN]`` and ``key_depths[runs, longest]`` tell how
-    far back a key stands, for sliding windows.
+    ``keys[runs, longest]`` are indices: carried rows first, then the chunk's own. ``sees[runs, RUN,
+    longest]`` is the mask. ``query_depths[runs, RUN]`` and ``key_depths[runs, longest]`` are for
+    sliding windows.
     """
 
     rows: slice
@@ -56,7 +55,7 @@ class Block:
 
 @dataclass
 class TreeAttention:
-    """What the attention of every layer needs to know of a chunk. ``layers`` counts its calls."""
+    """Key indices and masks of a chunk, for all layers. ``layers`` counts its calls."""
 
     blocks: tuple[Block, ...]
     longest: int
@@ -65,7 +64,7 @@ class TreeAttention:
 
     @classmethod
     def of(cls, tree: PrefixTree, chunk: Chunk) -> TreeAttention:
-        """Plan the runs of a chunk."""
+        """Divide a chunk into runs and blocks."""
         starts = list(range(chunk.start, chunk.end, RUN))
         paths = tree.paths(starts)
         blocks: list[Block] = []
@@ -89,7 +88,7 @@ class TreeAttention:
     ) -> Iterable[tuple[Tensor, Tensor]]:
         """Key indices and additive mask of each block, on the query's device.
 
-        They are made once a chunk, not once a layer, where they are small enough to keep.
+        Small ones (`MAX_MASK`) are made once per chunk, others once per layer.
         """
         window = window if window is not None and window < self.longest else None
         made = (_tensors(block, query, repeats, window) for block in self.blocks)
@@ -109,7 +108,7 @@ def _block(
     for i, (start, path) in enumerate(zip(starts, paths, strict=True)):
         own = np.arange(start, min(start + RUN, chunk.end))
         key_rows[i, : len(path) + len(own)] = np.concatenate([path, own])
-    # The last run may be short: its spare queries repeat its last row and are thrown away.
+    # The last run may be short: the other queries repeat its last row and are discarded.
     query_rows = np.minimum(np.asarray(starts)[:, None] + np.arange(RUN), end - 1)
     there = key_rows >= 0
     key_rows = np.where(there, key_rows, 0)
@@ -153,12 +152,12 @@ def tree_attention(
     softcap: float | None = None,
     **kwargs: Any,  # noqa: ANN401 - transformers' interface
 ) -> tuple[Tensor, None]:
-    """Attend along the tree.
+    """Compute attention over the tree.
 
     Queries are ``[1, heads, rows, d]``, keys and values ``[1, kv heads, carried + rows, d]``.
 
     Raises:
-        ModelError: The model's attention has a term that this one does not compute.
+        ModelError: The model's attention has a term that is not supported here.
     """
     if tree is None:
         if softcap is not None:  # sdpa has none
@@ -177,7 +176,7 @@ def tree_attention(
     unknown = [name for name in ("s_aux", "position_bias") if kwargs.get(name) is not None]
     if unknown:
         raise ModelError(
-            f"The model's attention uses {unknown[0]}, which prefix trees do not know."
+            f"The model's attention uses {unknown[0]}, which the prefix tree does not support."
         )
     tree.layers += 1
     heads, size = query.shape[1], query.shape[3]

@@ -1,7 +1,6 @@
 """Requests to one model of an OpenAI-compatible server, and its replies.
 
-Requests are bounded in number and time, and retried where that may help. Replies are checked for
-their shape first, then read.
+Requests have limits of number and time; failed ones are retried. Replies are validated, then read.
 """
 
 from __future__ import annotations
@@ -74,13 +73,13 @@ class _Place(_Token):
 
 
 class _ByPlace(BaseModel):
-    """Log-probabilities as chats have them (and llama.cpp everywhere)."""
+    """Log-probabilities in the format of chats (llama.cpp: of completions too)."""
 
     content: list[_Place]
 
 
 class _ByColumn(BaseModel):
-    """Log-probabilities as completions have them."""
+    """Log-probabilities in the format of completions."""
 
     tokens: list[str]
     token_logprobs: list[LogProb | None]
@@ -109,7 +108,7 @@ class Reply(BaseModel):
     system_fingerprint: str | None = None
 
     def written(self) -> tuple[str, bool]:
-        """The text, and whether the model ended it by itself.
+        """The text, and whether the model ended it.
 
         Raises:
             WrongReplyError: There is none.
@@ -121,7 +120,7 @@ class Reply(BaseModel):
         return text, choice.finish_reason == "stop"
 
     def first_place(self) -> Listed:
-        """Tokens that might begin the answer, each with its log-probability.
+        """Likely first tokens of the answer, each with its log-probability.
 
         Raises:
             WrongReplyError: There are none.
@@ -225,8 +224,8 @@ class ServerClient:
     def send_all(self, requests: Sequence[tuple[str, Body]]) -> list[Reply | Exception]:
         """Send requests concurrently: a reply each, or the error.
 
-        Where the first ones all fail, the rest is not sent: a server that is gone would otherwise
-        take many times the longest wait.
+        If the first ones all fail, the rest is not sent: a server that is down would otherwise
+        cost one timeout per request.
         """
         answered = threading.Event()
         failures: list[Exception] = []
@@ -236,7 +235,7 @@ class ServerClient:
                 return failures[-1]
             try:
                 reply = self.send(*request)
-            except RefusedError as error:  # says nothing of the next request
+            except RefusedError as error:  # the next request may be accepted
                 return error
             except (FailedError, WrongReplyError) as error:
                 failures.append(error)
@@ -271,8 +270,8 @@ class ServerClient:
 def api_key(base_url: str) -> str:
     """The key for a server, from the environment; empty if there is none.
 
-    ``LLMREC_API_KEY`` goes to whichever server is named, ``OPENAI_API_KEY`` to OpenAI's own alone:
-    a key is not shown to a server that it was not made for.
+    ``LLMREC_API_KEY`` is sent to any server, ``OPENAI_API_KEY`` only to OpenAI's: a key must not
+    reach a server that it was not made for.
     """
     parts = urlsplit(base_url)
     host = parts.hostname or ""
@@ -288,9 +287,9 @@ def _plain(token: str) -> str:
 def read_labels(listed: Listed, labels: Sequence[str]) -> tuple[NDArray[np.float64], int]:
     """Log-probability of each label, its listed spellings summed, and how many are not listed.
 
-    A label that is not listed stands at the lowest log-probability that is, or at what the listed
-    ones leave of 1 where that is less: no spelling of it is more probable. All NaN where none is
-    listed: then nothing is known of their order.
+    A label that is not listed gets an upper bound: the lowest listed log-probability, or the
+    remaining probability if that is less. All are NaN if no label is listed: their order is
+    unknown.
     """
     masses = [[value for text, value in listed if text in spellings(label)] for label in labels]
     missing = sum(not mass for mass in masses)
@@ -309,19 +308,19 @@ def read_echo(reply: Reply, text: str, continuation: str) -> NDArray[np.float64]
     """
     tokens, values = reply.columns()
     echoed, start = "".join(tokens), 0
-    # A token of its own may stand before the text, and one may have been generated after it.
+    # Servers may add a token before the text, and may have generated one after it.
     while start < len(tokens) and not echoed.startswith(text):
         echoed, start = echoed[len(tokens[start]) :], start + 1
     ends = np.cumsum([len(token) for token in tokens[start:]]).tolist()
     edge = len(text) - len(continuation)
     if len(text) not in ends or (edge and edge not in ends):
-        raise WrongReplyError("it does not echo the text in tokens that begin where the title does")
+        raise WrongReplyError("it does not echo the text, or a token spans the title's beginning")
     first = start + (ends.index(edge) + 1 if edge else 0)
     return _exact(values[first : start + ends.index(len(text)) + 1])
 
 
 def read_echoed_ids(reply: Reply, n_prompt: int, n_tokens: int) -> NDArray[np.float64]:
-    """The same, where ``n_tokens`` tokens were sent, of which ``n_prompt`` are the prompt.
+    """The same for a request of ``n_tokens`` tokens, of which ``n_prompt`` are the prompt.
 
     Raises:
         WrongReplyError: There are fewer tokens.

@@ -44,11 +44,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONCURRENCY, TIMEOUT = 8, 60.0
-"""Requests at the same time, and seconds of silence, by default."""
+"""Defaults: concurrent requests, and seconds without a response until a timeout."""
 LONGEST = 8192
 """Maximum tokens per sequence if the server gives no limit."""
 _WRAPPING = 16
-"""Tokens that a JSON answer needs beside the order in it."""
+"""Tokens of a JSON answer besides the order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ class _Gathered(Generic[T]):
 class OpenAIServerModel:
     """A model behind ``/chat/completions`` and ``/completions``; make one with `connect`.
 
-    Labels are read from the likely tokens that the server lists; a label it does not list stands at
-    an upper bound, counted in ``floored``. A request that fails after all retries is NaN with the
-    fault ``request_failed``, one that the server rejects ``request_refused``, an answer that begins
-    with none of the labels ``no_label_returned``. A call in which every request fails is an error,
-    unless all were rejected by a server that accepted one of the session before.
+    Labels are read from the likely tokens that the server lists. A label that is not listed gets an
+    upper bound, counted in ``floored``. Requests without an answer are NaN, with a fault:
+    ``request_failed`` after all retries, ``request_refused`` if the server rejects it,
+    ``no_label_returned`` if no label is listed. If every request of a call fails, that is an error,
+    unless all were rejected and the server accepted an earlier request of the session.
 
     ``reader`` counts tokens: the model's tokenizer, or an estimate. ``accepted`` is set once the
-    server accepted a request of this session; None outside of one.
+    server accepted a request of this session; None outside a session.
     """
 
     name: str
@@ -96,7 +96,7 @@ class OpenAIServerModel:
         timeout: float = TIMEOUT,
         retries: int = 4,
     ) -> OpenAIServerModel:
-        """Connect, and find out once what the server can do.
+        """Connect, and detect the server's capabilities once.
 
         The key is read from ``LLMREC_API_KEY``, or ``OPENAI_API_KEY`` for OpenAI's own server.
 
@@ -105,9 +105,9 @@ class OpenAIServerModel:
             model: The model's name there.
             tokenizer: See `llmrec.load_model` for this and the next three.
             max_length: None asks the server.
-            concurrency: Requests at the same time.
+            concurrency: Concurrent requests.
             timeout: Seconds.
-            retries: How often a failed request is sent again.
+            retries: Maximum retries of a failed request.
 
         Raises:
             OptionError: A number is not allowed.
@@ -151,7 +151,7 @@ class OpenAIServerModel:
         return self.reader.special_tokens
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of plain text, or numbers that stand for pieces of it where they are estimated."""
+        """Tokens of plain text; without a tokenizer, a number per estimated token."""
         return self.reader.encode(text)
 
     def cut(self, text: str, n_tokens: int) -> str:
@@ -282,9 +282,9 @@ class OpenAIServerModel:
     def _echo_request(
         self, request: ContinuationRequest
     ) -> tuple[Body, Callable[[Reply], NDArray[np.float64]]]:
-        """The request for a text's log-probabilities, and how its reply is read.
+        """The request for a text's log-probabilities, and the function that reads its reply.
 
-        With a tokenizer the text is sent as the tokens that models without a server score.
+        With a tokenizer, the text is sent as tokens, the same as for a local model.
         """
         if self.capabilities.echo is None:
             raise ModelError(
@@ -322,7 +322,7 @@ class OpenAIServerModel:
         read: Callable[[Reply, int], T],
         empty: Sequence[T],
     ) -> _Gathered[T]:
-        """Send everything and read each reply; ``empty`` holds the values of those without answer.
+        """Send all requests and read each reply; ``empty`` has the values without an answer.
 
         Raises:
             ServerError: Every request failed; they may succeed later.
