@@ -6,7 +6,7 @@ token is allowed, or those of the labels that are still left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -60,26 +60,24 @@ def decode(
     prompts: Sequence[Sequence[int]],
     orders: Sequence[LabelOrder | None],
     *,
-    fill: int | None,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     seed: int,
 ) -> Decoded:
     """Continue every prompt, given as tokens; greedy at temperature 0, else sampled from ``seed``.
 
-    An answer is constrained to its order, if it has one. ``fill`` is the padding token, where the
-    tokenizer has one.
+    An answer stops at the first token of ``ends``, and is constrained to its order, if it has one.
+    Generation settings of the checkpoint (penalties, beams, suppressed tokens...) have no effect.
 
     Raises:
         OutOfMemoryError: Not even one prompt fits.
     """
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    fill = fill if fill is not None else (ends[0] if ends else 0)
+    model.generation_config = control_tokens(model.generation_config)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
-        pad_token_id=fill,
-        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+        eos_token_id=list(ends) or None,
         do_sample=temperature > 0,
         temperature=temperature or 1.0,
     )
@@ -99,13 +97,24 @@ def decode(
             continue
         longest = 0
         for row, order in zip(rows, orders[part], strict=True):
-            end = next((at for at, token in enumerate(row) if token in {*ends, fill}), len(row))
+            most = len(row) if order is None else min(len(row), len(order.places))
+            end = next((at for at, token in enumerate(row[:most]) if token in ends), most)
             complete = order is not None and end == len(order.places)
             answers.append(tuple(row[:end]))
             finished.append(end < len(row) or complete)
             longest = max(longest, end + finished[-1])
         forwards += longest
     return Decoded(tuple(answers), tuple(finished), forwards, halvings)
+
+
+def control_tokens(config: GenerationConfig | Mapping[str, object]) -> GenerationConfig:
+    """A generation configuration without any setting but the ids of its control tokens.
+
+    ``generate()`` takes whatever its caller leaves open from the model's own configuration.
+    """
+    given = config if isinstance(config, Mapping) else vars(config)
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: given.get(name) for name in names})
 
 
 def _batch(

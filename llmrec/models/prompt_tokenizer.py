@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import jinja2
-
 from llmrec.errors import ModelError
+from llmrec.models.chat_template import ChatTemplate, Turn
 from llmrec.models.resolve import ModelFolder, resolve_model
 from llmrec.records import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "1 January 2025"}
 """For chat templates that would have the model think before its answer, or print today's date."""
+_NO_CLOCK = "{% macro strftime_now(form) %}1 January 2025{% endmacro %}{{ '' }}"
+"""Put before a chat template: its own clock would change prompts from day to day."""
 _PIECE = re.compile(r" ?[A-Za-z]{1,6}| ?[^\sA-Za-z]|\s")
 _AROUND_A_TURN = 8
 """Control tokens that chat templates put around a message."""
@@ -89,8 +94,9 @@ class PromptTokenizer:
         system and user text as paragraphs. Plain text is read as it is, after the tokenizer's
         beginning-of-text token if it has one.
         """
-        if prompt.text is None and self.tokenizer.chat_template:
-            return list(self.tokenizer(self._chat(prompt), add_special_tokens=False)["input_ids"])
+        if prompt.text is None and self.chat is not None:
+            text = self.chat.render(prompt)
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         bos = self.tokenizer.bos_token_id
         starts_with_bos = bos is not None and self.tokenizer("a")["input_ids"][0] == bos
         tokens = ([bos] if starts_with_bos else []) + self.encode(plain_text(prompt))
@@ -101,25 +107,31 @@ class PromptTokenizer:
         """Number of tokens of a prompt up to where the answer begins."""
         return len(self.encode_prompt(prompt))
 
-    def _chat(self, prompt: Prompt) -> str:
-        user = {"role": "user", "content": prompt.user}
-        turns = [{"role": "system", "content": prompt.system}, user] if prompt.system else [user]
-        # Gemma-style templates refuse a system turn: its text then opens the user's.
-        merged = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
-        try:
-            try:
-                return self._apply_template(turns)
-            except jinja2.TemplateError:
-                return self._apply_template(merged)
-        except jinja2.TemplateError as error:
-            raise ModelError(
-                f"The chat template of {self.name} cannot be rendered: {error}",
-                hint="Take another model, or a plain-text template.",
-            ) from error
+    def end_tokens(self) -> tuple[int, ...]:
+        """Tokens that end an answer: the tokenizer's, and the chat template's after a turn."""
+        ends = [self.tokenizer.eos_token_id]
+        if self.chat is not None and self.chat.turn_end:
+            after = self.tokenizer(self.chat.turn_end, add_special_tokens=False)["input_ids"][:1]
+            ends += [token for token in after if token in self.tokenizer.added_tokens_decoder]
+        return tuple(end for end in ends if end is not None)
 
-    def _apply_template(self, turns: list[dict[str, str]]) -> str:
+    @cached_property
+    def chat(self) -> ChatTemplate | None:
+        """The chat template; None for a base model."""
+        return ChatTemplate(self.name, self._apply) if self.tokenizer.chat_template else None
+
+    def log_notes(self) -> None:
+        """Log a warning for what the chat template does to prompts that may not be expected."""
+        for note in self.chat.notes if self.chat else ():
+            logger.warning(note)
+
+    def _apply(self, turns: Sequence[Turn], answer: bool) -> str:
         text = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
+            list(turns),
+            tokenize=False,
+            add_generation_prompt=answer,
+            chat_template=_NO_CLOCK + self.tokenizer.get_chat_template(),
+            **TEMPLATE_OPTIONS,
         )
         return str(text)
 
@@ -180,4 +192,5 @@ def load_tokenizer(source: ModelFolder) -> PreTrainedTokenizerBase:
             f"{source.name} has no tokenizer that can be loaded: {error}",
             hint=f"{source.path} should hold tokenizer.json and tokenizer_config.json.",
         ) from error
+    PromptTokenizer(tokenizer, source.name).log_notes()
     return cast("PreTrainedTokenizerBase", tokenizer)

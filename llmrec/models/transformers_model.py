@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
 from llmrec.models import tree_attention
 from llmrec.models.build_cache import build_once, cache_folder
-from llmrec.models.generation import LabelOrder, decode
+from llmrec.models.generation import LabelOrder, control_tokens, decode
 from llmrec.models.hardware import Placement, choose_placement
 from llmrec.models.hub import progress_bars
 from llmrec.models.prefix_scoring import PrefixCache, check_prefix_sharing, score_sequences
@@ -136,6 +137,20 @@ class TransformersModel:
         """The tokenizer with its chat template."""
         return PromptTokenizer(self.tokenizer, self.name)
 
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Tokens that end an answer, wherever the checkpoint names them."""
+        config = self.model.config
+        named = [self.model.generation_config, config, config.get_text_config()]
+        given = [getattr(each, "eos_token_id", None) for each in named]
+        ends = [end for some in given for end in (some if isinstance(some, list) else [some])]
+        ends += self.reader.end_tokens()
+        known = range(config.get_text_config().vocab_size)
+        unknown = [end for end in ends if end is not None and end not in known]
+        if unknown:
+            logger.warning("%s names end tokens that it does not have: %s", self.name, unknown)
+        return tuple(dict.fromkeys(end for end in ends if end in known))
+
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """Texts that the tokenizer reads as control tokens."""
@@ -216,7 +231,7 @@ class TransformersModel:
                 LabelOrder.of(labels, self) if labels else None
                 for labels in orders_of or [()] * len(prompts)
             ],
-            fill=self.tokenizer.pad_token_id,
+            ends=self.end_tokens,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
@@ -343,6 +358,7 @@ def _load(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            generation_config=control_tokens(_json(folder / "generation_config.json")),
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(
@@ -363,6 +379,11 @@ def _load(
         )
     model.eval()
     return model
+
+
+def _json(path: Path) -> dict[str, object]:
+    given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return given if isinstance(given, dict) else {}
 
 
 def _not_loaded(name: str, error: Exception) -> ModelError:

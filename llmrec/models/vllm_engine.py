@@ -88,10 +88,12 @@ class VllmModel:
                 f"vLLM cannot run {source.name}: {error}",
                 hint="Try a smaller max_length, another model, or transformers.",
             ) from error
+        reader = PromptTokenizer(engine.get_tokenizer(), source.name)
+        reader.log_notes()
         return cls(
             engine,
             vllm,
-            PromptTokenizer(engine.get_tokenizer(), source.name),
+            reader,
             f"vllm:{source.name}",
             source.revision if quantization == "none" else f"{source.revision}+{quantization}",
             int(engine.llm_engine.model_config.max_model_len),
@@ -177,9 +179,8 @@ class VllmModel:
         parameters = []
         for order in orders_of or [()] * len(prompts):
             held = {"structured_outputs": structured(regex=order_regex(order))} if order else {}
-            parameters.append(
-                self._sampling(max_new_tokens, temperature=temperature, seed=seed, **held)
-            )
+            options = {"seed": seed, "stop_token_ids": list(self.reader.end_tokens()), **held}
+            parameters.append(self._sampling(max_new_tokens, temperature, **options))
         outputs, usage = self._run([self.encode_prompt(prompt) for prompt in prompts], parameters)
         answers = [output.outputs[0] for output in outputs]
         written = [len(answer.token_ids) for answer in answers]

@@ -291,7 +291,7 @@ def test_layers_that_wait_on_the_disk_write_alike(saved: Path) -> None:
     prompts = [(5, 6, 7), (8, 9)]
     written = [
         decode(
-            model, prompts, [None, None], fill=0, max_new_tokens=5, temperature=0.0, seed=0
+            model, prompts, [None, None], ends=(2,), max_new_tokens=5, temperature=0.0, seed=0
         ).answers
         for model in (tiny_model("llama"), _split(saved))
     ]

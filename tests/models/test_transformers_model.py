@@ -195,7 +195,7 @@ def test_generation_agrees_with_the_plain_attention_of_other_families(
 
     def decoded(model: TransformersModel) -> tuple[tuple[int, ...], ...]:
         return decode(
-            model.model, prompts, [None, None], fill=0, max_new_tokens=8, temperature=0.0, seed=0
+            model.model, prompts, [None, None], ends=(2,), max_new_tokens=8, temperature=0.0, seed=0
         ).answers
 
     assert decoded(ours) == decoded(plain)

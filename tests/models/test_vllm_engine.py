@@ -38,6 +38,7 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     logprob_token_ids: list[int] | None = None
     structured_outputs: Any = None
+    stop_token_ids: list[int] | None = None
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Detect a server's capabilities by small requests, and write requests for it.
 
-The content of a reply counts, not only its status: servers ignore options that they do not know.
+The content of a reply is checked, not only its status: servers ignore unknown options.
 """
 
 from __future__ import annotations
@@ -54,15 +54,16 @@ class Capabilities:
     Args:
         chat: It accepts chats.
         system: A chat may begin with a system turn.
-        completions: It continues plain text.
+        completions: It accepts plain text.
         chat_listed: Number of likely tokens that a chat lists; 0: no log-probabilities.
         text_listed: The same for a completion.
-        template_options: It passes options to the chat template.
+        template_options: It passes options to the chat template, and knows a repetition penalty:
+            without one named, vLLM takes the checkpoint's.
         limit: Its name for the limit of an answer's tokens.
         label_tokens: It lists the tokens that a request names (vLLM's ``logprob_token_ids``).
-        echo: Fewest tokens it generates after the log-probabilities of a given text; None: it does
-            not give those.
-        guide: How its output is constrained to a pattern; empty: it is not.
+        echo: Minimum of generated tokens in a request for the log-probabilities of a given text;
+            None: it gives no such log-probabilities.
+        guide: Option that constrains its output to a pattern; empty: none.
     """
 
     chat: bool = False
@@ -77,10 +78,10 @@ class Capabilities:
     guide: Guide = ""
 
     def request(self, prompt: Prompt, tokens: int, extra: Body) -> tuple[str, Body]:
-        """The request for an answer of at most so many tokens, and its path.
+        """The request for an answer of at most ``tokens`` tokens, and its path.
 
-        A system turn that is not accepted opens the user's; a chat for a server of a base model
-        becomes paragraphs.
+        If system turns are not accepted, the system text goes into the user's turn. If chats are
+        not accepted, turns become paragraphs.
         """
         if prompt.text is not None or not self.chat:
             body = {"prompt": plain_text(prompt), "max_tokens": tokens, "temperature": 0.0}
@@ -94,8 +95,9 @@ class Capabilities:
             self.limit: tokens,
             "temperature": 0.0,
         }
-        options = {"chat_template_kwargs": TEMPLATE_OPTIONS} if self.template_options else {}
-        return CHAT, {**chat, **options, **extra}
+        if self.template_options:
+            chat |= {"chat_template_kwargs": TEMPLATE_OPTIONS, "repetition_penalty": 1.0}
+        return CHAT, {**chat, **extra}
 
 
 def guided(guide: Guide, labels: Sequence[str]) -> dict[str, object]:
@@ -121,7 +123,7 @@ def guided(guide: Guide, labels: Sequence[str]) -> dict[str, object]:
 
 
 def unwrapped(text: str) -> str:
-    """The order in a JSON answer; the answer itself where it holds none."""
+    """The order in a JSON answer; the answer itself if there is none."""
     try:
         parsed = json.loads(text)
     except ValueError:
@@ -137,11 +139,11 @@ def probe(
 
     Args:
         client: Sends the requests.
-        label_tokens: Tokens of the labels Yes and No, where the tokenizer is known.
+        label_tokens: Tokens of the labels Yes and No, if the tokenizer is known.
 
     Returns:
-        The capabilities; a fingerprint of the weights, as far as the server gives one; and the
-        longest sequence in tokens, None where it does not say.
+        The capabilities; a fingerprint of the weights, if the server gives one; and the longest
+        sequence in tokens, None if unknown.
 
     Raises:
         ModelNotFoundError: The server does not have the model.
@@ -155,9 +157,9 @@ def probe(
         if not (found.chat or found.completions):
             if client.model in listing:
                 raise ModelError(
-                    f"The server {address} names {client.model!r} and answers no prompt to it, by "
-                    "chat or as a completion, with anything that can be read.",
-                    hint="Look at what the server logs; it has to speak OpenAI's protocol.",
+                    f"The server {address} lists {client.model!r} but gives no valid answer, "
+                    "neither to a chat nor to a completion.",
+                    hint="Read the server's log; it has to support OpenAI's protocol.",
                 )
             raise ModelNotFoundError(
                 f"The server {address} does not serve {client.model!r}; it names "
@@ -176,10 +178,10 @@ def probe(
             ) from error
         raise ServerError(
             f"The server {address} cannot be asked: {error}",
-            hint="Check that it runs and that the address, which usually ends in /v1, is its.",
+            hint="Check that it runs and that the address is right; it usually ends in /v1.",
         ) from error
     logger.info("%s of %s: %s", client.model, address, found)
-    # A server of one model may take any name for it.
+    # A server with one model may accept any name.
     row = listing.get(client.model) or (listing.popitem()[1] if len(listing) == 1 else {})
     meta = row.get("meta")  # llama.cpp's: how the weights are quantized, and their size in bytes
     meta = meta if isinstance(meta, dict) else {}
@@ -193,20 +195,34 @@ def probe(
 
 
 def _accepted(client: ServerClient) -> Capabilities:
-    """Which prompts the server accepts, and in which form."""
+    """Find which prompts the server accepts, and in which form."""
     text = Capabilities(completions=True)
     found = text if _ask(client, text, 1, strict=True) else Capabilities()
     for system, options, limit in _CHAT_FORMS:
         chat = replace(found, chat=True, system=system, template_options=options, limit=limit)
-        if _ask(client, chat, 1, strict=not options) is not None:
-            return chat
+        reply = _ask(client, chat, 1, strict=not options)
+        if reply is not None:
+            return replace(chat, system=system and not _drops_system(client, chat, reply))
     return found
+
+
+def _drops_system(client: ServerClient, chat: Capabilities, short: Reply) -> bool:
+    """Whether the server counts no more tokens for a long system turn than for a short one."""
+    prompt = replace(_QUESTION, system=_QUESTION.system * 50)
+    long, moved = (
+        _accept(client, *form.request(prompt, 1, {}))
+        for form in (chat, replace(chat, system=False))
+    )
+    if long is None or moved is None:
+        return False
+    counts = short.usage.prompt_tokens, long.usage.prompt_tokens, moved.usage.prompt_tokens
+    return counts[0] == counts[1] < counts[2]
 
 
 def _log_probabilities(
     client: ServerClient, found: Capabilities, label_tokens: Sequence[int]
 ) -> Capabilities:
-    """Add which log-probabilities the server gives."""
+    """Find which log-probabilities the server gives."""
     text = replace(found, chat=False)
     if found.chat:
         chats = (
@@ -228,7 +244,7 @@ def _log_probabilities(
 
 
 def _listed(reply: Reply | None) -> set[str]:
-    """The likely first tokens in a reply; empty where it lists none beside the one generated."""
+    """The likely first tokens in a reply; empty if it lists only the generated one."""
     try:
         listed = reply.first_place() if reply else []
     except WrongReplyError:
@@ -247,7 +263,7 @@ def _echoes(client: ServerClient, tokens: int) -> bool:
 
 
 def _constrains(client: ServerClient, found: Capabilities, guide: Guide) -> bool:
-    """Whether an answer that no model would give comes where it is the only one allowed."""
+    """Whether an unlikely answer is given if it is the only one allowed."""
     reply = _ask(client, found, 40, guided(guide, _ORDER))
     try:
         text = reply.written()[0] if reply else ""
@@ -276,10 +292,10 @@ def _ask(
 
 
 def _accept(client: ServerClient, path: str, body: Body, *, strict: bool = False) -> Reply | None:
-    """The reply; None where the server does not accept such a request.
+    """The reply; None if the server does not accept such a request.
 
-    Some servers break on options that they do not know, so that their error says the same, unless
-    ``strict``: where the request holds only what every server knows.
+    Some servers fail with a 5xx status on unknown options: that counts as not accepted, unless
+    ``strict``, for requests with standard options only.
     """
     try:
         return client.send(path, body)
