@@ -244,7 +244,7 @@ def trained(
         def score(which: str) -> Scores:
             users = fusion.user_vectors(
                 [items[case.history(held)] for held in case.held[which]],
-                [liked(held.user.history) for held in case.held[which]],
+                [liked(h.user.history, h.user.neutral_rating) for h in case.held[which]],
             )
             return np.asarray(users @ items.T, dtype=np.float64)
 

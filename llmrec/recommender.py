@@ -243,7 +243,7 @@ class Recommender:
                 "explain=True needs a language model.", hint="Make the Recommender with model=...."
             )
         conditions = read_filters(filters)
-        person = read_user(user, self.context.user)
+        person = read_user(user, self.context.user, self.context.neutral_rating)
         retriever, note = self._retriever_for(person, None if rules is None else _rules(rules))
         retrieved = retriever.retrieve(
             person, n_candidates, filters=conditions, include_seen=include_seen

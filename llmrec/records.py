@@ -1,7 +1,8 @@
 """The records that flow through llmrec, from the catalogue to an explanation.
 
 All are frozen: a step returns new records and never changes its inputs. Ids are always strings.
-Times are seconds since 1970-01-01 UTC. Scores are "higher is better" everywhere.
+Times are seconds since 1970-01-01 UTC, floats where they have a fraction. Scores are "higher is
+better" everywhere.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Review:
     text: str
     rating: float | None = None
     user_id: str | None = None
-    timestamp: int | None = None
+    timestamp: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Interaction:
     user_id: str
     item_id: str
     rating: float | None = None
-    timestamp: int | None = None
+    timestamp: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class User:
 
     The user need not be in a catalogue: ``User("new", history=(...))`` works like a known one. A
     user with an empty history is a cold start. ``query`` is a request in plain words, or empty.
+    ``neutral_rating`` is the data set's rating above which an item counts as liked; None guesses it
+    from the history.
     """
 
     user_id: str
@@ -76,6 +79,7 @@ class User:
     profile: Mapping[str, AttributeValue] = field(default_factory=dict)
     friends: tuple[str, ...] = ()
     query: str = ""
+    neutral_rating: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Data sets: read, check row by row, split."""
 
-from llmrec.catalog.catalog import Catalog, Fact, liked, sample_folder
+from llmrec.catalog.catalog import Catalog, Fact, sample_folder
 from llmrec.catalog.checking import CheckReport, check_folder
 from llmrec.catalog.columns import ColumnMap, TableMap
 from llmrec.catalog.given_items import (
@@ -18,6 +18,7 @@ from llmrec.catalog.given_items import (
     table_rows,
 )
 from llmrec.catalog.media_files import MediaError
+from llmrec.catalog.ratings import guess_neutral, liked
 from llmrec.catalog.splitting import Split, cold_start_split, global_time_split, leave_one_out
 from llmrec.catalog.tables import Problem
 
@@ -35,6 +36,7 @@ __all__ = [
     "check_folder",
     "cold_start_split",
     "global_time_split",
+    "guess_neutral",
     "interactions_of",
     "leave_one_out",
     "liked",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,17 +14,19 @@ from typing import Any, Literal
 
 from llmrec.catalog.columns import LAYOUTS, ColumnMap, TableName
 from llmrec.catalog.given_items import NEW_USER, read_id, table_rows
+from llmrec.catalog.mapped_table import MappedTable
+from llmrec.catalog.ratings import guess_neutral
 from llmrec.catalog.tables import (
-    SUFFIXES,
     Findings,
-    MappedTable,
     Problem,
     Table,
     find_file,
+    looks_like_data,
     problems_error,
     read_arrow,
     read_file,
     read_rows,
+    unread_notes,
 )
 from llmrec.catalog.values import (
     is_from,
@@ -72,6 +73,8 @@ class Catalog:
         problems: The problems of the rows that ``on_problem="skip"`` left out.
         folder: The data set folder; ``image``, ``video`` and ``audio`` are relative to it.
         media_root: A folder in which pictures, clips and sounds may lie besides ``folder``.
+        neutral_rating: The rating above which an item counts as liked; None guesses it from the
+            ratings of the interactions.
     """
 
     items: Mapping[str, Item]
@@ -83,6 +86,7 @@ class Catalog:
     problems: tuple[Problem, ...] = ()
     folder: Path | None = None
     media_root: Path | None = None
+    neutral_rating: float | None = None
 
     def __post_init__(self) -> None:
         hint = "Catalog.from_datasets reads lists and tables of items."
@@ -102,7 +106,7 @@ class Catalog:
 
         Args:
             path: A folder with ``items`` and optionally ``reviews``, ``interactions``, ``users``,
-                ``social`` and ``facts``, each as .jsonl, .parquet or .csv.
+                ``social`` and ``facts``, each as .jsonl, .json, .parquet, .csv or .tsv.
             columns: File and column names, where they differ from llmrec's.
             on_problem: ``"raise"`` refuses a data set with a broken row; ``"skip"`` leaves broken
                 rows out and lists them in ``problems``.
@@ -180,7 +184,15 @@ class Catalog:
                 hint=nearest(user_id, self.user_ids) or NEW_USER,
             )
         profile = self.profiles.get(user_id, MappingProxyType({}))
-        return User(user_id, history, profile, self.friends.get(user_id, ()))
+        friends = self.friends.get(user_id, ())
+        return User(user_id, history, profile, friends, neutral_rating=self.neutral)
+
+    @cached_property
+    def neutral(self) -> float | None:
+        """The rating above which an item counts as liked, given or guessed; None without any."""
+        if self.neutral_rating is not None:
+            return self.neutral_rating
+        return guess_neutral(row.rating for row in self.interactions)
 
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
@@ -200,6 +212,8 @@ class Catalog:
         for user_id, profile in self.profiles.items():
             digest.update(repr((user_id, tuple(profile.items()))).encode())
         digest.update(repr(tuple(self.friends.items())).encode())
+        if self.neutral_rating is not None:
+            digest.update(repr(self.neutral_rating).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -235,21 +249,6 @@ def seconds(interaction: Interaction) -> float:
     return -math.inf if interaction.timestamp is None else interaction.timestamp
 
 
-def liked(history: Sequence[Interaction]) -> tuple[bool, ...]:
-    """Return for each of a user's interactions whether the user liked the item.
-
-    Data sets rate in different units, so each user is their own measure: a rating counts as
-    liked from the user's median up, or from 60 % of the user's highest rating. An interaction
-    without a rating counts as liked.
-    """
-    ratings = [math.nan if row.rating is None else row.rating for row in history]
-    known = [rating for rating in ratings if not math.isnan(rating)]
-    if not known:
-        return (True,) * len(history)
-    enough = min(statistics.median(known), 0.6 * max(known))
-    return tuple(math.isnan(rating) or rating >= enough for rating in ratings)
-
-
 def load_folder(folder: Path, columns: ColumnMap | None) -> tuple[Catalog, Findings]:
     """Read a folder's tables into a catalogue of the valid rows.
 
@@ -264,17 +263,17 @@ def load_folder(folder: Path, columns: ColumnMap | None) -> tuple[Catalog, Findi
         )
     names = columns or ColumnMap()
     findings = Findings()
-    unread = {path.name for path in folder.iterdir() if path.suffix in SUFFIXES}
+    unread = {path.name: path for path in folder.iterdir() if looks_like_data(path)}
 
     def read(name: TableName) -> Table | None:
         path = find_file(folder, name, names.table(name).file)
         if path is None:
             return None
-        unread.discard(path.name)
+        unread.pop(path.name, None)
         return read_file(path, name, findings)
 
     catalog = replace(_load(read, names, findings), folder=folder)
-    findings.notes.extend(f"{file} is not read" for file in sorted(unread))
+    findings.notes.extend(unread_notes([unread[file] for file in sorted(unread)]))
     return catalog, findings
 
 
@@ -307,7 +306,7 @@ def _in_memory(source: Any, name: TableName, findings: Findings) -> Table | None
     if source is None:
         return None
     if is_from(source, "pyarrow", "Table"):
-        return read_arrow(source, name)
+        return read_arrow(source, name, findings)
     if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
         raise DataError(
             f"{shown(source)} is no table; give a DataFrame, a datasets.Dataset, a pyarrow Table "
@@ -315,7 +314,7 @@ def _in_memory(source: Any, name: TableName, findings: Findings) -> Table | None
         )
     given: Any = source
     if is_from(source, "datasets", "Dataset"):
-        return read_arrow(given.with_format("arrow")[:], name)
+        return read_arrow(given.with_format("arrow")[:], name, findings)
     return read_rows(table_rows(source, name), name, findings)
 
 
@@ -358,6 +357,7 @@ def _catalog(
         interactions = tuple(_interactions(tables["interactions"], items, missing))
     else:
         interactions = _from_reviews(reviews, findings)
+    rated = columns.interactions if "interactions" in tables else columns.reviews
     return Catalog(
         MappingProxyType(items),
         interactions,
@@ -365,6 +365,7 @@ def _catalog(
         MappingProxyType(_profiles(tables["users"]) if "users" in tables else {}),
         MappingProxyType(_friends(tables["social"]) if "social" in tables else {}),
         _facts(tables["facts"]) if "facts" in tables else (),
+        neutral_rating=rated.neutral_rating,
     )
 
 
@@ -401,14 +402,18 @@ def _interactions(
     times = table.values("timestamp", parse_timestamp)
     _reject_unknown(table, item_ids, items)
     first: dict[Interaction, int] = {}
+    repeated = []
     for row in table.good_rows():
         rating = None if ratings[row] == missing_rating else ratings[row]
         interaction = Interaction(users[row], item_ids[row], rating, times[row])
-        if first.setdefault(interaction, row) == row:
-            yield interaction
-        else:
-            why = f"is the same as row {table.numbers[first[interaction]]:,}; remove one of them"
-            table.reject(row, None, f"{users[row]}, {item_ids[row]}", f"({{value}}) {why}")
+        yield interaction
+        if (before := first.setdefault(interaction, row)) != row:
+            repeated.append(f"row {table.numbers[row]:,} as row {table.numbers[before]:,}")
+    if repeated:
+        table.findings.notes.append(
+            f"{len(repeated):,} interactions repeat another one, with the same user, item, rating "
+            f"and time ({repeated[0]}): each counts"
+        )
 
 
 def _reviews(

@@ -80,11 +80,24 @@ def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:
     rows = catalog.interactions
     ratings = [row.rating for row in rows if row.rating is not None]
     rated = [rating for rating in ratings if rating != 0]
-    if len(rated) < len(ratings) and rated and min(rated) >= 1 and max(rated) <= 10:
+    if len(rated) < len(ratings) and rated and min(rated) >= 1 and 1 < max(rated) <= 10:
         yield (
             f"{len(ratings) - len(rated):,} of {len(ratings):,} ratings are 0 where the rest is "
             f"{min(rated):g} to {max(rated):g}: if 0 means not rated, set missing_rating, "
             '{"interactions": {"missing_rating": 0}}'
+        )
+    if ratings:
+        declared = (
+            ""
+            if catalog.neutral_rating is not None
+            else (
+                " (the guessed middle of the scale; to set it: "
+                '{"interactions": {"neutral_rating": NUMBER}})'
+            )
+        )
+        yield (
+            f"ratings are {min(ratings):g} to {max(ratings):g}: liked is what is rated above "
+            f"{catalog.neutral:g}{declared}"
         )
     untimed = sum(row.timestamp is None for row in rows)
     if untimed:

@@ -11,11 +11,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 
+from llmrec.catalog.values import decoded
 from llmrec.errors import DataError, check_path, nearest
 
 TableName = Literal["items", "reviews", "interactions", "users", "social", "facts"]
@@ -52,10 +54,12 @@ class TableMap(BaseModel):
     """File, columns and format of one table.
 
     Args:
-        file: File name inside the folder, ending in .jsonl, .parquet or .csv.
+        file: File name inside the folder, ending as :data:`llmrec.catalog.tables.SUFFIXES` lists.
         columns: llmrec's column -> column of the file, as in ``{"item_id": "movieId"}``.
         separators: Attribute -> separator of its values, as in ``{"genres": "|"}``.
         missing_rating: The rating that means "not rated", such as 0.
+        neutral_rating: The rating above which an item counts as liked, such as 3 on a scale of 1
+            to 5. None guesses it, see :func:`llmrec.catalog.guess_neutral`.
         ignore: Columns of the file to leave out, such as counts that include test rows.
     """
 
@@ -64,7 +68,8 @@ class TableMap(BaseModel):
     file: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     separators: dict[str, str] = Field(default_factory=dict)
-    missing_rating: float | None = None
+    missing_rating: FiniteFloat | None = None
+    neutral_rating: FiniteFloat | None = None
     ignore: tuple[str, ...] = ()
 
 
@@ -98,8 +103,8 @@ class ColumnMap(BaseModel):
         """
         path = check_path("columns", path)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = decoded(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"The column map '{path}' cannot be read: {error}.",
                 hint="Give the path of a JSON file in UTF-8.",
@@ -126,10 +131,9 @@ class ColumnMap(BaseModel):
                 raise ValueError(f"{name}.separators: only items and users have attributes")
             if "" in table.separators.values():
                 raise ValueError(f"{name}.separators: a separator is at least one character")
-            if table.missing_rating is not None and "rating" not in layout.columns:
-                raise ValueError(
-                    f"{name}.missing_rating: only reviews and interactions have ratings"
-                )
+            for key in ("missing_rating", "neutral_rating"):
+                if getattr(table, key) is not None and "rating" not in layout.columns:
+                    raise ValueError(f"{name}.{key}: only reviews and interactions have ratings")
         return self
 
     @model_validator(mode="wrap")

@@ -170,12 +170,15 @@ def _its_id(value: object) -> object:
     return value.get("item_id", value.get("id", value)) if isinstance(value, Mapping) else value
 
 
-def read_user(user: object, find: Callable[[str], User]) -> User:
+def read_user(
+    user: object, find: Callable[[str], User], neutral_rating: float | None = None
+) -> User:
     """Read a user: the id of a known one, or a `User`, whose fields are brought to their types.
 
     Args:
         user: The user.
         find: Returns a known user by id.
+        neutral_rating: That of the data set, for a `User` that has none.
 
     Raises:
         DataError: The value is neither, or a field is invalid.
@@ -197,6 +200,7 @@ def read_user(user: object, find: Callable[[str], User]) -> User:
         history=history,
         profile=read_profile(user.profile),
         friends=read_ids(user.friends, where="friends") if user.friends else (),
+        neutral_rating=neutral_rating if user.neutral_rating is None else user.neutral_rating,
     )
 
 
@@ -376,7 +380,7 @@ def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
     fields = {str(key): each for key, each in value.items()}
     read = {name: _parsed(fields[name], parse, where, name)
             for name, parse in _PARSERS.items() if name in fields}  # fmt: skip
-    item_id = read.get("item_id") or read.get("id") or read.get("title")
+    item_id = read.get("item_id") or read.get("id") or parse_id(read.get("title"))
     if item_id is None:
         keys = ", ".join(map(repr, fields)) or "none"
         near = next(filter(None, (nearest(key, ("item_id", "title")) for key in fields)), "")

@@ -153,12 +153,20 @@ def _split(
     test: Mapping[str, Interaction],
     held_out_items: frozenset[str] = frozenset(),
 ) -> Split:
-    used = train | set(validation.values()) | set(test.values())
+    waiting = train | set(validation.values()) | set(test.values())
+    kept, left_out = [], []
+    for row in catalog.interactions:
+        if row not in waiting:  # one that equals an earlier row too
+            left_out.append(row)
+            continue
+        waiting.remove(row)
+        if row in train:
+            kept.append(row)
     return Split(
-        tuple(row for row in catalog.interactions if row in train),
+        tuple(kept),
         MappingProxyType(validation),
         MappingProxyType(test),
-        tuple(row for row in catalog.interactions if row not in used),
+        tuple(left_out),
         held_out_items,
     )
 

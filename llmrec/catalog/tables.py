@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import mimetypes
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING
 
-from llmrec.catalog.columns import LAYOUTS, TableMap, TableName
+from llmrec.catalog.columns import LAYOUTS, TableName
 from llmrec.catalog.values import (
-    parse_attribute,
-    parse_id,
-    parse_rating,
+    clean,
+    decoded,
     python_value,
-    split_list,
-    typed,
-    whole,
 )
-from llmrec.errors import DataError, nearest
-from llmrec.records import AttributeValue
+from llmrec.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-T = TypeVar("T")
-
-SUFFIXES = (".jsonl", ".parquet", ".csv")
+SUFFIXES = (".jsonl", ".parquet", ".csv", ".tsv", ".json", ".ndjson")
+"""Of tables; in any case, and ``.gz`` may follow."""
+_SEPARATORS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"\Asep=.\r?\n")  # as Excel reads and writes it
+_NAMELESS = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
+"""Names that pandas gives the index of a DataFrame."""
 _LONGEST_CSV_FIELD = 2**31 - 1
 _SHOWN = 3
+_UNREAD_SHOWN = 8
 _LONGEST_VALUE = 60
 
 
@@ -106,6 +109,17 @@ class Table:
     textual: bool = False
 
 
+def suffix_of(path: Path) -> str:
+    """Return which of `SUFFIXES` a file has, in small letters and without ``.gz``; "" for none."""
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    return suffix if suffix in SUFFIXES else ""
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name in small letters, without suffixes."""
+    return Path(path.name.lower().removesuffix(".gz")).stem
+
+
 def find_file(folder: Path, name: TableName, file: str | None) -> Path | None:
     """Find the file of a table; None where an optional one is absent.
 
@@ -114,13 +128,14 @@ def find_file(folder: Path, name: TableName, file: str | None) -> Path | None:
     """
     if file is not None:
         path = folder / file
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"the file '{file}' of the column map is not there; {_holds(folder)}")
-        if path.suffix not in SUFFIXES:
+        if not suffix_of(path):
             raise DataError(f"the file '{file}' ends in none of {', '.join(SUFFIXES)}")
         return path
-    found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    found = [path for path in folder.iterdir() if stem_of(path) == name and suffix_of(path)]
     if len(found) > 1:
+        found.sort(key=lambda path: (SUFFIXES.index(suffix_of(path)), path.name))
         names = " and ".join(path.name for path in found)
         raise DataError(f"{names} are both there; keep one, or name one in the column map")
     if not found and name == "items":
@@ -131,32 +146,48 @@ def find_file(folder: Path, name: TableName, file: str | None) -> Path | None:
     return found[0] if found else None
 
 
+def looks_like_data(path: Path) -> bool:
+    """Whether a file may be meant as a table: no media, nothing hidden and no text about it."""
+    media = (mimetypes.guess_type(path.name)[0] or "").startswith(("image/", "video/", "audio/"))
+    about = path.suffix.lower() in {".md", ".toml"} or stem_of(path) in {"readme", "license"}
+    data = path.is_file() or stem_of(path) in LAYOUTS
+    return data and not (media or about or path.name.startswith("."))
+
+
+def unread_notes(paths: Sequence[Path]) -> Iterator[str]:
+    """Say why files are not read."""
+    for path in paths[:_UNREAD_SHOWN]:
+        if suffix_of(path):
+            why = f"tables are called {', '.join(LAYOUTS)}; a column map can name other files"
+        else:
+            why = f"a table ends in {', '.join(SUFFIXES)}, and .gz may follow; save it as one"
+        yield f"{path.name} is not read: {why}"
+    if len(paths) > _UNREAD_SHOWN:
+        yield f"{len(paths) - _UNREAD_SHOWN:,} more files are not read"
+
+
 def read_file(path: Path, name: TableName, findings: Findings) -> Table:
-    """Read a .jsonl, .parquet or .csv file. Broken rows go to ``findings`` and are left out.
+    """Read a file of one of the `SUFFIXES`. Broken rows go to ``findings`` and are left out.
 
     Raises:
         DataError: The file as a whole cannot be read.
     """
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"'{path.name}' is empty; it must hold at least one row")
+    suffix = suffix_of(path)
     try:
-        if path.suffix.lower() == ".parquet":
-            return read_arrow(_parquet(path), name)
-        text = path.read_bytes().decode("utf-8-sig")
+        if suffix == ".parquet":
+            return read_arrow(_parquet(path), name, findings)
+        text = decoded(_content(path))
     except OSError as error:
-        raise DataError(f"'{path.name}' cannot be read as {path.suffix[1:]}: {error}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"'{path.name}' is not UTF-8 text: byte 0x{error.object[error.start]:02x} in line "
-            f"{line:,}; save it as UTF-8",
-        ) from error
-    return (_read_csv if path.suffix.lower() == ".csv" else _read_jsonl)(
-        text, path.name, name, findings
-    )
+        raise DataError(f"'{path.name}' cannot be read as {suffix[1:]}: {error}") from error
+    except ValueError as error:
+        raise DataError(f"'{path.name}' is {error}") from error
+    read = _read_csv if suffix in {".csv", ".tsv"} else _read_json
+    return read(text, path.name, name, findings)
 
 
-def read_arrow(table: pa.Table, name: TableName) -> Table:
+def read_arrow(table: pa.Table, name: TableName, findings: Findings | None = None) -> Table:
     """Read an Arrow table: a parquet file or the rows of a ``datasets.Dataset``."""
     import pyarrow as pa  # noqa: PLC0415 - csv and jsonl do without
 
@@ -167,7 +198,7 @@ def read_arrow(table: pa.Table, name: TableName) -> Table:
         if pa.types.is_timestamp(kind):  # Python's datetime knows no nanoseconds
             column = column.cast(pa.timestamp("us", kind.tz), safe=False)  # noqa: PLW2901
         columns[column_name] = column.to_pylist()
-    return Table(name, columns, range(1, table.num_rows + 1))
+    return Table(name, _named(columns, name, findings), range(1, table.num_rows + 1))
 
 
 def read_rows(rows: Iterable[object], name: TableName, findings: Findings) -> Table:
@@ -181,19 +212,32 @@ def read_rows(rows: Iterable[object], name: TableName, findings: Findings) -> Ta
     return _table(enumerate(plain, 1), name, findings)
 
 
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    try:
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"the gzip data is damaged ({error})") from error
+
+
 def _parquet(path: Path) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 - csv and jsonl do without
     from pyarrow import parquet  # noqa: PLC0415
 
+    source = pa.BufferReader(_content(path)) if path.suffix.lower() == ".gz" else path
     try:
-        return parquet.read_table(path, partitioning=None)
+        return parquet.read_table(source, partitioning=None)
     except pa.ArrowException as error:
         raise OSError(str(error)) from error
 
 
-def _read_jsonl(text: str, file: str, name: TableName, findings: Findings) -> Table:
+def _read_json(text: str, file: str, name: TableName, findings: Findings) -> Table:
+    """Read JSON lines, or one JSON list of objects."""
     if text.lstrip().startswith("["):
-        raise DataError(f"'{file}' holds a JSON list; write one object a line instead")
+        try:
+            return _table(enumerate(json.loads(text), 1), name, findings)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"'{file}' is no JSON list ({error}); write JSON lines") from error
     rows: list[tuple[int, object]] = []
     lines = (line for line in text.split("\n") if line.strip())  # never at U+2028, as splitlines
     for number, line in enumerate(lines, 1):
@@ -207,12 +251,16 @@ def _read_jsonl(text: str, file: str, name: TableName, findings: Findings) -> Ta
 
 
 def _read_csv(text: str, file: str, name: TableName, findings: Findings) -> Table:
-    rows = _csv_rows(text)
+    text = _SEPARATOR_LINE.sub("", text)
+    separator = _separator(text, name)
+    rows = _csv_rows(text, separator)
     first = next(rows, (0, []))[1]
     header = [] if isinstance(first, csv.Error) else [column.strip() for column in first]
     if not any(header):
         raise DataError(f"'{file}' has no header; its first line must name the columns")
-    _reject_repeated(header, file)
+    _reject_repeated(list(filter(None, header)), file)
+    if separator != ",":
+        findings.notes.append(f"{file} is read as separated by {separator!r}")
     cells: list[list[str]] = []
     numbers: list[int] = []
     for number, row in rows:
@@ -221,20 +269,33 @@ def _read_csv(text: str, file: str, name: TableName, findings: Findings) -> Tabl
             findings.add(name, number, None, None, why)
         elif len(row) != len(header):
             why = f"{len(row)} fields where the header has {len(header)}: {{value}}"
-            why += "; put a field that holds a comma into double quotes"
-            findings.add(name, number, None, ",".join(row), why)
+            why += f"; put a field that holds {separator!r} into double quotes"
+            findings.add(name, number, None, separator.join(row), why)
         else:
             cells.append(row)
             numbers.append(number)
     columns: Iterable[Sequence[object]] = zip(*cells, strict=True) if cells else [()] * len(header)
-    return Table(name, dict(zip(header, columns, strict=True)), numbers, textual=True)
+    named = _named(dict(zip(header, columns, strict=True)), name, findings)
+    return Table(name, named, numbers, textual=True)
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+def _separator(text: str, name: TableName) -> str:
+    """The separator under which the header names the table's columns, or has most columns."""
+    most = {}
+    for separator in _SEPARATORS:
+        header = next(_csv_rows(text, separator), (0, []))[1]
+        columns = [] if isinstance(header, csv.Error) else [column.strip() for column in header]
+        if set(LAYOUTS[name].required) <= {*columns} and len(columns) > 1:
+            return separator
+        most[separator] = len(columns)
+    return max(most, key=lambda separator: most[separator])
+
+
+def _csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
     """Yield each row that is not blank with its number, the header being 0."""
     previous = csv.field_size_limit(_LONGEST_CSV_FIELD)  # a description may pass the usual 128 KiB
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         number = -1
         while True:
             try:
@@ -261,8 +322,23 @@ def _table(rows: Iterable[tuple[int, object]], name: TableName, findings: Findin
         else:
             why = "{value} is not an object; a row is a mapping from column to value"
             findings.add(name, number, None, row, why)
-    names = dict.fromkeys(str(column) for row in kept for column in row)
-    return Table(name, {column: [row.get(column) for row in kept] for column in names}, numbers)
+    names = dict.fromkeys(column for row in kept for column in row)
+    _reject_repeated([clean(str(key)) or "" for key in names], name)
+    columns = {clean(str(key)) or "": [row.get(key) for row in kept] for key in names}
+    return Table(name, _named(columns, name, findings), numbers)
+
+
+def _named(
+    columns: Mapping[str, Sequence[object]], name: TableName, findings: Findings | None
+) -> Mapping[str, Sequence[object]]:
+    """Leave out columns without a name."""
+    named = {column: cells for column, cells in columns.items() if not _NAMELESS.fullmatch(column)}
+    if findings and len(named) < len(columns):
+        findings.notes.append(
+            f"{name} has a column without a name, which is not used: it seems to be the index of a "
+            "DataFrame (write it with index=False)"
+        )
+    return named
 
 
 def _reject_repeated(header: Sequence[str], where: str) -> None:
@@ -275,150 +351,3 @@ def _holds(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f"the folder holds {', '.join(names[:8]) or 'no files'}{more}"
-
-
-@dataclass(frozen=True, slots=True)
-class MappedTable:
-    """One table under our column names.
-
-    Reading a column notes each cell that is not allowed and marks its row as broken;
-    ``good_rows`` then yields the whole rows.
-    """
-
-    name: TableName
-    cells: Mapping[str, Sequence[object]]
-    numbers: Sequence[int]
-    textual: bool
-    separators: Mapping[str, str]
-    findings: Findings
-    broken: set[int] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, table: Table, mapping: TableMap, findings: Findings) -> Self:
-        """Rename a table's columns; a column that is required or mapped must be there."""
-        theirs = {column: column for column in LAYOUTS[table.name].required} | mapping.columns
-        for ours, column in theirs.items() if table.columns else ():
-            if column not in table.columns:
-                findings.add(table.name, None, ours, None, _absent(table, ours, column))
-        cells: dict[str, Sequence[object]] = {}
-        for column, values in table.columns.items():
-            if column not in {*theirs, *theirs.values(), *mapping.ignore}:
-                cells[column] = values
-            cells |= {ours: values for ours, their in theirs.items() if their == column}
-        known = tuple(dict.fromkeys((*table.columns, *cells)))
-        for column in (*mapping.ignore, *mapping.separators):
-            if table.columns and column not in known:
-                why = f"the column map names {column!r}, which is not there. "
-                way_out = nearest(column, known) or f"There is {', '.join(map(repr, known))}."
-                findings.add(table.name, None, column, None, why + way_out)
-        return cls(table.name, cells, table.numbers, table.textual, mapping.separators, findings)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def notes(self) -> list[str]:
-        """List unused columns, and how to use one that could be title or rating."""
-        layout = LAYOUTS[self.name]
-        if layout.attributes:
-            near = {
-                column: nearest(column, self.cells)
-                for column in ("title", "description")
-                if column in layout.columns and column not in self.cells
-            }
-            return [
-                f"{self.name} has no {column}. {close} {_map_example(self.name, column, 'THEIRS')}"
-                for column, close in near.items()
-                if close
-            ]
-        notes = []
-        for column in self.cells:
-            if column in layout.columns:
-                continue
-            note = f"{self.name}.{column} is not used"
-            if "rating" in layout.columns and "rating" not in self.cells and self._numeric(column):
-                note += f": map it to rating to use it, {_map_example(self.name, 'rating', column)}"
-            notes.append(note)
-        return notes
-
-    def good_rows(self) -> Iterator[int]:
-        """Yield the positions of the rows in which no problem was found."""
-        return (position for position in range(len(self)) if position not in self.broken)
-
-    def reject(self, position: int, column: str | None, value: object, why: str) -> None:
-        """Note a problem (``{value}`` in ``why`` becomes the value) and mark the row as broken."""
-        self.findings.add(self.name, self.numbers[position], column, value, why)
-        self.broken.add(position)
-
-    def ids(self, column: str) -> list[str]:
-        """Parse a column of ids; one that is empty breaks its row and is ``""`` here."""
-        if column not in self.cells:  # already a problem of the file
-            self.broken.update(range(len(self)))
-            return [""] * len(self)
-        values = self._parse(column, parse_id)
-        for position, value in enumerate(values):
-            if value is None and position not in self.broken:
-                self.reject(position, column, "", "is empty; every row needs one")
-        return [value or "" for value in values]
-
-    def values(self, column: str, parse: Callable[[object], T | None]) -> list[T | None]:
-        """Parse a column in which values may be missing, and count those that are."""
-        if column not in self.cells:
-            return [None] * len(self)
-        values = self._parse(column, parse)
-        self.count_gaps(column, values)
-        return values
-
-    def attributes(self) -> list[dict[str, AttributeValue]]:
-        """Parse every column without a meaning of its own; a missing value has no entry."""
-        layout = LAYOUTS[self.name]
-        columns: dict[str, Sequence[AttributeValue | None]] = {}
-        for column in self.cells:
-            if column in layout.columns:
-                continue
-            values: Sequence[AttributeValue | None] = self.values(column, parse_attribute)
-            if column in self.separators:
-                values = [split_list(value, self.separators[column]) for value in values]
-            columns[column] = whole(typed(values) if self.textual else values)
-        rows: list[dict[str, AttributeValue]] = [{} for _ in self.numbers]
-        for column, parsed in columns.items():
-            for row, value in zip(rows, parsed, strict=True):
-                if value is not None:
-                    row[column] = value
-        return rows
-
-    def count_gaps(self, column: str, values: Sequence[object]) -> None:
-        """Count the missing values of a column, in rows that no problem was found in so far."""
-        missing = sum(value is None for row, value in enumerate(values) if row not in self.broken)
-        if missing:
-            self.findings.gaps[f"{self.name}.{column}"] = missing
-
-    def _numeric(self, column: str) -> bool:
-        try:
-            ratings = list(map(parse_rating, self.cells[column]))
-        except (ValueError, OverflowError):
-            return False
-        return any(rating is not None for rating in ratings)
-
-    def _parse(self, column: str, parse: Callable[[object], T | None]) -> list[T | None]:
-        values: list[T | None] = []
-        for position, cell in enumerate(self.cells[column]):
-            try:
-                values.append(parse(cell))
-            except (ValueError, OverflowError) as error:  # an int may be too large for a float
-                self.reject(position, column, cell, f"{{value}} is not allowed: {error}")
-                values.append(None)
-        return values
-
-
-def _absent(table: Table, ours: str, theirs: str) -> str:
-    """Name a missing column, the columns that there are, and how to map one."""
-    there = ", ".join(repr(column) for column in table.columns) or "no columns"
-    close = nearest(theirs, table.columns)
-    way_out = f"Rename the column or map it: {_map_example(table.name, ours, 'THEIRS')}"
-    return " ".join(
-        filter(None, (f"the column {theirs!r} is missing; there is {there}.", close, way_out))
-    )
-
-
-def _map_example(table: str, ours: str, theirs: str) -> str:
-    return f'{{"{table}": {{"columns": {{"{ours}": "{theirs}"}}}}}}'

@@ -6,13 +6,16 @@ list) and raises ValueError, which says what is allowed, for a value of another 
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -20,10 +23,18 @@ from llmrec.records import AttributeValue, Item
 
 _LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59 UTC: a larger number is not in seconds."""
-_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
+_FACTORS = ((1e14, "milliseconds: divide by 1,000"), (1e17, "microseconds: divide by 1,000,000"))
+"""Largest number of a unit, and the unit."""
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,99})")
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+_DIGITS = 4_000
+"""Python refuses to read and write integers of more than 4,300 digits."""
+_DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _PLAIN = {str, int, float, bool, list, dict, type(None)}
-_TRUTH = {"true": True, "false": False, "True": True, "False": False}
+_TRUTH = dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "f", "n", "0"), False
+)
 
 # Columns for machines, and counts: how popular an item is does not belong into its description,
 # least of all counted on data that an evaluation holds back.
@@ -36,10 +47,12 @@ LONGEST_VALUE = 60
 """Characters; longer values are sentences, not attributes."""
 
 _ALLOWED_ID = "an id is text or a whole number"
-_ALLOWED_RATING = "a rating is a finite number, or empty where there is none"
-_ALLOWED_TIME = "a timestamp is a whole number of seconds since 1970, or an ISO date"
+_ALLOWED_RATING = "a rating is a finite number such as 4.5, or empty where there is none"
+_ALLOWED_TIME = (
+    "a timestamp is a number of seconds since 1970, or an ISO date such as 2024-03-01T13:00:00Z"
+)
 _ALLOWED_TEXT = "text, a number, or a list of texts"
-_ALLOWED_ATTRIBUTE = "an attribute is text, a number, true or false, or a list of texts"
+_ALLOWED_ATTRIBUTE = "an attribute is text, a finite number, true or false, or a list of texts"
 
 
 def is_from(value: object, package: str, *names: str) -> bool:
@@ -73,16 +86,81 @@ def is_missing(value: object) -> bool:
     return type(value).__name__ in {"NaTType", "NAType"}  # pandas' own two, without importing it
 
 
-def parse_id(value: object) -> str | None:
-    """Parse an id: always text, ``'007'`` stays ``'007'``, the whole number 7 becomes ``'7'``."""
+def decoded(content: bytes) -> str:
+    """Decode the text of a file: UTF-8, or UTF-16 with a byte-order mark.
+
+    Raises:
+        ValueError: It is neither; the message says where, and the way out.
+    """
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"not {'UTF-16' if marked else 'UTF-8'} text: byte 0x{error.object[error.start]:02x} "
+            f"in line {line:,}; save it as UTF-8 (`iconv -f latin1 -t utf-8` converts Latin-1)"
+        ) from error
+    if "\0" in text:
+        raise ValueError("not UTF-8 text: it holds NUL characters; save it as UTF-8")
+    return text
+
+
+def exact_number(value: str | float | Decimal) -> int | float:
+    """Read a number without rounding a whole one: ``"9007199254740993.0"`` is an int.
+
+    Raises:
+        ValueError: The value is no finite number, or has over 4,000 digits.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value.strip())):
+        raise ValueError("it is no number")
+    if isinstance(value, int):
+        if abs(value) >= 10**_DIGITS:
+            raise ValueError(f"it has over {_DIGITS:,} digits")
+        return value
+    number = Decimal(value) if isinstance(value, str) else value
+    if not math.isfinite(number):
+        raise ValueError("it is no finite number")
+    whole_number = int(number)
+    return whole_number if number == whole_number else float(number)
+
+
+def parse_truth(value: object) -> bool | None:
+    """Read true and false in the usual spellings (yes, T, Y, on, 1); None for all else."""
+    if isinstance(value, bool):
+        return value
     if isinstance(value, str):
-        return clean(value)
+        return _TRUTH.get(value.strip().casefold())
+    return bool(value) if isinstance(value, int | float) and value in {0, 1} else None
+
+
+def composed(text: str) -> str:
+    """Return Unicode text in its composed form (NFC), in which the same letters are equal."""
+    return unicodedata.normalize("NFC", text)
+
+
+def parse_id(value: object) -> str | None:
+    """Parse an id: always text, ``'007'`` stays ``'007'``, the whole number 7 becomes ``'7'``.
+
+    Unicode is composed (NFC), so that the same letters make the same id.
+    """
+    value = python_value(value)
+    if isinstance(value, str):
+        text = clean(value)
+        return None if text is None else composed(text)
     if is_missing(value):
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, float) and value.is_integer():  # whole numbers of a column that has gaps
-        return str(int(value))
+    if isinstance(value, bytes):
+        raise ValueError(f"{_ALLOWED_ID}; decode bytes to text")
+    if isinstance(value, int | float | Decimal):
+        try:
+            number = exact_number(value)
+        except ValueError as error:
+            raise ValueError(f"{_ALLOWED_ID}; {error}") from None
+        if isinstance(number, int):  # whole floats too: of a column that has gaps
+            return str(number)
     raise ValueError(_ALLOWED_ID)
 
 
@@ -90,40 +168,51 @@ def parse_rating(value: object) -> float | None:
     """Parse a rating: any finite number; NaN is refused, because it is a calculation gone wrong."""
     if is_missing(value) and not isinstance(value, float | Decimal):
         return None
-    if isinstance(value, bool) or not isinstance(value, str | float | int | Decimal):
+    if not isinstance(value, str | float | int | Decimal):
         raise ValueError(_ALLOWED_RATING)
     try:
-        number = float(value)
-    except ValueError:
+        return float(exact_number(value))
+    except (ValueError, OverflowError):
         raise ValueError(_ALLOWED_RATING) from None
-    if not math.isfinite(number):
-        raise ValueError(_ALLOWED_RATING)
-    return number
 
 
-def parse_timestamp(value: object) -> int | None:
-    """Parse a time into seconds since 1970-01-01 UTC; a date without a zone is taken as UTC."""
+def parse_timestamp(value: object) -> int | float | None:
+    """Parse a time into seconds since 1970-01-01 UTC, a float where it has a fraction.
+
+    A date without a zone is taken as UTC, and ``20240301`` as a date. Fractions are kept to the
+    microsecond.
+    """
+    value = python_value(value)
     if is_missing(value) and not isinstance(value, float):
         return None
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = exact_number(value)
+    if isinstance(value, int) and _DAY.fullmatch(str(value)):
+        value = str(value)
     if isinstance(value, str):
-        value = value.strip()
+        text = value.strip().replace("\u2212", "-").upper()
         try:
-            value = datetime.fromisoformat(value) if value.count("-") == 2 else float(value)
+            value = datetime.fromisoformat(text)
         except ValueError:
             raise ValueError(_ALLOWED_TIME) from None
     if isinstance(value, datetime):
-        seconds = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        seconds: int | float = aware.timestamp()
     elif isinstance(value, date):
         seconds = datetime.combine(value, time(), UTC).timestamp()
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value
+    elif (
+        isinstance(value, int | float | Decimal)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    ):
+        seconds = exact_number(value)
     else:
         raise ValueError(_ALLOWED_TIME)
-    if not math.isfinite(seconds):
-        raise ValueError(_ALLOWED_TIME)
     if abs(seconds) > _LAST_SECOND:
-        raise ValueError(f"{_ALLOWED_TIME}; divide by 1,000 if these are milliseconds")
-    return math.floor(seconds)
+        unit = next((unit for most, unit in _FACTORS if abs(seconds) < most), "")
+        unit = unit or "nanoseconds: divide by 1,000,000,000"
+        raise ValueError(f"{_ALLOWED_TIME}; it seems to be in {unit}")
+    return int(seconds) if seconds == int(seconds) else round(seconds, 6)
 
 
 def parse_text(value: object) -> str | None:
@@ -148,20 +237,26 @@ def parse_attribute(value: object) -> AttributeValue | None:
     """Parse an attribute; a list becomes a tuple, a mapping a tuple of ``"key: value"``."""
     if is_missing(value):
         return None
+    if isinstance(value, date):  # datetime is one too
+        value = value.isoformat()
+    elif isinstance(value, time | timedelta | UUID):
+        value = str(value)
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, float | Decimal):
-        return float(value)
-    if isinstance(value, date):  # datetime is one too
-        return value.isoformat()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float | Decimal):
+        try:
+            number = exact_number(value)
+        except ValueError as error:
+            raise ValueError(f"{_ALLOWED_ATTRIBUTE}; {error}") from None
+        return float(number) if isinstance(value, float) else number
     if isinstance(value, Mapping):
         value = [
             f"{key}: {', '.join(texts)}" for key, each in value.items() if (texts := _flat(each))
         ]
     if isinstance(value, list | tuple):
         return tuple(_flat(value)) or None
-    if isinstance(value, bool | int):
-        return value
     raise ValueError(_ALLOWED_ATTRIBUTE)
 
 
@@ -180,12 +275,16 @@ def typed(column: Sequence[AttributeValue | None]) -> Sequence[AttributeValue | 
     texts = [value for value in column if isinstance(value, str)]
     if len(texts) < sum(value is not None for value in column):
         return column
-    if all(text in _TRUTH for text in texts):
-        return [None if value is None else _TRUTH[str(value)] for value in column]
-    if all(_WHOLE.fullmatch(text) for text in texts):
-        return [None if value is None else int(str(value)) for value in column]
+    if all(text.casefold() in {"true", "false"} for text in texts):
+        return [None if value is None else parse_truth(value) for value in column]
     if all(_WHOLE.fullmatch(text) or _DECIMAL.fullmatch(text) for text in texts):
-        return [None if value is None else float(str(value)) for value in column]
+        try:
+            numbers = [None if value is None else exact_number(str(value)) for value in column]
+        except ValueError:  # infinite
+            return column
+        if all(isinstance(number, int | None) for number in numbers):
+            return numbers
+        return list(map(_inexact, numbers))
     return column
 
 
@@ -206,6 +305,11 @@ def clean(text: str) -> str | None:
         except UnicodeEncodeError:
             stripped = stripped.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return stripped or None
+
+
+def _inexact(number: float | None) -> int | float | None:
+    """Make a whole number a float, as the others of its column are, where that keeps its value."""
+    return float(number) if number is not None and float(number) == number else number
 
 
 def _flat(value: object) -> list[str]:

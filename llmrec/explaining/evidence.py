@@ -15,7 +15,7 @@ from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.titles import content_keys, split_sentences
 from llmrec.items import opinion_line
 from llmrec.prompting import Context
-from llmrec.records import CaptionSource, Evidence, Interaction, Item, Review, User
+from llmrec.records import CaptionSource, Evidence, Item, Review, User
 
 TITLE = "Title: "
 ABOUT = "Description: "
@@ -175,7 +175,7 @@ def _history_facts(
     """The liked items most related to the item: close vectors, shared values, rare ones first."""
     own = named_values(item)
     related = []
-    for item_id in _liked(user.history):
+    for item_id in _liked(user):
         if item_id == item.item_id:
             continue
         similarity = context.similarity(item_id, item.item_id)
@@ -199,9 +199,10 @@ def _shared_text(shared: list[tuple[str, str]], limits: EvidenceLimits, rarity: 
     return f" ({_label(name)}: {', '.join(text for _, text in by_name[name][: limits.values])})"
 
 
-def _liked(history: tuple[Interaction, ...]) -> list[str]:
+def _liked(user: User) -> list[str]:
     """Ids of the items that the user liked when they last met them, the latest first."""
-    opinions = {row.item_id: opinion for row, opinion in zip(history, liked(history), strict=True)}
+    told = liked(user.history, user.neutral_rating)
+    opinions = {row.item_id: opinion for row, opinion in zip(user.history, told, strict=True)}
     return [item_id for item_id in reversed(opinions) if opinions[item_id]]
 
 

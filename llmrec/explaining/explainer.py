@@ -135,7 +135,7 @@ class Explainer:
             UnknownItemError: An item is unknown, or one of the history.
         """
         ids = read_ids(item_ids, where="item_ids")
-        user = read_user(user, self.context.user)
+        user = read_user(user, self.context.user, self.context.neutral_rating)
         _check_ids(ids)
         drafts = [_Draft(item_id, self._evidence(user, item_id)) for item_id in ids]
         for source in (TextSource.MODEL, TextSource.REWRITTEN):

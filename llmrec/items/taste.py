@@ -80,7 +80,7 @@ class Tastes:
 
     def of(self, user: User) -> Taste:
         """Derive a user's taste from the history; items outside the catalogue are ignored."""
-        opinions = liked(user.history)
+        opinions = liked(user.history, user.neutral_rating)
         good = self._weighted(user.history, [1.0 if opinion else 0.0 for opinion in opinions])
         bad = self._weighted(user.history, [0.0 if opinion else 1.0 for opinion in opinions])
         values, praise, complaints = self._common

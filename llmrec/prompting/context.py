@@ -28,6 +28,7 @@ class Context:
         best_rating: The highest rating in any review, 0 if there is none.
         pool: Ids of items that can replace candidates in the neutral prompts of calibration.
         user: A known user, by id.
+        neutral_rating: The rating above which an item counts as liked; None guesses it.
     """
 
     items: Mapping[str, Item] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Context:
     best_rating: Callable[[], float] = lambda: 0.0
     pool: Sequence[str] = ()
     user: Callable[[str], User] = User
+    neutral_rating: float | None = None
 
 
 def context_of(index: Index) -> Context:
@@ -62,4 +64,5 @@ def context_of(index: Index) -> Context:
         best_rating=best_rating,
         pool=index.item_ids,
         user=index.user,
+        neutral_rating=index.neutral_rating,
     )

@@ -116,7 +116,7 @@ class PromptWriter:
     def _history(self) -> tuple[Shown, ...]:
         rows = self.user.history
         given = rows[max(0, len(rows) - self.budget.history_items) :]
-        opinions = liked(rows)[len(rows) - len(given) :]
+        opinions = liked(rows, self.user.neutral_rating)[len(rows) - len(given) :]
         return tuple(
             shown_past(
                 shown_item(self._known_item(row.item_id), self.tokenizer, self.budget),

@@ -227,7 +227,7 @@ def _read(path: Path) -> _Source:
 def _csv_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     findings = Findings()
     columns = read_file(path, "items", findings).columns
-    if findings.problems and len(columns) > 1:  # one column: another separator, a better message
+    if findings.problems:
         raise problems_error(findings.problems, f"'{path}'", "Correct or remove the rows.")
     rows = zip(*columns.values(), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows], list(columns)
@@ -239,11 +239,9 @@ def _requests_of(rows: list[dict[str, Any]], columns: Sequence[str], path: Path)
     A request's fields come from its first row with a value.
     """
     if "user_id" not in columns and "request_id" not in columns:
-        separator = "; separate them by commas, not by ';' or tabs" if len(columns) == 1 else ""
         raise DataError(
             f"{path} has no column user_id; it has {', '.join(columns)}.",
-            hint="Give one row per user and candidate: user_id, item_id, title, score..."
-            + separator,
+            hint="Give one row per user and candidate: user_id, item_id, title, score...",
         )
     if {"score", "retrieval_score"} <= set(columns):
         raise DataError(

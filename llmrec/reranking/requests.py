@@ -80,7 +80,8 @@ class Request:
 
     def __post_init__(self) -> None:
         check_kind("context", self.context, Context, "a Context", _MAKE)
-        object.__setattr__(self, "user", read_user(self.user, self.context.user))
+        user = read_user(self.user, self.context.user, self.context.neutral_rating)
+        object.__setattr__(self, "user", user)
         check_kind("candidates", self.candidates, (tuple, list), "a tuple of Candidate", _MAKE)
         for place, each in enumerate(self.candidates):
             check_kind(f"candidates[{place}]", each, Candidate, "a Candidate", _MAKE)
@@ -230,7 +231,7 @@ def _with_history(
     user: object, history: object, known: Context
 ) -> tuple[User, tuple[GivenItem, ...]]:
     if isinstance(user, User):
-        person = read_user(user, known.user)
+        person = read_user(user, known.user, known.neutral_rating)
     elif (user_id := read_id(user, where="user", missing=True)) and history is None:
         person = known.user(user_id)
     else:
@@ -248,7 +249,7 @@ def _known_profile(known: Context, user_id: str) -> User:
     try:
         return known.user(user_id) if user_id else User("")
     except UnknownUserError:
-        return User(user_id)
+        return User(user_id, neutral_rating=known.neutral_rating)
 
 
 def _context(entries: Sequence[GivenItem], known: Context | None) -> Context:

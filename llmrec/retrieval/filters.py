@@ -6,26 +6,28 @@ An item without the attribute never satisfies a condition on it.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, get_args
 
 import numpy as np
 
-from llmrec.catalog.values import parse_timestamp
+from llmrec.catalog.values import composed, exact_number, parse_timestamp, parse_truth
 from llmrec.errors import OptionError, check_kind, nearest
 from llmrec.records import AttributeValue, Item
 from llmrec.retrieval.item_table import Column, ItemTable, attribute_column
+
+logger = logging.getLogger(__name__)
 
 Scalar = str | int | float | bool
 
 _LAST_YEAR = 10_000
 _MASKS = 64  # conditions whose masks are kept
 _SECONDS_OF_A_DAY = 86_400
-_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 _CONDITION = re.compile(
     r"\s*(?P<name>[^<>=]+?)\s*(?P<sign>>=|<=|=)\s*(?P<value>[^<>=\s].*?)\s*", re.DOTALL
 )
@@ -39,7 +41,9 @@ _FORMS = (
 class Equals:
     """The attribute is ``value``; a list attribute holds it. Text must match exactly.
 
-    Numbers compare as numbers whether written as text or not: ``"1990"`` equals 1990 and 1990.0.
+    Numbers compare as numbers whether written as text or not: ``"1990"`` equals 1990 and 1990.0;
+    whole numbers of any size compare exactly. In a column of true and false, in any of their usual
+    spellings, the value may have any of them too.
     """
 
     attribute: str
@@ -52,11 +56,11 @@ class Equals:
             OptionError: The two cannot be compared.
         """
         if isinstance(value, tuple):
-            return _text(self.value) in value
+            return _text(self.value) in map(composed, value)
         if isinstance(value, bool):
             return _truth(self.attribute, self.value) is value
         if isinstance(value, str):
-            return _text(self.value) == value
+            return _text(self.value) == composed(value)
         return _number(self.attribute, self.value) == value
 
 
@@ -75,7 +79,16 @@ class OneOf:
 
     def matches(self, value: AttributeValue) -> bool:
         """Whether an item's value satisfies the condition (OptionError: cannot be compared)."""
-        return any(Equals(self.attribute, allowed).matches(value) for allowed in self.values)
+        faults = []
+        for allowed in self.values:
+            try:
+                if Equals(self.attribute, allowed).matches(value):
+                    return True
+            except OptionError as error:
+                faults.append(error)
+        if len(faults) == len(self.values):
+            raise faults[0]
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,11 @@ class Range:
 
     def __post_init__(self) -> None:
         ends = [end for end in (self.low, self.high) if end is not None]
-        if not ends or any(math.isnan(end) for end in ends) or ends != sorted(ends):
+        if (
+            not ends
+            or any(isinstance(end, float) and math.isnan(end) for end in ends)
+            or ends != sorted(ends)
+        ):
             raise OptionError(
                 f"The filter on {self.attribute!r} has the range {self.low} to {self.high}.",
                 hint="Give a number for one end or both, the lower one first.",
@@ -100,13 +117,18 @@ class Range:
         Raises:
             OptionError: The value is not a number.
         """
-        if isinstance(value, (bool, str, tuple)):
+        try:
+            if isinstance(value, tuple):
+                raise ValueError("a list")
+            number = exact_number(value) if isinstance(value, str | bool) else value
+        except ValueError:
             raise OptionError(
                 f"The attribute {self.attribute!r} cannot be compared with a number: "
                 f"it holds {value!r}.",
                 hint=f"Use {self.attribute}=value for it.",
-            )
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+            ) from None
+        low, high = self.low, self.high
+        return (low is None or number >= low) and (high is None or number <= high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +177,10 @@ class Dates:
     def _last(self) -> float:
         if self.until is None:
             return math.inf
-        whole = 0 if isinstance(self.until, datetime) else _SECONDS_OF_A_DAY - 1
-        return float(parse_timestamp(self.until) or 0) + whole
+        last = float(parse_timestamp(self.until) or 0)
+        if isinstance(self.until, datetime):
+            return last
+        return math.nextafter(last + _SECONDS_OF_A_DAY, -math.inf)
 
 
 Filter = Equals | OneOf | Range | Dates
@@ -215,7 +239,7 @@ class AttributeColumns:
         mask = self._masks.get(key)
         if mask is None:
             codes, values = self.column(condition.attribute)
-            matches = np.array([*map(condition.matches, values), False], dtype=bool)
+            matches = np.array([*_matches(condition, values), False], dtype=bool)
             mask = matches[codes]  # -1, where the attribute is missing, is the last
             while len(self._masks) >= _MASKS:
                 self._masks.pop(next(iter(self._masks)))
@@ -223,11 +247,42 @@ class AttributeColumns:
         return mask
 
 
+def _matches(condition: Filter, values: Sequence[AttributeValue]) -> list[bool]:
+    """Say which values of a column satisfy a condition; those of another kind do not.
+
+    Raises:
+        OptionError: No value can be compared with the filter's; of a range or a span of time: not
+            even half of them can.
+    """
+    wanted: tuple[Scalar, ...] = ()
+    if isinstance(condition, Equals | OneOf):
+        wanted = (condition.value,) if isinstance(condition, Equals) else condition.values
+        truths = {*map(parse_truth, wanted)}
+        told = [*map(parse_truth, values)]
+        if None not in truths and None not in told:
+            return [truth in truths for truth in told]
+    matches, faults = [], []
+    for value in values:
+        try:
+            matches.append(condition.matches(value))
+        except OptionError as error:
+            matches.append(False)
+            faults.append(error)
+    if len(faults) > (len(values) - 1 if wanted else len(values) // 2):
+        raise faults[0]
+    if faults and not wanted:
+        logger.warning(
+            "%d of %d values of %s cannot be compared with %s and do not satisfy it: %s",
+            len(faults), len(values), condition.attribute, condition, faults[0].message,
+        )  # fmt: skip
+    return matches
+
+
 def parse_filter(text: str) -> Filter:
     """Read a filter as it is written on the command line.
 
     >>> parse_filter("year=1990..1999")
-    Range(attribute='year', low=1990.0, high=1999.0)
+    Range(attribute='year', low=1990, high=1999)
     >>> parse_filter("brand=Acme|Apex")
     OneOf(attribute='brand', values=('Acme', 'Apex'))
 
@@ -245,7 +300,7 @@ def parse_filter(text: str) -> Filter:
         return Range(name, high=_number(name, value))
     low, dots, high = value.partition("..")
     if dots and _is_number(low) and _is_number(high):
-        return Range(name, float(low), float(high))
+        return Range(name, exact_number(low), exact_number(high))
     if "|" in value:
         return OneOf(name, tuple(part.strip() for part in value.split("|")))
     return Equals(name, value)
@@ -271,11 +326,13 @@ def read_filters(given: Any) -> tuple[Filter, ...]:  # noqa: ANN401 - whatever w
 
 
 def _text(value: Scalar) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return composed(str(int(value) if isinstance(value, float) and value.is_integer() else value))
 
 
 def _truth(attribute: str, value: Scalar) -> bool:
-    truth = _TRUTH.get(_text(value).lower())
+    truth = parse_truth(value)
     if truth is None:
         raise OptionError(
             f"The attribute {attribute!r} is true or false and cannot be compared with {value!r}.",
@@ -284,17 +341,19 @@ def _truth(attribute: str, value: Scalar) -> bool:
     return truth
 
 
-def _is_number(value: Scalar) -> bool:
+def _is_number(value: str) -> bool:
     try:
-        return not math.isnan(float(value))
+        exact_number(value)
     except ValueError:
         return False
+    return True
 
 
-def _number(attribute: str, value: Scalar) -> float:
-    if isinstance(value, bool) or not _is_number(value):
+def _number(attribute: str, value: Scalar) -> int | float:
+    try:
+        return exact_number(value)
+    except ValueError:
         raise OptionError(
             f"The attribute {attribute!r} is compared as a number, and {value!r} is none.",
             hint=_FORMS,
-        )
-    return float(value)
+        ) from None

@@ -11,7 +11,6 @@ from types import MappingProxyType, NoneType
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from llmrec.catalog import NEW_USER, Catalog, read_id, read_user
 from llmrec.catalog.media_files import folder_mark
@@ -51,9 +50,6 @@ from llmrec.retrieval.weights import check_weights
 
 _BLOCK = 1 << 16
 _NAMED = 100_000  # ids among which the nearest to an unknown one is looked for
-_REVIEWS = TypeAdapter(tuple[Review, ...])
-_USERS = TypeAdapter(dict[str, tuple[dict[str, AttributeValue], tuple[str, ...]]])
-_INSIGHTS = TypeAdapter(dict[str, Insight])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +74,7 @@ class Index:
             paths of items start there. None if the data came from memory.
         media_root: A folder in which pictures and clips may lie besides ``folder``.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
+        neutral_rating: The rating above which an item counts as liked, the catalogue's.
         prepared: Search structures already computed for these items, interactions and vectors.
     """
 
@@ -98,6 +95,7 @@ class Index:
     folder: Path | None = None
     media_root: Path | None = None
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    neutral_rating: float | None = None
     prepared: Prepared | None = None
 
     def __post_init__(self) -> None:
@@ -177,21 +175,14 @@ class Index:
             vectors = np.asarray(encoder.encode(texts, progress=progress), dtype=np.float32)
         ids = tuple(catalog.items)
         return cls(
-            items=catalog.items,
+            **_data_of(catalog),
             vectors=vectors,
-            interactions=catalog.interactions,
-            reviews=catalog.reviews,
-            profiles=catalog.profiles,
-            friends=catalog.friends,
             insights=with_gaps(insights, modalities, ids),
             encoder=encoder.name,
             modalities={given.name: given.encoder for given in modalities}
             or {"text": encoder.name},
             fusion=fusion,
             fused=fuse_items(fusion, modalities, ids) if fusion else None,
-            fingerprint=catalog.fingerprint,
-            folder=catalog.folder.absolute() if catalog.folder else None,
-            media_root=catalog.media_root.absolute() if catalog.media_root else None,
         )
 
     def updated(
@@ -245,17 +236,10 @@ class Index:
             insights = {name: self.insights[name] for name in same if name in self.insights}
         return replace(
             self,
-            items=catalog.items,
+            **_data_of(catalog),
             vectors=vectors,
-            interactions=catalog.interactions,
-            reviews=catalog.reviews,
-            profiles=catalog.profiles,
-            friends=catalog.friends,
             insights=with_gaps(insights, modalities, ids),
             fused=fuse_items(self.fusion, modalities, ids) if self.fusion else None,
-            fingerprint=catalog.fingerprint,
-            folder=catalog.folder.absolute() if catalog.folder else None,
-            media_root=catalog.media_root.absolute() if catalog.media_root else None,
         )
 
     def save(self, folder: str | Path) -> None:
@@ -273,19 +257,19 @@ class Index:
             media_root=str(self.media_root) if self.media_root else None,
             folder_mark=folder_mark(self.folder, self.media_root) if self.folder else "",
             weights=self.weights,
+            neutral_rating=self.neutral_rating,
         )
         rows, users = self.interaction_columns.to_tables(self.ids)
         known = dict.fromkeys([*self.profiles, *self.friends])
+        described = {u: (self.profiles.get(u, {}), self.friends.get(u, ())) for u in known}
         tables: dict[str, storage.Content] = {
             "vectors.npy": self.vectors,
             "items.arrow": to_table(self.items),
             "interactions.arrow": rows,
             "users.arrow": users,
-            "profiles.json": _json(
-                _USERS, {u: (self.profiles.get(u, {}), self.friends.get(u, ())) for u in known}
-            ),
-            "reviews.json": _json(_REVIEWS, tuple(self.reviews)),
-            "insights.json": _json(_INSIGHTS, dict(self.insights)),
+            "profiles.json": storage.to_json(storage.USERS, described),
+            "reviews.json": storage.to_json(storage.REVIEWS, tuple(self.reviews)),
+            "insights.json": storage.to_json(storage.INSIGHTS, dict(self.insights)),
         }
         if self.fusion is not None and self.fused is not None:
             tables |= {"fusion.safetensors": self.fusion.to_bytes(), "fused.npy": self.fused}
@@ -324,7 +308,7 @@ class Index:
         interactions = Interactions.from_tables(
             opened.arrow("interactions.arrow"), opened.arrow("users.arrow"), table.ids
         )
-        users = _USERS.validate_json(tables["profiles.json"].tobytes())
+        users = storage.USERS.validate_json(tables["profiles.json"].tobytes())
         fusion = fused = None
         if "fusion.safetensors" in tables:
             fusion = Fusion.from_bytes(
@@ -339,10 +323,10 @@ class Index:
             items=items,
             vectors=vectors,
             interactions=interactions,
-            reviews=_REVIEWS.validate_json(tables["reviews.json"].tobytes()),
-            profiles={user: profile for user, (profile, _) in users.items() if profile},
+            reviews=storage.REVIEWS.validate_json(tables["reviews.json"].tobytes()),
+            profiles={user: own for user, (own, friends) in users.items() if own or not friends},
             friends={user: friends for user, (_, friends) in users.items() if friends},
-            insights=_INSIGHTS.validate_json(tables["insights.json"].tobytes()),
+            insights=storage.INSIGHTS.validate_json(tables["insights.json"].tobytes()),
             encoder=manifest.encoder,
             modalities=manifest.modalities,
             fusion=fusion,
@@ -351,6 +335,7 @@ class Index:
             folder=data,
             media_root=root,
             weights=manifest.weights,
+            neutral_rating=manifest.neutral_rating,
             prepared=prepared,
         )
 
@@ -478,7 +463,7 @@ class Index:
 
     def taste_of(self, user: str | int | User) -> Taste:
         """Describe a user's taste relative to all items of the index."""
-        return self._tastes.of(read_user(user, self.user))
+        return self._tastes.of(read_user(user, self.user, self.neutral_rating))
 
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
@@ -500,7 +485,8 @@ class Index:
                 hint=nearest(user_id, self.user_ids[:_NAMED]) or NEW_USER,
             )
         profile = self.profiles.get(user_id, MappingProxyType({}))
-        return User(user_id, history, profile, self.friends.get(user_id, ()))
+        friends = self.friends.get(user_id, ())
+        return User(user_id, history, profile, friends, neutral_rating=self.neutral_rating)
 
     def _read_id(self, item_id: str | int) -> str:
         known = isinstance(item_id, str) and self.ids.find(item_id) is not None
@@ -545,6 +531,16 @@ def _check_data(
     check_kind("insights", insights, (Mapping, NoneType), "a mapping of id to Insight", hint)
 
 
-def _json(adapter: TypeAdapter[Any], records: object) -> bytes:
-    # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
-    return adapter.dump_json(records, fallback=dict, warnings=False)
+def _data_of(catalog: Catalog) -> dict[str, Any]:
+    """Return what an index takes from a catalogue as it is."""
+    return {
+        "items": catalog.items,
+        "interactions": catalog.interactions,
+        "reviews": catalog.reviews,
+        "profiles": catalog.profiles,
+        "friends": catalog.friends,
+        "fingerprint": catalog.fingerprint,
+        "folder": catalog.folder.absolute() if catalog.folder else None,
+        "media_root": catalog.media_root.absolute() if catalog.media_root else None,
+        "neutral_rating": catalog.neutral,
+    }

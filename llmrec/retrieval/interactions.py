@@ -27,7 +27,8 @@ class Interactions(Sequence[Interaction]):
         users: int32 [n], rows of ``user_ids``.
         items: int32 [n], rows of ``item_ids``.
         ratings: float64 [n], NaN if missing.
-        times: int64 [n], seconds since 1970; the smallest number if missing.
+        times: int64 [n], seconds since 1970, float64 where one has a fraction; the smallest int64
+            if missing.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Interactions(Sequence[Interaction]):
             np.array(user, dtype=np.int32),
             np.array(item, dtype=np.int32),
             np.array(rating, dtype=np.float64),
-            np.array(time, dtype=np.int64),
+            np.array(time, dtype=np.result_type(np.int64, *set(map(type, time)))),
         )
 
     def __len__(self) -> int:
@@ -166,6 +167,9 @@ class Interactions(Sequence[Interaction]):
 
     def _records(self, rows: np.ndarray) -> tuple[Interaction, ...]:
         ratings = (None if math.isnan(value) else value for value in self.ratings[rows].tolist())
-        times = (None if value == _UNTIMED else value for value in self.times[rows].tolist())
+        times = (
+            None if value == _UNTIMED else int(value) if value == int(value) else value
+            for value in self.times[rows].tolist()
+        )
         users = self.user_ids.take(self.users[rows])
         return tuple(map(Interaction, users, self.item_ids.take(self.items[rows]), ratings, times))

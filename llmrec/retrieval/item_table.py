@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmrec.catalog.values import composed
 from llmrec.records import AttributeValue, Item
 
 Column = tuple[np.ndarray, Sequence[AttributeValue]]
@@ -65,7 +66,12 @@ class Ids(Sequence[str]):
         return names
 
     def find(self, name: str) -> int | None:
-        """Return the row of an id, None where there is no such id."""
+        """Return the row of an id in any Unicode form, None where there is no such id."""
+        row = self._find(name)
+        known = row is not None or not isinstance(name, str) or name.isascii()
+        return row if known else self._find(composed(name))
+
+    def _find(self, name: str) -> int | None:
         if len(self) <= _DICTIONARY_UP_TO:
             return self._rows.get(name)
         low, high = 0, len(self)

@@ -187,7 +187,7 @@ class Retriever:
         """
         check_flag("include_seen", include_seen)
         k, conditions = check_count("k", k), read_filters(filters)
-        user = read_user(user, self.index.user)
+        user = read_user(user, self.index.user, self.index.neutral_rating)
         met = history_rows(self.index, user)
         allowed = self.index.attribute_columns.mask(conditions)
         if self._rules:
@@ -228,7 +228,7 @@ class Retriever:
             UnknownItemError: The index does not hold an item.
         """
         ids = read_ids(item_ids, where="item_ids")
-        user = read_user(user, self.index.user)
+        user = read_user(user, self.index.user, self.index.neutral_rating)
         if not ids:
             raise OptionError("There are no candidates.", hint="Give at least one item id.")
         twice = [item_id for item_id, count in Counter(ids).items() if count > 1]
@@ -247,7 +247,7 @@ class Retriever:
         Raises:
             UnknownItemError: The history holds an item that the index does not.
         """
-        user = read_user(user, self.index.user)
+        user = read_user(user, self.index.user, self.index.neutral_rating)
         met = history_rows(self.index, user)
         return {name: signal(user, met).everything() for name, signal in self._signals.items()}
 
@@ -257,7 +257,7 @@ class Retriever:
         Raises:
             UnknownItemError: The history holds an item that the index does not.
         """
-        user = read_user(user, self.index.user)
+        user = read_user(user, self.index.user, self.index.neutral_rating)
         met = history_rows(self.index, user)
         return self._fused(self._values(user, met), np.arange(len(self.index.items)))
 

@@ -33,6 +33,7 @@ An item without the attribute satisfies no condition on it. Of a list attribute 
 from __future__ import annotations
 
 import logging
+import math
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from llmrec.catalog.values import decoded
 from llmrec.errors import DataError, OptionError, check_path, nearest
 from llmrec.records import Candidate, Item, User
 from llmrec.retrieval.filters import AttributeColumns, Dates, Equals, Filter, OneOf, Range, Scalar
@@ -66,6 +68,12 @@ def _scalar(value: object) -> object:
     return value
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number; write it without quotes")
+    return value
+
+
 def _date(value: object) -> object:
     if not isinstance(value, date):  # a datetime is one too
         raise ValueError(f"{value!r} is not a date; write it without quotes, as 2001-12-31")
@@ -73,6 +81,7 @@ def _date(value: object) -> object:
 
 
 _Scalar = Annotated[Scalar, PlainValidator(_scalar)]
+_Number = Annotated[int | float, PlainValidator(_number)]
 _Date = Annotated[date, PlainValidator(_date)]
 
 
@@ -84,8 +93,8 @@ class Condition(BaseModel):
     attribute: str
     equals: _Scalar | None = None
     one_of: tuple[_Scalar, ...] | None = None
-    at_least: FiniteFloat | None = Field(None, strict=True)
-    at_most: FiniteFloat | None = Field(None, strict=True)
+    at_least: _Number | None = None
+    at_most: _Number | None = None
     since: _Date | None = None
     until: _Date | None = None
 
@@ -174,7 +183,7 @@ class Rules(BaseModel):
         """
         path = check_path("rules", path)
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            document = tomllib.loads(decoded(path.read_bytes()))
         except (OSError, ValueError) as error:  # neither UTF-8 nor TOML: a ValueError
             raise DataError(
                 f"The rules '{path}' cannot be read: {error}.",

@@ -243,7 +243,8 @@ class Sequential:
 
     def of(self, user: User, met: Sequence[int]) -> Values:
         """Return the inner product of each item."""
-        taste = self._encoder.user_vector(self._search.at(list(met)), liked(user.history))
+        opinions = liked(user.history, user.neutral_rating)
+        taste = self._encoder.user_vector(self._search.at(list(met)), opinions)
         return Dense(self._search, taste)
 
 
@@ -294,8 +295,9 @@ class Keywords:
     def of(self, user: User, met: Sequence[int]) -> Values:  # noqa: ARG002
         """Return the score of each item, 0 or more."""
         if user.history:
-            opinions = zip(user.history, liked(user.history), strict=True)
-            recent = [row.item_id for row, likes in opinions if likes][-RECENT:]
+            opinions = liked(user.history, user.neutral_rating)
+            rows = zip(user.history, opinions, strict=True)
+            recent = [row.item_id for row, likes in rows if likes][-RECENT:]
             query = " ".join(item_text(self._items[item_id]) for item_id in recent)
         else:
             query = item_text(Item(user.user_id, attributes=user.profile))
@@ -347,7 +349,7 @@ def history_weights(user: User, half_life: float) -> np.ndarray:
         float64 [n_history], the last interaction's weight 1 where it is liked.
     """
     ages = np.arange(len(user.history))[::-1]
-    opinions = np.where(liked(user.history), 1.0, DISLIKED_WEIGHT)
+    opinions = np.where(liked(user.history, user.neutral_rating), 1.0, DISLIKED_WEIGHT)
     weights: np.ndarray = opinions * 0.5 ** (ages / half_life)
     return weights
 

@@ -19,15 +19,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from llmrec.catalog.media_files import folder_mark
 from llmrec.errors import StorageError
+from llmrec.records import AttributeValue, Insight, Review
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Manifest:
     media_root: str | None = None
     folder_mark: str = ""
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    neutral_rating: float | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -101,6 +103,10 @@ class Opened:
 
 
 _MANIFESTS = TypeAdapter(Manifest)
+_INFINITE = ConfigDict(ser_json_inf_nan="constants")  # else they would be written as null
+REVIEWS = TypeAdapter(tuple[Review, ...], config=_INFINITE)
+USERS = TypeAdapter(dict[str, tuple[dict[str, AttributeValue], tuple[str, ...]]], config=_INFINITE)
+INSIGHTS = TypeAdapter(dict[str, Insight])
 
 Content: TypeAlias = "bytes | memoryview | np.ndarray | pa.Table"
 """Content of a file: bytes, an array (.npy) or an Arrow table (.arrow)."""
@@ -291,3 +297,9 @@ def _unseal(path: Path) -> Manifest:
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def to_json(adapter: TypeAdapter[Any], records: object) -> bytes:
+    """Write records as JSON."""
+    # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
+    return adapter.dump_json(records, fallback=dict, warnings=False)

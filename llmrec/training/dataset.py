@@ -178,7 +178,8 @@ def user_histories(training: Catalog) -> dict[str, UserHistory]:
         history = [each for each in training.user(user_id).history if each.item_id in row]
         if history:
             items = np.array([row[each.item_id] for each in history], dtype=np.int64)
-            found[user_id] = UserHistory(items, np.array(liked(history), dtype=bool))
+            opinions = np.array(liked(history, training.neutral), dtype=bool)
+            found[user_id] = UserHistory(items, opinions)
     return found
 
 

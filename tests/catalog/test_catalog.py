@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from llmrec.catalog import Catalog, liked
+from llmrec.catalog import Catalog, ColumnMap, liked
 from llmrec.errors import UnknownUserError
 from llmrec.records import Interaction, Item, User
 
@@ -45,9 +45,9 @@ def test_an_unknown_user_is_named_with_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(UnknownUserError, match="no user 'anne' among 4 users") as caught:
         catalog.user("anne")
     assert caught.value.hint == "Did you mean 'ann'?"
-    with pytest.raises(UnknownUserError, match="no user 7") as nobody:
+    with pytest.raises(UnknownUserError, match="no user '7'") as nobody:
         catalog.user(cast("str", 7))
-    assert "give a User of your own" in nobody.value.hint
+    assert "give a history" in nobody.value.hint
 
 
 def test_the_fingerprint_follows_the_content_alone(catalog: Catalog) -> None:
@@ -78,11 +78,49 @@ def test_its_repr_counts_instead_of_printing_everything(catalog: Catalog) -> Non
 @pytest.mark.parametrize(
     ("ratings", "expected"),
     [
-        ([5, 4], "++"), ([5, 5, 4, 2], "+++-"), ([3, 2, 1], "++-"), ([1000, 10, 10, 5], "+++-"),
+        ([5, 4], "++"), ([5, 5, 4, 2], "+++-"), ([2], "-"), ([2, 1, 2], "---"), ([10, 6, 5], "++-"),
         ([None, None], "++"), ([None, 1, 10, 10], "+-++"), ([math.nan, 1, 10, 10], "+-++"),
-        ([0, 0, 0, 4, 5], "+++++"), ([1, 1, 1], "+++"), ([], ""),
+        ([0, 0, 1], "--+"), ([0], "-"), ([-1, 1, -1], "-+-"), ([-8.5, 0.2, 9], "-++"),
+        ([0.5, 2.5, 3], "--+"), ([0, 0, 0, 4, 5], "---++"), ([20, 90, 55], "-++"),
+        ([1, 1, 1], "+++"),
+        ([3, 3], "++"), ([3, 5], "-+"), ([3, 1], "+-"), ([0, 1000, 10, 5], "-+++"), ([], ""),
     ],
 )  # fmt: skip
-def test_users_are_measured_by_themselves(ratings: list[float | None], expected: str) -> None:
+def test_liked_is_above_the_middle_of_the_scale(ratings: list[float | None], expected: str) -> None:
     history = [Interaction("u", "i", rating) for rating in ratings]
     assert "".join("+" if one else "-" for one in liked(history)) == expected
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "expected"),
+    [
+        ((1, 5), (1,), "-"),  # one star of five
+        ((2, 4), (2, 2), "--"),
+        ((5, 4), (5, 5), "++"),
+        ((0, 1), (1, 1), "++"),  # thumbs up alone
+        ((0, 1), (0, 0), "--"),
+        ((1, 1), (1,), "+"),  # the same rating everywhere says nothing
+        ((-1, 1), (-1, 0, 1, 1), "--++"),
+        ((0.5, 5), (2.5, 3), "-+"),
+        ((1, 9), (4, 6), "-+"),
+        ((3, 250), (1, 40), "++"),  # listens
+    ],
+)
+def test_the_scale_is_that_of_the_whole_data_set(
+    others: tuple[float, ...], own: tuple[float, ...], expected: str
+) -> None:
+    rows = [Interaction("o", str(n), rating) for n, rating in enumerate(others)]
+    rows += [Interaction("u", str(n), rating) for n, rating in enumerate(own)]
+    user = Catalog({}, tuple(rows)).user("u")
+    told = liked(user.history, user.neutral_rating)
+    assert "".join("+" if one else "-" for one in told) == expected
+
+
+def test_a_given_neutral_rating_replaces_the_guess() -> None:
+    items = [{"item_id": "a"}]
+    rows = [{"user_id": "u", "item_id": "a", "rating": 3}]
+    columns = ColumnMap.model_validate({"interactions": {"neutral_rating": 0}})
+    guessed = Catalog.from_datasets(items, interactions=rows)
+    given = Catalog.from_datasets(items, interactions=rows, columns=columns)
+    assert (guessed.user("u").neutral_rating, given.user("u").neutral_rating) == (3.0, 0.0)
+    assert guessed.fingerprint != given.fingerprint

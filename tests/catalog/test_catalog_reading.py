@@ -106,7 +106,7 @@ def test_parquet_times_may_be_a_datetime_column(tmp_path: Path) -> None:
     times = np.array(["2000-07-30T18:08:19.123456789"], dtype="datetime64[ns]")
     table = pa.table({"user_id": ["u"], "item_id": ["a"], "timestamp": times})
     parquet.write_table(table, tmp_path / "interactions.parquet")
-    assert Catalog.from_folder(tmp_path).interactions[0].timestamp == 964980499
+    assert Catalog.from_folder(tmp_path).interactions[0].timestamp == 964980499.123456
 
 
 def test_a_datasets_dataset_is_read_as_it_is_selected() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from uuid import UUID
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from llmrec.catalog.values import (
@@ -27,14 +30,20 @@ from llmrec.records import AttributeValue
     ("value", "expected"),
     [
         ("007", "007"), (" 7 ", "7"), (7, "7"), (7.0, "7"), (2**70, str(2**70)), ("", None),
-        ("  ", None), (None, None), (math.nan, None), ("书", "书"),
+        ("  ", None), (None, None), (math.nan, None), ("书", "书"), (Decimal(7), "7"),
+        (Decimal("7.00"), "7"), (Decimal("7E+2"), "700"), (np.int64(7), "7"), (np.float32(7), "7"),
+        (Decimal("123456789012345678901234567890"), "123456789012345678901234567890"),
+        (np.str_("a"), "a"), (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (Decimal("NaN"), None), ("Ame\u0301lie", "Am\u00e9lie"), ("1.0", "1.0"),
     ],
 )  # fmt: skip
 def test_an_id_is_always_text(value: object, expected: str | None) -> None:
     assert parse_id(value) == expected
 
 
-@pytest.mark.parametrize("value", [True, 7.5, ["7"], {"id": 7}, b"7"])
+@pytest.mark.parametrize(
+    "value", [True, np.True_, 7.5, Decimal("7.5"), math.inf, ["7"], {"id": 7}, b"7"]
+)
 def test_an_id_of_another_kind_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="text or a whole number"):
         parse_id(value)
@@ -48,7 +57,10 @@ def test_a_rating_is_a_number_or_missing(value: object, expected: float | None) 
     assert parse_rating(value) == expected
 
 
-@pytest.mark.parametrize("value", [math.nan, "nan", "NaN", math.inf, "-inf", "good", True, [5]])
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, "nan", "NaN", math.inf, "-inf", "good", True, [5], "1e400", "4,5", "1_0", 10**400],
+)
 def test_a_rating_that_is_no_finite_number_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="finite number"):
         parse_rating(value)
@@ -57,27 +69,53 @@ def test_a_rating_that_is_no_finite_number_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (964980499, 964980499), ("964980499", 964980499), (964980499.7, 964980499),
+        (964980499, 964980499), ("964980499", 964980499), (964980499.7, 964980499.7),
         ("964980499.0", 964980499), (0, 0), (-1, -1), ("2000-07-30", 964915200),
         ("2000-07-30T18:08:19Z", 964980499), ("2000-07-30 20:08:19+02:00", 964980499),
         (datetime(2000, 7, 30, 18, 8, 19), 964980499),
         (datetime(2000, 7, 30, 18, 8, 19, tzinfo=UTC), 964980499), (date(2000, 7, 30), 964915200),
-        ("", None), (None, None),
+        ("", None), (None, None), ("1700000000.25", 1700000000.25), ("-1.5", -1.5),
+        ("2024-03-01T08:00:00-05:00", 1709298000), ("2024-03-01 08:00:01-0500", 1709298001),
+        ("2024-03-01 18:30:00 +05:30", 1709298000), ("2024-03-01T18:30:00+0530", 1709298000),
+        ("2024-03-01T08:00:00\u221205:00", 1709298000), ("2024-03-01t13:00:00z", 1709298000),
+        ("20240301T130000Z", 1709298000), ("20240301", 1709251200), (20240301, 1709251200),
+        ("2024-03-01T13:00:00.5Z", 1709298000.5),
+        ("2024-03-01T13:00:00.123456789Z", 1709298000.123456),
+        ("1960-01-01", -315619200), (Decimal("1700000000.5"), 1700000000.5),
+        *((np.array(["2024-03-01T13"], dtype=f"datetime64[{unit}]")[0], 1709298000)
+          for unit in ("h", "m", "s", "ms", "us", "ns")),
+        (np.datetime64("2024-03", "M"), 1709251200), (np.datetime64("NaT"), None), (pd.NaT, None),
+        (pd.Timestamp("2024-03-01T18:30", tz="Asia/Kolkata"), 1709298000),
+        (pd.Timestamp("2024-03-01T13:00:00.25"), 1709298000.25),
     ],
 )  # fmt: skip
-def test_a_timestamp_is_seconds_in_utc(value: object, expected: int | None) -> None:
-    assert parse_timestamp(value) == expected
+def test_a_timestamp_is_seconds_in_utc(value: object, expected: float | None) -> None:
+    parsed = parse_timestamp(value)
+    assert parsed == expected
+    assert type(parsed) is type(expected)
 
 
-@pytest.mark.parametrize("value", ["yesterday", "2000-13-01", math.nan, "nan", "inf", True, [1]])
+@pytest.mark.parametrize(
+    "value",
+    ["yesterday", "2000-13-01", math.nan, "nan", "inf", True, [1], "1_000", "2024/03/01", "13:00"],
+)
 def test_a_bad_timestamp_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="seconds since 1970, or an ISO date"):
         parse_timestamp(value)
 
 
-def test_milliseconds_are_recognised() -> None:
-    with pytest.raises(ValueError, match=r"divide by 1,000"):
-        parse_timestamp(964980499000)
+@pytest.mark.parametrize(
+    ("value", "way_out"),
+    [
+        (964980499000, "milliseconds: divide by 1,000$"),
+        ("964980499000000", "microseconds: divide by 1,000,000$"),
+        (964980499000000000, "nanoseconds: divide by 1,000,000,000$"),
+        (9.64e17, "nanoseconds: divide by 1,000,000,000$"),
+    ],
+)
+def test_units_other_than_seconds_are_named(value: object, way_out: str) -> None:
+    with pytest.raises(ValueError, match=way_out):
+        parse_timestamp(value)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +125,8 @@ def test_milliseconds_are_recognised() -> None:
         (math.nan, None), (["a", None, "b", 3], ("a", "b", "3")), ([["a"], ["b"]], ("a", "b")),
         ([None, " "], None), ([], None),
         ({"size": "L", "tags": ["x", "y"], "none": None}, ("size: L", "tags: x, y")), ({}, None),
-        (date(2020, 1, 2), "2020-01-02"),
+        (date(2020, 1, 2), "2020-01-02"), (time(3), "03:00:00"), (2**70, 2**70),
+        (Decimal(9007199254740993), 9007199254740993), ({"half \ud83d": 1}, ("half \ufffd: 1",)),
     ],
 )  # fmt: skip
 def test_attributes(value: object, expected: object) -> None:
@@ -96,9 +135,12 @@ def test_attributes(value: object, expected: object) -> None:
     assert type(parsed) is type(expected)
 
 
-def test_binary_is_no_attribute() -> None:
+@pytest.mark.parametrize(
+    "value", [b"\x00", math.inf, -math.inf, Decimal("Infinity"), {1}, object()]
+)
+def test_what_is_no_attribute_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="list of texts"):
-        parse_attribute(b"\x00")
+        parse_attribute(value)
 
 
 def test_text_of_a_list_is_joined_and_a_decoded_picture_gives_its_path() -> None:
@@ -122,7 +164,12 @@ def test_split_list_leaves_no_empty_parts() -> None:
 def test_csv_columns_get_a_type_only_where_all_of_it_has_it() -> None:
     assert list(typed(["1995", None, "-3"])) == [1995, None, -3]
     assert list(typed(["1.5", "2"])) == [1.5, 2.0]
-    assert list(typed(["true", "False"])) == [True, False]
+    assert list(typed(["true", "False", "TRUE"])) == [True, False, True]
+    assert list(typed(["9007199254740993.0", "1"])) == [9007199254740993, 1]
+    assert list(typed(["1.5", "9007199254740993"])) == [1.5, 9007199254740993]
+    assert list(typed(["9" * 30])) == [int("9" * 30)]
+    assert list(typed(["1.5", "1.0e400"])) == ["1.5", "1.0e400"]
+    assert list(typed(["19,99"])) == ["19,99"]
     assert list(typed(["0114709", "12"])) == ["0114709", "12"]
     assert list(typed(["1995", "unknown"])) == ["1995", "unknown"]
     assert list(typed([("a",), "1"])) == [("a",), "1"]

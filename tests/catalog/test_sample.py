@@ -76,7 +76,7 @@ def test_every_history_is_long_enough_and_meets_an_item_once(catalog: Catalog) -
 
 
 def test_times_lie_in_two_years_and_no_user_has_a_tie(catalog: Catalog) -> None:
-    times: defaultdict[str, list[int]] = defaultdict(list)
+    times: defaultdict[str, list[float]] = defaultdict(list)
     for row in catalog.interactions:
         assert row.timestamp is not None
         times[row.user_id].append(row.timestamp)

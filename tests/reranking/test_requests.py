@@ -364,7 +364,7 @@ def test_items_table_resolves_request_ids(tmp_path: Path) -> None:
     ("name", "content", "part"),
     [
         ("r.csv", "title\nHeat\n", "no column user_id"),
-        ("r.csv", "user_id;score\n1;0,5\n", "no column user_id"),
+        ("r.csv", "user;score\n1;0,5\n", "no column user_id; it has user, score"),
         (
             "r.csv",
             "user_id,title\n1,Heat\n,Dune\n",

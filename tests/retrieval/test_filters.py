@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pytest
 
+from llmrec.catalog import Catalog
 from llmrec.errors import OptionError
-from llmrec.records import Item
+from llmrec.records import AttributeValue, Item
 from llmrec.retrieval import AttributeColumns, Equals, Filter, OneOf, Range, parse_filter
 
 ITEMS = (
@@ -105,3 +107,84 @@ def test_empty_one_of_is_refused() -> None:
 def test_a_written_bound_must_be_a_number(text: str) -> None:
     with pytest.raises(OptionError, match="is compared as a number"):
         parse_filter(text)
+
+
+BIG = [9007199254740993, 9007199254740992, 5, 102938475610293847, 2**70]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("n=9007199254740993", "0"),
+        ("n=9007199254740992", "1"),
+        ("n=9007199254740993.0", "0"),
+        ("n=102938475610293847", "3"),
+        ("n=5|9007199254740993", "02"),
+        ("n>=9007199254740993", "034"),
+        ("n<=9007199254740992", "12"),
+        ("n=9007199254740993..102938475610293847", "03"),
+        (f"n={2**70}", "4"),
+        ("n>=1e3", "0134"),
+    ],
+)
+@pytest.mark.parametrize("stored", [int, Decimal])
+def test_whole_numbers_compare_exactly(text: str, ids: str, stored: type) -> None:
+    rows = [{"item_id": n, "n": stored(value)} for n, value in enumerate(BIG)]
+    items = tuple(Catalog.from_datasets(rows).items.values())
+    assert kept(parse_filter(text), items=items) == ids
+
+
+TRUTHS: Sequence[Sequence[str | int | bool]] = [
+    ("TRUE", "FALSE", "True"), ("yes", "no", "Yes"), ("T", "F", "t"), ("Y", "N", "y"), (1, 0, 1),
+    ("1", "0", "1"), (True, False, True), ("true", False, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", TRUTHS)
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("T", "F"), ("y", "n"), ("1", "0"), ("true", "FALSE"), ("Yes", "no"), (True, False)],
+)
+def test_truth_is_known_in_every_spelling(
+    column: Sequence[str | int | bool], yes: str | bool, no: str | bool
+) -> None:
+    items = [Item(str(n), attributes={"x": value}) for n, value in enumerate(column)]
+    for value, ids in ((yes, "02"), (no, "1")):
+        assert kept(Equals("x", value), items=items) == ids
+    assert kept(OneOf("x", (yes, no)), items=items) == "012"
+
+
+def test_words_and_numbers_that_only_look_like_truth_stay_what_they_are() -> None:
+    values: list[AttributeValue] = ["F", "M", "no", 1, 2]
+    items = [Item(str(n), attributes={"x": v}) for n, v in enumerate(values)]
+    assert kept(Equals("x", "F"), items=items) == "0"
+    assert kept(Equals("x", "no"), items=items) == "2"
+    assert kept(Equals("x", "1"), items=items) == "3"
+
+
+SEVERAL_TYPES: list[AttributeValue] = [1990, "1991", "new", 1992.5]
+MIXED = [Item(str(n), attributes={"x": value}) for n, value in enumerate(SEVERAL_TYPES)]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [("x=new", "2"), ("x=1990", "0"), ("x=1991", "1"), ("x=new|1990", "02"), ("x=old", "")],
+)
+def test_a_column_of_several_types_is_compared_value_by_value(text: str, ids: str) -> None:
+    assert kept(parse_filter(text), items=MIXED) == ids
+
+
+def test_values_that_a_range_cannot_be_compared_with_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert kept(Range("x", low=1991), items=MIXED) == "13"
+    assert "1 of 4 values of x cannot be compared" in caplog.text
+
+
+def test_text_is_equal_in_any_unicode_form() -> None:
+    items = [
+        Item("0", attributes={"x": "Ame\u0301lie"}),
+        Item("1", attributes={"x": ("Am\u00e9lie",)}),
+    ]
+    for written in ("Ame\u0301lie", "Am\u00e9lie"):
+        assert kept(Equals("x", written), items=items) == "01"

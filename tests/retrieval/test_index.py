@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from threading import Thread
+from unicodedata import normalize
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -13,7 +18,7 @@ from filelock import FileLock
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError, StorageError, UnknownItemError, UnknownUserError
-from llmrec.records import Item
+from llmrec.records import Item, Review
 from llmrec.retrieval import Index, Retriever
 
 
@@ -320,3 +325,63 @@ def test_a_place_that_cannot_be_written_is_named(index: Index, tmp_path: Path) -
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be written"):
         index.save(tmp_path / "file" / "index")
+
+
+VALUES = [
+    "007", "a|b", "caf\u00e9", "half \ud83d", "line\u2028break", "nul \\u0000", "Infinity", "1e999",
+    "",    0, -1, 1, 2**53 + 1, 2**63, -(2**70), 10**40, True, False, 0.1, 1.0, -0.0, 5e-324, 1e308,
+    Decimal("9007199254740993"), Decimal("19.990"), Decimal("1E+30"), UUID(int=1), time(3),
+    datetime(2024, 3, 1, 13, tzinfo=UTC), [], [1, [2, "x"], None], {"a": [1, {"b": 2}]}, None,
+    np.float32(0.1), np.int64(7), np.array([1, 2]), float("nan"),
+]  # fmt: skip
+
+
+def test_whatever_reading_accepts_is_the_same_after_saving(tmp_path: Path) -> None:
+    items = [{"item_id": n, "mixed": value, f"of {n}": value} for n, value in enumerate(VALUES)]
+    items.append({"item_id": "odd", "": 1, "half \ud83d": 2, "order": 3, "attribute:x": 4})
+    users = [{"user_id": n, "mixed": value} for n, value in enumerate(VALUES)]
+    times = [1700000000.1, 1700000000.9, -5, -0.25, 0, None, 253402300799, "2024-03-01"]
+    rows: list[dict[str, object]]
+    rows = [{"user_id": "u", "item_id": n, "timestamp": each} for n, each in enumerate(times)]
+    ratings = [1e308, -1e308, 5e-324, 0, None, Decimal("4.5"), "3"]
+    rows += [{"user_id": "v", "item_id": n, "rating": each} for n, each in enumerate(ratings)]
+    reviews = [{**row, "text": f"t {n} \ud83d"} for n, row in enumerate(rows)]
+    catalog = Catalog.from_datasets(items, interactions=rows, users=users, reviews=reviews)
+    text_index(catalog).save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    for item_id, item in catalog.items.items():
+        assert repr(opened.items[item_id]) == repr(replace(item, attributes=dict(item.attributes)))
+    assert [repr(row) for row in opened.interactions] == [repr(row) for row in catalog.interactions]
+    assert repr(opened.reviews) == repr(catalog.reviews)
+    assert opened.profiles == catalog.profiles
+    for user_id in catalog.user_ids:
+        assert opened.user(user_id) == catalog.user(user_id)
+
+
+def test_infinite_values_given_in_python_are_stored_too(tmp_path: Path) -> None:
+    items = {"1": Item("1", attributes={"ratio": math.inf}), "2": Item("2")}
+    reviews = (Review("1", "Fine.", -math.inf),)
+    catalog = Catalog(items, reviews=reviews, profiles={"u": {"income": math.inf}})
+    text_index(catalog).save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    assert opened.items == items
+    assert (opened.reviews, opened.profiles) == (reviews, catalog.profiles)
+
+
+def test_the_neutral_rating_is_that_of_the_catalogue(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u", "item_id": 1, "rating": 0},
+        {"user_id": "v", "item_id": 1, "rating": 1},
+    ]
+    catalog = Catalog.from_datasets([{"item_id": 1}], interactions=rows)
+    for given, expected in ((None, 0.5), (0.0, 0.0)):
+        text_index(replace(catalog, neutral_rating=given)).save(tmp_path / "index")
+        assert Index.open(tmp_path / "index").user("v").neutral_rating == expected
+
+
+def test_ids_are_found_in_any_unicode_form() -> None:
+    row = {"user_id": "Ame\u0301lie", "item_id": "cafe\u0301"}
+    index = text_index(Catalog.from_datasets([{"item_id": "caf\u00e9"}], interactions=[row]))
+    for form in ("NFC", "NFD"):
+        assert index.row(normalize(form, "caf\u00e9")) == 0
+        assert index.user(normalize(form, "Am\u00e9lie")).user_id == "Am\u00e9lie"

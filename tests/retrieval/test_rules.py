@@ -196,6 +196,8 @@ def test_a_time_without_a_zone_is_utc() -> None:
         assert not condition.matches("2001-01-01T12:00:01")
         assert condition.matches("2001-01-01T14:00:00+02:00")
         assert condition.matches(int(noon.timestamp()))
+    assert Dates("released", until=date(2001, 1, 1)).matches("2001-01-01T23:59:59.999")
+    assert not Dates("released", until=date(2001, 1, 1)).matches("2001-01-02")
     assert Dates("released", since=date(2001, 1, 1)).matches("2001-01-01")
 
 
@@ -219,3 +221,9 @@ def test_the_retriever_keeps_to_them(tmp_path: Path) -> None:
     retriever = Retriever(index, weights={"popularity": 1.0}, rules=rules(tmp_path, text))
     assert [found.item_id for found in retriever.retrieve(User("new"), 2)] == ["d", "e"]
     assert [found.item_id for found in retriever.retrieve(User("new"), 5)] == ["d", "e"]
+
+
+def test_bounds_of_whole_numbers_are_exact(tmp_path: Path) -> None:
+    items = {str(n): Item(str(n), attributes={"n": n}) for n in (2**53, 2**53 + 1)}
+    text = f"[[keep]]\nattribute = 'n'\nat_least = {2**53 + 1}"
+    assert rules(tmp_path, text).bind(AttributeColumns(items)).everybody.tolist() == [False, True]
