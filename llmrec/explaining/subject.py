@@ -93,8 +93,8 @@ def _offered(
     covered = cover(text, mentions)
     objects = []
     for match in _OFFER.finditer(covered):
-        end = _OBJECT_ENDS.search(covered, match.end())
-        objects.append((match.end(), end.start() if end else len(text)))
+        stop = _OBJECT_ENDS.search(covered, match.end())
+        objects.append((match.end(), stop.start() if stop else len(text)))
     for mention in others:
         if any(start <= mention.start < end for start, end in objects):
             yield mention.text

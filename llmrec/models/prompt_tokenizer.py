@@ -127,7 +127,7 @@ class PromptTokenizer:
 
     def _apply(self, turns: Sequence[Turn], answer: bool) -> str:
         text = self.tokenizer.apply_chat_template(
-            list(turns),
+            cast("list[dict[str, str]]", turns),
             tokenize=False,
             add_generation_prompt=answer,
             chat_template=_NO_CLOCK + self.tokenizer.get_chat_template(),

@@ -149,7 +149,7 @@ class TransformersModel:
         unknown = [end for end in ends if end is not None and end not in known]
         if unknown:
             logger.warning("%s names end tokens that it does not have: %s", self.name, unknown)
-        return tuple(dict.fromkeys(end for end in ends if end in known))
+        return tuple(dict.fromkeys(end for end in ends if end is not None and end in known))
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
