@@ -29,11 +29,11 @@ _LAST_YEAR = 10_000
 _MASKS = 64  # conditions whose masks are kept
 _SECONDS_OF_A_DAY = 86_400
 _CONDITION = re.compile(
-    r"\s*(?P<name>[^<>=]+?)\s*(?P<sign>>=|<=|=)\s*(?P<value>[^<>=\s].*?)\s*", re.DOTALL
+    r"\s*(?P<name>[^<>=]+?)\s*(?P<sign>>=|<=|!=|==?|<|>)\s*(?P<value>[^<>=\s].*?)\s*", re.DOTALL
 )
 _FORMS = (
-    "Write name=value, name=a|b (one of them), name>=number, name<=number or name=low..high "
-    "(both ends included)."
+    "Write name=value, name!=value, name=a|b (one of them), name=low..high (both ends included), "
+    "or a number after >=, <=, > or <."
 )
 
 
@@ -183,7 +183,23 @@ class Dates:
         return math.nextafter(last + _SECONDS_OF_A_DAY, -math.inf)
 
 
-Filter = Equals | OneOf | Range | Dates
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The attribute is there and does not satisfy ``condition``."""
+
+    condition: Equals | OneOf | Range | Dates
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of the condition."""
+        return self.condition.attribute
+
+    def matches(self, value: AttributeValue) -> bool:
+        """Whether an item's value satisfies the condition (OptionError: cannot be compared)."""
+        return not self.condition.matches(value)
+
+
+Filter = Equals | OneOf | Range | Dates | Not
 """A condition on one attribute. Several conditions must all hold."""
 
 
@@ -294,10 +310,15 @@ def parse_filter(text: str) -> Filter:
     if match is None:
         raise OptionError(f"The filter {text!r} is not understood.", hint=_FORMS)
     name, sign, value = match["name"], match["sign"], match["value"]
-    if sign == ">=":
-        return Range(name, low=_number(name, value))
-    if sign == "<=":
-        return Range(name, high=_number(name, value))
+    if sign == "!=":
+        condition = parse_filter(f"{name}={value}")
+        return condition if isinstance(condition, Not) else Not(condition)
+    if sign in {">=", "<"}:
+        above = Range(name, low=_number(name, value))
+        return above if sign == ">=" else Not(above)
+    if sign in {"<=", ">"}:
+        below = Range(name, high=_number(name, value))
+        return below if sign == "<=" else Not(below)
     low, dots, high = value.partition("..")
     if dots and _is_number(low) and _is_number(high):
         return Range(name, exact_number(low), exact_number(high))

@@ -8,7 +8,7 @@ import pytest
 from llmrec.catalog import Catalog
 from llmrec.errors import OptionError
 from llmrec.records import AttributeValue, Item
-from llmrec.retrieval import AttributeColumns, Equals, Filter, OneOf, Range, parse_filter
+from llmrec.retrieval import AttributeColumns, Equals, Filter, Not, OneOf, Range, parse_filter
 
 ITEMS = (
     Item(
@@ -38,6 +38,12 @@ def kept(*filters: Filter, items: Sequence[Item] = ITEMS) -> str:
         ("genres = Drama | Horror", OneOf("genres", ("Drama", "Horror")), "12"),
         ("year=1989|1999", OneOf("year", ("1989", "1999")), "13"),
         ("year>=1990", Range("year", low=1990), "23"),
+        ("year>1989", Not(Range("year", high=1989)), "23"),
+        ("year<1990", Not(Range("year", low=1990)), "1"),
+        ("year!=1990", Not(Equals("year", "1990")), "13"),
+        ("year!=1989|1999", Not(OneOf("year", ("1989", "1999"))), "2"),
+        ("year!=1990..1999", Not(Range("year", 1990, 1999)), "1"),
+        ("year==1990", Equals("year", "1990"), "2"),
         ("year<=1990", Range("year", high=1990), "12"),
         ("year=1990..1998.5", Range("year", 1990, 1998.5), "2"),
         ("brand=a..b", Equals("brand", "a..b"), ""),
@@ -62,7 +68,7 @@ def test_all_filters_must_hold() -> None:
     assert kept() == "1234"
 
 
-@pytest.mark.parametrize("text", ["", "genres", "=Comedy", "genres=", "year>1990", "year=>1990"])
+@pytest.mark.parametrize("text", ["", "genres", "=Comedy", "genres=", "year>", "year=>1990"])
 def test_text_of_no_known_form_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(OptionError, match="is not understood") as caught:
         parse_filter(text)
