@@ -48,7 +48,7 @@ PROTOCOLS = ("discrimination", "end-to-end", LABELLED)
 _DRAWS_EACH = 200
 """Sign flips for each comparison of the family: the smallest corrected p-value is then 0.01."""
 
-Verdict = Literal["better", "worse", "not significant"]
+Verdict = Literal["better", "worse", "not significant", "too few users"]
 K = TypeVar("K")
 _NOTHING: Mapping[str, str | int | float] = MappingProxyType({})
 _NO_FACTS = ItemFacts()
@@ -83,7 +83,8 @@ class SummaryRow:
 class PairContrast:
     """``row`` minus ``against`` over the users that both have, in one metric.
 
-    ``p_corrected`` is Holm's over all contrasts of the summary.
+    ``p_corrected`` is Holm's over all contrasts of the summary. ``too_few_users``: no difference
+    could be significant.
     """
 
     row: str
@@ -91,10 +92,13 @@ class PairContrast:
     metric: str
     comparison: Comparison
     p_corrected: float
+    too_few_users: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """Whether ``row`` is significantly better or worse."""
+        if self.too_few_users:
+            return "too few users"
         if self.p_corrected > SHOWN_AT:
             return "not significant"
         return "better" if self.comparison.difference > 0 else "worse"
@@ -295,6 +299,8 @@ def _contrasts(rows: Sequence[RowScores], seed: int, resamples: int) -> tuple[Pa
     compared = comparisons([apart for *_, apart in pairs], seed=seed, resamples=draws)
     corrected = holm([found.p_value for found in compared])
     return tuple(
-        PairContrast(row, against, METRIC, found, float(p))
+        PairContrast(
+            row, against, METRIC, found, float(p), found.too_few_users(len(pairs), SHOWN_AT)
+        )
         for (row, against, _), found, p in zip(pairs, compared, corrected, strict=True)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -100,8 +101,8 @@ def compare_rows(
 def markdown_table(rows: Sequence[Row]) -> str:
     """Write the rows as markdown: a table of values, then one of comparisons where there are any.
 
-    Intervals are 95 %; p is given as found and corrected; "detectable" is the smallest true
-    difference that so many users show four times out of five.
+    Intervals are 95 %, left out where users are too few; p is given as found and corrected;
+    "detectable" is the smallest true difference that so many users show four times out of five.
     """
     metrics = list(rows[0].values) if rows else []
     table = [_line("row", "users", *metrics), _line("---", *["---:"] * (1 + len(metrics)))]
@@ -146,4 +147,6 @@ def _line(*cells: str) -> str:
 
 
 def _interval(middle: float, low: float, high: float, sign: str = "") -> str:
+    if math.isnan(low):
+        return f"{middle:{sign}.3f} (too few users to tell)"
     return f"{middle:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

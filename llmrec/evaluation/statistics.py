@@ -20,12 +20,17 @@ from numpy.typing import ArrayLike, NDArray
 from llmrec.errors import OptionError
 
 T = TypeVar("T")
+FEWEST_USERS = 10
+"""With fewer users there are no intervals: those of the bootstrap are then much too narrow."""
 _BATCH_VALUES = 2_000_000  # resampled values held at once: bounds memory, not results
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over users with its 95 % bootstrap interval, in the metric's own unit."""
+    """A mean over users with its 95 % bootstrap interval, in the metric's own unit.
+
+    ``low`` and ``high`` are NaN with fewer than `FEWEST_USERS` users.
+    """
 
     mean: float
     low: float
@@ -36,9 +41,10 @@ class Estimate:
 class Comparison:
     """Row a minus row b over the same users, in the metric's own unit.
 
-    ``low`` and ``high`` are the 95 % paired bootstrap percentile interval; ``p_value`` is that of
-    the two-sided sign-flip randomization test, not corrected for other comparisons; ``detectable``
-    is the smallest true difference that so many users show (``smallest_difference``).
+    ``low`` and ``high`` are the 95 % paired bootstrap percentile interval, NaN with fewer than
+    `FEWEST_USERS` users; ``p_value`` is that of the two-sided sign-flip randomization test, not
+    corrected for other comparisons; ``detectable`` is the smallest true difference that so many
+    users show (``smallest_difference``).
     """
 
     difference: float
@@ -47,6 +53,10 @@ class Comparison:
     p_value: float
     users: int
     detectable: float
+
+    def too_few_users(self, comparisons: int = 1, alpha: float = 0.05) -> bool:
+        """Whether no difference could be significant among so many corrected comparisons."""
+        return self.users < FEWEST_USERS or comparisons * 2.0 ** (1 - self.users) > alpha
 
 
 def estimate(values: ArrayLike, *, seed: int, resamples: int = 10_000) -> Estimate:
@@ -84,20 +94,18 @@ def compare(a: ArrayLike, b: ArrayLike, *, seed: int, resamples: int = 10_000) -
 def estimates(
     rows: Sequence[NDArray[np.float64]], *, seed: int, resamples: int = 10_000
 ) -> list[Estimate]:
-    """Estimate each row's mean over the users with a value, [n_users], NaN: none, in [0, 1].
+    """Estimate each row's mean over the users with a value, [n_users], NaN: none.
 
-    With one user the interval is 0 to 1; without users everything is NaN.
+    Without users everything is NaN.
     """
 
     def work(table: NDArray[np.float64]) -> list[Estimate]:
         if len(table) == 0:
             return [Estimate(np.nan, np.nan, np.nan)] * table.shape[1]
-        if len(table) == 1:
-            return [Estimate(float(mean), 0.0, 1.0) for mean in table[0]]
         ends = _intervals(table, seed, resamples)
         return [
-            Estimate(float(row.mean()), float(low), float(high))
-            for row, low, high in zip(np.ascontiguousarray(table.T), *ends, strict=True)
+            Estimate(float(row.mean()), low, high)
+            for row, (low, high) in zip(np.ascontiguousarray(table.T), ends, strict=True)
         ]
 
     return _by_users(rows, work)
@@ -114,14 +122,14 @@ def comparisons(
         return [
             Comparison(
                 difference=float(row.mean()),
-                low=float(low),
-                high=float(high),
+                low=low,
+                high=high,
                 p_value=float(p),
                 users=row.size,
                 detectable=smallest_difference(float(row.std(ddof=1)), row.size),
             )
-            for row, p, low, high in zip(
-                np.ascontiguousarray(table.T), p_values, *ends, strict=True
+            for row, p, (low, high) in zip(
+                np.ascontiguousarray(table.T), p_values, ends, strict=True
             )
         ]
 
@@ -192,15 +200,18 @@ def _per_user(values: ArrayLike, resamples: int) -> NDArray[np.float64]:
     return checked
 
 
-def _intervals(table: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """95 % percentile intervals of the means of [n_users, rows], as [2, rows]."""
+def _intervals(table: NDArray[np.float64], seed: int, resamples: int) -> list[tuple[float, float]]:
+    """95 % percentile interval of the mean of each row of [n_users, rows]; NaN for few users."""
     users, rng = len(table), np.random.default_rng(seed)
+    if users < FEWEST_USERS:
+        return [(math.nan, math.nan)] * table.shape[1]
     means = []
     for n in _batches(resamples, users):
         drawn = rng.integers(0, users, (n, users)) + users * np.arange(n)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users)
         means.append(counts @ table / users)
-    return np.asarray(np.quantile(np.concatenate(means), [0.025, 0.975], axis=0))
+    ends = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
+    return [(float(low), float(high)) for low, high in ends.T]
 
 
 def _p_values(table: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:

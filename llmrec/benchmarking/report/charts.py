@@ -80,11 +80,13 @@ def logarithmic(values: Iterable[float], label: Callable[[float], str]) -> Scale
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An estimate on a shared axis; ``off``: beyond its end."""
+    """An estimate on a shared axis; ``off``: beyond its end.
 
-    low: float
+    ``line`` are the ends of its interval, None where there is none or it has no width.
+    """
+
     middle: float
-    high: float
+    line: tuple[float, float] | None
     off: bool = False
 
 
@@ -160,8 +162,8 @@ class Wins:
 
 def bar(scale: Scale, value: Estimate) -> Bar:
     """Place an estimate on the axis."""
-    off = value.mean > scale.high
-    return Bar(scale.at(value.low), scale.at(value.mean), scale.at(value.high), off)
+    line = (scale.at(value.low), scale.at(value.high)) if value.low < value.high else None
+    return Bar(scale.at(value.mean), line, value.mean > scale.high)
 
 
 def frontier(
@@ -221,7 +223,11 @@ def position_curves(
         return None
     places = sorted({place for row in known.values() for place in row})
     ends = [
-        end for row in known.values() for value in row.values() for end in (value.low, value.high)
+        end
+        for row in known.values()
+        for value in row.values()
+        for end in (value.low, value.mean, value.high)
+        if math.isfinite(end)
     ]
     across = Scale(min(places) - 0.5, max(places) + 0.5)
     upwards = linear(
@@ -233,8 +239,9 @@ def position_curves(
             Dot(across.at(place), upwards.up(v.mean), f"target at position {place}: {interval(v)}")
             for place, v in row.items()
         )
-        above = [(across.at(place), upwards.up(value.high)) for place, value in row.items()]
-        below = [(across.at(place), upwards.up(value.low)) for place, value in row.items()]
+        around = {place: value for place, value in row.items() if value.low < value.high}
+        above = [(across.at(place), upwards.up(value.high)) for place, value in around.items()]
+        below = [(across.at(place), upwards.up(value.low)) for place, value in around.items()]
         made.append(
             Curve(
                 name,

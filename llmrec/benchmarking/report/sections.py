@@ -141,7 +141,7 @@ def board(lines: Sequence[RankedRow], best: str, base: str) -> Board:
     known = [line for line in lines if math.isfinite(line.score.mean)]
     # The oracle is often far above all others: it does not extend the axis.
     inner = [line for line in known if line.row.kind != "oracle"] or known
-    ends = [end for line in inner for end in (line.score.low, line.score.high)]
+    ends = [end for line in inner for end in (line.score.low, line.score.mean, line.score.high)]
     scale = linear(ends, lambda value: share(value, 1))
     reference = [line.score.mean for line in known if line.row.name == base]
     return Board(
@@ -213,7 +213,7 @@ def group_tables(
 ) -> tuple[GroupTable, ...]:
     """The rows in every group of users, all on one axis."""
     values = [v for groups in found.values() for rows in groups.values() for v in rows.values()]
-    scale = linear([end for v in values for end in (v.low, v.high)], share)
+    scale = linear([end for v in values for end in (v.low, v.mean, v.high)], share)
     return tuple(_split(name, groups, lines, scale) for name, groups in found.items() if groups)
 
 

@@ -35,7 +35,7 @@ USUAL_DEVIATION = 0.35
 _NAMED = 4
 """Names in a sentence; the others are counted."""
 _TEMPLATE = ("template", "template_sha256")
-_MARKS = {"better": "▲", "worse": "▼", "not significant": "≈"}
+_MARKS = {"better": "▲", "worse": "▼", "not significant": "≈", "too few users": "?"}
 _ONE = re.compile(r"\S+ \[[^\]]*\]|p <? ?[.\d]+|nDCG@10 \S+|rank \d+")
 _BREAKS = re.compile(r"(?<=[/_@:,])")
 
@@ -55,11 +55,13 @@ def signed(value: float, digits: int = 3) -> str:
 
 def interval(value: Estimate) -> str:
     """A mean with its 95 % interval: ``.512 [.480, .541]``."""
-    return f"{share(value.mean)} {bounds(value)}"
+    return f"{share(value.mean)} {bounds(value)}".rstrip()
 
 
 def bounds(value: Estimate) -> str:
-    """The 95 % interval alone: ``[.480, .541]``."""
+    """The 95 % interval alone: ``[.480, .541]``; empty where users are too few."""
+    if math.isnan(value.low):
+        return ""
     return f"[{share(value.low)}, {share(value.high)}]"
 
 
@@ -123,6 +125,8 @@ class Versus:
     @property
     def text(self) -> str:
         """``better than NAME``, ``not significantly different from NAME``."""
+        if self.word == "too few users":
+            return f"too few users to compare with {self.against}"
         if self.word == "not significant":
             return f"not significantly different from {self.against}"
         return f"{self.word} than {self.against}"
@@ -131,6 +135,8 @@ class Versus:
     def detail(self) -> str:
         """The difference with its interval, and the corrected p-value."""
         seen, p = self.comparison, self.p_corrected
+        if self.word == "too few users":
+            return signed(seen.difference)
         said = "p < .001" if p < 0.001 else f"p {share(p)}"
         return f"{signed(seen.difference)} [{signed(seen.low)}, {signed(seen.high)}], {said} (Holm)"
 
@@ -246,6 +252,8 @@ def finding(summary: Summary, lines: Sequence[RankedRow]) -> str:
         head = f"No prompt reaches the {base}: {head}"
     elif best.reference is not None and best.reference.word == "better":
         head = f"{head}, significantly better than the {base}"
+    elif best.reference is not None and best.reference.word == "too few users":
+        head = f"{head}; {summary.about['users']} users are too few to tell rows apart"
     elif best.reference is not None:
         own = next(share(line.score.mean) for line in lines if line.row.name == base)
         head = f"{head}, not significantly different from the {base} ({own})"
@@ -336,7 +344,8 @@ def leaderboard_note(summary: Summary, lines: Sequence[RankedRow]) -> str:
         return ""
     said = [f"{best.row.name}: {interval(best.score)} over {best.row.users} users."]
     if best.reference is not None:
-        said.append(f"Against the {best.reference.against}: {best.reference.detail}.")
+        few = ": too few users to tell" * (best.reference.word == "too few users")
+        said.append(f"Against the {best.reference.against}: {best.reference.detail}{few}.")
     rivals = _rivals(lines)
     if rivals:
         said.append(f"It is not significantly different from {_names(rivals)}.")
