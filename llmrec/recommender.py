@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import isnan
@@ -14,8 +14,10 @@ from llmrec.errors import ModelError, OptionError, check_count, check_flag, chec
 from llmrec.explaining import Explainer
 from llmrec.explaining.explainer import explain_template_of
 from llmrec.items import TextEncoder
-from llmrec.models import LanguageModel, load_model
-from llmrec.prompting import Context, context_of
+from llmrec.models import LanguageModel, load_model, resolve_model
+from llmrec.models.references import parse_reference
+from llmrec.models.resolve import revision_of
+from llmrec.prompting import Budget, Context, context_of
 from llmrec.records import Explanation, RankedItem, Ranking, Usage, User
 from llmrec.reranking import (
     Request,
@@ -26,7 +28,7 @@ from llmrec.reranking import (
 )
 from llmrec.reranking.fitting import hold_out_last, signal_lists
 from llmrec.reranking.requests import Given, each_request
-from llmrec.reranking.reranker import check_model, strategies_of
+from llmrec.reranking.reranker import check_model, strategies_of, weights_key
 from llmrec.retrieval import (
     Filter,
     FittedWeights,
@@ -208,6 +210,7 @@ class Recommender:
         filters: str | Filter | Iterable[str | Filter] | None = None,
         rules: Rules | str | Path | None = None,
         include_seen: bool = False,
+        always_ask: bool = False,
     ) -> Recommendation:
         """Retrieve candidates, rerank them with the model, and explain the best.
 
@@ -223,6 +226,8 @@ class Recommender:
             filters: Conditions that must all hold, such as ``"year>=1990"``.
             rules: Rules for this call instead of the recommender's.
             include_seen: Whether to recommend items of the history too.
+            always_ask: Ask the model even if `fit` gave it the weight 0. By default it is then
+                neither loaded nor asked, as it changes no order; ``notes`` reports it.
 
         Raises:
             UnknownUserError: The index does not know the user.
@@ -253,7 +258,17 @@ class Recommender:
             notes.append("No item is left: loosen the filters or rules, or include seen items.")
             empty = Ranking(person.user_id, ())
             return Recommendation(empty, k, notes=tuple(notes))
-        return self._recommended(Request(person, retrieved, self.context), k, explain, notes)
+        request = Request(person, retrieved, self.context)
+        ask = self._model is not None and not always_ask
+        if ask and (weights := self._weights_without_model()):
+            notes.append(
+                "The language model was not asked: its fitted weight is 0 (always_ask=True or "
+                "--always-ask asks it)."
+            )
+            ranking = replace(retrieval_ranking(request), weights=weights)
+            explained = self._explained(request, ranking, k) if explain else ()
+            return Recommendation(ranking, k, explained, fitted=True, notes=tuple(notes))
+        return self._recommended(request, k, explain, notes)
 
     def rerank(
         self,
@@ -349,17 +364,36 @@ class Recommender:
         if self._model is None:
             return Recommendation(retrieval_ranking(request), k, notes=tuple(notes))
         (ranking,) = self.reranker.rank_many([request])
-        explanations: tuple[Explanation, ...] = ()
-        if explain:
-            own = request.context is not self.context
-            explainer = (
-                Explainer(self._required_model, request.context, template=self._explain_template)
-                if own
-                else self.explainer
-            )
-            explanations = explainer.explain(request.user, ranking.item_ids[:k])
+        explanations = self._explained(request, ranking, k) if explain else ()
         fitted = self.reranker.weights_key in self.index.weights
         return Recommendation(ranking, k, explanations, fitted, tuple(notes))
+
+    def _explained(self, request: Request, ranking: Ranking, k: int) -> tuple[Explanation, ...]:
+        explainer = self.explainer
+        if request.context is not self.context:
+            explainer = Explainer(
+                self._required_model, request.context, template=self._explain_template
+            )
+        return explainer.explain(request.user, ranking.item_ids[:k])
+
+    def _weights_without_model(self) -> Mapping[str, float]:
+        """The weights fitted for this model if its own are 0, else none; it is not loaded."""
+        names = {strategy.name for strategy in self._strategies}
+        beginning = weights_key(self._strategies, Budget(), "")
+        without = {
+            key: fitted
+            for key, fitted in self.index.weights.items()
+            if key.startswith(beginning) and not any(fitted.get(name, 1) for name in names)
+        }
+        return without.get(beginning + self._identity(), {}) if without else {}
+
+    def _identity(self) -> str:
+        """``name@revision`` of the model, which is loaded only where nothing else tells."""
+        if isinstance(self._model, str):
+            known = identity_of(self._model, self._quantization)
+        else:
+            known = getattr(self._model, "identity", str)()  # a loader may know it
+        return known or f"{self._required_model.name}@{self._required_model.revision}"
 
     @cached_property
     def _retriever(self) -> Retriever:
@@ -380,6 +414,19 @@ class Recommender:
         if rules is None and encoder is None:
             return self._retriever, note
         return Retriever(self.index, encoder=encoder, rules=rules or self.rules), note
+
+
+def identity_of(ref: str, quantization: str = "none", skip_last_layers: int = 0) -> str:
+    """``name@revision`` of a model that is not loaded; empty for a server's.
+
+    Raises:
+        ModelError: It cannot be found.
+    """
+    what = parse_reference(ref)
+    if what.backend != "transformers":
+        return ""
+    found = resolve_model(what.model)
+    return f"{found.name}@{revision_of(found.revision, quantization, skip_last_layers)}"
 
 
 def _rules(rules: Rules | str | Path) -> Rules:

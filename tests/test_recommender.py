@@ -161,6 +161,36 @@ def test_fitted_weights_are_used(index: Index, model: Oracle) -> None:
     assert found.ranking.weights == pytest.approx(dict(fitted.weights))
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["identified", "unknown"])
+def test_a_model_whose_fitted_weight_is_0_is_not_asked(
+    index: Index, model: Oracle, known: bool
+) -> None:
+    key = Recommender(index, model=model).reranker.weights_key
+    index = index.with_weights(key, {"retrieval": 1.0, "likelihood": 0.0})
+    loads = []
+
+    class Loader:
+        def __call__(self) -> LanguageModel:
+            loads.append(1)
+            return model
+
+        def identity(self) -> str:
+            return f"{model.name}@{model.revision}" if known else ""
+
+    recommender = Recommender(index, model=Loader())
+    found = recommender.recommend("u1", k=3)
+    assert loads == [1] * (not known)
+    assert found.usage.prompts == 0
+    assert found.ranking.item_ids == Recommender(index).recommend("u1").ranking.item_ids
+    assert "its fitted weight is 0" in found.notes[0]
+    assert found.fitted
+    asked = recommender.recommend("u1", k=3, always_ask=True)
+    assert asked.usage.prompts > 0
+    assert asked.ranking.item_ids == found.ranking.item_ids
+    other = index.with_weights(key, {"retrieval": 1.0, "likelihood": 0.1})
+    assert Recommender(other, model=model).recommend("u1").usage.prompts > 0
+
+
 def test_explanations_count_in_the_usage(index: Index, smollm2: TransformersModel) -> None:
     found = Recommender(index, model=smollm2).recommend("u1", k=1, n_candidates=3, explain=True)
     (why,) = found.explanations

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmrec.models import load_model, resolve_model
 from llmrec.models.references import load_reader, parse_reference
+from llmrec.models.resolve import revision_of
 
 if TYPE_CHECKING:
     from llmrec.models import LanguageModel
@@ -53,10 +54,7 @@ class BenchmarkModels:
 
         placement = choose_placement(self.device, None, quantization, spread=True)
         found = resolve_model(what.model, progress=self.progress)
-        revision = f"{found.revision}+{placement.dtype}"
-        changes = [quantization] * (quantization != "none")
-        changes += [f"skip-{self.skip_layers}"] * (self.skip_layers > 0)
-        return "+".join([revision, *changes])
+        return revision_of(f"{found.revision}+{placement.dtype}", quantization, self.skip_layers)
 
     def reader(self, ref: str) -> LanguageModel:
         """The tokenizer of a model; it is never asked to answer.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -205,6 +205,22 @@ class ModelOptions:
         name = parse_reference(self.model or DEFAULT_LANGUAGE_MODEL).model
         return Prices.load(self.prices, name)
 
+    def identity(self) -> str:
+        """``name@revision`` without loading it; empty for a server's model.
+
+        Raises:
+            ModelError: It cannot be found.
+        """
+        from llmrec.models import DEFAULT_LANGUAGE_MODEL
+        from llmrec.recommender import identity_of
+
+        ref = self.model or DEFAULT_LANGUAGE_MODEL
+        return identity_of(ref, self.quantization, self.skip_layers)
+
+    def __call__(self) -> LanguageModel:
+        """Load it; see :meth:`load`."""
+        return self.load()
+
     def load(self) -> LanguageModel:
         """Load it, or connect to its server. Options are checked before anything is fetched.
 
@@ -258,10 +274,10 @@ class StrategyOptions:
         """
         from llmrec.reranking.strategies import TOP, make_strategy
 
-        names = tuple(self.strategy or ("likelihood",))
+        names = tuple(split_names(self.strategy) or ("likelihood",))
         if len(set(names)) < len(names):
             raise OptionError(f"--strategy {', '.join(names)}: name each strategy once.")
-        chosen = _templates_of(names, self.template or ())
+        chosen = _templates_of(names, split_names(self.template, is_file))
         return tuple(
             make_strategy(
                 name,
@@ -295,6 +311,23 @@ def _templates_of(names: Sequence[str], templates: Sequence[str]) -> dict[str, s
             raise OptionError(f"--template is given more than once for {name}.", hint="Give one.")
         chosen[name] = template
     return chosen
+
+
+def is_file(name: str) -> bool:
+    """Whether a file of this name exists."""
+    return Path(name).is_file()
+
+
+def split_names(
+    values: Iterable[str] | None, is_one: Callable[[str], bool] = lambda _: False
+) -> list[str]:
+    """Values of an option that is repeated or has commas; ``is_one``: a name that has commas."""
+    return [
+        name
+        for value in values or ()
+        for part in ([value] if is_one(value) else value.split(","))
+        if (name := part.strip())
+    ]
 
 
 def load_text_encoder(ref: str | None = None) -> TextEncoder:

@@ -55,6 +55,13 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Include items of the user's history.")
     ] = False,
+    always_ask: Annotated[
+        bool,
+        typer.Option(
+            "--always-ask",
+            help="Ask the model even if `llmrec fit` gave it the weight 0, which changes no order.",
+        ),
+    ] = False,
     ask: StrategyOptions,
     model: ModelOptions,
     as_json: AsJson = False,
@@ -70,7 +77,7 @@ def recommend(
     strategies, rates = ask.make(top=k), model.rates()
     with waiting("Opening the index"):
         recommender = Recommender.open(
-            index, model=None if no_llm else model.load, strategy=strategies, rules=rules
+            index, model=None if no_llm else model, strategy=strategies, rules=rules
         )
     with waiting(f"Recommending to {user}"):
         found = recommender.recommend(
@@ -80,6 +87,7 @@ def recommend(
             explain=explain,
             filters=filters or (),
             include_seen=include_seen,
+            always_ask=always_ask,
         )
     asked = recommender.model if found.usage.prompts else None
     print_recommendation(found, asked, rates, as_json=as_json)

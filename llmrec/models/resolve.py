@@ -119,6 +119,13 @@ def _hub(
     return _packaged(equivalent, progress=progress, verify=verify)
 
 
+def revision_of(revision: str, quantization: str = "none", skip_last_layers: int = 0) -> str:
+    """The revision of weights that were quantized or shortened: their scores are others."""
+    changes = [quantization] * (quantization != "none")
+    changes += [f"skip-{skip_last_layers}"] * (skip_last_layers > 0)
+    return "+".join([revision, *changes])
+
+
 def is_on_disk(model: PackagedModel) -> bool:
     """Whether a packaged model can be loaded without a network or a conversion."""
     return is_built(_converted(model.files[0].sha256)) if model.is_gguf else is_fetched(model)

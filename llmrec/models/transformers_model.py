@@ -37,7 +37,7 @@ from llmrec.models.prefix_scoring import PrefixCache, check_prefix_sharing, scor
 from llmrec.models.prefix_tree import ScoredSequence
 from llmrec.models.prompt_tokenizer import PromptTokenizer, load_tokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
-from llmrec.models.resolve import ModelFolder, resolve_model
+from llmrec.models.resolve import ModelFolder, resolve_model, revision_of
 from llmrec.models.scoring import score_continuations, score_labels
 from llmrec.records import Prompt, Usage
 
@@ -119,11 +119,8 @@ class TransformersModel:
             model = _load(folder, source.name, placement, tp_plan, options)
             tokenizer = load_tokenizer(source)
         check_prefix_sharing(model)
-        # Scores of a quantized or shortened model are not those of the weights it was made from.
-        changes = [quantization] * (quantization != "none")
-        changes += [f"skip-{skip_last_layers}"] * (skip_last_layers > 0)
         rows = max_rows or (ROWS_ON_CPU if placement.device == "cpu" else ROWS_ON_ACCELERATOR)
-        revision = "+".join([source.revision, *changes])
+        revision = revision_of(source.revision, quantization, skip_last_layers)
         logger.info("loaded %s: %s", source.name, " ".join(placement.reasons))
         return cls(model, tokenizer, source.name, revision, placement, rows)
 

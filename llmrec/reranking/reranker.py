@@ -125,9 +125,8 @@ class Reranker:
     @property
     def weights_key(self) -> str:
         """Key of the fitted weights: strategies, templates, budget and model."""
-        budget = "-".join(str(value) for value in asdict(self.budget).values())
-        keys = "+".join(strategy.key for strategy in self.strategies)
-        return f"{keys}/{budget}/{self.model.name}@{self.model.revision}"
+        model = f"{self.model.name}@{self.model.revision}"
+        return weights_key(self.strategies, self.budget, model)
 
     @cached_property
     def context(self) -> Context | None:
@@ -348,6 +347,12 @@ def check_model(model: Model, quantization: str, device: str | None) -> str | La
             hint="Pass them to llmrec.load_model(ref, quantization=..., device=...).",
         )
     return model
+
+
+def weights_key(strategies: Sequence[Strategy], budget: Budget, model: str) -> str:
+    """Key of fitted weights in an index; ``model`` is ``name@revision``."""
+    limits = "-".join(str(value) for value in asdict(budget).values())
+    return f"{'+'.join(strategy.key for strategy in strategies)}/{limits}/{model}"
 
 
 def retrieval_ranking(request: Request) -> Ranking:
