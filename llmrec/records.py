@@ -236,13 +236,35 @@ class Usage:
         )
 
 
+FALLBACKS: Mapping[str, str] = {
+    "unscored": "the model did not score the candidate; it stands behind the scored ones",
+    "cold_start": "the user has no history",
+    "signal_missing": "the candidate has no score of the retriever",
+    "weights_not_fitted": "the fitted weights are of other signals; defaults were used",
+    "history_shortened": "the oldest history items were left out of a prompt that was too long",
+    "batch_halved": "memory was short, and prompts were asked in smaller batches",
+    "infinite": "the model returned an infinite score; the candidate is unscored",
+    "labels_floored": "a server did not list a label; an upper bound was used",
+    "no_answer": "a prompt had no usable answer",
+    "order_conflict": "a pair was answered differently in its two orders; it is a tie",
+    "request_failed": "a request to a server failed, also when repeated",
+    "request_refused": "a server refused a request",
+    "answer_repeated": "a generated order had a label twice",
+    "answer_missing": "a generated order lacked a label",
+    "answer_foreign": "a generated order had an unknown label",
+    "answer_refused": "the model refused to give an order",
+    "answer_empty": "the model generated nothing",
+    "answer_cut_off": "a generated order was not finished",
+}
+"""Everything that may not go as requested, by the name that rankings count it under."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """A permutation of the given candidates.
 
-    ``fallbacks`` counts fallbacks by name (``unscored``, ``history_shortened``, ``batch_halved``,
-    ``cold_start``, ``signal_missing``, ``weights_not_fitted``). ``weights`` are the fusion weights
-    of the standardised signals. ``label_shares`` has, by strategy, the probability that the model
+    ``fallbacks`` counts fallbacks by name (see `FALLBACKS`). ``weights`` are the fusion weights of
+    the standardised signals. ``label_shares`` has, by strategy, the probability that the model
     gives to all labels of a prompt together ("Yes" and "No"), the mean of its prompts.
     """
 

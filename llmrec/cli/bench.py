@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ from llmrec.cli.options import (
     SkipLayers,
     Timeout,
     TokenizerRef,
+    is_file,
+    split_names,
 )
 from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
 from llmrec.errors import OptionError, nearest
@@ -91,7 +94,7 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="A,B",
-            help="Template names, patterns and .jinja files, separated by commas or repeated.",
+            help="Template names, patterns and .jinja files; commas or repeated.",
         ),
     ] = None,
     strategy: Annotated[
@@ -151,18 +154,17 @@ def run(
 ) -> None:
     """Run every cell on every user; write leaderboard.md, report.html and summary.json to RUN."""
     from llmrec.benchmarking import BenchmarkModels, RunFolder, bench
-    from llmrec.benchmarking.report import leaderboard_table
     from llmrec.benchmarking.run import Benchmark
 
     plan = _plan(
         what,
         requests=requests,
         items=items,
-        templates=_several(templates),
-        strategies=_several(strategy),
+        templates=split_names(templates, is_file) or None,
+        strategies=split_names(strategy) or None,
         calibrate=[False, True] if calibrate else None,
         shuffles=None if shuffles is None else [0, shuffles],
-        quantizations=_several(quantization),
+        quantizations=split_names(quantization) or None,
         users=users,
         models=model,
         protocol=protocol,
@@ -185,13 +187,16 @@ def run(
     command = said.encode("utf-8", "backslashreplace").decode()  # arguments may be no UTF-8
 
     def before(benchmark: Benchmark, results: Results) -> None:
-        _say_how_long(benchmark, results, models.reader, confirm=not yes)
+        ask_user = not (yes or as_json) and _on_terminal()
+        _say_how_long(benchmark, results, models.reader, ask_user=ask_user)
 
     summary = bench(plan, out, loader=models, command=command, progress=True, before=before)
     if as_json:
         print_json({"out": out, "summary": summary})
         return
-    screen().print(leaderboard_table(summary, screen().width), "")
+    from llmrec.cli.leaderboard_view import leaderboard_view
+
+    screen().print(leaderboard_view(summary), "")
     screen().print(fields({"Report": out / "report.html", "Results": out / "results.jsonl"}))
 
 
@@ -228,21 +233,22 @@ def compare(
             }
         )
     else:
-        shown = table(
-            "Row", ">users", ">before", ">after", ">difference", "95 %", ">p (Holm)", ">now failing"
-        )
-        for row in found.rows:
-            shown.add_row(
-                row.name,
+        heads = ("Row", ">users", ">before", ">after", ">difference", ">95 %", ">p (Holm)")
+        rows = [
+            (
+                safe(row.name),
                 str(row.users),
                 f"{row.before:.3f}",
                 f"{row.after:.3f}",
                 f"{row.difference:+.3f}",
-                f"[{row.low:+.3f}, {row.high:+.3f}]",
-                f"{row.p_corrected:.2g}",
+                "too few users" if isnan(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]",
+                "-" if isnan(row.low) else f"{row.p_corrected:.2g}",
                 str(row.now_failing),
             )
-        screen().print(shown)
+            for row in found.rows
+        ]
+        leave_out = ("before", "after", "users")
+        screen().print(table((*heads, ">now failing"), rows, leave_out=leave_out))
         told = {
             "Missing rows": found.gone,
             "New rows": found.new,
@@ -267,13 +273,6 @@ def schema() -> None:
     from llmrec.benchmarking.plan import plan_schema
 
     typer.echo(plan_schema(), nl=False)
-
-
-def _several(values: list[str] | None) -> list[str] | None:
-    """Values of a repeated option, each of which may be a list with commas."""
-    if not values:
-        return None
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
 def _plan(what: Path | None, **given: object) -> BenchmarkPlan:
@@ -316,17 +315,20 @@ def _print_estimate(
             {"users": users, "comparisons": comparisons, "detectable": shown, "cells": cells}
         )
         return
-    rows = table("Cell", ">prompts a list", ">tokens of them", ">lists left", ">expected")
+    rows = []
     for cell in cells:
         more = "+" if cell.at_least else ""
-        rows.add_row(
-            cell.name,
-            cell.fault or f"{cell.prompts:.0f}{more}",
-            "" if cell.fault else f"{cell.tokens:,.0f}{more}",
-            str(cell.left),
-            _minutes(cell),
+        rows.append(
+            (
+                safe(f"{cell.name}: {cell.fault}" if cell.fault else cell.name),
+                "-" if cell.fault else f"{cell.prompts:.0f}{more}",
+                "-" if cell.fault else f"{cell.tokens:,.0f}{more}",
+                str(cell.left),
+                _minutes(cell),
+            )
         )
-    screen().print(rows, "")
+    heads = ("Cell", ">prompts a list", ">tokens a list", ">lists left", ">expected")
+    screen().print(table(heads, rows, leave_out=("prompts a list",)), "")
     screen().print(
         fields(
             {
@@ -340,9 +342,9 @@ def _print_estimate(
 
 
 def _say_how_long(
-    benchmark: Benchmark, results: Results, reader_of: ReaderOf, *, confirm: bool
+    benchmark: Benchmark, results: Results, reader_of: ReaderOf, *, ask_user: bool
 ) -> None:
-    """Print the expected time; on a terminal, ask before a long run.
+    """Print the expected time; ask before a long run.
 
     Raises:
         typer.Abort: The answer was no.
@@ -358,12 +360,15 @@ def _say_how_long(
     if not any(cell.left for cell in cells):
         return
     typer.echo(f"{left_in_words(cells)}; expected: {time_in_words(cells)}.", err=True)
-    if confirm and expected_seconds(cells) > _ASK_ABOVE and _on_terminal():
-        typer.confirm("Run it? (--yes does not ask)", abort=True, err=True)
+    if expected_seconds(cells) > _ASK_ABOVE:
+        typer.echo("Fewer --templates, --users or --candidates take less time.", err=True)
+        if ask_user:
+            typer.confirm("Run it? (--yes does not ask)", abort=True, err=True)
 
 
 def _on_terminal() -> bool:
-    return sys.stdin.isatty()
+    """Whether somebody can be asked: neither input nor output is a pipe."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _minutes(cell: CellEstimate) -> str:

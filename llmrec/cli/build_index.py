@@ -10,9 +10,16 @@ from typing import Annotated
 
 import typer
 
-from llmrec.cli.data import SkipBroken, check_writable, read_data
+from llmrec.cli.data import SkipBroken, check_command, check_writable, read_data
 from llmrec.cli.exits import ends_well
-from llmrec.cli.options import AsJson, ColumnFile, DataFolder, MediaRoot, load_text_encoder
+from llmrec.cli.options import (
+    AsJson,
+    ColumnFile,
+    DataFolder,
+    MediaRoot,
+    load_text_encoder,
+    split_names,
+)
 from llmrec.cli.output import fields, print_json, screen, waiting
 
 
@@ -68,7 +75,7 @@ def index(
     from llmrec.retrieval import Index, check_faiss
     from llmrec.retrieval.storage import refuse_foreign
 
-    left_out = tuple(without or ())
+    left_out = tuple(split_names(without))
     check_parts(left_out)
     refuse_foreign(out)
     clock = _Stages()
@@ -129,7 +136,7 @@ def index(
             }
         )
         return
-    broken = f"{len(catalog.problems):,} broken rows, see `llmrec data check {data}`"
+    broken = f"{len(catalog.problems):,} broken rows, see `{check_command(data, columns)}`"
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in clock.seconds.items())
     first = next(iter(made.user_ids), None)
     rows = {

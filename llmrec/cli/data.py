@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,15 @@ def read_data(
             )
     except DataError as error:
         hint = error.hint.replace('on_problem="skip"', "--skip-broken")
+        said = f"llmrec data check {data}{' --columns FILE' if columns else ''}"
+        hint = hint.replace(said, check_command(data, columns))
         raise DataError(error.message, hint=hint) from error
+
+
+def check_command(data: Path, columns: Path | None) -> str:
+    """The command that lists the broken rows of a data set."""
+    map_ = [] if columns is None else ["--columns", str(columns)]
+    return shlex.join(["llmrec", "data", "check", str(data), *map_])
 
 
 @app.callback()
@@ -93,25 +102,26 @@ def check(
 
 def _print(report: CheckReport, shown: int) -> None:
     console = screen()
-    counts = table("Whole rows", ">count")
-    for kind, count in report.counts.items():
-        counts.add_row(kind, f"{count:,}")
-    console.print(counts, "")
+    counts = [(kind, f"{count:,}") for kind, count in report.counts.items()]
+    console.print(table(("Whole rows", ">count"), counts), "")
     if report.gaps:
-        gaps = table("Missing", ">rows")
-        for name, count in report.gaps.items():
-            gaps.add_row(safe(name), f"{count:,}")
-        console.print(gaps, "")
+        gaps = [(safe(name), f"{count:,}") for name, count in report.gaps.items()]
+        console.print(table(("Missing", ">rows"), gaps), "")
     for note in report.notes:
         console.print("Note: ", safe(note), sep="")
     if not report.problems:
         console.print("Nothing is broken.", style="green")
         return
-    broken = table("Table", ">row", "column", "problem")
-    for problem in report.problems[:shown]:
-        row = "whole file" if problem.row is None else f"{problem.row:,}"
-        broken.add_row(problem.table, row, safe(problem.column or ""), safe(problem.message))
-    console.print(broken, "")
+    broken = [
+        (
+            problem.table,
+            "whole file" if problem.row is None else f"{problem.row:,}",
+            safe(problem.column or ""),
+            safe(problem.message),
+        )
+        for problem in report.problems[:shown]
+    ]
+    console.print(table(("Table", ">row", "column", "problem"), broken), "")
     more = len(report.problems) - shown
     rest = f", {more:,} not shown: --rows 0" if more > 0 else ""
     console.print(f"{len(report.problems):,} broken{rest}", style="red")

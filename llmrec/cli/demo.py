@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from llmrec.cli.options import AsJson, ModelOptions, command, load_text_encoder
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 20
 _EXPLAINED = 3
-_WIDE = 100
-"""Terminal width from which all signals are shown."""
 
 OWN_DATA = (
     "llmrec data check DATA",
@@ -82,7 +80,7 @@ def demo(
     profile = str(person.profile.get("about", ""))
     about_user = {"User": user, "Profile": profile, "History": "; ".join(history[-4:])}
     console.print(fields(about_user), "")
-    console.print(_side_by_side(before, after, k, wide=console.width >= _WIDE), "")
+    console.print(_side_by_side(before, after, k), "")
     console.print(explanation_view(explanations), "")
     console.print(
         fields({**dict(footer(after, recommender.model, rates)), "Seconds": f"{seconds:.1f}"})
@@ -92,27 +90,29 @@ def demo(
         console.print(f"  {line}", style="cyan", markup=False)
 
 
-def _in_two_lines(name: str) -> str:
-    return f"{name[:6]}-\n{name[6:]}" if len(name) > 7 else name
-
-
-def _side_by_side(before: Ranking, after: Recommendation, k: int, *, wide: bool) -> Table:
+def _side_by_side(before: Ranking, after: Recommendation, k: int) -> Group:
     """Rank by rank, the retriever's item and the reranked item."""
-    from llmrec.cli.ranking_view import moved, number, shorten, signal_names
+    from llmrec.cli.ranking_view import MOVED, moved, number, signal_names
 
-    names = signal_names(after.items)
-    signals = names if wide else names[-1:]
-    heads = [f">{name if wide else _in_two_lines(name)}" for name in signals]
-    both = table(">#", "retrieved", ">score", "reranked", ">moved", *heads, ">score")
-    shorten(both, "retrieved", "reranked")
-    for old, new in zip(before.items[:k], after.items, strict=True):
-        both.add_row(
-            str(new.rank),
-            safe(old.title),
-            number(old.score),
-            safe(new.title),
-            moved(new),
-            *(number(new.signals.get(name)) for name in signals),
-            Text(number(new.score), "bold"),
-        )
-    return both
+    signals = signal_names(after.items)
+    heads = (">#", "id", "retrieved", ">score", "id", "reranked", ">moved")
+    return table(
+        (*heads, *(f">{name}" for name in signals), ">score"),
+        [
+            (
+                str(new.rank),
+                safe(old.item_id),
+                safe(old.title),
+                number(old.score),
+                safe(new.item_id),
+                safe(new.title),
+                moved(new),
+                *(number(new.signals.get(name)) for name in signals),
+                Text(number(new.score), "bold"),
+            )
+            for old, new in zip(before.items[:k], after.items, strict=True)
+        ],
+        cut=("retrieved", "reranked"),
+        leave_out=signals,
+        notes=[MOVED],
+    )

@@ -76,10 +76,8 @@ def doctor(
             "",
         )
         if missing:
-            shown = table("Missing", "needed for", "install with")
-            for each in missing:
-                shown.add_row(each.name, each.extra or "everything", safe(each.command))
-            console.print(shown)
+            rows = [(each.name, each.extra or "everything", safe(each.command)) for each in missing]
+            console.print(table(("Missing", "needed for", "install with"), rows))
         else:
             console.print("No package is missing.", style="green")
     if any(not package.extra for package in missing):

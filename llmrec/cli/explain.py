@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrec.cli.options import AsJson, ItemTable, ModelOptions, OptionalIndex, command
+from llmrec.cli.options import AsJson, ItemTable, ModelOptions, OptionalIndex, command, split_names
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
 
@@ -21,7 +21,7 @@ def explain(
     ] = None,
     item: Annotated[
         list[str] | None,
-        typer.Option("--item", metavar="ID", help="Item; repeatable."),
+        typer.Option("--item", metavar="ID", help="Item ids of the index; commas or repeated."),
     ] = None,
     requests: Annotated[
         Path | None,
@@ -59,7 +59,8 @@ def explain(
             known = context_of(Index.open(index))
     match index, user, item, requests:
         case Path(), str(), list(), None:
-            asked = [make_request(item, user=user, known=known)]
+            ids = split_names(item, known.items.__contains__) if known else item
+            asked = [make_request(ids, user=user, known=known)]
         case _, None, None, Path():
             asked = list(read_requests(requests, known))
         case _:

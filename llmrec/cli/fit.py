@@ -111,11 +111,12 @@ def _print(
             }
         )
         return
-    shown = table("Signal", ">weight", ">p-value")
-    for name, weight in fitted.weights.items():
-        shown.add_row(name, f"{weight:.3f}", f"{fitted.p_values[name]:.2g}")
+    rows = [
+        (name, f"{weight:.3f}", f"{fitted.p_values[name]:.2g}")
+        for name, weight in fitted.weights.items()
+    ]
     console = screen()
-    console.print(shown, "")
+    console.print(table(("Signal", ">weight", ">p-value"), rows), "")
     console.print(fields({**about, "Note": "".join(notes)}))
 
 

@@ -78,9 +78,7 @@ def list_(*, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"cache": cache_folder(), "models": rows})
         return
-    shown = table("Name", "hub id", "on disk")
-    for row in rows:
-        shown.add_row(str(row["name"]), str(row["hub_id"]), "yes" if row["on_disk"] else "no")
+    shown = [(str(r["name"]), str(r["hub_id"]), "yes" if r["on_disk"] else "no") for r in rows]
     console = screen()
-    console.print(shown, "")
+    console.print(table(("Name", "hub id", "on disk"), shown), "")
     console.print(f"Cache: {cache_folder()}", soft_wrap=True, style="dim", markup=False)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llmrec.cli.exits import FAILED, ends_well
 from llmrec.cli.options import AsJson
-from llmrec.cli.output import print_json, safe, screen, table, waiting
+from llmrec.cli.output import print_json, safe, screen, table, waiting, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,12 +59,15 @@ def list_(
             }
         )
         return
-    shown = table("Template", "kind", "purpose")
-    for template in templates:
-        star = " *" if template.name in DEFAULT_TEMPLATES.values() else ""
-        kind = "plain" if template.blocks == ("text",) else "chat"
-        shown.add_row(template.name + star, kind, safe(template.summary))
-    screen().print(shown)
+    rows = [
+        (
+            template.name + (" *" if template.name in DEFAULT_TEMPLATES.values() else ""),
+            "plain" if template.blocks == ("text",) else "chat",
+            safe(template.summary),
+        )
+        for template in templates
+    ]
+    screen().print(table(("Template", "kind", "purpose"), rows))
 
 
 @app.command()
@@ -126,13 +129,14 @@ def diff(
     sides = (found.first, found.second)
     names = [side.name for side in sides]
     names = [first, second] if names[0] == names[1] else names
-    about = table("", *names)
     counted = "" if found.counted else "about "
-    about.add_row("tokens", *(f"{counted}{side.tokens:,}" for side in sides))
-    about.add_row("characters", *(f"{side.characters:,}" for side in sides))
     only = (found.only_first, found.only_second)
-    about.add_row("reads only", *(", ".join(some) or "-" for some in only))
-    console.print(about, "")
+    about = [
+        ("tokens", *(f"{counted}{side.tokens:,}" for side in sides)),
+        ("characters", *(f"{side.characters:,}" for side in sides)),
+        ("reads only", *(", ".join(some) or "-" for some in only)),
+    ]
+    console.print(table(("", *names), about), "")
     console.print(Text(f"Both read {', '.join(found.both) or 'nothing'}."), "")
     console.print(_side_by_side(found, names, console.width))
     same = all(not pair.mark for pair in found.lines)
@@ -152,9 +156,10 @@ def _side_by_side(found: TemplateDiff, names: Sequence[str], width: int) -> Tabl
     marks["second"] = (">", "green")
     half = (width - 3) // 2
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    grid.add_column(safe(names[0]), width=half - 1, overflow="fold")
+    heads = [wrapped(safe(name), half - 1) for name in names]
+    grid.add_column(heads[0], width=half - 1, overflow="fold")
     grid.add_column("", width=1)
-    grid.add_column(safe(names[1]), width=half - 1, overflow="fold")
+    grid.add_column(heads[1], width=half - 1, overflow="fold")
     block = ""
     for pair in found.lines:
         if pair.block != block:
@@ -199,11 +204,15 @@ def check(
     else:
         console = screen()
         if findings:
-            shown = table(">Line", "level", "finding")
-            for finding in findings:
-                style = "red" if finding.level == "error" else "yellow"
-                shown.add_row(str(finding.line), Text(finding.level, style), safe(finding.message))
-            console.print(shown, "")
+            rows = [
+                (
+                    str(finding.line),
+                    Text(finding.level, "red" if finding.level == "error" else "yellow"),
+                    safe(finding.message),
+                )
+                for finding in findings
+            ]
+            console.print(table((">Line", "level", "finding"), rows), "")
         console.print(
             safe(f"{Path(path)} {'can' if usable else 'cannot'} be used."),
             style="green" if usable else "red",

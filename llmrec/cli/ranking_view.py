@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from llmrec.cli.output import fields, print_json, safe, screen, table
-from llmrec.records import Explanation, RankedItem, Ranking, Status, TextSource, Usage
+from llmrec.records import (
+    FALLBACKS,
+    Explanation,
+    RankedItem,
+    Ranking,
+    Status,
+    TextSource,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from llmrec.models import LanguageModel
@@ -82,42 +89,36 @@ def describe_model(model: LanguageModel) -> dict[str, object]:
     return about
 
 
-_BESIDE_SIGNALS = 40
-"""Characters per line for rank, move, title and score."""
+MOVED = "moved: places up (▲) or down (▼) against the retriever's order."
 
 
-def ranking_table(ranking: Ranking, k: int, width: int) -> Table:
-    """The first k rows: rank, move, title, every signal, the fused score.
+def ranking_table(ranking: Ranking, k: int, width: int = 0) -> Group:
+    """The first k rows: rank, move, id, title, every signal, the fused score.
 
-    If the signals leave too little room for titles, only the last ones are shown: the model's.
+    If the signals leave too little room, the last ones are shown: the model's.
     """
     rows = ranking.items[:k]
     asked = any(row.status is not Status.NOT_ASKED for row in rows)
     signals = signal_names(rows)
-    while len(signals) > 1 and sum(len(name) + 1 for name in signals) > width - _BESIDE_SIGNALS:
-        signals = signals[1:]
-    heads = [f">{name}" for name in signals]
-    shown = table(">#", *([">moved"] if asked else []), "item", *heads, ">score")
-    shorten(shown, "item")
-    if len(signals) < len(signal_names(rows)):
-        shown.caption, shown.caption_justify = "More signals than fit; --json has them all.", "left"
-    for row in rows:
-        shown.add_row(
-            str(row.rank),
-            *([moved(row)] if asked else []),
-            safe(row.title),
-            *(number(row.signals.get(name)) for name in signals),
-            Text(number(row.score), "bold"),
-        )
-    return shown
-
-
-def shorten(shown: Table, *columns: str) -> None:
-    """Let columns take the room that is left and shorten what does not fit, without wrapping."""
-    shown.expand = True
-    for column in shown.columns:
-        if column.header in columns:
-            column.no_wrap, column.overflow, column.ratio = True, "ellipsis", 1
+    move = [">moved"] if asked else []
+    return table(
+        (">#", *move, "id", "item", *(f">{name}" for name in signals), ">score"),
+        [
+            (
+                str(row.rank),
+                *([moved(row)] if asked else []),
+                safe(row.item_id),
+                safe(row.title),
+                *(number(row.signals.get(name)) for name in signals),
+                Text(number(row.score), "bold"),
+            )
+            for row in rows
+        ],
+        width=width,
+        cut=("item",),
+        leave_out=signals,
+        notes=[MOVED] if asked else [],
+    )
 
 
 def signal_names(rows: Sequence[RankedItem]) -> tuple[str, ...]:
@@ -159,8 +160,14 @@ def footer(
 
 
 def fallbacks_line(fallbacks: Mapping[str, int]) -> str:
-    """Each fallback with its count."""
-    return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in fallbacks.items())
+    """Each fallback with its count and meaning."""
+    meant = {name: f" ({FALLBACKS[name]})" for name in fallbacks if name in FALLBACKS}
+    return "; ".join(f"{name} {n:,}{meant.get(name, '')}" for name, n in fallbacks.items())
+
+
+def fallbacks_key(names: Iterable[str]) -> str:
+    """What each of these fallbacks means."""
+    return " ".join(f"{n}: {FALLBACKS[n]}." for n in dict.fromkeys(names) if n in FALLBACKS)
 
 
 def cost_line(rates: Prices | None, usage: Usage) -> str:
@@ -196,14 +203,15 @@ def explanation_view(
     """Title, text and source of each; with ``evidence`` also the facts and the faults found."""
     parts: list[RenderableType] = []
     for at, explanation in enumerate(explanations, start=1):
+        place = f"{at}. " if len(explanations) > 1 else ""
+        item_id = "" if explanation.item_id == explanation.title else f" ({explanation.item_id})"
         title = safe(explanation.title, "bold")
-        parts.append(Text.assemble(f"{at}. ", title) if len(explanations) > 1 else title)
+        parts.append(Text.assemble(place, title, safe(item_id, "dim")))
         parts.append(Padding(safe(explanation.text), (0, 0, 0, 3)))
         parts.append(Padding(safe(f"({_SOURCES[explanation.source]})", "dim"), (0, 0, 0, 3)))
         if evidence:
-            facts = table("Evidence", "what it says")
-            for fact in explanation.evidence:
-                facts.add_row(fact.kind, safe(fact.text))
+            rows = [(fact.kind, safe(fact.text)) for fact in explanation.evidence]
+            facts = table(("Evidence", "what it says"), rows, width=screen().width - 3)
             parts.append(Padding(facts, (1, 0, 0, 3)))
             parts.extend(
                 Padding(safe(f"Refused: {fault}", "dim"), (0, 0, 0, 3))

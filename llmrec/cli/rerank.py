@@ -15,6 +15,7 @@ from llmrec.cli.options import (
     OptionalIndex,
     StrategyOptions,
     command,
+    split_names,
 )
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
@@ -34,7 +35,8 @@ def rerank(
         str | None, typer.Option(metavar="ID", help="Id of the user, with --candidates.")
     ] = None,
     candidates: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Item ids of the index, comma-separated.")
+        list[str] | None,
+        typer.Option(metavar="A,B,C", help="Item ids of the index; commas or repeated."),
     ] = None,
     requests: Annotated[
         Path | None,
@@ -67,10 +69,10 @@ def rerank(
 
     strategies, rates = ask.make(), model.rates()
     match index, user, candidates, requests, out, items:
-        case Path(), str(), str(), None, None, None:
+        case Path(), str(), list(), None, None, None:
             with waiting("Opening the index"):
                 recommender = Recommender.open(index, model=model.load, strategy=strategies)
-            ids = [each.strip() for each in candidates.split(",") if each.strip()]
+            ids = split_names(candidates, recommender.index.items.__contains__)
             with waiting(f"Reranking {len(ids)} candidates"):
                 found = recommender.rerank(user, ids)
             print_recommendation(found, recommender.model, rates, as_json=as_json)
@@ -137,9 +139,11 @@ def _rerank_file(
         cost = rates.cost(outcome.usage) if rates else None
         print_json({"out": out, "outcome": outcome, "model": about, "cost": cost})
     else:
+        done = outcome.reranked + outcome.resumed
         rows = {
             "Results": out,
-            "Requests": f"{outcome.reranked:,} answered now, {outcome.resumed:,} by earlier runs",
+            "Requests": f"{done:,}: {outcome.reranked:,} in this run, {outcome.resumed:,} before",
+            "Answered": f"{done - outcome.failed:,}",
             "Failed": f"{outcome.failed:,}: see error in the results" if outcome.failed else "",
             "Incomplete": f"{outcome.incomplete:,}: a server did not answer some prompts"
             if outcome.incomplete

@@ -61,7 +61,8 @@ Rank = Callable[[Sequence[Request]], Sequence[Ranking]]
 class FileOutcome:
     """Counts of a requests file.
 
-    This run answered ``reranked`` requests, earlier runs ``resumed``. ``failed`` counts errors,
+    This run went through ``reranked`` requests, earlier runs through ``resumed``; failed ones
+    among them. ``failed`` counts errors,
     ``incomplete`` results with unscored candidates because a server failed or refused prompts; both
     include earlier runs, and so does ``fallbacks``, the sum over all results. ``usage`` is of this
     run only.

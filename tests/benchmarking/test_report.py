@@ -14,7 +14,6 @@ from rich.console import Console
 from llmrec.benchmarking.disagreements import RankedTitle
 from llmrec.benchmarking.report import (
     leaderboard_markdown,
-    leaderboard_table,
     render_report,
     write_report,
 )
@@ -30,6 +29,7 @@ from llmrec.benchmarking.report.text import (
     verdicts,
 )
 from llmrec.benchmarking.summary import Summary, summary_json
+from llmrec.cli.leaderboard_view import leaderboard_view
 from llmrec.evaluation import Estimate
 from tests.benchmarking.made_up import HOSTILE, LONG, ROWS, made_up_disagreements, made_up_summary
 
@@ -291,7 +291,7 @@ def test_faults_and_fallbacks_are_shown_with_the_rows(html: str) -> None:
     assert "- pairwise/a-or-b: AnswerError 3, order\\_conflict 1,234" in text.splitlines()
     console = Console(width=120, highlight=False)
     with console.capture() as captured:
-        console.print(leaderboard_table(SUMMARY))
+        console.print(leaderboard_view(SUMMARY, 120))
     assert "AnswerError 3, order_conflict 1,234" in " ".join(captured.get().split())
     assert "fallbacks: order_conflict 1,234" in html
 
@@ -310,7 +310,7 @@ def test_the_terminal_shows_it_in_120_columns_and_obeys_nothing() -> None:
     )
     console = Console(width=120, record=True, highlight=False)
     with console.capture() as captured:
-        console.print(leaderboard_table(replace(SUMMARY, rows=rows)))
+        console.print(leaderboard_view(replace(SUMMARY, rows=rows), 120))
     shown = captured.get()
     assert "\x1b[2J" not in shown
     assert "[2J[red]pointwise" in shown
@@ -322,7 +322,7 @@ def test_the_terminal_shows_it_in_120_columns_and_obeys_nothing() -> None:
 def test_a_narrow_terminal_keeps_the_names_of_the_rows(width: int) -> None:
     console = Console(width=width, record=True, highlight=False)
     with console.capture() as captured:
-        console.print(leaderboard_table(SUMMARY, width))
+        console.print(leaderboard_view(SUMMARY, width))
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= width
     assert any(BEST[:16] in line and ".722" in line for line in lines)

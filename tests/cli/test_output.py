@@ -55,8 +55,7 @@ def test_markup_in_cells_is_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    shown = table(">#", "item")
-    shown.add_row("1", safe("[bold]x[/bold]"))
+    shown = table((">#", "item"), [("1", safe("[bold]x[/bold]"))])
     screen().print(shown, fields({"Name": "[bold]y[/bold]", "Empty": ""}))
     out = capsys.readouterr().out
     assert "[bold]x[/bold]" in out

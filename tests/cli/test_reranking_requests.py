@@ -43,7 +43,7 @@ def test_rerank_requests_counts_failures(
     ended = run(*words, columns=80)
     assert ended.returncode == 1
     assert max(map(len, ended.stdout.splitlines())) <= 80
-    assert "3 answered now, 3 by earlier runs" in ended.stdout
+    assert "6: 3 in this run, 3 before" in ended.stdout
     errors = [json.loads(line)["error"]["type"] for line in out.read_text().splitlines()[3:]]
     assert errors == ["UnknownItemError", "OptionError", "UnknownUserError"]
     other = run(*words, "--strategy", "pointwise")

@@ -1,13 +1,9 @@
-"""The leaderboard for a terminal and as markdown: the numbers and words of the report."""
+"""The leaderboard as markdown: the numbers and words of the report."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from llmrec.benchmarking.report.sections import metric_table
 from llmrec.benchmarking.report.text import (
@@ -19,8 +15,6 @@ from llmrec.benchmarking.report.text import (
     RankedRow,
     Versus,
     amount,
-    best_row,
-    bounds,
     counted,
     finding,
     interval,
@@ -28,59 +22,17 @@ from llmrec.benchmarking.report.text import (
     ranked_rows,
     reference_name,
     seconds,
-    share,
     signed,
 )
 from llmrec.benchmarking.results import PEAK, PRICE
-from llmrec.benchmarking.rows import RETRIEVER
 from llmrec.benchmarking.summary import Summary, SummaryRow
 
-_STYLES = {"better": "green", "worse": "red", "not significant": "dim"}
 _MARKUP = "\\|<>*_`[]"
-_KEY = (
-    "Brackets are 95 % intervals. ▲ better, ▼ worse, ≈ not significantly different: Holm-corrected "
-    "p ≤ .05, paired by user; the numbers beside them are differences."
+LEADERBOARD_KEY = (
+    "Brackets are 95 % intervals. ▲ better, ▼ worse, ≈ not significantly different, ? too few "
+    "users to tell: Holm-corrected p ≤ .05, paired by user; the numbers beside them are "
+    "differences."
 )
-
-
-_WIDE, _NARROW = 110, 76
-"""Widths of terminals from which everything fits, and below which costs do not."""
-
-
-def leaderboard_table(summary: Summary, width: int = _WIDE) -> Table:
-    """The rows for a terminal, best first.
-
-    Where ``width`` characters are too few, intervals go below their means and costs are left out.
-    """
-    wide = width >= _WIDE
-    costs = 4 if wide else 3 if width >= _NARROW else 0
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        caption=_KEY if wide else f"{_KEY} See leaderboard.md for all figures.",
-        caption_justify="left",
-    )
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("row", overflow="fold", ratio=1)
-    base = reference_name(summary)
-    narrow = "vs re-\ntriever" if base == RETRIEVER else f"vs\n{base.split()[-1]}"
-    heads = ["vs best", f"vs {base}"] if wide else ["vs\nbest", narrow]
-    heads = [METRIC_NAME, *(["95 %"] if wide else []), *heads]
-    for name in (*heads, *("faults", "tokens", "p50", "p95")[:costs]):
-        table.add_column(name, justify="right", no_wrap=True)
-    best = best_row(summary.rows)
-    for line in ranked_rows(summary):
-        own = best is not None and line.row.name == best.name
-        table.add_row(
-            line.mark,
-            _name(line, "bold" if own else "" if line.row.kind == "cell" else "dim"),
-            *_score(line, "bold" if own else "", wide=wide),
-            _call(line.best),
-            _call(line.reference),
-            *_cost(line.row)[:costs],
-        )
-    return table
 
 
 def leaderboard_markdown(summary: Summary) -> str:
@@ -104,9 +56,9 @@ def leaderboard_markdown(summary: Summary) -> str:
             line.mark,
             _marked(line),
             interval(line.score) if math.isfinite(line.score.mean) else NOTHING,
-            _said(line.best),
-            _said(line.reference),
-            *_cost(line.row),
+            verdict_cell(line.best),
+            verdict_cell(line.reference),
+            *cost_cells(line.row),
             *(_more(line.row.cost.get(name)) for name in more),
         )
         for line in lines
@@ -115,7 +67,7 @@ def leaderboard_markdown(summary: Summary) -> str:
         f"# {_plain(finding(summary, lines))}",
         _plain(question(summary)),
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
-        f"{_KEY} Tokens forwarded, seconds and prices are per user.",
+        f"{LEADERBOARD_KEY} Tokens forwarded, seconds and prices are per user.",
         *_not_as_asked(lines),
         *_all_metrics(lines),
     ]
@@ -149,7 +101,7 @@ def _not_as_asked(lines: Sequence[RankedRow]) -> list[str]:
     return ["\n".join(["Faults and fallbacks, over all users:", "", *told])] if told else []
 
 
-def _cost(row: SummaryRow) -> tuple[str, str, str, str]:
+def cost_cells(row: SummaryRow) -> tuple[str, str, str, str]:
     """Faults, tokens and seconds; dashes for baselines."""
     if row.kind != "cell":
         return (NOTHING, NOTHING, NOTHING, NOTHING)
@@ -162,38 +114,13 @@ def _cost(row: SummaryRow) -> tuple[str, str, str, str]:
     )
 
 
-def _score(line: RankedRow, style: str, *, wide: bool) -> tuple[Text, ...]:
-    """The mean and its interval, side by side or one below the other."""
-    known = math.isfinite(line.score.mean)
-    mean = Text(share(line.score.mean) if known else NOTHING, style)
-    around = Text(bounds(line.score) if known else "", "dim")
-    return (mean, around) if wide else (Text("\n").join((mean, around)) if known else mean,)
-
-
 def _more(value: float | None) -> str:
     """Memory or price, a dash where unknown."""
     return NOTHING if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def _name(line: RankedRow, style: str) -> Text:
-    """The name without control characters, and why the row was dropped."""
-    name = Text(_one_line(line.row.name), style)
-    if line.missing:
-        name.append(f"\n{line.missing}", "dim")
-    if said := counted({**line.row.faults, **line.row.fallbacks}):
-        name.append(f"\n{_one_line(said)}", "yellow")
-    if line.row.dropped:
-        name.append(f"\ndropped {_one_line(line.row.dropped)}", "red")
-    return name
-
-
-def _call(call: Versus | None) -> Text:
-    if call is None:
-        return Text(NOTHING, "dim")
-    return Text(_said(call), _STYLES[call.word])
-
-
-def _said(call: Versus | None) -> str:
+def verdict_cell(call: Versus | None) -> str:
+    """The verdict and the difference, a dash where nothing was compared."""
     if call is None:
         return NOTHING
     return f"{call.mark} {signed(call.comparison.difference)}"
