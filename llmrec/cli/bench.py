@@ -86,7 +86,8 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Labelled requests (JSON lines): history, candidates and relevant.",
+            help="Labelled requests (JSON lines): history, candidates and relevant; see "
+            "docs/benchmarking.md.",
         ),
     ] = None,
     items: ItemTable = None,

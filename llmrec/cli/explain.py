@@ -25,7 +25,9 @@ def explain(
     ] = None,
     requests: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Requests with the items to explain as candidates."),
+        typer.Option(
+            metavar="FILE", help="Requests (docs/data.md) with the items to explain as candidates."
+        ),
     ] = None,
     items: ItemTable = None,
     template: Annotated[

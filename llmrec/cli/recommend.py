@@ -45,12 +45,16 @@ def recommend(
         typer.Option(
             "--filter",
             metavar="CONDITION",
-            help="'year>=1990', 'brand=Acme|Apex', 'year=1990..1999'; all given must hold.",
+            help="'year>=1990', 'price<50', 'brand=Acme|Apex', 'brand!=Acme', 'year=1990..1999'; "
+            "all given must hold.",
         ),
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file of rules: keep, drop, never, at_most, boost."),
+        typer.Option(
+            metavar="FILE",
+            help="TOML file of rules: keep, drop, never, at_most, boost; see docs/data.md#rules.",
+        ),
     ] = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Include items of the user's history.")
@@ -66,7 +70,11 @@ def recommend(
     model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user: retrieved, reranked by a language model, explained."""
+    """Recommend items to a user: retrieved, reranked by a language model, explained.
+
+    "moved" counts the places that an item went up or down against the retriever's order.
+    "Fallbacks" count what did not go as requested, each with its meaning.
+    """
     from llmrec.cli.ranking_view import print_recommendation
     from llmrec.recommender import Recommender
 

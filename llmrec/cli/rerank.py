@@ -44,7 +44,7 @@ def rerank(
             metavar="FILE",
             help='JSON lines {"history": [...], "candidates": [...]}: titles, ids or items; '
             "optional: user_id, profile, query, request_id. Or .csv or .parquet: one row a user "
-            "and candidate.",
+            "and candidate. See docs/data.md#request-files.",
         ),
     ] = None,
     out: Annotated[
@@ -62,7 +62,9 @@ def rerank(
 ) -> None:
     """Rerank candidates: --requests and --out, or INDEX with --user and --candidates.
 
-    No index is needed for requests that bring their own items, or name those of --items.
+    No index is needed for requests that bring their own items, or name those of --items. "moved"
+    counts the places that an item went up or down against the retriever's order; "Fallbacks" count
+    what did not go as requested.
     """
     from llmrec.cli.ranking_view import print_recommendation
     from llmrec.recommender import Recommender

@@ -51,7 +51,7 @@ _NOT_SHOWN = {"", "relevant", "rank", "error", "retrieval_score"}
 """Columns copied to the results but never shown to the model, such as labels."""
 _HINT = (
     'A request is {"candidates": [...]}, and optionally user_id, history, profile, query and '
-    "request_id."
+    "request_id. See docs/data.md#request-files."
 )
 
 Rank = Callable[[Sequence[Request]], Sequence[Ranking]]

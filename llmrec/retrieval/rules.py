@@ -187,7 +187,7 @@ class Rules(BaseModel):
         except (OSError, ValueError) as error:  # neither UTF-8 nor TOML: a ValueError
             raise DataError(
                 f"The rules '{path}' cannot be read: {error}.",
-                hint="Give the path of a TOML file in UTF-8.",
+                hint="Give the path of a TOML file in UTF-8, as docs/data.md#rules describes.",
             ) from error
         try:
             rules = cls.model_validate(document)
@@ -195,7 +195,7 @@ class Rules(BaseModel):
             close = [hint for fault in error.errors() if (hint := _nearest_key(fault))]
             raise DataError(
                 f"The rules '{path}' are not usable: {'; '.join(map(_fault, error.errors()))}.",
-                hint=" ".join(close) or f"Rules are {', '.join(_MODELS)}.",
+                hint=" ".join(close) or f"Rules are {', '.join(_MODELS)}; see docs/data.md#rules.",
             ) from error
         if rules == cls():
             logger.warning("The rules %s hold no rule: everything is allowed.", path)

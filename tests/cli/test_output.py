@@ -1,18 +1,32 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
+from llmrec.cli.data import read_data
+from llmrec.cli.options import split_names
 from llmrec.cli.output import fields, print_json, safe, screen, table
-from llmrec.cli.ranking_view import footer, model_line, number, recommendation_document
+from llmrec.cli.ranking_view import (
+    fallbacks_line,
+    footer,
+    model_line,
+    number,
+    ranking_table,
+    recommendation_document,
+)
+from llmrec.errors import DataError
 from llmrec.models import LanguageModel
 from llmrec.models.hardware import Placement, Quantization
 from llmrec.models.openai import Prices
 from llmrec.recommender import Recommendation
-from llmrec.records import Explanation, RankedItem, Ranking, Status, TextSource, Usage
+from llmrec.records import FALLBACKS, Explanation, RankedItem, Ranking, Status, TextSource, Usage
 from tests.reranking.oracle import Oracle
 
 
@@ -61,6 +75,86 @@ def test_markup_in_cells_is_text(
     assert "[bold]x[/bold]" in out
     assert "[bold]y[/bold]" in out
     assert "Empty" not in out
+
+
+HEADS = (">#", "row", ">now failing", ">95 %", ">seconds a user")
+NAMES = ("likelihood/history-after-candidates, calibrated, 4 shuffles", "a" * 70, "活着" * 20, "x")
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 120])
+@pytest.mark.parametrize("name", NAMES, ids=["template", "one word", "wide", "short"])
+def test_a_table_keeps_numbers_and_words_of_headings(width: int, name: str) -> None:
+    rows = [
+        ("1", name, "12", "[-.123, +.456]", "1,234.5 s"),
+        ("2", Text(f"{name}\nfaults"), *"abc"),
+    ]
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:
+        leave_out = ("seconds a user", "95 %")
+        console.print(table(HEADS, rows, width=width, leave_out=leave_out, notes=["A note."]))
+    shown = captured.get()
+    assert max(cell_len(line) for line in shown.splitlines()) <= width
+    assert {"row", "now", "failing", "12", "faults", "A", "note."} <= set(shown.split())
+    gone = "Left out for width: seconds a user" in shown
+    assert gone != ("1,234.5 s" in shown)
+    assert "…" not in shown
+    if name == NAMES[0]:
+        assert {"calibrated,", "shuffles"} <= set(shown.split())  # no word of it is broken
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_ranking_shows_ids_and_what_was_left_out(width: int) -> None:
+    signals = {"content": 0.1, "co_occurrence": 0.2, "popularity": 1.0, "likelihood": -3.2}
+    twins = [
+        RankedItem(f"id-{n}", n, 3 - n, 1.5, Status.SCORED, signals, "Twin Peaks, the whole series")
+        for n in (1, 2)
+    ]
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(ranking_table(Ranking("u", tuple(twins)), 2, width))
+    shown = captured.get()
+    assert max(map(len, shown.splitlines())) <= width
+    assert {"id-1", "id-2", "moved", "▲1", "▼1", "score"} <= set(shown.split())
+    assert "moved: places up" in shown
+    assert "likelihood" in shown.splitlines()[0]
+    assert ("Left out for width: content" in shown) == ("content" not in shown.splitlines()[0])
+
+
+def test_every_fallback_is_explained_in_the_glossary_and_below_a_ranking() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert [name for name in FALLBACKS if f"`{name}`" not in page] == []
+    assert (
+        fallbacks_line({"cold_start": 1, "own": 2})
+        == "cold_start 1 (the user has no history); own 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (None, []),
+        (["a,b", "c"], ["a", "b", "c"]),
+        ([" a , ,b,"], ["a", "b"]),
+        (["x,y.jinja", "a"], ["x,y.jinja", "a"]),
+        (["a,x,y.jinja"], ["a", "x", "y.jinja"]),
+    ],
+)
+def test_names_are_split_at_commas_unless_they_have_some(
+    values: list[str] | None, names: list[str]
+) -> None:
+    assert split_names(values, {"x,y.jinja"}.__contains__) == names
+
+
+@pytest.mark.parametrize("columns", [None, "my map.json"])
+def test_a_hint_repeats_the_options_of_the_user(columns: str | None, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n1,a\n1,b\n")
+    path = None if columns is None else tmp_path / columns
+    if path:
+        path.write_text('{"items": {"columns": {"title": "title"}}}')
+    with pytest.raises(DataError) as caught:
+        read_data(tmp_path, path, skip_broken=False)
+    asked = f"llmrec data check {tmp_path}" + (f" --columns '{path}'" if path else "")
+    assert f"`{asked}`" in caught.value.hint
 
 
 def test_a_number_that_is_not_there_is_a_dash() -> None:

@@ -163,19 +163,33 @@ def test_smallest_difference_refuses_invalid_values() -> None:
 
 
 def test_estimate_skips_missing_users() -> None:
-    values = np.array([0.2, NAN, 0.4, 0.9, NAN])
+    values = np.array([0.2, NAN, 0.4, 0.9, NAN] * 4)
     (result,) = estimates([values], seed=0, resamples=200)
     assert result.mean == pytest.approx(0.5)
     assert 0.2 <= result.low < 0.5 < result.high <= 0.9
 
 
-def test_one_user_has_a_full_interval_and_none_has_nan() -> None:
-    one, none = estimates([np.array([NAN, 0.3]), np.array([NAN, NAN])], seed=0, resamples=10)
-    assert (one.mean, one.low, one.high) == (0.3, 0.0, 1.0)
+def test_no_users_have_no_mean() -> None:
+    (none,) = estimates([np.array([NAN, NAN])], seed=0, resamples=10)
     assert np.isnan([none.mean, none.low, none.high]).all()
 
 
-@pytest.mark.parametrize("users", [2, 11, 60, 200])
+@pytest.mark.parametrize(
+    ("users", "tests", "few"), [(1, 1, True), (9, 1, True), (10, 1, False), (10, 30, True)]
+)
+def test_few_users_have_no_interval_and_no_verdict(users: int, tests: int, few: bool) -> None:
+    values = np.linspace(0.2, 0.9, users)
+    (estimated,) = estimates([values], seed=0, resamples=100)
+    assert estimated.mean == pytest.approx(values.mean())
+    assert np.isnan([estimated.low, estimated.high]).tolist() == [users < 10] * 2
+    if users > 1:
+        (compared,) = comparisons([values], seed=0, resamples=100)
+        assert compared.too_few_users(tests) is few
+        assert np.isnan([compared.low, compared.high]).tolist() == [users < 10] * 2
+        assert 0 < compared.p_value <= 1
+
+
+@pytest.mark.parametrize("users", [10, 11, 60, 200])
 def test_many_rows_have_the_figures_of_scipy(users: int) -> None:
     rng = np.random.default_rng(users)
     rows = [rng.normal(shift, 0.3, users) for shift in (0.0, 0.02, -0.2)]
