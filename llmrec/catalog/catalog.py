@@ -120,7 +120,7 @@ class Catalog:
         """
         _check_option(on_problem)
         hint = (
-            f"See them all with `llmrec data check {path}`, "
+            f"See them all with `llmrec data check {path}{' --columns FILE' if columns else ''}`, "
             'or leave the broken rows out with on_problem="skip".'
         )
         _check_columns(columns)
