@@ -38,6 +38,7 @@ def test_counts_and_gaps(folder: Path) -> None:
         "items.description": 2,
         "items.color": 2,
         "items.image (no such file)": 1,
+        "items.image (an address, or outside the folder)": 1,
     }
 
 
