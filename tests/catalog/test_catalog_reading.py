@@ -127,7 +127,7 @@ def test_rows_in_memory_may_come_from_a_generator_and_hold_numpy_values() -> Non
 
 @pytest.mark.parametrize("source", ["items.csv", {"train": [{"item_id": "1"}]}])
 def test_non_table_is_refused(source: str | dict[str, object]) -> None:
-    with pytest.raises(DataError, match=r"is no table; give a DataFrame, .* or an iterable of mappings"):
+    with pytest.raises(DataError, match="is no table; give a DataFrame"):
         Catalog.from_datasets(source)
 
 
