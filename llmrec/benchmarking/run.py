@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import date
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import groupby, product
 from pathlib import Path
 from types import NoneType
-from typing import Any
 
 import yaml
 from tqdm import tqdm
@@ -29,10 +26,15 @@ from llmrec.benchmarking.report.text import comparisons_of, shown_in_words
 from llmrec.benchmarking.results import PRICE, Failure, Result, Results, RunFolder
 from llmrec.benchmarking.rows import baseline_rows, ndcg_values
 from llmrec.benchmarking.summary import PLAN, Summary, summarise, summary_json
-from llmrec.benchmarking.users import BenchmarkData, UserList, data_of, planted, stored_scores
-from llmrec.catalog import plain_value, table_rows
+from llmrec.benchmarking.users import (
+    BenchmarkData,
+    UserList,
+    data_of,
+    planted,
+    request_lines,
+    stored_scores,
+)
 from llmrec.errors import (
-    DataError,
     HardwareError,
     LlmrecError,
     OptionError,
@@ -41,7 +43,6 @@ from llmrec.errors import (
     StorageError,
     check_kind,
     check_path,
-    shown,
 )
 from llmrec.models import LanguageModel
 from llmrec.models.hardware import peak_mib, reset_peak_memory
@@ -49,7 +50,7 @@ from llmrec.models.openai import Prices
 from llmrec.models.protocol import REQUEST_FAILED
 from llmrec.models.references import parse_reference
 from llmrec.prompting import Budget
-from llmrec.records import Candidate, Interaction, Item, Usage
+from llmrec.records import Usage
 from llmrec.reranking import Strategy, judge
 from llmrec.reranking.strategies import ONE_AT_A_TIME
 
@@ -408,31 +409,8 @@ def _with_requests_file(settings: Mapping[str, object], folder: RunFolder) -> di
     if isinstance(requests, str | Path) or not isinstance(requests, Iterable):
         return dict(settings)
     folder.path.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(one, default=_json_value) for one in table_rows(requests, "requests")]
-    folder.write("requests.jsonl", "".join(f"{line}\n" for line in lines))
+    folder.write("requests.jsonl", request_lines(requests))
     return {**settings, "requests": folder.path / "requests.jsonl"}
-
-
-_NOT_OF_ITEMS = {"user_id", "signals"}
-
-
-def _json_value(value: Any) -> object:  # noqa: ANN401 - whatever a request holds
-    """An item, an array, an id or a date of a request as JSON."""
-    plain = plain_value(value)
-    if plain is not value:
-        return plain
-    if isinstance(value, Item | Candidate | Interaction):
-        names = (each.name for each in fields(value) if each.name not in _NOT_OF_ITEMS)
-        return {name: getattr(value, name) for name in names}
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if not isinstance(value, Iterable) or isinstance(value, set | frozenset | bytes):
-        raise DataError(
-            f"requests hold {shown(value)}; allowed are texts, numbers, items, mappings and lists."
-        )
-    return list(table_rows(value, "requests"))
 
 
 def _by_model(cells: Sequence[Cell]) -> list[list[Cell]]:

@@ -10,9 +10,11 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,11 +22,11 @@ from pydantic_core import to_json
 from tqdm import tqdm
 
 from llmrec.benchmarking.plan import USUAL_USERS, BenchmarkPlan
-from llmrec.catalog import Catalog, leave_one_out
-from llmrec.errors import DataError, LlmrecError, OptionError
+from llmrec.catalog import Catalog, leave_one_out, plain_value, table_rows
+from llmrec.errors import DataError, LlmrecError, OptionError, shown
 from llmrec.evaluation import discrimination_lists
 from llmrec.prompting import Budget, Context, context_of
-from llmrec.records import Insight, User
+from llmrec.records import Candidate, Insight, Interaction, Item, User
 from llmrec.reranking.requests import Request, items_context, read_request
 from llmrec.reranking.strategy import Question, question_about
 from llmrec.resumable import fingerprint
@@ -162,10 +164,10 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
         )
 
     def facts() -> ItemFacts:
-        shown = sorted({item_id for one in users for item_id in one.candidates})
+        offered = sorted({item_id for one in users for item_id in one.candidates})
         return ItemFacts(
-            titles={item_id: known.items[item_id].name for item_id in shown},
-            vectors={item_id: known.vectors[known.row(item_id)] for item_id in shown},
+            titles={item_id: known.items[item_id].name for item_id in offered},
+            vectors={item_id: known.vectors[known.row(item_id)] for item_id in offered},
             training_users=len({row.user_id for row in known.interactions}),
         )
 
@@ -216,7 +218,7 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
             name = request.request_id or request.user.user_id or f"line {number}"
             requests[name if name not in requests else f"{name} (line {number})"] = request
     names = sorted(requests)
-    shown = {name: requests[name] for name in (names[at] for at in _drawn(plan, len(names)))}
+    asked = {name: requests[name] for name in (names[at] for at in _drawn(plan, len(names)))}
     users = tuple(
         UserList(
             name,
@@ -225,13 +227,13 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
             stored_scores([c.score for c in request.candidates]),
             activity=len(request.user.history),
         )
-        for name, request in shown.items()
+        for name, request in asked.items()
     )
 
     def facts() -> ItemFacts:
         titles = {
             c.item_id: request.context.items[c.item_id].name
-            for request in shown.values()
+            for request in asked.values()
             for c in request.candidates
         }
         return ItemFacts(titles=titles)
@@ -251,7 +253,7 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
         users,
         len(requests),
         about,
-        lambda name: (shown[name].user, shown[name].context),
+        lambda name: (asked[name].user, asked[name].context),
         facts,
         path.parent,
         plan.media_root,
@@ -272,6 +274,38 @@ def _labelled(line: bytes, known: Context | None, where: str) -> Request:
             hint='Add "relevant": id or title of the candidate that the user chose, or several.',
         )
     return request
+
+
+def request_lines(requests: Iterable[object]) -> str:
+    """Requests in memory as JSON lines.
+
+    Raises:
+        DataError: One holds a value that JSON cannot.
+    """
+    rows = table_rows(requests, "requests")
+    return "".join(f"{json.dumps(one, default=_json_value)}\n" for one in rows)
+
+
+_NOT_OF_ITEMS = {"user_id", "signals"}
+
+
+def _json_value(value: Any) -> object:  # noqa: ANN401 - whatever a request holds
+    """An item, an array, an id or a date of a request as JSON."""
+    plain = plain_value(value)
+    if plain is not value:
+        return plain
+    if isinstance(value, Item | Candidate | Interaction):
+        names = (each.name for each in fields(value) if each.name not in _NOT_OF_ITEMS)
+        return {name: getattr(value, name) for name in names}
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not isinstance(value, Iterable) or isinstance(value, set | frozenset | bytes):
+        raise DataError(
+            f"requests hold {shown(value)}; allowed are texts, numbers, items, mappings and lists."
+        )
+    return list(table_rows(value, "requests"))
 
 
 def planted(one: UserList, place: int) -> tuple[str, ...]:

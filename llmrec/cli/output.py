@@ -74,6 +74,7 @@ def table(
     columns = [
         _Column(head.removeprefix(">"), head.startswith(">"), [row[at] for row in cells])
         for at, head in enumerate(heads)
+        if not cells or any(row[at] for row in cells)  # one without any value is no column
     ]
     gone = []
     for name in leave_out:

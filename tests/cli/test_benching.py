@@ -57,7 +57,7 @@ def test_a_file_and_options_over_it(
     template(tmp_path / "mine", "own", GOES_ON)
     file = _file(
         tmp_path,
-        f"index: {plain_index}\nusers: 50000\ncandidates: 5\nmodels: [words]\n"
+        f"index: {plain_index}\nusers: 50000\nn_candidates: 5\nmodels: [words]\n"
         "templates: [likelihood/titles, mine/likelihood/own.jinja]\n",
     )
     ended = run("bench", file, "--users", "3", "--out", tmp_path / "run")
