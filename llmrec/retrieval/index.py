@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, NoneType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,17 @@ from llmrec.retrieval.co_occurrence import neighbours
 from llmrec.retrieval.filters import AttributeColumns
 from llmrec.retrieval.interactions import Interactions
 from llmrec.retrieval.item_table import Ids, ItemTable, to_table
-from llmrec.retrieval.item_vectors import embed_changed, fuse_items, join, listed, with_gaps
+from llmrec.retrieval.item_vectors import (
+    check_inputs,
+    embed_changed,
+    fuse_items,
+    join,
+    listed,
+    with_gaps,
+)
 from llmrec.retrieval.keywords import Postings
 from llmrec.retrieval.prepared import Neighbours, Prepared
+from llmrec.retrieval.saved_parts import open_parts
 from llmrec.retrieval.search import EXACT_UP_TO, VectorSearch, check_faiss
 from llmrec.retrieval.weights import check_weights
 
@@ -70,8 +78,7 @@ class Index:
         fusion: A trained fusion: it encodes histories.
         fused: float32 [n_items, d], the fusion's item vectors; None without one.
         fingerprint: The catalogue's.
-        folder: The dataset folder, absolute: pictures and clips are not copied, and the relative
-            paths of items start there. None if the data came from memory.
+        folder: The dataset folder, absolute: where paths of pictures and clips start. None in memory.
         media_root: A folder in which pictures and clips may lie besides ``folder``.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
         neutral_rating: The rating above which an item counts as liked, the catalogue's.
@@ -154,7 +161,7 @@ class Index:
             OptionError: A fusion is given with ``modalities=()``, or so many items need faiss,
                 which is not installed.
         """
-        _check_data(catalog, encoder, modalities, weights, insights)
+        check_inputs(catalog, encoder, modalities, weights, insights)
         if fusion is not None:
             check_kind("fusion", fusion, Fusion, "a Fusion", "Give Fusion.load(FOLDER).")
         check_faiss(len(catalog.items))
@@ -211,7 +218,7 @@ class Index:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             OptionError: The modalities or encoders are not those of the index.
         """
-        _check_data(catalog, encoder, modalities, weights, insights)
+        check_inputs(catalog, encoder, modalities, weights, insights)
         if encoder is None:
             raise not_allowed("encoder", encoder, "an Encoder", "Give the one of the index.")
         given = {one.name: one.encoder for one in modalities} or {"text": encoder.name}
@@ -300,44 +307,7 @@ class Index:
             StorageError: There is no index, or a file is missing, damaged, of another index or of
                 another format; the file is named.
         """
-        opened = storage.open_folder(check_path("folder", folder), verify=verify)
-        manifest, tables = opened.manifest, opened.tables
-        data, root = storage.media_folders(manifest, media_root)
-        table = ItemTable(opened.arrow("items.arrow"))
-        items = table if len(table) > EXACT_UP_TO else table.everything()
-        interactions = Interactions.from_tables(
-            opened.arrow("interactions.arrow"), opened.arrow("users.arrow"), table.ids
-        )
-        users = storage.USERS.validate_json(tables["profiles.json"].tobytes())
-        fusion = fused = None
-        if "fusion.safetensors" in tables:
-            fusion = Fusion.from_bytes(
-                tables["fusion.safetensors"].tobytes(), opened.paths["fusion.safetensors"]
-            )
-            fused = opened.array("fused.npy")
-        vectors = opened.array("vectors.npy")
-        prepared = None
-        if "neighbours.arrow" in tables:
-            prepared = Prepared.opened(opened, items, interactions, vectors, fused)
-        return cls(
-            items=items,
-            vectors=vectors,
-            interactions=interactions,
-            reviews=storage.REVIEWS.validate_json(tables["reviews.json"].tobytes()),
-            profiles={user: own for user, (own, friends) in users.items() if own or not friends},
-            friends={user: friends for user, (_, friends) in users.items() if friends},
-            insights=storage.INSIGHTS.validate_json(tables["insights.json"].tobytes()),
-            encoder=manifest.encoder,
-            modalities=manifest.modalities,
-            fusion=fusion,
-            fused=fused,
-            fingerprint=manifest.fingerprint,
-            folder=data,
-            media_root=root,
-            weights=manifest.weights,
-            neutral_rating=manifest.neutral_rating,
-            prepared=prepared,
-        )
+        return cls(**open_parts(check_path("folder", folder), verify=verify, media_root=media_root))
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
         """Return an index that also holds fitted weights under ``key``; save it to keep them.
@@ -484,9 +454,8 @@ class Index:
                 f"There is no user {user_id!r} among {len(self.user_ids):,} users.",
                 hint=nearest(user_id, self.user_ids[:_NAMED]) or NEW_USER,
             )
-        profile = self.profiles.get(user_id, MappingProxyType({}))
-        friends = self.friends.get(user_id, ())
-        return User(user_id, history, profile, friends, neutral_rating=self.neutral_rating)
+        known = self.profiles.get(user_id, MappingProxyType({})), self.friends.get(user_id, ())
+        return User(user_id, history, *known, neutral_rating=self.neutral_rating)
 
     def _read_id(self, item_id: str | int) -> str:
         known = isinstance(item_id, str) and self.ids.find(item_id) is not None
@@ -514,21 +483,6 @@ class Index:
         for review in self.reviews:
             grouped[review.item_id].append(review)
         return {item_id: tuple(rows) for item_id, rows in grouped.items()}
-
-
-def _check_data(
-    catalog: Catalog, encoder: object, modalities: object, weights: object, insights: object
-) -> None:
-    hint = "Give Catalog.from_folder(DATA)."
-    check_kind("catalog", catalog, Catalog, "a Catalog", hint)
-    if encoder is not None and not hasattr(encoder, "encode"):
-        hint = "Give TextEncoder.from_pretrained(...)."
-        raise not_allowed("encoder", encoder, "an Encoder", hint)
-    hint = "Give what llmrec.items.modalities_of returns."
-    check_kind("modalities", modalities, (tuple, list, NoneType), "ModalityVectors", hint)
-    check_kind("weights", weights, Mapping, "a mapping of modality to weight", "Leave it out.")
-    hint = "Give what llmrec.items.understand_items returns."
-    check_kind("insights", insights, (Mapping, NoneType), "a mapping of id to Insight", hint)
 
 
 def _data_of(catalog: Catalog) -> dict[str, Any]:

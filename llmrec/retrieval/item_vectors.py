@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import NoneType
 
 import numpy as np
 
+from llmrec.catalog import Catalog
+from llmrec.errors import check_kind, not_allowed
 from llmrec.items import Encoder, ModalityVectors, concatenate, item_text
 from llmrec.items.fusion import Fusion
 from llmrec.records import Insight, Item
@@ -84,3 +87,19 @@ def with_gaps(
             gaps = {given.name: reason, **insight.gaps}
             noted[item_ids[row]] = replace(insight, gaps=gaps)
     return noted
+
+
+def check_inputs(
+    catalog: Catalog, encoder: object, modalities: object, weights: object, insights: object
+) -> None:
+    """Refuse what is no catalogue, encoder, modalities, weights or insights (OptionError)."""
+    hint = "Give Catalog.from_folder(DATA)."
+    check_kind("catalog", catalog, Catalog, "a Catalog", hint)
+    if encoder is not None and not hasattr(encoder, "encode"):
+        hint = "Give TextEncoder.from_pretrained(...)."
+        raise not_allowed("encoder", encoder, "an Encoder", hint)
+    hint = "Give what llmrec.items.modalities_of returns."
+    check_kind("modalities", modalities, (tuple, list, NoneType), "ModalityVectors", hint)
+    check_kind("weights", weights, Mapping, "a mapping of modality to weight", "Leave it out.")
+    hint = "Give what llmrec.items.understand_items returns."
+    check_kind("insights", insights, (Mapping, NoneType), "a mapping of id to Insight", hint)

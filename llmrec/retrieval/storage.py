@@ -26,7 +26,6 @@ import pyarrow as pa
 from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from llmrec.catalog.media_files import folder_mark
 from llmrec.errors import StorageError
 from llmrec.records import AttributeValue, Insight, Review
 
@@ -152,20 +151,6 @@ def refuse_foreign(folder: Path) -> None:
             f"{folder} is neither empty nor an index: it is not written to.",
             hint="Name another folder.",
         )
-
-
-def media_folders(manifest: Manifest, given: str | Path | None) -> tuple[Path | None, Path | None]:
-    """Return the folder of an index's pictures, and another with pictures.
-
-    Those that the index names, if this user made it; ``given`` takes the place of the other one, or
-    of both where somebody else made the index, who might name any folder.
-    """
-    folder, root = (Path(name) if name else None for name in (manifest.folder, manifest.media_root))
-    chosen = None if given is None else Path(given)
-    mark = manifest.folder_mark
-    if folder is None or not mark or folder_mark(folder, root) != mark:
-        return chosen, None
-    return folder, chosen or root
 
 
 def is_stored(folder: Path) -> bool:
