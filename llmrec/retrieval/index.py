@@ -78,7 +78,7 @@ class Index:
         fusion: A trained fusion: it encodes histories.
         fused: float32 [n_items, d], the fusion's item vectors; None without one.
         fingerprint: The catalogue's.
-        folder: The dataset folder, absolute: where paths of pictures and clips start. None in memory.
+        folder: The dataset folder, absolute: where paths of pictures and clips start.
         media_root: A folder in which pictures and clips may lie besides ``folder``.
         weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
         neutral_rating: The rating above which an item counts as liked, the catalogue's.
