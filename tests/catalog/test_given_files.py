@@ -38,10 +38,10 @@ def parquet_bytes() -> bytes:
         ("items.ndjson", JSONL.encode()),
         ("items.json", b'[{"item_id": 1, "title": "Heat"},\n {"item_id": "2", "title": "Dune"}]'),
         ("items.tsv", CSV.replace(",", "\t").encode()),
-        ("items.csv.gz", gzip.compress(CSV.encode())),
-        ("ITEMS.JSONL.GZ", gzip.compress(JSONL.encode())),
+        ("items.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
+        ("ITEMS.JSONL.GZ", gzip.compress(JSONL.encode(), mtime=0)),
         ("items.PARQUET", parquet_bytes()),
-        ("items.parquet.gz", gzip.compress(parquet_bytes())),
+        ("items.parquet.gz", gzip.compress(parquet_bytes(), mtime=0)),
         ("items.csv", b"\xef\xbb\xbf" + CSV.encode()),
         ("items.csv", CSV.encode("utf-16")),
         ("items.jsonl", b"\xfe\xff" + JSONL.encode("utf-16-be")),
@@ -152,7 +152,7 @@ def test_many_unread_files_are_counted(tmp_path: Path) -> None:
 
 def test_two_files_of_one_table_are_refused_in_any_spelling(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(CSV)
-    (tmp_path / "ITEMS.CSV.GZ").write_bytes(gzip.compress(CSV.encode()))
+    (tmp_path / "ITEMS.CSV.GZ").write_bytes(gzip.compress(CSV.encode(), mtime=0))
     (problem,) = check_folder(tmp_path).problems
     assert "ITEMS.CSV.GZ and items.csv are both there" in problem.message
 
