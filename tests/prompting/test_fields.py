@@ -162,5 +162,5 @@ def test_a_description_of_100_000_characters_is_cut_at_once(tokenizer: TextToken
 
 
 def test_a_negative_budget_is_refused_by_name() -> None:
-    with pytest.raises(OptionError, match="review is -1 .*a whole number from 0 on"):
+    with pytest.raises(OptionError, match=r"review is -1 .*a whole number from 0 on"):
         Budget(review=-1)
