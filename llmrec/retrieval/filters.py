@@ -270,6 +270,8 @@ def _matches(condition: Filter, values: Sequence[AttributeValue]) -> list[bool]:
         OptionError: No value can be compared with the filter's; of a range or a span of time: not
             even half of them can.
     """
+    if isinstance(condition, Not) and isinstance(condition.condition, Equals | OneOf):
+        return [not match for match in _matches(condition.condition, values)]
     wanted: tuple[Scalar, ...] = ()
     if isinstance(condition, Equals | OneOf):
         wanted = (condition.value,) if isinstance(condition, Equals) else condition.values

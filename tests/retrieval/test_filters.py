@@ -155,8 +155,9 @@ def test_truth_is_known_in_every_spelling(
     column: Sequence[str | int | bool], yes: str | bool, no: str | bool
 ) -> None:
     items = [Item(str(n), attributes={"x": value}) for n, value in enumerate(column)]
-    for value, ids in ((yes, "02"), (no, "1")):
+    for value, ids, others in ((yes, "02", "1"), (no, "1", "02")):
         assert kept(Equals("x", value), items=items) == ids
+        assert kept(Not(Equals("x", value)), items=items) == others
     assert kept(OneOf("x", (yes, no)), items=items) == "012"
 
 
@@ -174,8 +175,11 @@ MIXED = [Item(str(n), attributes={"x": value}) for n, value in enumerate(SEVERAL
 
 @pytest.mark.parametrize(
     ("text", "ids"),
-    [("x=new", "2"), ("x=1990", "0"), ("x=1991", "1"), ("x=new|1990", "02"), ("x=old", "")],
-)
+    [
+        ("x=new", "2"), ("x=1990", "0"), ("x=1991", "1"), ("x=new|1990", "02"), ("x=old", ""),
+        ("x!=new", "013"), ("x!=1990", "123"), ("x!=new|1990", "13"),
+    ],
+)  # fmt: skip
 def test_a_column_of_several_types_is_compared_value_by_value(text: str, ids: str) -> None:
     assert kept(parse_filter(text), items=MIXED) == ids
 
