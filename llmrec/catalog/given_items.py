@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from llmrec.catalog.tables import (
+    NAMELESS,
     SUFFIXES,
     Findings,
     Table,
@@ -19,6 +20,7 @@ from llmrec.catalog.tables import (
     quoted,
     read_arrow,
     read_file,
+    suffix_of,
 )
 from llmrec.catalog.values import (
     is_from,
@@ -264,8 +266,8 @@ def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
         DataError: The file cannot be read, a row is broken, or an id occurs twice.
     """
     path = check_path("items", path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"The items table '{path}' must end in {', '.join(SUFFIXES)}.")
+    if not suffix_of(path):
+        raise DataError(f"The items table '{path}' must end in {', '.join(SUFFIXES)} (or .gz).")
     if not path.is_file():
         raise DataError(f"There is no items table '{path}'.", hint="Give the path of a file.")
     findings = Findings()
@@ -377,7 +379,7 @@ _REVIEW_PARSERS: Mapping[str, Callable[[object], object]] = {
 
 
 def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
-    fields = {str(key): each for key, each in value.items()}
+    fields = {str(key): each for key, each in value.items() if not NAMELESS.fullmatch(str(key))}
     read = {name: _parsed(fields[name], parse, where, name)
             for name, parse in _PARSERS.items() if name in fields}  # fmt: skip
     item_id = read.get("item_id") or read.get("id") or parse_id(read.get("title"))

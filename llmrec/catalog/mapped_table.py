@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 _IDS = {"item_id", "user_id", "friend_id"}
 _FLOAT_ID = re.compile(r"\d+\.0+")
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"-?\d{1,3}([. \u00a0\u202f]?\d{3})*,\d+|-?\d+,\d+")
+_POINT = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,13 @@ class MappedTable:
             if column in layout.columns:
                 continue
             values: Sequence[AttributeValue | None] = self.values(column, parse_attribute)
-            texts = [value for value in values if value is not None] if self.textual else []
-            if texts and all(_DECIMAL_COMMA.fullmatch(str(text)) for text in texts):
+            texts = [str(value) for value in values if value is not None] if self.textual else []
+            commas = [text for text in texts if _DECIMAL_COMMA.fullmatch(text)]
+            if commas and all(_POINT.fullmatch(text) for text in {*texts} - {*commas}):
+                number = re.sub(r"[^-\d,]", "", commas[0]).replace(",", ".")
                 self.findings.notes.append(
-                    f"{self.name}.{column} stays text: {texts[0]!r} has a decimal comma; write "
-                    f"{str(texts[0]).replace(',', '.')!r} to make it a number"
+                    f"{self.name}.{column} stays text: {commas[0]!r} has a decimal comma; write "
+                    f"{number!r} to make it a number"
                 )
             if column in self.separators:
                 values = [split_list(value, self.separators[column]) for value in values]

@@ -29,7 +29,7 @@ SUFFIXES = (".jsonl", ".parquet", ".csv", ".tsv", ".json", ".ndjson")
 """Of tables; in any case, and ``.gz`` may follow."""
 _SEPARATORS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r"\Asep=.\r?\n")  # as Excel reads and writes it
-_NAMELESS = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
+NAMELESS = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
 """Names that pandas gives the index of a DataFrame."""
 _LONGEST_CSV_FIELD = 2**31 - 1
 _SHOWN = 3
@@ -157,7 +157,9 @@ def looks_like_data(path: Path) -> bool:
 def unread_notes(paths: Sequence[Path]) -> Iterator[str]:
     """Say why files are not read."""
     for path in paths[:_UNREAD_SHOWN]:
-        if suffix_of(path):
+        if stem_of(path) in LAYOUTS and suffix_of(path):
+            why = f"another file is the table {stem_of(path)}, or claims to be; keep one"
+        elif suffix_of(path):
             why = f"tables are called {', '.join(LAYOUTS)}; a column map can name other files"
         else:
             why = f"a table ends in {', '.join(SUFFIXES)}, and .gz may follow; save it as one"
@@ -178,7 +180,7 @@ def read_file(path: Path, name: TableName, findings: Findings) -> Table:
     try:
         if suffix == ".parquet":
             return read_arrow(_parquet(path), name, findings)
-        text = decoded(_content(path))
+        text = decoded(file_content(path))
     except OSError as error:
         raise DataError(f"'{path.name}' cannot be read as {suffix[1:]}: {error}") from error
     except ValueError as error:
@@ -212,7 +214,12 @@ def read_rows(rows: Iterable[object], name: TableName, findings: Findings) -> Ta
     return _table(enumerate(plain, 1), name, findings)
 
 
-def _content(path: Path) -> bytes:
+def file_content(path: Path) -> bytes:
+    """Read a file; one that is compressed by gzip is unpacked.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     content = path.read_bytes()
     try:
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -224,7 +231,7 @@ def _parquet(path: Path) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 - csv and jsonl do without
     from pyarrow import parquet  # noqa: PLC0415
 
-    source = pa.BufferReader(_content(path)) if path.suffix.lower() == ".gz" else path
+    source = pa.BufferReader(file_content(path)) if path.suffix.lower() == ".gz" else path
     try:
         return parquet.read_table(source, partitioning=None)
     except pa.ArrowException as error:
@@ -332,7 +339,7 @@ def _named(
     columns: Mapping[str, Sequence[object]], name: TableName, findings: Findings | None
 ) -> Mapping[str, Sequence[object]]:
     """Leave out columns without a name."""
-    named = {column: cells for column, cells in columns.items() if not _NAMELESS.fullmatch(column)}
+    named = {column: cells for column, cells in columns.items() if not NAMELESS.fullmatch(column)}
     if findings and len(named) < len(columns):
         findings.notes.append(
             f"{name} has a column without a name, which is not used: it seems to be the index of a "

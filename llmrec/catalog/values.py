@@ -28,6 +28,8 @@ _FACTORS = ((1e14, "milliseconds: divide by 1,000"), (1e17, "microseconds: divid
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,99})")
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+_ZONE = re.compile(r"(?<=\d)\s*(UTC|GMT|Z)$|(?<=\d)\s+(?=[-+]\d\d(:?\d\d)?$)")
+"""A zone as databases write it: named, or after a space."""
 _DIGITS = 4_000
 """Python refuses to read and write integers of more than 4,300 digits."""
 _DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
@@ -47,7 +49,10 @@ LONGEST_VALUE = 60
 """Characters; longer values are sentences, not attributes."""
 
 _ALLOWED_ID = "an id is text or a whole number"
-_ALLOWED_RATING = "a rating is a finite number such as 4.5, or empty where there is none"
+_ALLOWED_RATING = (
+    "a rating is a finite number with a decimal point, such as 4.5 (for thumbs 1 and 0), or empty "
+    "where there is none"
+)
 _ALLOWED_TIME = (
     "a timestamp is a number of seconds since 1970, or an ISO date such as 2024-03-01T13:00:00Z"
 )
@@ -191,6 +196,7 @@ def parse_timestamp(value: object) -> int | float | None:
         value = str(value)
     if isinstance(value, str):
         text = value.strip().replace("\u2212", "-").upper()
+        text = _ZONE.sub(lambda zone: "Z" if zone[1] else "", text)
         try:
             value = datetime.fromisoformat(text)
         except ValueError:
@@ -314,8 +320,14 @@ def _inexact(number: float | None) -> int | float | None:
 
 def _flat(value: object) -> list[str]:
     """List the texts of a value, of lists inside it too, without those that are missing."""
+    value = python_value(value)
     if isinstance(value, list | tuple):
         return [text for each in value for text in _flat(each)]
+    if isinstance(value, float | Decimal) and not is_missing(value):
+        try:
+            value = exact_number(value)
+        except ValueError as error:
+            raise ValueError(f"{_ALLOWED_ATTRIBUTE}; a number in it is infinite") from error
     text = None if is_missing(value) else clean(str(value))
     return [] if text is None else [text]
 

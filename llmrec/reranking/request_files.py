@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from llmrec.catalog.tables import Findings, problems_error, read_file
-from llmrec.catalog.values import is_missing
+from llmrec.catalog.tables import Findings, file_content, problems_error, read_file, suffix_of
+from llmrec.catalog.values import decoded, is_missing
 from llmrec.errors import (
     DataError,
     HardwareError,
@@ -203,13 +203,17 @@ def _suffix(path: Path) -> str:
 
 def _read(path: Path) -> _Source:
     try:
-        if _suffix(path) == ".parquet":
-            table = pq.read_table(path)
+        if suffix_of(path) == ".parquet":
+            table = pq.read_table(pa.BufferReader(file_content(path)))
             source = _requests_of(table.to_pylist(), table.column_names, path)
-        elif _suffix(path) == ".csv":
+        elif suffix_of(path) in {".csv", ".tsv"}:
             source = _requests_of(*_csv_rows(path), path)
         else:
-            content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+            content = file_content(path).removeprefix(codecs.BOM_UTF8)
+            if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                content = decoded(content).encode()
+            if suffix_of(path) == ".json" and content.lstrip().startswith(b"["):
+                content = b"\n".join(json.dumps(each).encode() for each in json.loads(content))
             # Invalid UTF-8 becomes an escape that JSON refuses, so only that line fails.
             lines = (
                 line.strip().decode(errors="backslashreplace") for line in content.split(b"\n")

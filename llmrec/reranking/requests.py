@@ -26,7 +26,7 @@ from llmrec.catalog import (
     read_user,
     table_rows,
 )
-from llmrec.catalog.values import is_missing, parse_text
+from llmrec.catalog.values import composed, is_missing, parse_text
 from llmrec.errors import (
     DataError,
     LlmrecError,
@@ -294,7 +294,7 @@ def _context(entries: Sequence[GivenItem], known: Context | None) -> Context:
 
 
 def _unknown(item_id: str, known: Context) -> UnknownItemError:
-    titled = [each for each, item in known.items.items() if item.title == item_id][:3]
+    titled = [each for each, item in known.items.items() if composed(item.title) == item_id][:3]
     return UnknownItemError(
         f"There is no item {item_id!r} among {len(known.items):,}.",
         hint=f"It is the title of the item {' or '.join(map(repr, titled))}; give the id."
@@ -329,7 +329,8 @@ def _relevant(relevant: object, candidates: tuple[GivenItem, ...]) -> frozenset[
     several = (
         [read_item(relevant, where="relevant")] if one else read_items(relevant, where="relevant")
     )
-    by_name = {entry.item.title: entry.item.item_id for entry in candidates if entry.item.title}
+    titled = (entry.item for entry in candidates if entry.item.title)
+    by_name = {composed(item.title): item.item_id for item in titled}
     by_name |= {entry.item.item_id: entry.item.item_id for entry in candidates}
     found = set()
     for entry in several:

@@ -81,6 +81,9 @@ def test_a_rating_that_is_no_finite_number_is_refused(value: object) -> None:
         ("20240301T130000Z", 1709298000), ("20240301", 1709251200), (20240301, 1709251200),
         ("2024-03-01T13:00:00.5Z", 1709298000.5),
         ("2024-03-01T13:00:00.123456789Z", 1709298000.123456),
+        ("2024-03-01 13:00:00 UTC", 1709298000), ("2024-03-01 13:00:00.25 utc", 1709298000.25),
+        ("2024-03-01 13:00:00GMT", 1709298000), ("2024-03-01 08:00:00.5 -0500", 1709298000.5),
+        ("2024-03-01 15:00:00.250000 +02:00", 1709298000.25), ("2024-03-01 15:00 +02", 1709298000),
         ("1960-01-01", -315619200), (Decimal("1700000000.5"), 1700000000.5),
         *((np.array(["2024-03-01T13"], dtype=f"datetime64[{unit}]")[0], 1709298000)
           for unit in ("h", "m", "s", "ms", "us", "ns")),
@@ -125,6 +128,8 @@ def test_units_other_than_seconds_are_named(value: object, way_out: str) -> None
         (math.nan, None), (["a", None, "b", 3], ("a", "b", "3")), ([["a"], ["b"]], ("a", "b")),
         ([None, " "], None), ([], None),
         ({"size": "L", "tags": ["x", "y"], "none": None}, ("size: L", "tags: x, y")), ({}, None),
+        ([1.0, 2.5], ("1", "2.5")), ([np.array([1.0, np.nan])], ("1",)),
+        ([np.float32("nan")], None),
         (date(2020, 1, 2), "2020-01-02"), (time(3), "03:00:00"), (2**70, 2**70),
         (Decimal(9007199254740993), 9007199254740993), ({"half \ud83d": 1}, ("half \ufffd: 1",)),
     ],
@@ -136,8 +141,12 @@ def test_attributes(value: object, expected: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"\x00", math.inf, -math.inf, Decimal("Infinity"), {1}, object()]
-)
+    "value",
+    [
+        b"\x00", math.inf, -math.inf, Decimal("Infinity"), {1}, object(), [1.5, math.inf],
+        (np.float32("-inf"),), {"height": math.inf}, [["a"], [Decimal("Infinity")]],
+    ],
+)  # fmt: skip
 def test_what_is_no_attribute_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="list of texts"):
         parse_attribute(value)

@@ -95,11 +95,26 @@ def test_a_column_map_that_joins_columns_is_refused(tmp_path: Path) -> None:
     assert "Leave 'item_id' out of the column map" in problem.message
 
 
-def test_a_decimal_comma_is_noted(tmp_path: Path) -> None:
-    (tmp_path / "items.csv").write_text("item_id;title;price\n1;Heat;19,99\n2;Dune;5,00\n")
-    assert Catalog.from_folder(tmp_path).items["1"].attributes == {"price": "19,99"}
+@pytest.mark.parametrize(
+    ("first", "second", "number"),
+    [
+        ("19,99", "5,00", "19.99"),
+        ("19,99", "5", "19.99"),
+        ("1.299,00", "12,5", "1299.00"),
+        ("-1 299,5", "3", "-1299.5"),
+    ],
+)
+def test_a_decimal_comma_is_noted(tmp_path: Path, first: str, second: str, number: str) -> None:
+    rows = f"item_id;title;price\n1;Heat;{first}\n2;Dune;{second}\n"
+    (tmp_path / "items.csv").write_text(rows)
+    assert Catalog.from_folder(tmp_path).items["1"].attributes == {"price": first}
     notes = "\n".join(check_folder(tmp_path).notes)
-    assert "items.price stays text: '19,99' has a decimal comma; write '19.99'" in notes
+    assert f"items.price stays text: '{first}' has a decimal comma; write '{number}'" in notes
+
+
+def test_words_with_commas_are_no_numbers(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id;title;size\n1;Heat;1,5\n2;Dune;wide\n")
+    assert not any("decimal comma" in note for note in check_folder(tmp_path).notes)
 
 
 @pytest.mark.parametrize("index", ["", " ", "Unnamed: 0", "Unnamed: 0_level_1"])
@@ -153,8 +168,10 @@ def test_many_unread_files_are_counted(tmp_path: Path) -> None:
 def test_two_files_of_one_table_are_refused_in_any_spelling(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text(CSV)
     (tmp_path / "ITEMS.CSV.GZ").write_bytes(gzip.compress(CSV.encode(), mtime=0))
-    (problem,) = check_folder(tmp_path).problems
+    report = check_folder(tmp_path)
+    (problem,) = report.problems
     assert "ITEMS.CSV.GZ and items.csv are both there" in problem.message
+    assert all("another file is the table items, or claims to be" in each for each in report.notes)
 
 
 def test_one_id_is_the_same_in_every_table_and_type(tmp_path: Path) -> None:

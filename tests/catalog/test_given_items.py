@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Callable
@@ -274,6 +275,7 @@ def test_a_table_of_items_is_read_from_a_file(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "items.parquet")
     pd.DataFrame(rows).to_csv(tmp_path / "items.csv", index=False)
     pd.DataFrame(rows).to_json(tmp_path / "items.jsonl", orient="records", lines=True)
+    (tmp_path / "ITEMS.CSV.gz").write_bytes(gzip.compress((tmp_path / "items.csv").read_bytes()))
     for path in tmp_path.iterdir():
         assert read_items_file(path) == (dune, heat)
 
@@ -302,3 +304,11 @@ def test_a_broken_table_of_items_is_named(
         read_items_file(path)
     assert says in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__"])
+def test_the_index_of_a_frame_is_no_attribute(name: str) -> None:
+    frame = pd.DataFrame({name: [0], "title": ["Heat"]})
+    for given in (frame, pa.Table.from_pandas(frame), frame.to_dict("records")):
+        (item,) = read_items(given, where="candidates")
+        assert item.item == Item("Heat", "Heat")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import logging
 import multiprocessing
@@ -27,7 +28,7 @@ from llmrec.errors import (
 )
 from llmrec.records import Interaction, RankedItem, Ranking, Status, Usage, User
 from llmrec.reranking import Request
-from llmrec.reranking.request_files import FileOutcome, rank_file
+from llmrec.reranking.request_files import FileOutcome, rank_file, read_requests
 
 
 def _rerank(request: Request) -> Ranking:
@@ -342,3 +343,29 @@ def test_dropped_line_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, "llmrec"):
         rerank_file(requests, out, _rerank)
     assert "The last line of" in caplog.text
+
+
+_LINES = '{"user_id": "7", "candidates": ["Amélie", "Heat"]}\n'
+_ROWS = "user_id,item_id\n7,Amélie\n7,Heat\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.jsonl", b"\xef\xbb\xbf" + _LINES.encode()),
+        ("R.JSONL", _LINES.encode("utf-16")),
+        ("r.json", f"[{_LINES}]".encode()),
+        ("r.json", _LINES.encode()),
+        ("r.ndjson", _LINES.encode()),
+        ("r.jsonl.gz", gzip.compress(_LINES.encode())),
+        ("r.csv.gz", gzip.compress(_ROWS.encode())),
+        ("R.CSV", _ROWS.replace(",", ";").encode("utf-16")),
+        ("r.tsv", b"\xef\xbb\xbf" + _ROWS.replace(",", "\t").encode()),
+    ],
+)
+def test_requests_in_every_kind_of_file(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    (request,) = read_requests(path)
+    assert request.user.user_id == "7"
+    assert [candidate.item_id for candidate in request.candidates] == ["Amélie", "Heat"]

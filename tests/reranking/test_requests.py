@@ -140,6 +140,8 @@ def test_relevant_candidates_are_named_by_id_or_title() -> None:
     candidates = [{"id": 1, "title": "Heat"}, {"id": 2, "title": "Dune"}]
     assert read_request({"candidates": candidates, "relevant": "Dune"}).relevant == {"2"}
     assert read_request({"candidates": candidates, "relevant": [1, "2"]}).relevant == {"1", "2"}
+    amelie = [{"id": 3, "title": "Ame\u0301lie"}]
+    assert read_request({"candidates": amelie, "relevant": "Am\u00e9lie"}).relevant == {"3"}
 
 
 def test_an_item_of_the_same_request_may_be_named(index: Index) -> None:
