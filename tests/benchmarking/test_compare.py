@@ -74,7 +74,7 @@ def test_only_users_that_both_have_count(kites: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "name"),
-    [({"candidates": 7}, "candidates"), ({"seed": 1}, "seed"), ({}, "fingerprint")],
+    [({"n_candidates": 7}, "candidates"), ({"seed": 1}, "seed"), ({}, "fingerprint")],
 )
 def test_runs_of_other_data_or_lists_are_refused(
     kites: Path, tmp_path: Path, settings: dict[str, object], name: str

@@ -68,7 +68,7 @@ def small(catalog: Catalog) -> Index:
 
 
 def as_if_large(patch: pytest.MonkeyPatch) -> None:
-    for module in ("index", "search"):
+    for module in ("index", "saved_parts", "search"):
         patch.setattr(f"llmrec.retrieval.{module}.EXACT_UP_TO", 100)
     patch.setattr("llmrec.retrieval.item_table._DICTIONARY_UP_TO", 100)
     patch.setattr("llmrec.retrieval.retriever._FEW", 50)
