@@ -115,7 +115,7 @@ def test_a_chat_server_refuses_plain_text() -> None:
 def test_a_model_that_is_named_and_answers_nothing() -> None:
     with (
         ScriptedServer(serves_chat=False, serves_text=False) as server,
-        pytest.raises(ModelError, match="names 'm' and answers no prompt to it"),
+        pytest.raises(ModelError, match="lists 'm' but gives no valid answer"),
     ):
         OpenAIServerModel.connect(server.url, "m")
 
