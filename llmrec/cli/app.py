@@ -12,7 +12,7 @@ import llmrec
 from llmrec.cli import bench, data, doctor, models, prompts, train
 from llmrec.cli.build_index import index
 from llmrec.cli.demo import demo
-from llmrec.cli.exits import Commands
+from llmrec.cli.exits import Command, Commands
 from llmrec.cli.explain import explain
 from llmrec.cli.fit import fit
 from llmrec.cli.output import STDERR
@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        app.command(cls=Command, rich_help_panel=_panel)(_command)
 for _name, _group in (
     ("bench", bench.app),
     ("data", data.app),
@@ -46,6 +46,8 @@ for _name, _group in (
     ("tune", train.tune_app),
 ):
     app.add_typer(_group, name=_name, rich_help_panel="Look closer")
+    for _sub_command in _group.registered_commands:
+        _sub_command.cls = Command
 
 
 def _show_version(asked: bool) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import typer
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from llmrec.cli.output import STDERR, print_json, safe
 from llmrec.errors import LlmrecError, OptionError
@@ -38,6 +39,23 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return run
+
+
+class Command(TyperCommand):
+    """A command that refuses an option of one value given twice, instead of keeping the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
+        """Parse the arguments; the parser names each option as often as it is given."""
+        given: Counter[Any] = Counter(self.make_parser(ctx).parse_args(list(args))[2])
+        for option, times in given.items():
+            several = times > 1 and isinstance(option, TyperOption) and not option.is_flag
+            if several and not option.multiple:
+                raise typer.BadParameter(
+                    f"it is given {times} times and takes one value; give it once.",
+                    ctx=ctx,
+                    param=option,
+                )
+        return super().parse_args(ctx, args)
 
 
 class Commands(TyperGroup):

@@ -264,3 +264,30 @@ def test_a_command_called_wrongly_says_so_as_json_too(
     assert named in error["message"]
     assert named in ended.stderr
     assert run(*words).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("recommend", "INDEX", "--user", "a", "--user", "b"), "--user"),
+        (("recommend", "INDEX", "--user=a", "-k", "1", "-k", "2"), "-k"),
+        (("rerank", "--requests", "a", "--requests=a", "--out", "b"), "--requests"),
+        (("bench", "INDEX", "--seed", "1", "--seed", "2"), "--seed"),
+        (("data", "check", "DATA", "--columns", "a", "--columns", "b"), "--columns"),
+        (("train", "fusion", "DATA", "--out", "a", "--out", "b"), "--out"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_option_of_one_value_is_refused_where_it_is_given_twice(
+    run: Run, document: Document, words: tuple[str, ...], option: str
+) -> None:
+    ended = run(*words, "--json")
+    assert ended.returncode == 2
+    message = document(ended)["error"]["message"]
+    assert option in message
+    assert "it is given 2 times and takes one value" in message
+
+
+def test_options_of_several_values_and_flags_may_be_given_twice(run: Run, tmp_path: Path) -> None:
+    twice = ("--filter", "a=1", "--filter", "b=1", "--json", "--json")
+    assert "is not an index" in said(run("recommend", tmp_path, "--user", "a", *twice))
