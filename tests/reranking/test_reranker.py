@@ -225,3 +225,15 @@ def test_a_strategy_cannot_take_the_name_of_the_retrievers_signal(index: Index) 
     taken.name = "retrieval"
     with pytest.raises(OptionError, match="name of the retriever's signal"):
         Reranker(ByteModel(), index, strategy=taken)
+
+
+@pytest.mark.parametrize(("log_prob", "improbable"), [(-1.0, 0), (-9.0, 2)])
+def test_improbable_labels_are_shown_and_counted(log_prob: float, improbable: int) -> None:
+    reranker = Reranker(ByteModel(lambda *_: log_prob), strategy="pointwise")
+    ranking = reranker.rank(["Heat", "Dune"], history=["Alien"])
+    assert (ranking.label_shares["pointwise"] < 0.2) == bool(improbable)
+    assert ranking.fallbacks.get("labels_improbable", 0) == improbable
+
+
+def test_a_strategy_without_labels_has_no_share_of_them() -> None:
+    assert Reranker(ByteModel()).rank(["Heat", "Dune"], history=["Alien"]).label_shares == {}
