@@ -26,9 +26,11 @@ from llmrec.explaining.titles import (
 from llmrec.records import Evidence
 
 MAX_SENTENCES = 3
+MAX_CHARACTERS = 4_000
+"""A longer text is not checked further: no three sentences have as many."""
 
 _FINISHED = re.compile(r"[.!?…؟।。！？][\"'”’»)\]」』》）*_]*$")
-_LIST = re.compile(r"^\s*(?:\d+[.)]|[-•*])\s", re.MULTILINE)
+_LIST = re.compile(r"^[^\S\n]*+(?:\d+[.)]|[-•*])\s", re.MULTILINE)
 _MARKERS = (
     *("<|", "|>", "[INST]", "<s>", "</s>", "###", "```", "User:", "Assistant:", "Evidence:"),
     *(TITLE.strip(), ABOUT.strip()),
@@ -75,6 +77,8 @@ def check_text(
     text = unicodedata.normalize("NFC", text).strip()
     if not text:
         return ("it is empty",)
+    if len(text) > MAX_CHARACTERS:
+        return (f"it has {len(text):,} characters, which is more than {MAX_CHARACTERS:,}",)
     held = _EvidenceIndex(evidence)
     mentions = titles.find(text)
     covered = cover(text, mentions)

@@ -24,6 +24,9 @@ _INVERTED_ARTICLE = re.compile(r"^(.+), (The|A|An|Le|La|Les|Il|El|Los|Las|Der|Di
 _UNCASED_LETTERS = 4
 """The fewest letters of a title without capitals (Chinese, digits) that is known without quotes."""
 
+_MOST_WORDS = 64
+"""Words of a title; a longer one is found in no text."""
+
 _STARTERS = (
     "a an the i it its he his him she her they their we our us you your this that these those "
     "there here if as in on at by for from with up down out off over after before when while who "
@@ -41,7 +44,9 @@ COVER = "\ue000"
 """Stands for each letter of a title that is accounted for; it is no word, number or mark."""
 
 
-_END = re.compile(r"[.!?…؟।]+[\"'”’»)\]*_]*(?=\s|$)|[。！？]+[”’」』》）]*")
+# Each run of marks is looked at once, from its beginning: linear in any text.
+_END = re.compile(r"(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]*_]*+(?=\s|$)|[。！？]++[”’」』》）]*+")
+_VISIBLE = re.compile(r"\S")
 _ABBREVIATION = re.compile(r"\b(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|Vol|e\.g|i\.e|a\.k\.a)\.$")
 _QUOTES = ('"', "“”„", "«»", "「」", "『』", "《》")
 
@@ -148,7 +153,7 @@ class Titles:
         return tuple(found)
 
     def _add(self, form: list[Word]) -> None:
-        if not form:
+        if not 0 < len(form) <= _MOST_WORDS:
             return
         form_keys = tuple(word.key for word in form)
         capitals = [word.capital for word in form]
@@ -193,15 +198,18 @@ class Titles:
 
 def cover(text: str, mentions: Sequence[Mention]) -> str:
     """Replace titles so that their marks, numbers and quotes do not count; offsets stay."""
+    parts, at = [], 0
     for _, start, end in mentions:
-        text = text[:start] + COVER * (end - start) + text[end:]
-    return text
+        parts += [text[at:start], COVER * (end - start)]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 def starts_sentence(text: str, offset: int) -> bool:
     """Whether the word at an offset is the first of its sentence or line."""
-    before = text[:offset].rstrip(OPENING)
-    return not before or before[-1] in _BEFORE_SENTENCE
+    while offset and text[offset - 1] in OPENING:
+        offset -= 1
+    return not offset or text[offset - 1] in _BEFORE_SENTENCE
 
 
 def sentence_ends(text: str) -> list[int]:
@@ -209,7 +217,18 @@ def sentence_ends(text: str) -> list[int]:
 
     A full stop inside double quotes, after an abbreviation or before a small letter ends none.
     """
-    return [match.end() for match in _END.finditer(text) if _is_end(text, match.end())]
+    # A quotation that is open at a full stop and closed later holds it.
+    closed = {kind for kind in _QUOTES if not _marks(text, kind) % 2}
+    ends, opened, at = [], set[str](), 0
+    for match in _END.finditer(text):
+        opened ^= {kind for kind in closed if _marks(text[at : match.end()], kind) % 2}
+        at = match.end()
+        following = _VISIBLE.search(text, at)
+        if following is None or not (
+            opened or following[0].islower() or _ABBREVIATION.search(text[max(0, at - 8) : at])
+        ):
+            ends.append(at)
+    return ends
 
 
 def split_sentences(text: str) -> list[str]:
@@ -226,16 +245,6 @@ def split_sentences(text: str) -> list[str]:
 def leaves_quote_open(text: str) -> bool:
     """Whether a quotation in double quotes of any kind is not closed."""
     return any(_marks(text, kind) % 2 for kind in _QUOTES)
-
-
-def _is_end(text: str, end: int) -> bool:
-    rest = text[end:].lstrip()
-    if not rest:
-        return True
-    if rest[0].islower() or _ABBREVIATION.search(text[max(0, end - 8) : end]):
-        return False
-    # A quotation that is open here and closed later holds the full stop.
-    return not any(_marks(text[:end], kind) % 2 and not _marks(text, kind) % 2 for kind in _QUOTES)
 
 
 def _marks(text: str, kind: str) -> int:

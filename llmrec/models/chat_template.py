@@ -19,13 +19,17 @@ _FAILURES = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
+    RecursionError,
     TypeError,
     ValueError,
 )
 """What code in a template can raise."""
 _PROBE = Prompt("Mention Quokkas only once.", "Do Wombats graze at Dawn?")
 _REPLY = "Surely Kestrels hover."
-_THINKING = re.compile(r"(<\|?|\[)([\w:]*(?:think|thought|reason)\w*)(\|?>|\])", re.IGNORECASE)
+_THINKING = re.compile(
+    r"(<\|?|\[)([\w:]{0,40}(?:think|thought|reason)\w{0,40})(\|?>|\])", re.IGNORECASE
+)
 """The tag that opens a thinking block."""
 
 

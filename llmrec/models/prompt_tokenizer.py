@@ -25,6 +25,8 @@ TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "1 
 _NO_CLOCK = "{% macro strftime_now(form) %}1 January 2025{% endmacro %}{{ '' }}"
 """Put before a chat template: its own clock would change prompts from day to day."""
 _PIECE = re.compile(r" ?[A-Za-z]{1,6}| ?[^\sA-Za-z]|\s")
+_ORDINARY_TOKEN = re.compile(r"[^\W_]++(?:['’.&/+-][^\W_]++)*+[.+#!?]*+|[.,!?…'\"“”‘’()\-–—:;]*")
+"""A word, with marks as words have them, or punctuation."""
 _AROUND_A_TURN = 8
 """Control tokens that chat templates put around a message."""
 _CONTROL = (
@@ -65,9 +67,19 @@ class PromptTokenizer:
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
-        """Texts that the tokenizer reads as control tokens."""
+        """Texts that the tokenizer reads as control tokens, or as one token of another form.
+
+        Of the added tokens that are not flagged special, ordinary words ("co-op", "C++") and
+        punctuation are left out: without them, no item could use the word.
+        """
         added = self.tokenizer.added_tokens_decoder.values()
-        return tuple(sorted(token.content for token in added if token.special))
+        return tuple(
+            sorted(
+                token.content
+                for token in added
+                if token.special or not _ORDINARY_TOKEN.fullmatch(token.content.strip())
+            )
+        )
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text: none added, and no text read as a control token."""

@@ -252,7 +252,9 @@ def _hostile(template: Template, tokenizer: TextTokenizer) -> Iterator[Finding]:
         if "chat-template token" in str(error):
             yield Finding("error", 1, f"restores what was neutralised: {error}")
         return  # other failures are no matter of hostile texts
-    if any(re.search(r"^\s*Assistant\s*:", _text(prompt), re.MULTILINE) for prompt in prompts):
+    if any(
+        re.search(r"^[^\S\n]*+Assistant\s*+:", _text(prompt), re.MULTILINE) for prompt in prompts
+    ):
         yield Finding("error", 1, "restores what was neutralised: a foreign text opens a chat turn")
 
 

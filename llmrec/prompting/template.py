@@ -36,7 +36,7 @@ VARIABLES = ("user", "history", "item", "items", "evidence", "fault")
 """Variables that templates may read."""
 
 _BLOCKS = (("system", "user"), ("text",))
-_HEADER = re.compile(r"\A\s*\{#-?\s*(.*?)\s*-?#\}", re.DOTALL)
+_HEADER = re.compile(r"\A\s*+\{#-?\s*+(.*?)-?#\}", re.DOTALL)
 _LONGEST_SOURCE = 100_000  # characters
 
 
@@ -66,7 +66,7 @@ class Template:
     def summary(self) -> str:
         """The first line of the comment at its beginning; empty if there is none."""
         header = _HEADER.match(self.source)
-        return header.group(1).partition("\n")[0] if header else ""
+        return header.group(1).rstrip().partition("\n")[0] if header else ""
 
 
 @dataclass(frozen=True, slots=True)
