@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,14 @@ from llmrec.errors import ModelError, ModelNotFoundError, OptionError
 from llmrec.models import LabelRequest
 from llmrec.models.openai import OpenAIServerModel
 from llmrec.records import Prompt
-from tests.models.openai.scripted_server import ScriptedServer, chat, serving, total
+from tests.models.openai.scripted_server import (
+    USAGE,
+    ScriptedServer,
+    chat,
+    connected,
+    serving,
+    total,
+)
 
 CHAT = Prompt("Answer.", "Does it suit?")
 PLAIN = Prompt("", "", "Does it suit? Answer:")
@@ -135,3 +144,29 @@ def test_numbers_are_checked(options: dict[str, int]) -> None:
     name = next(iter(options))
     with pytest.raises(OptionError, match=name):
         OpenAIServerModel.connect("http://127.0.0.1:9/v1", "m", **options)  # type: ignore[arg-type]
+
+
+@dataclass
+class CountingServer(ScriptedServer):
+    """Counts the characters of the turns that its chat template writes."""
+
+    drops_system: bool = False
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        reply = super().answer(path, body)
+        written = [
+            turn["content"]
+            for turn in body.get("messages", ())
+            if not (self.drops_system and turn["role"] == "system")
+        ]
+        return reply | {"usage": USAGE | {"prompt_tokens": len("".join(written))}}
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_dropped_system_turn_goes_into_the_turn_of_the_user(drops: bool) -> None:
+    with CountingServer(drops_system=drops) as server, connected(server) as model:
+        server.seen.clear()
+        model.label_log_probs([LabelRequest(Prompt("The task.", "Heat?"), ("Yes", "No"))])
+        roles = [turn["role"] for turn in server.seen[-1][1]["messages"]]
+        assert roles == (["user"] if drops else ["system", "user"])
+        assert "The task." in server.seen[-1][1]["messages"][0]["content"]
