@@ -1,18 +1,18 @@
 """Measures beyond accuracy: exposure, novelty, diversity, biases, reliability and sensitivity.
 
-Over each user's first ten, as a mean over the users with a value:
+Each is computed on the top 10 of a user and averaged over the users with a value:
 
 ``coverage``
-    Share of all candidates that are in any user's first ten.
+    Share of all candidates that are in the top 10 of any user.
 ``gini``
     Inequality of exposure: 0 if all candidates are shown equally often, near 1 if a few dominate.
 ``novelty``
-    Mean self-information of an item in bits: log2 of all users by those who met it in training
+    Mean self-information of an item in bits: log2 of all users / users with it in training
     (Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma").
 ``intra-list diversity``
     Mean of 1 - cosine of two items' vectors (Ziegler et al. 2005).
 ``popularity lift``
-    How much more popular the first ten are than the candidates: 0.2 is 20 % more (after
+    Popularity of the top 10 relative to all candidates: 0.2 means 20 % more popular (after
     Abdollahpouri et al. 2020).
 ``length bias``
     Spearman's correlation of title length and rank in the whole list; above 0: long titles first.
@@ -117,7 +117,7 @@ def _lift(one: UserList, order: Sequence[int]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """As many scored candidates as in any other bin: mean probability, share of targets."""
+    """A bin of equal size: mean predicted probability and observed share of targets."""
 
     predicted: float
     observed: float
@@ -127,10 +127,10 @@ class ReliabilityBin:
 def reliability(
     cell: Cell, users: Sequence[UserList], scores: Sequence[Scores | None]
 ) -> tuple[ReliabilityBin, ...]:
-    """Sort the scored candidates by probability into equal bins, lowest first.
+    """Sort the scored candidates by probability into bins of equal size, lowest first.
 
-    Empty where scores are not probabilities. Those of ``pointwise`` are log-odds of Yes, those of
-    ``listwise`` log-probabilities of labels, if uncalibrated and of whole lists.
+    Empty if scores are not probabilities. Scores of ``pointwise`` are log-odds of Yes; scores of
+    ``listwise`` are log-probabilities of labels, if uncalibrated and without windows.
     """
     predicted, observed = [], []
     for one, values in zip(users, scores, strict=True):
@@ -156,10 +156,10 @@ def reliability(
 
 
 def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
-    """Expected calibration error: mean distance of probability and share over the bins, in [0, 1].
+    """Expected calibration error: mean of |predicted - observed| over the bins, in [0, 1].
 
-    After Nguyen and O'Connor 2015, "Posterior calibration and exploratory analysis for natural
-    language processing models": bins of as many candidates each.
+    Bins of equal size, as in Nguyen and O'Connor 2015, "Posterior calibration and exploratory
+    analysis for natural language processing models".
     """
     weights = [entry.candidates for entry in bins]
     return float(np.average([abs(b.predicted - b.observed) for b in bins], weights=weights))
@@ -179,10 +179,10 @@ def _probabilities(cell: Cell, values: Scores) -> Values | None:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far the members' means are apart, and how far a user's own values are, on average.
+    """Range of the members' means, and mean range of a user's values.
 
-    A paraphrase that helps half of the users and harms the others has the same mean: only the
-    second shows it. Both are over the users that every member has, 0 where there are none.
+    A paraphrase that helps half of the users and harms the others has the same mean; only the range
+    per user shows it. Both cover the users that all members have; 0 without any.
     """
 
     of_means: float

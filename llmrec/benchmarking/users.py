@@ -1,7 +1,7 @@
 """The users of a benchmark and the candidates that every cell ranks for them.
 
-An index and a file of labelled requests both become `BenchmarkData`. The target never shows: not in
-the history, the popularity counts, the reviews or the order of the candidates.
+An index and a file of labelled requests both become `BenchmarkData`. Targets of an index are held
+out from histories, popularity counts, reviews and the order of the candidates.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class UserList:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """Where the targets stand among the candidates."""
+        """Positions of the targets among the candidates."""
         return tuple(at for at, item in enumerate(self.candidates) if item in self.targets)
 
     @property
@@ -81,9 +81,9 @@ class ItemFacts:
 class BenchmarkData:
     """Users with their candidates, of an index or of labelled requests.
 
-    ``qualifying`` users have a target; ``users`` were sampled from them. ``about`` is what run.json
-    says of the data. ``known`` gives a user's history and where to look items up; ``facts`` those
-    of all candidates; paths of pictures start in ``folder``, and ``media_root`` may hold some too.
+    ``qualifying`` users have a target; ``users`` were sampled from them. ``about`` describes the
+    data in run.json. ``known`` returns a user with the context of the items, ``facts`` the facts of
+    all candidates. Paths of pictures are relative to ``folder``; ``media_root`` is also allowed.
     """
 
     users: tuple[UserList, ...]
@@ -103,7 +103,7 @@ class BenchmarkData:
 def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
     """Open the index or read the requests of a plan, and sample its users.
 
-    Fewer users are the first of more, so that a run can be extended.
+    A smaller sample is a prefix of a larger one, so that a run can be extended.
 
     Raises:
         StorageError: The index cannot be opened.
@@ -196,7 +196,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
 def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -> BenchmarkData:
     """Read labelled requests, one JSON object a line, and sample from them.
 
-    Candidates keep the order of the file: what it says of the relevant ones, prompts say too.
+    Candidates keep the order of the file; if that order reveals the relevant ones, prompts do too.
 
     Args:
         path: The requests; each has ``relevant`` beside what `read_request` takes.

@@ -19,7 +19,7 @@ BINS = 20
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark of an axis: where, in percent, and what is written there."""
+    """A tick of an axis: position in percent, and label."""
 
     at: float
     label: str
@@ -35,19 +35,19 @@ class Scale:
     logarithmic: bool = False
 
     def at(self, value: float) -> float:
-        """Where the value stands, within 0 and 100, with two decimals."""
+        """Position of the value, from 0 to 100, with two decimals."""
         low, high = self.low, self.high
         if self.logarithmic:
             low, high, value = math.log(low), math.log(high), math.log(max(value, self.low))
         return round(min(100.0, max(0.0, 100 * (value - low) / (high - low))), 2)
 
     def up(self, value: float) -> float:
-        """The same on an axis that runs upwards, as SVG's do not."""
+        """Position on a vertical axis; SVG counts from the top."""
         return round(100 - self.at(value), 2)
 
 
 def linear(values: Iterable[float], label: Callable[[float], str], *, most: int = 6) -> Scale:
-    """A scale around all values whose ends are ticks, at round steps, at most ``most`` of them."""
+    """A linear scale over all values: at most ``most`` ticks at round steps, also at the ends."""
     known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     if high - low < 1e-9:
