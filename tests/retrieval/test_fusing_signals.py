@@ -97,7 +97,7 @@ def test_unknown_signals_and_fusions_are_refused() -> None:
     with pytest.raises(OptionError, match="no signal 'contents'") as caught:
         Retriever(make_index(), weights={"contents": 1.0})
     assert "'content'" in caught.value.hint
-    with pytest.raises(OptionError, match="fusion is 'sum'"):
+    with pytest.raises(OptionError, match="fusion 'sum' is not one of weighted"):
         Retriever(make_index(), fusion="sum")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="weights are"):
         Retriever(make_index(), weights={})
