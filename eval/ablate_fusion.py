@@ -30,21 +30,13 @@ from llmrec.items.fusion import FusionConfig
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "default": {},
     "without identities": {"identities": False},
-    "identities from random": {"warm_start": False},
     "without identity dropout": {"identity_dropout": 0.0},
     "half of the identities dropped": {"identity_dropout": 0.5},
     "without modality dropout": {"modality_dropout": 0.0},
     "without the transformer": {"layers": 0},
-    "in-batch negatives, corrected": {"negatives": "batch", "sampled": 512},
-    "BPR instead of InfoNCE": {"infonce": 0.0, "bpr": 1.0},
-    "with BPR": {"bpr": 0.3},
-    "with association": {"association": 0.1},
-    "with reconstruction": {"reconstruction": 0.1},
-    "with FGM": {"adversarial": 0.1},
-    "with crop": {"augmentation": ("crop",)},
-    "with mask": {"augmentation": ("mask",)},
-    "with reorder": {"augmentation": ("reorder",)},
-    "three items ahead": {"horizon": 3},
+    "histories of 50": {"history": 50},
+    "one layer": {"layers": 1},
+    "128 dimensions": {"dimension": 128},
 }
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from llmrec import Catalog, TextEncoder
-from llmrec.catalog import Split, liked
+from llmrec.catalog import Split
 from llmrec.evaluation import (
     HeldOut,
     end_to_end_users,
@@ -244,7 +244,7 @@ def trained(
         def score(which: str) -> Scores:
             users = fusion.user_vectors(
                 [items[case.history(held)] for held in case.held[which]],
-                [liked(h.user.history, h.user.neutral_rating) for h in case.held[which]],
+                [held.user for held in case.held[which]],
             )
             return np.asarray(users @ items.T, dtype=np.float64)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from shutil import rmtree
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +23,13 @@ from llmrec.cli.options import (
     split_names,
 )
 from llmrec.cli.output import fields, print_json, screen, waiting
+from llmrec.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from llmrec.catalog import Catalog
+    from llmrec.items import ModalityVectors
+    from llmrec.items.fusion import Fusion
+    from llmrec.retrieval import Index
 
 
 @ends_well
@@ -33,6 +42,13 @@ def index(
         Path | None,
         typer.Option(metavar="MODEL", help="Folder that `llmrec train fusion` wrote."),
     ] = None,
+    train_sequence: Annotated[
+        bool,
+        typer.Option(
+            "--train-sequence",
+            help="Train a fusion on the interactions, and the weights of all signals with it.",
+        ),
+    ] = False,
     without: Annotated[
         list[str] | None,
         typer.Option(metavar="PART", help="Leave out reviews, image, clip or audio; repeatable."),
@@ -68,11 +84,15 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Understand and embed items, and save an index that opens without the data."""
+    if fusion and train_sequence:
+        raise OptionError(
+            "--fusion and --train-sequence are both given.", hint="Give one of the two."
+        )
     check_writable(out)
     from llmrec.items import check_parts, modalities_of, understand_items
     from llmrec.items.fusion import Fusion
     from llmrec.models import DEFAULT_IMAGE_ENCODER, OFFLINE_IMAGE_MODEL
-    from llmrec.retrieval import Index, check_faiss
+    from llmrec.retrieval import WEIGHTS_KEY, Index
     from llmrec.retrieval.storage import refuse_foreign
 
     left_out = tuple(split_names(without))
@@ -83,18 +103,24 @@ def index(
     if trained:
         clock.end("opening the fusion")
     catalog = read_data(data, columns, skip_broken=skip_broken, media_root=media_root)
-    check_faiss(len(catalog.items))
+    _check_size(catalog, train_sequence=train_sequence)
     clock.end("reading")
     texts = load_text_encoder(encoder)
     clock.end("loading the text encoder")
-    modalities = modalities_of(
-        catalog,
-        texts,
+
+    embed = partial(
+        modalities_of,
+        encoder=texts,
         without=left_out,
         image_encoder=image_encoder or DEFAULT_IMAGE_ENCODER,
         progress=True,
     )
+    modalities = embed(catalog)
     clock.end("embedding")
+    training_folder = out.with_name(f"{out.name}.training")
+    if train_sequence:
+        trained = _train(catalog, embed, training_folder)
+        clock.end("training")
     insights = understand_items(
         catalog,
         texts,
@@ -105,8 +131,13 @@ def index(
     )
     clock.end("understanding")
     made = Index.build(catalog, texts, modalities=modalities, insights=insights, fusion=trained)
+    if train_sequence:
+        made = _with_learned_weights(made)
+        clock.end("learning weights")
     with waiting("Saving"):
         made.save(out)
+    if train_sequence:
+        rmtree(training_folder)
     clock.end("saving")
     coverage = {given.name: given.coverage for given in modalities}
     unread = {name: insight.gaps for name, insight in made.insights.items() if insight.gaps}
@@ -126,6 +157,7 @@ def index(
                 "modalities": made.modalities,
                 "coverage": coverage,
                 "fusion": trained.name if trained else None,
+                "weights": made.weights,
                 "insights": len(made.insights),
                 "gaps": gaps,
                 "gaps_by_item": unread,
@@ -147,11 +179,49 @@ def index(
         "Gaps": ", ".join(f"{part} {count:,}" for part, count in gaps.items()),
         "Examples": _examples(unread, gaps),
         "Fusion": trained.name if trained else "",
+        "Weights": ", ".join(
+            f"{name} {weight:.2f}" for name, weight in made.weights.get(WEIGHTS_KEY, {}).items()
+        ),
         "Encoders": ", ".join(dict.fromkeys(made.modalities.values())),
         "Seconds": f"{sum(clock.seconds.values()):.1f}: {stages}",
         "Next": f"llmrec recommend {out} --user {first}" if first else "",
     }
     screen().print(fields(rows))
+
+
+def _check_size(catalog: Catalog, *, train_sequence: bool) -> None:
+    """Refuse what cannot be indexed before anything is embedded.
+
+    Raises:
+        DataError: There is nothing to train on.
+        OptionError: So many items need faiss, which is not installed.
+    """
+    from llmrec.retrieval import check_faiss
+
+    check_faiss(len(catalog.items))
+    if train_sequence and not catalog.interactions:
+        raise DataError(
+            "The data set has no interactions to train on.", hint="Leave out --train-sequence."
+        )
+
+
+def _train(
+    catalog: Catalog, embed: Callable[[Catalog], Sequence[ModalityVectors]], folder: Path
+) -> Fusion:
+    """Train a fusion without each user's last interaction; ``folder`` keeps checkpoints."""
+    from llmrec.training import hold_out_last, train_fusion
+
+    training, validation = hold_out_last(catalog)
+    return train_fusion(training, embed(training), validation, out=folder, progress=True).fusion
+
+
+def _with_learned_weights(index: Index) -> Index:
+    """Learn the weights of all signals, where any user has enough interactions."""
+    from llmrec.retrieval import WEIGHTS_KEY, hold_out, learn_weights
+
+    if not hold_out(index)[1]:
+        return index
+    return index.with_weights(WEIGHTS_KEY, learn_weights(index, progress=True).weights)
 
 
 class _Stages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -33,7 +33,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of FusionConfig; repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="0")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Maximum epochs.", show_default="40")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Maximum epochs.", show_default="100")]
 
 
 class _TrainingInput(NamedTuple):
@@ -98,8 +98,9 @@ def fusion(
                 "items_known": len(trained.fusion.item_ids),
                 "validation_users": users,
                 "best_epoch": trained.best_epoch,
-                "recall@20": best.recall,
+                "recall@10": best.recall,
                 "ndcg@10": best.ndcg,
+                "hybrid_ndcg@10": best.hybrid,
                 "epochs": [asdict(epoch) for epoch in trained.epochs],
                 "config": asdict(config),
             }
@@ -112,10 +113,10 @@ def fusion(
         "Epochs": f"{len(trained.epochs)}, best {trained.best_epoch}",
     }
     if users:
-        rows["recall@20"] = f"{best.recall:.3f} of {users:,} users' last items"
-        rows["nDCG@10"] = f"{best.ndcg:.3f}"
+        rows["recall@10"] = f"{best.recall:.3f} of {users:,} users' last items"
+        rows["nDCG@10"] = f"{best.ndcg:.3f}; with the other signals {best.hybrid:.3f}"
     else:
-        rows["Note"] = "No user has five interactions: the last epoch is kept, not validated."
+        rows["Note"] = "No user has met four items: the last epoch is kept, not validated."
     screen().print(fields(rows))
 
 
@@ -151,13 +152,14 @@ def tune_fusion_(
     best, chosen = trained.best, asdict(tuned.config)
     about = {"model": out, "name": trained.fusion.name, "trials": tuned.trials}
     if as_json:
-        print_json({**about, "recall@20": best.recall, "ndcg@10": best.ndcg, "config": chosen})
+        metrics = {"recall@10": best.recall, "ndcg@10": best.ndcg, "hybrid_ndcg@10": best.hybrid}
+        print_json({**about, **metrics, "config": chosen})
         return
     start = asdict(config)
     changed = ", ".join(f"{n}={value}" for n, value in chosen.items() if value != start[n])
     rows = {name.capitalize(): value for name, value in about.items()}
-    metrics = {"recall@20": f"{best.recall:.3f}", "nDCG@10": f"{best.ndcg:.3f}"}
-    screen().print(fields({**rows, **metrics, "Settings": changed}))
+    shown = {"recall@10": f"{best.recall:.3f}", "nDCG@10": f"{best.ndcg:.3f}"}
+    screen().print(fields({**rows, **shown, "Settings": changed}))
 
 
 def _config(settings: list[str] | None, epochs: int | None, seed: int | None) -> FusionConfig:
@@ -187,17 +189,11 @@ def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _Trai
         DataError: The data set is broken.
         ModelError: An encoder cannot be loaded.
     """
-    from llmrec.catalog import leave_one_out
-    from llmrec.evaluation import training_catalog
     from llmrec.items import modalities_of
+    from llmrec.training import hold_out_last
 
     catalog = read_data(data, columns, skip_broken=skip_broken)
     with waiting("Holding out the last interactions"):
-        split = leave_one_out(catalog)
-        # There is no test here: the row before the last is a training row too.
-        kept = {*split.train, *split.validation.values()}
-        rows = tuple(row for row in catalog.interactions if row in kept)
-        split = replace(split, train=rows, validation=split.test, test={})
-        training = training_catalog(catalog, split)
+        training, validation = hold_out_last(catalog)
     modalities = modalities_of(training, load_text_encoder(), progress=True)
-    return _TrainingInput(training, modalities, split.validation)
+    return _TrainingInput(training, modalities, validation)

@@ -17,7 +17,7 @@ from llmrec.retrieval.signals import history_rows
 from llmrec.retrieval.weights import FittedWeights, SignalList, fit_weights
 
 LEARNED = ("content", "co_occurrence", "keywords", "popularity", "friends")
-"""The signals that are tried where none are named."""
+"""The signals that are tried where none are named, beside ``sequence`` where there is a fusion."""
 
 
 def hold_out(
@@ -55,7 +55,7 @@ def hold_out(
 def learn_weights(
     index: Index,
     *,
-    names: Sequence[str] = LEARNED,
+    names: Sequence[str] | None = None,
     users: int | None = None,
     negatives: int = 2_000,
     seed: int = 0,
@@ -71,7 +71,9 @@ def learn_weights(
     Args:
         index: Whose users; it is not changed. Keep the result with
             ``index.with_weights(WEIGHTS_KEY, fitted.weights)``.
-        names: Signals to weigh.
+        names: Signals to weigh; None takes `LEARNED`, and ``sequence`` where the index has a
+            fusion. It must not have been trained on the users' last interactions: `llmrec train
+            fusion` and `llmrec index --train-sequence` hold them out.
         users: So many users at most, drawn by ``seed``; None takes all.
         negatives: Items sampled for a list beside the target.
         seed: Seed of both draws.
@@ -84,6 +86,8 @@ def learn_weights(
     if users is not None:
         check_count("users", users)
     check_count("negatives", negatives)
+    if names is None:
+        names = LEARNED if index.fusion is None else (*LEARNED, "sequence")
     known, targets = hold_out(index)
     retriever = Retriever(known, weights=dict.fromkeys(names, 1.0))
     if not targets:

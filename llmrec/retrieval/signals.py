@@ -211,10 +211,10 @@ class Content:
 
 
 class UserEncoder(Protocol):
-    """Turns a history into a vector, as a trained ``Fusion`` does."""
+    """Turns a user into a vector, as a trained ``Fusion`` does."""
 
-    def user_vector(self, history: np.ndarray, liked: Sequence[bool]) -> np.ndarray:
-        """Return float32 [d] for the vectors [h, d] of a history, oldest first."""
+    def user_vector(self, history: np.ndarray, user: User) -> np.ndarray:
+        """Return float32 [d] for a user and the vectors [h, d] of the history, oldest first."""
         ...
 
 
@@ -243,8 +243,7 @@ class Sequential:
 
     def of(self, user: User, met: Sequence[int]) -> Values:
         """Return the inner product of each item."""
-        opinions = liked(user.history, user.neutral_rating)
-        taste = self._encoder.user_vector(self._search.at(list(met)), opinions)
+        taste = self._encoder.user_vector(self._search.at(list(met)), user)
         return Dense(self._search, taste)
 
 

@@ -21,7 +21,7 @@ from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 
 _FILE = "checkpoint.safetensors"
 _KIND = "checkpoint"
-_FORMAT = 1
+_FORMAT = 2
 _HINT = "Delete the file to start training again, or name another folder."
 _LENGTH_OF_RUN = ("epochs", "patience")
 """Settings that end a training and do not change an epoch: they may differ on resuming."""
@@ -31,31 +31,32 @@ _LENGTH_OF_RUN = ("epochs", "patience")
 class Epoch:
     """Metrics of one pass over the training windows.
 
-    ``losses`` are the weighted terms, means over the steps; ``loss`` is their sum. ``recall`` is
-    recall@20 and ``ndcg`` nDCG@10 of the validation targets among all items but the history's,
-    None without validation.
+    ``recall`` is recall@10 and ``ndcg`` nDCG@10 of the validation targets among all items but the
+    history's, by the fusion alone; ``hybrid`` is nDCG@10 with the retriever's other signals,
+    weighted anew. None without validation.
     """
 
     number: int
     loss: float
-    losses: Mapping[str, float]
     recall: float | None
     ndcg: float | None
+    hybrid: float | None
     seconds: float
 
     @property
     def score(self) -> float:
-        """recall@20 + nDCG@10, which chooses the best epoch; without validation the number."""
-        if self.recall is None or self.ndcg is None:
-            return float(self.number)
-        return self.recall + self.ndcg
+        """The hybrid's nDCG@10, which chooses the best epoch; without validation the number."""
+        return float(self.number) if self.hybrid is None else self.hybrid
 
     def metrics(self) -> dict[str, float]:
         """All metrics by name, as a tracker logs them."""
-        validation = {"validation/recall@20": self.recall, "validation/ndcg@10": self.ndcg}
+        validation = {
+            "validation/recall@10": self.recall,
+            "validation/ndcg@10": self.ndcg,
+            "validation/hybrid_ndcg@10": self.hybrid,
+        }
         return {
             "loss": self.loss,
-            **{f"loss/{name}": value for name, value in self.losses.items()},
             **{name: value for name, value in validation.items() if value is not None},
             "seconds": self.seconds,
         }
@@ -134,8 +135,7 @@ def resume(
 
 def checkpoint_settings(config: FusionConfig, digest: str) -> dict[str, Any]:
     """Return what an epoch depends on: the data set's digest, torch's version and the settings."""
-    settings = {**asdict(config), "augmentation": list(config.augmentation)}
-    kept = {name: value for name, value in settings.items() if name not in _LENGTH_OF_RUN}
+    kept = {name: value for name, value in asdict(config).items() if name not in _LENGTH_OF_RUN}
     return {"data": digest, "torch": torch.__version__, **kept}
 
 
@@ -144,5 +144,5 @@ def _under(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def _array(value: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = value.detach().clone().numpy()
+    array: np.ndarray = value.detach().cpu().clone().numpy()
     return array

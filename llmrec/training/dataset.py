@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,41 +10,55 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmrec.catalog import Catalog, liked
+from llmrec.catalog import Catalog, leave_one_out
 from llmrec.errors import DataError, OptionError
+from llmrec.evaluation import training_catalog
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.fusion_files import content_digest
+from llmrec.items.fusion.network import Histories
+from llmrec.items.fusion.user_features import (
+    opinions_and_times,
+    profile_values,
+    profile_vectors,
+)
 from llmrec.records import Interaction
 
 Rows = NDArray[np.int64]
 
-_CROPPED = _REORDERED = 0.6
-_MASKED = 0.3
-"""Shares of a history that are kept, shuffled and masked, as in CL4SRec."""
-
 
 @dataclass(frozen=True, eq=False)
 class UserHistory:
-    """One user's history: item rows [t], oldest first, and which of them were liked, bool [t]."""
+    """One user's history, oldest first.
 
-    items: Rows
-    liked: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """A piece of a history, and the targets at each of its positions; a batch has a first axis b.
-
-    ``items`` and ``liked`` are [t]. ``targets`` and ``given`` are [t + 1, horizon]: position p is
-    before item p of the window, sees the items before it, and predicts item p and those that
-    follow; ``given`` is False where there is none, or where an earlier window has the target.
+    Attributes:
+        items: Item rows, int64 [t].
+        liked: Whether each was liked, bool [t].
+        times: Seconds, int64 [t], -1 where unknown.
+        profile: Which of the data set's profile values the user has, float32 [p].
     """
 
     items: Rows
     liked: NDArray[np.bool_]
-    targets: Rows
-    given: NDArray[np.bool_]
+    times: Rows
+    profile: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A run of a user's history: the items from ``start`` to before ``stop`` are the targets.
+
+    The item before ``start`` is read too, so that each target but a history's first has a context.
+    """
+
+    user: int
+    start: int
+    stop: int
+
+    @property
+    def read(self) -> slice:
+        """The places that are read: all but the last target."""
+        return slice(max(0, self.start - 1), self.stop - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +73,7 @@ class FusionDataset:
         identities: int64 [n]: row of the learned vector of each item in a training history; -1 for
             all other items.
         counts: int64 [n]: training interactions of each item.
+        profile_values: The values of users' profiles, ``column=value``.
         histories: User -> history.
         targets: User -> item row of the validation target.
     """
@@ -69,6 +84,7 @@ class FusionDataset:
     present: Mapping[str, Tensor]
     identities: Tensor
     counts: Tensor
+    profile_values: tuple[str, ...]
     histories: Mapping[str, UserHistory]
     targets: Mapping[str, int]
 
@@ -82,18 +98,41 @@ class FusionDataset:
         """The length of the vectors of each modality."""
         return {name: rows.shape[1] for name, rows in self.vectors.items()}
 
+    def to(self, device: torch.device) -> FusionDataset:
+        """Return the data set with the tensors of its items on a device."""
+        return replace(
+            self,
+            vectors={name: rows.to(device) for name, rows in self.vectors.items()},
+            present={name: rows.to(device) for name, rows in self.present.items()},
+            identities=self.identities.to(device),
+            counts=self.counts.to(device),
+        )
+
     def digest(self) -> str:
         """The sha256, in hex, of the whole data set."""
         arrays = {f"vectors.{name}": rows.numpy() for name, rows in self.vectors.items()}
         arrays |= {f"present.{name}": rows.numpy() for name, rows in self.present.items()}
-        for user, history in self.histories.items():
-            arrays |= {f"items.{user}": history.items, f"liked.{user}": history.liked}
+        for name in ("items", "liked", "times", "profile"):
+            arrays |= {f"{name}.{u}": getattr(some, name) for u, some in self.histories.items()}
         about = {
             "item_ids": self.item_ids,
             "encoders": dict(self.encoders),
+            "profile_values": self.profile_values,
             "targets": dict(self.targets),
         }
         return content_digest(about, arrays)
+
+
+def hold_out_last(catalog: Catalog) -> tuple[Catalog, Mapping[str, Interaction]]:
+    """Hold out each user's last interaction, and its review, where a user has met four items.
+
+    They are the same rows that `llmrec.retrieval.learn_weights` holds out: weights learned on an
+    index of ``catalog`` are fair to a fusion that was trained on the rest.
+    """
+    split = leave_one_out(catalog, min_train=2)
+    kept = {*split.train, *split.validation.values()}
+    rows = tuple(row for row in catalog.interactions if row in kept)
+    return training_catalog(catalog, replace(split, train=rows)), split.test
 
 
 def build_dataset(
@@ -127,7 +166,8 @@ def build_dataset(
             )
         if not np.isfinite(given.vectors).all():
             raise DataError(f"The modality {given.name!r} has values that are not finite.")
-    histories = user_histories(training)
+    values = profile_values(training.profiles.values())
+    histories = user_histories(training, values)
     if not histories:
         raise DataError("There are no interactions to train on.", hint="Add an interactions file.")
     counts = np.bincount(
@@ -141,6 +181,7 @@ def build_dataset(
         {given.name: torch.tensor(given.present, dtype=torch.bool) for given in modalities},
         torch.tensor(np.where(known, np.cumsum(known) - 1, -1)),
         torch.tensor(counts),
+        values,
         histories,
         _targets(histories, items, validation),
     )
@@ -170,84 +211,81 @@ def _targets(
     return targets
 
 
-def user_histories(training: Catalog) -> dict[str, UserHistory]:
-    """Each user's history as rows of ``training.items``; users without one are left out."""
+def user_histories(training: Catalog, values: Sequence[str]) -> dict[str, UserHistory]:
+    """Each user's history as rows of ``training.items``; users without one are left out.
+
+    Args:
+        training: The catalogue.
+        values: The values of profiles that count.
+    """
     row = {item_id: number for number, item_id in enumerate(training.items)}
+    places = {value: place for place, value in enumerate(values)}
     found: dict[str, UserHistory] = {}
     for user_id in training.user_ids:
-        history = [each for each in training.user(user_id).history if each.item_id in row]
+        user = training.user(user_id)
+        history = [each for each in user.history if each.item_id in row]
         if history:
             items = np.array([row[each.item_id] for each in history], dtype=np.int64)
-            opinions = np.array(liked(history, training.neutral), dtype=bool)
-            found[user_id] = UserHistory(items, opinions)
+            profile = profile_vectors([user.profile], places)[0]
+            told = opinions_and_times(history, user.neutral_rating)
+            found[user_id] = UserHistory(items, *told, profile)
     return found
 
 
-def windows(history: UserHistory, length: int, horizon: int) -> list[Window]:
-    """Cut a history into windows of at most ``length`` items that overlap by half.
+def windows(lengths: Sequence[int], longest: int, draw: np.random.Generator) -> list[Window]:
+    """Cut histories into windows of at most ``longest`` items, at places that are drawn.
 
-    Every item of the history is exactly once the next item of a position. The position sees all
-    items before it, in a later window at least half a window of them.
+    Each interaction is a target exactly once.
     """
-    total, covered, start = len(history.items), 0, 0
-    made: list[Window] = []
-    while covered < total:
-        stop = min(start + length, total - 1)
-        positions = np.arange(start, stop + 1)
-        ahead = positions[:, None] + np.arange(horizon)
-        given = (ahead < total) & (positions >= covered)[:, None]
-        targets = history.items[np.minimum(ahead, total - 1)]
-        made.append(Window(history.items[start:stop], history.liked[start:stop], targets, given))
-        covered, start = stop + 1, start + max(1, length // 2)
+    made = []
+    for user, length in enumerate(lengths):
+        first = int(draw.integers(1, longest + 1)) if length > longest else length
+        stops = [*range(first, length, longest), length]
+        made += [Window(user, a, b) for a, b in zip([0, *stops], stops, strict=False) if a < b]
     return made
 
 
-def batch_of(some: Sequence[Window], filler: int) -> Window:
-    """Stack windows to a batch, padded at the end with the item row ``filler``."""
-    return Window(
-        padded([window.items for window in some], filler),
-        padded([window.liked for window in some], True),
-        padded([window.targets for window in some], 0),
-        padded([window.given for window in some], False),
+def batches(some: Sequence[Window], size: int, draw: np.random.Generator) -> Iterator[list[Window]]:
+    """Group windows of similar lengths to batches of about ``size`` items, in random order.
+
+    Sorted by length, little has to be filled up.
+    """
+    lengths = np.array([window.stop - window.start for window in some])
+    order = np.lexsort((draw.random(len(some)), lengths))
+    groups: list[list[Window]] = [[]]
+    for place in order:
+        if groups[-1] and lengths[place] * (len(groups[-1]) + 1) > size:
+            groups.append([])
+        groups[-1].append(some[place])
+    for group in draw.permutation(len(groups)):
+        yield groups[group]
+
+
+def histories_of(histories: Sequence[UserHistory], parts: Sequence[slice]) -> Histories:
+    """Stack a part of each history to a batch, filled up at the end."""
+    pairs = list(zip(histories, parts, strict=True))
+    return Histories(
+        torch.tensor(padded([history.items[part] for history, part in pairs], 0)),
+        torch.tensor(padded([history.liked[part] for history, part in pairs], True)),
+        torch.tensor(padded([history.times[part] for history, part in pairs], -1)),
+        torch.tensor(np.array([history.profile for history in histories])),
     )
+
+
+def targets_of(histories: Sequence[UserHistory], some: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    """Return the targets of a batch, int64 [b, t + 1], and which positions have one.
+
+    Position p has read the first p items of the window, and predicts the next.
+    """
+    starts = [window.read.start for window in some]
+    rows = [h.items[start : w.stop] for h, w, start in zip(histories, some, starts, strict=True)]
+    given = [np.arange(start, w.stop) >= w.start for w, start in zip(some, starts, strict=True)]
+    return torch.tensor(padded(rows, 0)), torch.tensor(padded(given, False))
 
 
 def padded(arrays: Sequence[np.ndarray], fill: int | bool) -> np.ndarray:
     """Stack arrays along a new first axis, each padded with ``fill`` up to the longest."""
-    shape = (len(arrays), max(map(len, arrays)), *arrays[0].shape[1:])
-    stacked = np.full(shape, fill, dtype=arrays[0].dtype)
+    stacked = np.full((len(arrays), max(map(len, arrays))), fill, dtype=arrays[0].dtype)
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked
-
-
-def vary(window: Window, kinds: Sequence[str], mask: int, draw: np.random.Generator) -> Window:
-    """Return a variant of a window (CL4SRec, Xie et al. 2022).
-
-    Args:
-        window: Any window; one of fewer than two items is returned as it is.
-        kinds: One is drawn: ``crop`` keeps a run of 60 % of the items, ``reorder`` shuffles a run
-            of 60 %, ``mask`` puts ``mask`` in the place of 30 %.
-        mask: Item row of a masked item.
-        draw: Random generator.
-    """
-    n = len(window.items)
-    if n < 2:
-        return window
-    kind = kinds[int(draw.integers(len(kinds)))]
-    if kind == "mask":
-        items = window.items.copy()
-        items[draw.permutation(n)[: int(_MASKED * n)]] = mask
-        return replace(window, items=items)
-    if kind == "crop":
-        length = max(1, int(_CROPPED * n))
-        start = int(draw.integers(n - length + 1))
-        run, positions = slice(start, start + length), slice(start, start + length + 1)
-        return Window(
-            window.items[run], window.liked[run], window.targets[positions], window.given[positions]
-        )
-    length = int(_REORDERED * n)
-    start = int(draw.integers(n - length + 1))
-    order = np.arange(n)
-    order[start : start + length] = start + draw.permutation(length)
-    return replace(window, items=window.items[order], liked=window.liked[order])

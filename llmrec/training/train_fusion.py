@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from llmrec.catalog import Catalog
 from llmrec.errors import ModelError
-from llmrec.evaluation import ndcg_at, recall_at, target_ranks
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.items.fusion.network import FusionNetwork
@@ -31,14 +30,17 @@ from llmrec.training.checkpoints import (
     resume,
     save_checkpoint,
 )
-from llmrec.training.dataset import FusionDataset, Window, build_dataset, padded, windows
-from llmrec.training.objective import sum_of, weighted_terms
+from llmrec.training.dataset import FusionDataset, batches, build_dataset, histories_of, windows
+from llmrec.training.objective import batch_loss, described_softmax
 from llmrec.training.tracking import Tracker
+from llmrec.training.validation import ValidationUsers, validation_users
 
 logger = logging.getLogger(__name__)
 
 _MAX_GRADIENT_NORM = 1.0
-_USERS_AT_ONCE = 256
+_STEPS, _LEAST_BATCH = 64, 64
+"""Steps an epoch has at least, and the interactions down to which batches shrink for that."""
+_USERS_AT_ONCE = 64
 """Users ranked at once in validation: bounds memory, not results."""
 
 
@@ -88,20 +90,24 @@ def train_fusion(
     config = config or FusionConfig()
     dataset = build_dataset(training, modalities, validation, config)
     settings = checkpoint_settings(config, dataset.digest())
-    pieces = [
-        window
-        for history in dataset.histories.values()
-        for window in windows(history, config.history, config.horizon)
-    ]
+    judges = None
+    if dataset.targets:
+        judges = validation_users(training, modalities, dataset.targets, config.seed)
+    logger.info("%d items: %s.", len(dataset.item_ids), described_softmax(dataset))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with reproducible(config.seed):
-        network = FusionNetwork(dataset.dimensions(), len(dataset.known_ids), config)
-        if config.warm_start and network.items.identities is not None:
+        network = FusionNetwork(
+            dataset.dimensions(), len(dataset.known_ids), len(dataset.profile_values), config
+        )
+        if network.items.identities is not None:
             weight = network.items.identities.weight
             weight.data.copy_(initial_identities(dataset, weight.detach()))
+        network.to(device)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         state = resume(out, network, optimizer, settings) if out else TrainingState()
+        on_device = dataset.to(device)
         bar = tqdm(
             total=config.epochs,
             initial=len(state.epochs),
@@ -111,12 +117,18 @@ def train_fusion(
         )
         with bar:
             while not _finished(state, config):
-                state = _next_epoch(state, network, optimizer, dataset, pieces, config, bar)
+                state = _next_epoch(state, network, optimizer, on_device, judges, config, bar)
                 if out:
                     save_checkpoint(out, state, network, optimizer, settings)
                 if tracker:
                     tracker.log(state.epochs[-1].metrics(), step=len(state.epochs))
-    fusion = Fusion(config, dataset.encoders, dataset.known_ids, dict(state.best or {}))
+    fusion = Fusion(
+        config,
+        dataset.encoders,
+        dataset.known_ids,
+        dataset.profile_values,
+        dict(state.best or {}),
+    )
     if out:
         fusion.save(out)
     return TrainedFusion(fusion, state.epochs, state.best_epoch, config)
@@ -166,30 +178,26 @@ def initial_identities(dataset: FusionDataset, random: Tensor) -> Tensor:
     return made
 
 
-def validation_ranks(
-    network: FusionNetwork, dataset: FusionDataset, config: FusionConfig
-) -> NDArray[np.float64]:
-    """Rank each validation target among all items but those of the user's history: float64 [n]."""
+def validation_scores(
+    network: FusionNetwork, dataset: FusionDataset, user_ids: Sequence[str], longest: int
+) -> NDArray[np.float32]:
+    """Score all items for users: float32 [n, n_items]."""
     network.eval()
-    users = list(dataset.targets)
-    ranks = []
+    made = np.empty((len(user_ids), len(dataset.item_ids)), dtype=np.float32)
+    histories = [dataset.histories[user_id] for user_id in user_ids]
+    order = np.argsort([min(longest, len(history.items)) for history in histories], kind="stable")
+    device = dataset.identities.device
     with torch.inference_mode():
         items = network.items(dataset.vectors, dataset.present, dataset.identities)
-        for start in range(0, len(users), _USERS_AT_ONCE):
-            some = users[start : start + _USERS_AT_ONCE]
-            histories = [dataset.histories[user] for user in some]
-            recent = [history.items[-config.history :] for history in histories]
-            opinions = [history.liked[-config.history :] for history in histories]
-            encoded = network.users(
-                items[torch.tensor(padded(recent, 0))], torch.tensor(padded(opinions, True))
-            )
-            last = encoded[torch.arange(len(some)), torch.tensor([len(rows) for rows in recent])]
-            scores = (last @ items.T).numpy()
-            for row, history in zip(scores, histories, strict=True):
-                row[history.items] = -np.inf
-            targets = np.array([dataset.targets[user] for user in some])
-            ranks.append(target_ranks(scores, targets, seed=config.seed))
-    return np.concatenate(ranks)
+        for start in range(0, len(order), _USERS_AT_ONCE):
+            rows = order[start : start + _USERS_AT_ONCE]
+            some = [histories[row] for row in rows]
+            given = histories_of(some, [slice(-longest, None)] * len(some)).to(device)
+            encoded = network.users(items[given.items], given)
+            ends = torch.tensor([min(longest, len(history.items)) for history in some])
+            last = encoded[torch.arange(len(some)), ends]
+            made[rows] = (last @ items.T).cpu().numpy()
+    return made
 
 
 def _finished(state: TrainingState, config: FusionConfig) -> bool:
@@ -203,23 +211,23 @@ def _next_epoch(
     network: FusionNetwork,
     optimizer: torch.optim.Optimizer,
     dataset: FusionDataset,
-    pieces: Sequence[Window],
+    judges: ValidationUsers | None,
     config: FusionConfig,
     bar: tqdm,
 ) -> TrainingState:
-    """Train on all windows once, and rank the validation targets."""
+    """Train on all interactions once, and rank the validation targets."""
     number, began = len(state.epochs) + 1, time.perf_counter()
     # Seed and number alone decide the draws: an epoch is the same in a resumed run.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, number)).generate_state(1)[0]))
     draw = np.random.default_rng((config.seed, number))
-    order = draw.permutation(len(pieces))
-    starts = range(0, len(order), config.batch_size)
-    sums: dict[str, float] = {}
+    histories = tuple(dataset.histories.values())
+    cut = windows([len(history.items) for history in histories], config.history, draw)
     network.train()
-    for step, start in enumerate(starts, 1):
-        some = [pieces[place] for place in order[start : start + config.batch_size]]
-        terms = weighted_terms(network, dataset, some, config, draw)
-        loss = sum_of(terms)
+    total = steps = 0.0
+    events = int(dataset.counts.sum())
+    size = min(config.batch_size, max(_LEAST_BATCH, events // _STEPS))
+    for step, some in enumerate(batches(cut, size, draw), 1):
+        loss = batch_loss(network, dataset, histories, some, draw)
         if not torch.isfinite(loss):
             raise ModelError(
                 f"Training diverged: the loss of epoch {number}, step {step} is {loss.item()}.",
@@ -229,20 +237,17 @@ def _next_epoch(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
         optimizer.step()
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + term.item()
-        bar.set_postfix_str(f"step {step} of {len(starts)}, loss {loss.item():.3f}")
-    losses = {name: total / len(starts) for name, total in sums.items()}
-    recall = ndcg = None
-    if dataset.targets:
-        ranks = validation_ranks(network, dataset, config)
-        recall, ndcg = float(recall_at(ranks, 20).mean()), float(ndcg_at(ranks, 10).mean())
-    seconds = time.perf_counter() - began
-    epoch = Epoch(number, sum(losses.values()), losses, recall, ndcg, seconds)
+        total, steps = total + loss.item(), steps + 1
+        bar.set_postfix_str(f"step {step}, loss {loss.item():.3f}")
+    recall = ndcg = hybrid = None
+    if judges:
+        scores = validation_scores(network, dataset, judges.user_ids, config.history)
+        recall, ndcg, hybrid = judges.metrics(scores)
+    epoch = Epoch(number, total / steps, recall, ndcg, hybrid, time.perf_counter() - began)
     logger.info("epoch %d: %s", number, epoch.metrics())
     bar.update()
     epochs = (*state.epochs, epoch)
     if state.best_epoch and epoch.score <= state.epochs[state.best_epoch - 1].score:
         return TrainingState(epochs, state.best_epoch, state.best)
-    best = {name: value.detach().clone().numpy() for name, value in network.state_dict().items()}
+    best = {n: value.detach().cpu().clone().numpy() for n, value in network.state_dict().items()}
     return TrainingState(epochs, number, best)

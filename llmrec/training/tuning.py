@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TunedFusion:
-    """The best settings, their score (recall@20 + nDCG@10), and the number of trials."""
+    """The best settings, their score (the hybrid's nDCG@10), and the number of trials."""
 
     config: FusionConfig
     score: float
@@ -46,8 +46,8 @@ def tune_fusion(
     """Try settings drawn by a tree-structured Parzen estimator (Bergstra et al. 2011).
 
     The space is small: dimension 32, 64 or 128; 0 to 2 layers; dropout 0.1 to 0.5; identity_dropout
-    0 to 0.5; learning_rate 0.001 to 0.01; weight_decay 0.001 to 0.3; horizon 1, 3 or 5; association
-    and reconstruction off or 0.1. All other settings, and the random seed, are those of ``config``.
+    0 to 0.5; learning_rate 0.0003 to 0.003; weight_decay 0.001 to 0.3. All other settings, and the
+    random seed, are those of ``config``.
 
     Args:
         training: As of :func:`train_fusion`.
@@ -138,9 +138,6 @@ def _drawn(trial: Trial, base: FusionConfig) -> FusionConfig:
         layers=trial.suggest_int("layers", 0, 2),
         dropout=trial.suggest_float("dropout", 0.1, 0.5),
         identity_dropout=trial.suggest_float("identity_dropout", 0.0, 0.5),
-        learning_rate=trial.suggest_float("learning_rate", 0.001, 0.01, log=True),
+        learning_rate=trial.suggest_float("learning_rate", 0.0003, 0.003, log=True),
         weight_decay=trial.suggest_float("weight_decay", 0.001, 0.3, log=True),
-        horizon=trial.suggest_categorical("horizon", (1, 3, 5)),
-        association=trial.suggest_categorical("association", (0.0, 0.1)),
-        reconstruction=trial.suggest_categorical("reconstruction", (0.0, 0.1)),
     )

@@ -7,6 +7,7 @@ import pytest
 
 from llmrec.catalog import sample_folder
 from llmrec.items.fusion import Fusion
+from llmrec.retrieval import WEIGHTS_KEY, Index
 from tests.cli.calls import Run
 
 SHORT = ("--epochs", "2", "--set", "dimension=16", "--set", "history=10", "--json")
@@ -33,10 +34,42 @@ def test_a_fusion_is_tuned_on_the_sample(run: Run, minilm_folder: Path, tmp_path
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["trials"] == 2
     assert Fusion.open(tmp_path).name == json.loads(ran.stdout)["name"]
-    # More trials find other settings: the checkpoint of the first run is not used.
+    # The checkpoint of the first run, perhaps of other settings, is not used.
     more = run(*call[:-1], "4", *SHORT)
     assert more.returncode == 0, more.stderr
-    assert json.loads(more.stdout)["config"] != json.loads(ran.stdout)["config"]
+    assert json.loads(more.stdout)["trials"] == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_command_trains_the_sequence_signal_and_all_weights(
+    run: Run, minilm_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "index"
+    ran = run("index", sample_folder(), "--out", out, "--train-sequence", "--json")
+    assert ran.returncode == 0, ran.stderr
+    said, made = json.loads(ran.stdout), Index.open(out)
+    assert made.fusion is not None
+    assert said["fusion"] == made.fusion.name
+    weights = made.weights[WEIGHTS_KEY]
+    assert {"sequence", "co_occurrence", "content"} <= weights.keys()
+    assert said["weights"][WEIGHTS_KEY] == weights
+    assert not (tmp_path / "index.training").exists()
+    fitted = run("fit", out, "--retriever", "--json")
+    assert json.loads(fitted.stdout)["weights"] == pytest.approx(weights)
+
+
+def test_two_sources_of_a_fusion_are_refused(run: Run, tmp_path: Path) -> None:
+    words = ("--fusion", tmp_path, "--train-sequence", "--out", tmp_path / "index")
+    ran = run("index", sample_folder(), *words)
+    assert ran.returncode == 2
+    assert "--fusion and --train-sequence" in ran.stderr
+
+
+def test_without_interactions_there_is_nothing_to_train(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\n")
+    ran = run("index", tmp_path, "--out", tmp_path / "index", "--train-sequence")
+    assert ran.returncode == 1
+    assert "no interactions" in ran.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])

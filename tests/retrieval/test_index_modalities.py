@@ -55,7 +55,7 @@ def modalities(catalog: Catalog) -> tuple[ModalityVectors, ...]:
 
 @pytest.fixture(scope="module")
 def fusion(catalog: Catalog, modalities: tuple[ModalityVectors, ...]) -> Fusion:
-    config = FusionConfig(epochs=2, dimension=8, heads=2, warm_start=False)
+    config = FusionConfig(epochs=2, dimension=8, heads=2)
     return train_fusion(catalog, modalities, {}, config).fusion
 
 
@@ -110,7 +110,7 @@ def test_a_trained_fusion_is_a_signal_of_its_own(whole: Index, fusion: Fusion) -
     assert "sequence" in retriever.weights
     assert whole.fused is not None
     rows = [whole.row(row.item_id) for row in user.history]
-    taste = fusion.user_vector(whole.fused[rows], [True] * len(rows))
+    taste = fusion.user_vector(whole.fused[rows], user)
     np.testing.assert_allclose(retriever.signals(user)["sequence"], whole.fused @ taste, rtol=1e-5)
     assert (
         "sequence"

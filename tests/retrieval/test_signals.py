@@ -170,8 +170,8 @@ def test_popularity_and_friends_are_logs_of_counts() -> None:
 class Last:
     """A user is the vector of the last item."""
 
-    def user_vector(self, history: np.ndarray, liked: Sequence[bool]) -> np.ndarray:
-        assert len(history) == len(liked)
+    def user_vector(self, history: np.ndarray, user: User) -> np.ndarray:
+        assert len(history) == len(user.history)
         found: np.ndarray = history[-1] if len(history) else np.zeros(8)
         return found
 

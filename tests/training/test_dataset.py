@@ -1,60 +1,87 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from llmrec.items.fusion import FusionConfig
-from llmrec.training.dataset import UserHistory, batch_of, build_dataset, vary, windows
+from llmrec.records import Interaction
+from llmrec.retrieval import Index, hold_out
+from llmrec.training import hold_out_last
+from llmrec.training.dataset import (
+    UserHistory,
+    Window,
+    batches,
+    build_dataset,
+    histories_of,
+    targets_of,
+    windows,
+)
 from llmrec.training.train_fusion import initial_identities
 from tests.training.conftest import World
 
 
 def met(n: int) -> UserHistory:
-    return UserHistory(np.arange(100, 100 + n), np.arange(n) % 2 == 0)
+    rows = np.arange(n)
+    return UserHistory(100 + rows, rows % 2 == 0, rows, np.zeros(0, dtype=np.float32))
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 20, 33])
-@pytest.mark.parametrize("length", [1, 2, 6])
-def test_each_item_is_the_target_once_from_the_items_before_it(n: int, length: int) -> None:
-    targets = []
-    for window in windows(met(n), length, horizon=1):
-        assert len(window.items) <= length
-        for place in np.flatnonzero(window.given[:, 0]):
-            target = window.targets[place, 0]
-            targets.append(target)
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 20, 33, 20_000])
+@pytest.mark.parametrize("longest", [1, 2, 6])
+def test_each_item_is_the_target_once_from_the_items_before_it(n: int, longest: int) -> None:
+    found: list[int] = []
+    for window in windows([n], longest, np.random.default_rng(3)):
+        given = histories_of([met(n)], [window.read])
+        targets, there = targets_of([met(n)], [window])
+        assert given.items.shape[1] <= longest
+        assert targets.shape[1] == given.items.shape[1] + 1
+        for place in np.flatnonzero(there[0]):
+            found.append(int(targets[0, place]))
             if place:
-                assert window.items[place - 1] == target - 1
-    assert targets == list(range(100, 100 + n))
+                assert given.items[0, place - 1] == found[-1] - 1
+            else:
+                assert found[-1] == 100
+    assert found == list(range(100, 100 + n))
 
 
-def test_a_horizon_looks_further_but_not_past_the_end() -> None:
-    (window,) = windows(met(3), 6, horizon=2)
-    assert window.targets.tolist() == [[100, 101], [101, 102], [102, 102]]
-    assert window.given.tolist() == [[True, True], [True, True], [True, False]]
+def test_a_long_history_is_cut_elsewhere_in_every_epoch() -> None:
+    draw = np.random.default_rng(0)
+    cuts = {windows([50], 10, draw)[0].stop for _ in range(60)}
+    assert cuts == set(range(1, 11))
 
 
 def test_a_batch_is_filled_up_at_the_end() -> None:
-    batch = batch_of([*windows(met(3), 6, 1), *windows(met(2), 6, 1)], filler=7)
-    assert batch.items.tolist() == [[100, 101], [100, 7]]
-    assert batch.given[:, :, 0].tolist() == [[True, True, True], [True, True, False]]
+    some = [Window(0, 0, 3), Window(1, 1, 2)]
+    given = histories_of([met(3), met(2)], [window.read for window in some])
+    assert given.items.tolist() == [[100, 101], [100, 0]]
+    assert given.times.tolist() == [[0, 1], [0, -1]]
+    targets, there = targets_of([met(3), met(2)], some)
+    assert targets.tolist() == [[100, 101, 102], [100, 101, 0]]
+    assert there.tolist() == [[True, True, True], [False, True, False]]
 
 
-@pytest.mark.parametrize("way", ["crop", "mask", "reorder"])
-def test_variants_are_seeded_and_keep_their_promise(way: str) -> None:
-    (window,) = windows(met(11), 20, 1)
-    one, two = (vary(window, (way,), 7, np.random.default_rng(3)) for _ in range(2))
-    np.testing.assert_array_equal(one.items, two.items)
-    assert len(one.targets) == len(one.items) + 1
-    if way == "crop":
-        assert one.items.tolist() == list(range(one.items[0], one.items[0] + 6))
-    if way == "mask":
-        assert (one.items == 7).sum() == 3
-    if way == "reorder":
-        assert sorted(one.items) == sorted(window.items)
-        assert (one.items != window.items).any()
-        np.testing.assert_array_equal((one.items - 100) % 2 == 0, one.liked)
-    assert window.items.tolist() == list(range(100, 110))
+def test_batches_hold_every_window_and_little_filling() -> None:
+    draw = np.random.default_rng(0)
+    some = windows(list(range(1, 120)), 40, draw)
+    made = list(batches(some, 200, draw))
+    assert sorted(w for batch in made for w in (hash(one) for one in batch)) == sorted(
+        map(hash, some)
+    )
+    lengths = [[window.stop - window.start for window in batch] for batch in made]
+    assert all(max(some) * len(some) <= 200 for some in lengths)
+    assert sum(max(some) * len(some) for some in lengths) < 1.1 * sum(map(sum, lengths))
+
+
+def test_the_rows_held_out_are_those_that_weights_are_learned_on(world: World) -> None:
+    few = [Interaction("few", f"i{n}", None, n) for n in (0, 1, 2, 0, 3)]
+    catalog = replace(world.training, interactions=(*world.training.interactions, *few))
+    training, validation = hold_out_last(catalog)
+    vectors = np.ones((len(catalog.items), 1), dtype=np.float32)
+    known, targets = hold_out(Index(catalog.items, vectors, catalog.interactions))
+    assert {user: row.item_id for user, row in validation.items()} == targets
+    assert set(training.interactions) == set(known.interactions)
 
 
 def test_items_that_the_same_users_met_start_close(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmrec.items.fusion.config import AUGMENTATIONS, FusionConfig
+from llmrec.items.fusion.config import FusionConfig
 from llmrec.items.fusion.fusion import Fusion
 
-__all__ = ["AUGMENTATIONS", "Fusion", "FusionConfig"]
+__all__ = ["Fusion", "FusionConfig"]

@@ -19,14 +19,16 @@ from llmrec.items.fusion.fusion_files import (
     unpack_tensors,
     write_tensors,
 )
+from llmrec.items.fusion.user_features import opinions_and_times, profile_vectors
 from llmrec.items.modality import ModalityVectors
+from llmrec.records import User
 
 if TYPE_CHECKING:
     from llmrec.items.fusion.network import FusionNetwork
 
 _FILE = "fusion.safetensors"
 _KIND = "fusion"
-_FORMAT = 1
+_FORMAT = 2
 _AGAIN = "Train it again with `llmrec train fusion`."
 _ROWS = 4096
 """Items, or users, that are forwarded at once."""
@@ -36,19 +38,21 @@ _ROWS = 4096
 class Fusion:
     """One vector per item from all its modalities, one per user from a history.
 
-    The score of an item for a user is the inner product of the two, higher is better. Vectors are
-    float32 and no unit vectors: how popular an item is shows in its length.
+    The score of an item for a user is the inner product of the two, higher is better. Item vectors
+    are unit vectors, float32; user vectors have the length of the learned scale.
 
     Args:
         config: Settings of architecture and training.
         modalities: Name of each modality it reads -> name of the encoder that made the vectors.
         item_ids: The items that training met: the rows of the learned vectors; may be empty.
+        profile_values: The values of users' profiles that training met, ``column=value``.
         tensors: The network's parameters by name.
     """
 
     config: FusionConfig
     modalities: Mapping[str, str]
     item_ids: tuple[str, ...]
+    profile_values: tuple[str, ...]
     tensors: Mapping[str, np.ndarray]
 
     @cached_property
@@ -113,7 +117,13 @@ class Fusion:
             )
         try:
             config = FusionConfig(**about["config"])
-            return cls(config, about["modalities"], tuple(about["item_ids"]), tensors)
+            return cls(
+                config,
+                about["modalities"],
+                tuple(about["item_ids"]),
+                tuple(about["profile_values"]),
+                tensors,
+            )
         except (KeyError, TypeError, OptionError) as error:
             raise StorageError(f"{path} is damaged: {error}.", hint=_AGAIN) from error
 
@@ -156,41 +166,47 @@ class Fusion:
                 made[part] = self.network.items(vectors, present, torch.tensor(known[part])).numpy()
         return made
 
-    def user_vector(self, history: np.ndarray, liked: Sequence[bool]) -> np.ndarray:
-        """Encode a history: float32 [d]. See :meth:`user_vectors`."""
-        vector: np.ndarray = self.user_vectors([history], [liked])[0]
+    def user_vector(self, history: np.ndarray, user: User) -> np.ndarray:
+        """Encode one user: float32 [d]. See :meth:`user_vectors`."""
+        vector: np.ndarray = self.user_vectors([history], [user])[0]
         return vector
 
-    def user_vectors(
-        self, histories: Sequence[np.ndarray], liked: Sequence[Sequence[bool]]
-    ) -> np.ndarray:
-        """Encode histories: float32 [n, d]. The most recent ``config.history`` items count.
+    def user_vectors(self, histories: Sequence[np.ndarray], users: Sequence[User]) -> np.ndarray:
+        """Encode users: float32 [n, d]. The most recent ``config.history`` interactions count.
 
         Args:
-            histories: Each float32 [h, d], rows of :meth:`item_vectors`, oldest first. An empty one
-                gives the vector of an unknown user.
-            liked: For each history, whether each item was liked (``catalog.liked``).
+            histories: Each float32 [h, d]: the rows of :meth:`item_vectors` of the items of the
+                user's history, oldest first. A user without a history is described by the profile.
+            users: Their opinions, times and profiles are read; times and profiles may be missing.
 
         Raises:
-            DataError: A history's shape, or the length of its ``liked``, does not fit.
+            DataError: A history's shape does not fit.
         """
         import torch  # noqa: PLC0415
 
-        for history, opinions in zip(histories, liked, strict=True):
-            if history.ndim != 2 or history.shape[1] != self.dimension:
+        from llmrec.items.fusion.network import Histories  # noqa: PLC0415
+
+        for history, user in zip(histories, users, strict=True):
+            if history.shape != (len(user.history), self.dimension):
                 raise DataError(
-                    f"A history has the shape {history.shape}; it must be [h, {self.dimension}].",
+                    f"The history of user {user.user_id!r} has the shape {history.shape}; it must "
+                    f"be [{len(user.history)}, {self.dimension}].",
                     hint="Give rows of item_vectors of this same fusion.",
                 )
-            if len(opinions) != len(history):
-                raise DataError(f"A history of {len(history)} items has {len(opinions)} opinions.")
         longest = self.config.history
+        places = {value: place for place, value in enumerate(self.profile_values)}
         made = np.empty((len(histories), self.dimension), dtype=np.float32)
         with torch.inference_mode():
-            for row, (history, opinions) in enumerate(zip(histories, liked, strict=True)):
-                items = torch.tensor(np.asarray(history[-longest:], dtype=np.float32))
-                says = torch.tensor(list(opinions)[-longest:], dtype=torch.bool)
-                made[row] = self.network.users(items[None], says[None])[0, -1].numpy()
+            for row, (history, user) in enumerate(zip(histories, users, strict=True)):
+                items = torch.tensor(np.asarray(history[-longest:], dtype=np.float32))[None]
+                opinions, times = opinions_and_times(user.history, user.neutral_rating)
+                given = Histories(
+                    torch.zeros(items.shape[:2], dtype=torch.int64),
+                    torch.tensor(opinions[-longest:])[None],
+                    torch.tensor(times[-longest:])[None],
+                    torch.tensor(profile_vectors([user.profile], places)),
+                )
+                made[row] = self.network.users(items, given)[0, -1].numpy()
         return made
 
     def check(self, modalities: Sequence[ModalityVectors]) -> None:
@@ -230,7 +246,9 @@ class Fusion:
         from llmrec.items.fusion.network import FusionNetwork  # noqa: PLC0415
 
         with torch.random.fork_rng():
-            built = FusionNetwork(self.dimensions(), len(self.item_ids), self.config)
+            built = FusionNetwork(
+                self.dimensions(), len(self.item_ids), len(self.profile_values), self.config
+            )
         built.load_state_dict({name: torch.tensor(rows) for name, rows in self.tensors.items()})
         return built.eval()
 
@@ -243,7 +261,8 @@ class Fusion:
         return {
             "kind": _KIND,
             "format": _FORMAT,
-            "config": {**asdict(self.config), "augmentation": list(self.config.augmentation)},
+            "config": asdict(self.config),
             "modalities": dict(self.modalities),
             "item_ids": list(self.item_ids),
+            "profile_values": list(self.profile_values),
         }

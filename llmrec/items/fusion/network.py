@@ -1,9 +1,16 @@
-"""The network of a fusion and its losses: one vector per item, one per user from a history."""
+"""The network of a fusion: one vector per item, one per user from a history; and its loss.
+
+Both are unit vectors, and the score of an item is their inner product times a learned scale. The
+user side is SASRec (Kang and McAuley, "Self-attentive sequential recommendation", 2018) with the
+softmax over all items (Klenitskiy and Vasilev, "Turning dross into gold loss", 2023) and attention
+biases by distance and by time, as in HSTU (Zhai et al., "Actions speak louder than words", 2024).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +20,9 @@ from llmrec.items.fusion.config import FusionConfig
 
 IDENTITY = "id"
 """The learned vector of an item, treated as one more modality."""
+
+_SCALE = 20.0  # of cosines at the start: a temperature of 0.05
+_CHUNK = 512  # rows of users scored at once: the product stays in the processor's cache
 
 
 class ItemTower(nn.Module):
@@ -28,223 +38,236 @@ class ItemTower(nn.Module):
         super().__init__()
         d = config.dimension
         self.names = (*dimensions, IDENTITY) if items else tuple(dimensions)
-        self.projections = nn.ModuleDict(
-            {
-                name: nn.Sequential(nn.LayerNorm(n), nn.Linear(n, d))
-                for name, n in dimensions.items()
-            }
-        )
+        self.projections = nn.ModuleDict()
+        for name, n in dimensions.items():
+            linear = nn.Linear(n, d)
+            # Of length 1, like an identity: the longest would decide alone.
+            nn.init.normal_(linear.weight, std=(n * d) ** -0.5)
+            self.projections[name] = nn.Sequential(nn.LayerNorm(n), linear)
         self.identities = nn.Embedding(items, d) if items else None
         self.gate = nn.ModuleDict({name: nn.Linear(d, 1) for name in self.names})
-        self.missing = nn.Parameter(torch.zeros(d))
-        self.dropped = {
-            name: config.identity_dropout if name == IDENTITY else config.modality_dropout
-            for name in self.names
-        }
+        self.missing = nn.Parameter(torch.randn(d) * d**-0.5)
+        self.modality_dropout = config.modality_dropout
+        self.identity_dropout = config.identity_dropout
         if self.identities is not None:
             nn.init.normal_(self.identities.weight, std=d**-0.5)
 
     def forward(
         self, vectors: Mapping[str, Tensor], present: Mapping[str, Tensor], known: Tensor
     ) -> Tensor:
-        """Fuse items: [n, d].
+        """Fuse items: unit vectors [n, d]. An item without anything is the vector ``missing``.
+
+        In training a modality is hidden at random, and an identity where a modality remains.
 
         Args:
             vectors: Modality -> [n, its own dimension]; one that no item has may be left out.
             present: Modality -> bool [n].
             known: int64 [n], an item's own row, -1 for an item that training did not meet.
         """
-        return self.fuse(self.project(vectors, known), {**present, IDENTITY: known >= 0})
-
-    def project(self, vectors: Mapping[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """Project each modality: name -> [n, d]. ``known`` is [n], an item's own row or -1."""
         projected = {name: self.projections[name](rows) for name, rows in vectors.items()}
+        seen = {name: self._kept(present[name], self.modality_dropout) for name in vectors}
         if self.identities is not None:
             projected[IDENTITY] = self.identities(known.clamp(min=0))
-        return projected
-
-    def fuse(self, projected: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        """Sum [n, d]: each row a mean of its present modalities, weighed by the gate's softmax.
-
-        In training a modality is hidden at random. A row without any is the vector ``missing``.
-        """
+            kept = self._kept(known >= 0, self.identity_dropout)
+            others = torch.stack([*seen.values(), torch.zeros_like(kept)]).any(dim=0)
+            seen[IDENTITY] = kept | ((known >= 0) & ~others)
         if not projected:
-            rows = len(next(iter(present.values())))
-            return self.missing.expand(rows, -1)
-        seen = torch.stack([self._seen(name, present[name]) for name in projected], dim=1)
+            return functional.normalize(self.missing, dim=0).expand(len(known), -1)
+        there = torch.stack([seen[name] for name in projected], dim=1)
         logits = torch.cat([self.gate[name](rows) for name, rows in projected.items()], dim=1)
         # A finite floor: the softmax of a row of -inf would be NaN, and so would its gradient.
-        weights = torch.softmax(logits.masked_fill(~seen, -1e9), dim=1).unsqueeze(-1)
+        weights = torch.softmax(logits.masked_fill(~there, -1e9), dim=1).unsqueeze(-1)
         fused = (weights * torch.stack(list(projected.values()), dim=1)).sum(dim=1)
-        return torch.where(seen.any(dim=1, keepdim=True), fused, self.missing)
+        fused = torch.where(there.any(dim=1, keepdim=True), fused, self.missing)
+        return functional.normalize(fused, dim=1)
 
-    def _seen(self, name: str, present: Tensor) -> Tensor:
-        share = self.dropped[name]
+    def _kept(self, present: Tensor, share: float) -> Tensor:
         if not self.training or not share:
             return present
-        return present & (torch.rand(present.shape) >= share)
+        return present & (torch.rand(present.shape, device=present.device) >= share)
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """A batch of histories, oldest first, filled up at the end.
+
+    Attributes:
+        items: Item rows, int64 [b, t].
+        liked: bool [b, t].
+        times: Seconds, int64 [b, t], -1 where unknown.
+        profiles: Which known values each user's profile has, float [b, p].
+    """
+
+    items: Tensor
+    liked: Tensor
+    times: Tensor
+    profiles: Tensor
+
+    def to(self, device: torch.device) -> Histories:
+        """Return the batch on a device."""
+        return Histories(*(getattr(self, entry.name).to(device) for entry in fields(self)))
 
 
 class Layer(nn.Module):
-    """A transformer layer, normalised before each part, with a learned bias by distance."""
+    """A transformer layer, normalised before each part, with biases by distance and by time."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         d = config.dimension
-        self.heads, self.dropout = config.heads, config.dropout
+        self.heads = config.heads
         self.before_attention, self.before_mlp = nn.LayerNorm(d), nn.LayerNorm(d)
         self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.mlp = nn.Sequential(
-            nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d)
+            nn.Linear(d, 2 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(2 * d, d)
         )
         self.distance = nn.Parameter(torch.zeros(config.heads, config.history + 1))
+        self.gaps = nn.Parameter(torch.zeros(3, config.heads))
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, age: Tensor) -> Tensor:
-        """Attend to what came before: [b, t, d] to the same; ``age`` is [t, t], below 0 = later."""
+    def forward(self, x: Tensor, age: Tensor, gaps: Tensor) -> Tensor:
+        """Attend to what came before: [b, t, d] to the same.
+
+        Args:
+            x: [b, t, d].
+            age: int64 [t, t], places back; below 0 = later.
+            gaps: [b, t, t, 3], see :func:`gap_features`.
+        """
         b, t, d = x.shape
         q, k, v = (
             part.reshape(b, t, self.heads, d // self.heads).transpose(1, 2)
             for part in self.qkv(self.before_attention(x)).chunk(3, dim=-1)
         )
-        bias = self.distance[:, age.clamp(min=0)].masked_fill(age < 0, -math.inf)
-        weights = self.drop(torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, dim=-1))
+        # A finite floor keeps the sum below finite everywhere.
+        place = self.distance[:, age.clamp(min=0)].masked_fill(age < 0, -1e9)
+        bias = place + (gaps @ self.gaps).permute(0, 3, 1, 2)
+        weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, dim=-1)
         x = x + self.drop(self.out((weights @ v).transpose(1, 2).reshape(b, t, d)))
         made: Tensor = x + self.drop(self.mlp(self.before_mlp(x)))
         return made
 
 
-class HistoryEncoder(nn.Module):
-    """A small causal transformer over fused item vectors (after SASRec, Kang & McAuley 2018).
+def gap_features(times: Tensor) -> Tensor:
+    """Describe the time between two events: float [b, t, t, 3].
 
-    Positions count back from the item to predict, not from the beginning: attention has a
-    learned bias by distance, and a mean with learned weights by recency is added to its output.
+    Logarithm of 1 + seconds in units of e^10 (some six hours), its square, and whether the two are
+    at the same moment; zeros where a time is unknown.
+
+    Args:
+        times: Seconds, int64 [b, t], -1 where unknown.
+    """
+    known = ((times >= 0)[:, :, None] & (times >= 0)[:, None, :]).float()
+    seconds = (times[:, :, None] - times[:, None, :]).clamp(min=0).float()
+    logs = known * torch.log1p(seconds) / 10
+    return torch.stack([logs, logs**2, known * (seconds == 0)], dim=-1)
+
+
+class HistoryEncoder(nn.Module):
+    """A small causal transformer over fused item vectors.
+
+    Positions count back from the item to predict, not from the beginning. A mean with learned
+    weights by recency is added to the transformer's output: a user starts as the recent mean of
+    the items met, as in item-kNN, and training goes on from there.
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, profile_values: int, config: FusionConfig) -> None:
         super().__init__()
         d = config.dimension
-        self.start = nn.Parameter(torch.randn(d) * d**-0.5)
+        self.start = nn.Parameter(torch.randn(d))
+        self.profile = nn.Linear(profile_values, d, bias=False) if profile_values else None
         self.opinion = nn.Embedding(2, d)
-        nn.init.normal_(self.opinion.weight, std=0.1 * d**-0.5)
-        self.given = nn.Linear(d, d)
+        nn.init.normal_(self.opinion.weight, std=0.1)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.last, self.out = nn.LayerNorm(d), nn.Linear(d, d)
         self.recency = nn.Parameter(-0.1 * torch.arange(config.history + 1.0))
         self.recent = nn.Linear(d, d, bias=False)
-        # At first a user is the recent mean of the items met, as in item-kNN; it learns from there.
-        nn.init.eye_(self.given.weight)
         nn.init.eye_(self.recent.weight)
+        nn.init.zeros_(self.out.weight)
         self.drop = nn.Dropout(config.dropout)
+        self.profile_dropout = config.modality_dropout
+        self.log_scale = nn.Parameter(torch.tensor([math.log(_SCALE)]))
 
-    def forward(self, history: Tensor, liked: Tensor) -> Tensor:
-        """Encode what every place knows: user vectors [b, t + 1, d], the first without any history.
+    def forward(self, history: Tensor, given: Histories) -> Tensor:
+        """Encode what every place knows: [b, t + 1, d], the first without any interaction.
+
+        Each has the length of the learned scale.
 
         Args:
-            history: Fused item vectors [b, t, d], oldest first, filled up at the end.
-            liked: bool [b, t].
+            history: Fused vectors [b, t, d] of ``given.items``.
+            given: The histories.
         """
-        b, t, _ = history.shape
-        opinions = history + self.opinion(liked.long())
-        x = torch.cat([self.start.expand(b, 1, -1), self.given(opinions)], dim=1)
-        x = self.drop(x)
-        place = torch.arange(t + 1)
+        b, t, d = history.shape
+        start = self.start.expand(b, 1, d)
+        if self.profile is not None:
+            profile = self.profile(given.profiles)[:, None]
+            if self.training and self.profile_dropout:
+                profile = profile * (
+                    torch.rand((b, 1, 1), device=profile.device) >= self.profile_dropout
+                )
+            start = start + profile
+        events = math.sqrt(d) * history + self.opinion(given.liked.long())
+        x = self.drop(torch.cat([start, events], dim=1))
+        place = torch.arange(t + 1, device=x.device)
         age = place[:, None] - place
+        gaps = gap_features(functional.pad(given.times, (1, 0), value=-1))
         h = x
         for layer in self.layers:
-            h = layer(h, age)
+            h = layer(h, age, gaps)
         weights = torch.softmax(
             self.recency[age.clamp(min=0)].masked_fill(age < 0, -math.inf), dim=-1
         )
-        made: Tensor = self.out(self.last(h)) + self.recent(weights @ x)
+        users = self.out(self.last(h)) + self.recent(weights @ x)
+        made: Tensor = functional.normalize(users, dim=-1) * self.log_scale.exp()
         return made
 
 
 class FusionNetwork(nn.Module):
-    """Both sides, and what gives the modalities back from a fused vector."""
-
-    def __init__(self, dimensions: Mapping[str, int], items: int, config: FusionConfig) -> None:
-        super().__init__()
-        self.items = ItemTower(dimensions, items, config)
-        self.users = HistoryEncoder(config)
-        sizes = {**dimensions, **({IDENTITY: config.dimension} if items else {})}
-        self.back = nn.ModuleDict(
-            {name: nn.Linear(config.dimension, n) for name, n in sizes.items()}
-        )
-        self.back_to_user = nn.Linear(config.dimension, config.dimension)
-
-
-def infonce(
-    scores: Tensor,
-    targets: Tensor,
-    given: Tensor,
-    *,
-    log_q: Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Softmax ranking loss: targets against all columns (InfoNCE, van den Oord et al. 2018).
-
-    The mean over a row's targets of -log softmax(scores - log_q)[target]. Subtracting the log of
-    how likely a column is to be among the negatives corrects for popular items being drawn more
-    often (Bengio & Senecal 2008; Yi et al. 2019).
+    """Both sides.
 
     Args:
-        scores: [b, n], -inf where a column is no negative for a row.
-        targets: [b, k] columns.
-        given: bool [b, k], which of them count; each row has at least one.
-        log_q: [n], log probability that a column was drawn; None where all items are columns.
-        label_smoothing: Share of the target spread evenly over all columns; needs finite scores.
+        dimensions: Modality -> length of its vectors.
+        items: How many items have a learned vector of their own.
+        profile_values: How many values of users' profiles are known.
+        config: The settings.
     """
-    corrected = scores if log_q is None else scores - log_q
-    weights = given / given.sum(dim=1, keepdim=True)
-    reached = (corrected.gather(1, targets).masked_fill(~given, 0.0) * weights).sum(dim=1)
-    if label_smoothing:
-        reached = (1 - label_smoothing) * reached + label_smoothing * corrected.mean(dim=1)
-    return (torch.logsumexp(corrected, dim=1) - reached).mean()
+
+    def __init__(
+        self, dimensions: Mapping[str, int], items: int, profile_values: int, config: FusionConfig
+    ) -> None:
+        super().__init__()
+        self.items = ItemTower(dimensions, items, config)
+        self.users = HistoryEncoder(profile_values, config)
 
 
-def bpr(positive: Tensor, negative: Tensor) -> Tensor:
-    """-log sigmoid(positive - negative) of scores [b] (BPR, Rendle et al. 2009)."""
-    return -functional.logsigmoid(positive - negative).mean()
-
-
-def association(
-    users: Tensor, items: Tensor, pairs: Iterable[tuple[Tensor, Tensor, Tensor]], alpha: float
+def softmax_loss(
+    users: Tensor, items: Tensor, targets: Tensor, log_q: Tensor | None = None
 ) -> Tensor:
-    """-(<u, i> + alpha <t, v>): a user with the item met, an item's text with its picture.
+    """Mean over users of -log softmax(<user, items> - log_q)[target].
 
-    Vectors are scaled to length 1 first, or lengths would grow without bound.
+    The product of users and items is made in chunks, and its gradient at once: memory does not grow
+    with users times items. Subtracting the log of how likely an item is to be among the columns
+    corrects for sampling (Bengio and Senecal 2008; Yi et al. 2019).
 
     Args:
         users: [b, d].
-        items: [b, d], what each user met.
-        pairs: Of an item's text and another modality: [n, d], [n, d], bool [n] where both are.
-        alpha: Weight of the pairs, which are averaged.
+        items: [n, d], the columns.
+        targets: int64 [b], columns.
+        log_q: [n]; None where all items are columns.
     """
-    met = functional.cosine_similarity(users, items).mean()
-    agreed = [
-        functional.cosine_similarity(texts[both], others[both]).mean()
-        for texts, others, both in pairs
-        if both.any()
-    ]
-    return -(met + alpha * torch.stack(agreed).mean()) if agreed else -met
-
-
-def reconstruction(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """1/2 (|u - u'|^2 + |i - i'|^2 + |t - t'|^2 + |v - v'|^2): each part's mean over its rows.
-
-    Args:
-        parts: Of what was given and what came back, [n, d] each; a part without rows counts 0.
-    """
-    squares = [((back - given) ** 2).sum(dim=1).mean() for given, back in parts if len(given)]
-    return 0.5 * torch.stack(squares).sum() if squares else torch.zeros(())
-
-
-def contrast(one: Tensor, other: Tensor, temperature: float = 0.1) -> Tensor:
-    """Tell a user's two variants from other users' (CL4SRec, Xie et al. 2022): [b, d] each.
-
-    Cosines over ``temperature`` in a softmax over the batch, from one side and from the other.
-    """
-    scores = functional.normalize(one, dim=1) @ functional.normalize(other, dim=1).T / temperature
-    own = torch.arange(len(scores))
-    return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2
+    to_users, to_items = torch.empty_like(users), torch.zeros_like(items)
+    total = users.new_zeros(())
+    with torch.no_grad():
+        for start in range(0, len(users), _CHUNK):
+            rows, own = users[start : start + _CHUNK], targets[start : start + _CHUNK, None]
+            scores = rows @ items.T
+            if log_q is not None:
+                scores -= log_q
+            reached, most = scores.gather(1, own), scores.amax(dim=1, keepdim=True)
+            shares = scores.sub_(most).exp_()
+            sums = shares.sum(dim=1, keepdim=True)
+            total += (sums.log() + most - reached).sum()
+            slope = shares.div_(sums).scatter_add_(1, own, torch.full_like(reached, -1.0))
+            torch.mm(slope, items, out=to_users[start : start + _CHUNK])
+            to_items.addmm_(slope.T, rows)
+    # The value of the loss with the gradient that was made beside it.
+    carrier = ((users * to_users).sum() + (items * to_items).sum()) / len(users)
+    return carrier - carrier.detach() + total / len(users)
