@@ -1,15 +1,14 @@
-"""Recommending from a whole catalogue after LlamaRec's protocol, beside item-kNN, EASE and SASRec.
+"""Recommending from a whole catalogue: the hybrid, its signals alone, and peers.
 
-    python eval/full_ranking.py DATA                # DATA: the folder ml_latest_small
-    python eval/full_ranking.py DATA --sequence     # what a trained fusion adds to the retriever
+    python eval/full_ranking.py DATA [--seeds 3] [--without SASRec]
 
-Yue et al., "LlamaRec: Two-stage recommendation using large language models for ranking" (2023),
-whose retriever is LRURec: every rating is a meeting; users and items with fewer than five are left
-out until none is left; each user's last row is the test, the one before it validation (ties by
-the order of the file); all items the user has not met are ranked. Everything is learned from
-training rows alone, before validation and test both; the test's history holds the validation row.
-Settings are chosen by nDCG@10 on validation targets. Writes results/full_ranking.json and .md, or
-full_ranking_sequence.*.
+Leave-one-out by time (ties by the order of the file): each user's last row is the test, the one
+before it validation; all items the user has not met are ranked. Settings, epochs and weights are
+chosen on validation targets, by what was learned without them; for the test each row learns from
+training and validation rows, the fusion from training rows alone. `ml_latest_small` is cut to its
+5-core, as in Yue et al., "LlamaRec: Two-stage recommendation using large language models for
+ranking" (2023). Rows with a fusion are each user's mean over the seeds. Writes
+results/full_ranking_DATA.json and .md.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from data_sets import SEED, load, read, write_results
+from data_sets import KEPT, SEED, read, write_results
 from numpy.typing import NDArray
 from peers.linear import ease, item_knn, met_table, recent
-from peers.sasrec import Settings, score, train
+from peers.sasrec import SasRec, Settings, score, train
 
 from llmrec import Catalog, Index, Retriever, TextEncoder, User
 from llmrec.catalog import Split, leave_one_out
@@ -42,205 +40,215 @@ from llmrec.evaluation import (
 )
 from llmrec.items import modalities_of
 from llmrec.items.fusion import FusionConfig
-from llmrec.retrieval import DEFAULT_WEIGHTS, learn_weights
-from llmrec.training import train_fusion
+from llmrec.retrieval import DEFAULT_WEIGHTS, FittedWeights, learn_weights, standardise
+from llmrec.training import TrainedFusion, hold_out_last, train_fusion
 
-PUBLISHED = (
-    "As published (LlamaRec, table 2; other draws and machines, not paired): SASRec recall@10 "
-    ".0993, nDCG@10 .0522; LRURec .1426, .0705; LlamaRec, reranked by Llama-2-7B, .1524, .0759."
-)
-SIGNALS = ("content", "co_occurrence", "popularity", "keywords")
-SEQUENCE_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
-OURS = "hybrid, learned weights"
+PUBLISHED = {
+    "ml_latest_small": "LlamaRec, table 2: SASRec recall@10 .0993, nDCG@10 .0522; LRURec .1426, "
+    ".0705; LlamaRec, reranked by Llama-2-7B, .1524, .0759.",
+    "ml_1m": "HSTU (Zhai et al. 2024): SASRec with sampled softmax recall@10 .2853, nDCG@10 .1603; "
+    "HSTU .3097, .1720; HSTU-large .3294, .1893.",
+    "amazon_beauty_seq": "SASRec with full cross-entropy recall@10 .082 to .085, nDCG@10 .040 to "
+    ".042; HSTU .0859, .0441; LRURec .0916, .0533; LlamaRec .0971, .0554.",
+}
+"""On the same data; other draws and machines, not paired."""
+ALONE = ("popularity", "content", "keywords", "co_occurrence")
+BEFORE, SEQUENCE, HYBRID = "hybrid without sequence", "sequence alone", "hybrid"
+USERS_AT_ONCE = 1_000
 Table = NDArray[np.float64]  # [users, items]
+Ranks = NDArray[np.float64]  # [users]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Users of a part of the split, their histories and targets as rows of the index."""
+class Users:
+    """Users of a part of the split, their histories and targets as item rows."""
 
     users: tuple[User, ...]
     histories: tuple[NDArray[np.int64], ...]
     targets: NDArray[np.int64]
 
-    def ranks(self, scores: Table) -> NDArray[np.float64]:
+    @classmethod
+    def of(cls, catalog: Catalog, split: Split, which: Literal["validation", "test"]) -> Users:
+        """The users of a part."""
+        rows = {item_id: row for row, item_id in enumerate(catalog.items)}
+        held = end_to_end_users(catalog, split, which=which)
+        return cls(
+            tuple(entry.user for entry in held),
+            tuple(np.array([rows[r.item_id] for r in entry.user.history]) for entry in held),
+            np.array([rows[entry.target] for entry in held]),
+        )
+
+    def parts(self) -> Iterator[Users]:
+        """Some users at a time: bounds memory."""
+        for start in range(0, len(self.users), USERS_AT_ONCE):
+            part = slice(start, start + USERS_AT_ONCE)
+            yield Users(self.users[part], self.histories[part], self.targets[part])
+
+    def ranks(self, scores: Table) -> Ranks:
         """The target's rank among all items that the user has not met."""
         table = np.array(scores, dtype=np.float64)
         for row, history in enumerate(self.histories):
             table[row, history] = -np.inf
         return target_ranks(table, self.targets, seed=SEED)
 
-    def ndcg(self, scores: Table) -> float:
-        """The metric that settings are chosen by."""
-        return float(ndcg_at(self.ranks(scores), 10).mean())
+
+Scorer = Callable[[Users], Table]
+Fit = Callable[[Users], Scorer]
+"""Learns from the histories of users."""
 
 
-Scorer = Callable[[Part], Table]
+def ranked(scorer: Scorer, users: Users) -> Ranks:
+    """Rank every user's target."""
+    return np.concatenate([part.ranks(scorer(part)) for part in users.parts()])
 
 
-def metrics_of(ranks: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """The metrics of every row, a value a user."""
-    return {
-        f"{what}@{k}": at(ranks, k)
-        for k in (10, 20)
-        for what, at in (("recall", recall_at), ("ndcg", ndcg_at))
-    }
+def ndcg(ranks: Ranks) -> float:
+    """The metric that settings are chosen by."""
+    return float(ndcg_at(ranks, 10).mean())
 
 
-def part_of(catalog: Catalog, split: Split, index: Index, which: Any) -> Part:  # noqa: ANN401
-    """A part of the split in rows of the index."""
-    held = end_to_end_users(catalog, split, which=which)
-    return Part(
-        tuple(entry.user for entry in held),
-        tuple(np.array([index.row(r.item_id) for r in entry.user.history]) for entry in held),
-        np.array([index.row(entry.target) for entry in held]),
-    )
-
-
-def linear(model: Table, half_life: float) -> Scorer:
+def linear(make: Callable[..., Table], n: int, half_life: float, **settings: float) -> Fit:
     """Scores by an item-to-item matrix."""
-    return lambda part: recent(part.histories, len(model), half_life) @ model
+
+    def fit(users: Users) -> Scorer:
+        model = make(met_table(users.histories, n), **settings)
+        return lambda some: recent(some.histories, n, half_life) @ model
+
+    return fit
 
 
-def neighbours(met: Table) -> dict[str, Scorer]:
+def neighbours(n: int) -> dict[str, Fit]:
     """Item-kNN under several settings."""
-    tries = {}
-    for shrinkage in (0.0, 10.0, 50.0):
-        for k in (20, 100):
-            model = item_knn(met, shrinkage, min(k, met.shape[1]))
-            for half_life in (3.0, 10.0, np.inf):
-                name = f"shrinkage {shrinkage:g}, {k} neighbours, half-life {half_life:g}"
-                tries[name] = linear(model, half_life)
-    return tries
-
-
-def shallow(met: Table) -> dict[str, Scorer]:
-    """EASE under several settings."""
-    tries = {}
-    for ridge in (50.0, 200.0, 500.0, 1000.0):
-        model = ease(met, ridge)
-        for half_life in (1.0, 3.0, 10.0, np.inf):
-            tries[f"ridge {ridge:g}, half-life {half_life:g}"] = linear(model, half_life)
-    return tries
-
-
-def hybrid(index: Index, **options: Any) -> Scorer:  # noqa: ANN401
-    """Our retriever's scores of all items."""
-    retriever = Retriever(index, **options)
-    return lambda part: np.array([retriever.scores(user) for user in part.users])
-
-
-def sasrec(validation: Part, n_items: int, epochs: int) -> dict[str, Scorer]:
-    """SASRec under two settings, each stopped early on validation."""
-    tries: dict[str, Scorer] = {}
-    for dimension, dropout in ((64, 0.2), (64, 0.5)):
-        settings = Settings(dimension=dimension, dropout=dropout, epochs=epochs)
-        model, value, epoch = train(validation.histories, n_items, settings, validation.ndcg, SEED)
-        name = f"{dimension} dimensions, dropout {dropout}"
-        sys.stderr.write(f"SASRec {name}: epoch {epoch}, {value:.4f}\n")
-        tries[name] = partial(lambda m, s, part: score(m, part.histories, s), model, settings)
-    return tries
-
-
-def against_peers(catalog: Catalog, split: Split, epochs: int) -> tuple[str, dict[str, Any]]:
-    """Every family's best setting on validation, compared on the test."""
-    index = load(catalog).index
-    validation, test = (part_of(catalog, split, index, w) for w in ("validation", "test"))
-    n = len(index.items)
-    met = met_table(validation.histories, n)
-    rng = np.random.default_rng(SEED)
-    learned = learn_weights(index, names=SIGNALS)
-    families: dict[str, Mapping[str, Scorer]] = {
-        "random": {"": lambda part: rng.random((len(part.users), n))},
-        "popularity": {"": hybrid(index, weights={"popularity": 1.0})},
-        "item-kNN": neighbours(met),
-        "EASE": shallow(met),
-        "SASRec": sasrec(validation, n, epochs),
-        **{
-            f"{name} alone": {"": hybrid(index, weights={name: 1.0})}
-            for name in ("content", "keywords", "co_occurrence")
-        },
-        "hybrid, default weights": {"": hybrid(index, weights=DEFAULT_WEIGHTS)},
-        "hybrid, reciprocal rank": {
-            "": hybrid(index, weights=DEFAULT_WEIGHTS, fusion="reciprocal_rank")
-        },
-        OURS: {"": hybrid(index, weights=learned.weights)},
+    return {
+        f"shrinkage {shrinkage:g}, {k} neighbours, half-life {half_life:g}": linear(
+            item_knn, n, half_life, shrinkage=shrinkage, neighbours=min(k, n)
+        )
+        for shrinkage in (0.0, 10.0)
+        for k in (20, 100)
+        for half_life in (1.0, 3.0, 10.0, np.inf)
     }
-    ranks, on_validation = {}, {}
-    about: dict[str, dict[str, str | int | float]] = {}
-    for name, tries in families.items():
+
+
+def shallow(n: int) -> dict[str, Fit]:
+    """EASE under several settings."""
+    return {
+        f"ridge {ridge:g}, half-life {half_life:g}": linear(ease, n, half_life, ridge=ridge)
+        for ridge in (50.0, 200.0, 1000.0)
+        for half_life in (1.0, 3.0, 10.0, np.inf)
+    }
+
+
+def sasrec(n: int, validation: Users, epochs: int) -> dict[str, Fit]:
+    """SASRec with the loss of the fusion, stopped early on validation, under two settings."""
+
+    def make(settings: Settings) -> Fit:
+        chosen: list[int] = []
+
+        def judge(model: SasRec) -> float:
+            return ndcg(ranked(lambda some: score(model, some.histories, settings), validation))
+
+        def fit(users: Users) -> Scorer:
+            if users is validation:
+                model, value, epoch = train(users.histories, n, settings, judge, SEED)
+                sys.stderr.write(f"{settings}: epoch {epoch}, {value:.4f}\n")
+                chosen.append(epoch)
+            else:  # once more, with the validation rows
+                known = replace(settings, epochs=chosen[0], every=chosen[0])
+                model, _, _ = train(users.histories, n, known, lambda _: 0.0, SEED)
+            return lambda some: score(model, some.histories, settings)
+
+        return fit
+
+    return {f"dropout {drop}": make(Settings(dropout=drop, epochs=epochs)) for drop in (0.2, 0.5)}
+
+
+def peer_rows(
+    n: int, validation: Users, test: Users, options: argparse.Namespace
+) -> tuple[dict[str, Ranks], dict[str, dict[str, float]]]:
+    """Every peer's test ranks under its best setting on validation, and all settings' nDCG@10."""
+    families: dict[str, Callable[[], Mapping[str, Fit]]] = {
+        "item-kNN": lambda: neighbours(n),
+        "EASE": lambda: shallow(n),
+        "SASRec": lambda: sasrec(n, validation, options.epochs or Settings().epochs),
+    }
+    ranks, found = {}, {}
+    for name in families.keys() - set(options.without):
         start = time.perf_counter()
-        found = {key: validation.ndcg(scorer(validation)) for key, scorer in tries.items()}
-        best = max(found, key=lambda key: found[key])
-        ranks[name] = test.ranks(tries[best](test))
-        on_validation[name] = found
-        about[name] = {"chosen": best, "validation_ndcg@10": found[best]}
+        tries = families[name]()
+        found[name] = {
+            setting: ndcg(ranked(fit(validation), validation)) for setting, fit in tries.items()
+        }
+        best = max(found[name], key=lambda setting: found[name][setting])
+        ranks[name] = ranked(tries[best](test), test)
         sys.stderr.write(f"{name}: {time.perf_counter() - start:.0f} s\n")
-    rows = compare_rows(
-        {name: metrics_of(some) for name, some in ranks.items()},
-        [(OURS, name) for name in ranks if name != OURS],
-        seed=SEED,
-        about=about,
-    )
-    counts = (
-        f"{len(validation.users)} users, {n} items, {len(catalog.interactions)} interactions after "
-        f"the 5-core; {len(split.train)} training rows."
-    )
-    weights = ", ".join(
-        f"{s} {w:.2f} (p {learned.p_values[s]:.1g})" for s, w in learned.weights.items()
-    )
-    picks = "\n".join(
-        f"- {name}: {best['chosen'] or 'no settings'}; nDCG@10 on validation "
-        f"{best['validation_ndcg@10']:.4f}"
-        for name, best in about.items()
-    )
-    text = (
-        f"{counts} {PUBLISHED}\n\n{markdown_table(rows)}\n"
-        f"Weights learned on the last of each user's training rows: {weights}.\n\n"
-        f"Chosen on validation:\n\n{picks}\n"
-    )
-    document = {"counts": counts, "published": PUBLISHED, "learned": learned}
-    return text, {**document, "validation": on_validation, "rows": rows}
+    return ranks, found
 
 
-def with_sequence(catalog: Catalog, split: Split, epochs: int) -> tuple[str, dict[str, Any]]:
-    """A fusion trained on the same rows; its signal's weight is chosen on validation."""
-    known = training_catalog(catalog, split)
+def weighted(
+    retriever: Retriever, rows: Mapping[str, Mapping[str, float]], test: Users
+) -> dict[str, Ranks]:
+    """Ranks by several weights of the same signals, each signal scored once a user."""
+    found: dict[str, list[Ranks]] = {name: [] for name in rows}
+    for part in test.parts():
+        scores = {name: np.empty((len(part.users), len(retriever.index.items))) for name in rows}
+        for place, user in enumerate(part.users):
+            signals = {name: standardise(v) for name, v in retriever.signals(user).items()}
+            for name, weights in rows.items():
+                scores[name][place] = sum(w * signals[signal] for signal, w in weights.items())
+        for name, table in scores.items():
+            found[name].append(part.ranks(table))
+    return {name: np.concatenate(ranks) for name, ranks in found.items()}
+
+
+def our_rows(
+    known: Catalog, test: Users, options: argparse.Namespace, folder: Path
+) -> tuple[dict[str, list[Ranks]], list[TrainedFusion], dict[str, FittedWeights]]:
+    """Ranks of our signals and hybrids; with a fusion by seed.
+
+    Args:
+        known: Training and validation rows.
+        test: The users.
+        options: The command's.
+        folder: Keeps checkpoints, so that a killed run resumes.
+    """
     encoder = TextEncoder.from_pretrained()
     modalities = modalities_of(known, encoder, progress=True)
-    config = replace(FusionConfig(), seed=SEED, epochs=epochs)
-    trained = train_fusion(known, modalities, split.validation, config, progress=True)
-    index = Index.build(known, encoder, modalities=modalities, insights={}, fusion=trained.fusion)
-    validation, test = (part_of(catalog, split, index, which) for which in ("validation", "test"))
-    learned = learn_weights(index, names=SIGNALS).weights
-    tried = {weight: {**learned, "sequence": weight} for weight in SEQUENCE_WEIGHTS}
-    found = {
-        weight: validation.ndcg(hybrid(index, weights=weights)(validation))
-        for weight, weights in tried.items()
-    }
-    best = max(found, key=lambda weight: found[weight])
-    weights_of = {
-        OURS: learned,
-        "sequence alone": {"sequence": 1.0},
-        "hybrid and sequence": tried[best],
-    }
-    ranks = {name: test.ranks(hybrid(index, weights=w)(test)) for name, w in weights_of.items()}
-    rows = compare_rows(
-        {name: metrics_of(some) for name, some in ranks.items()},
-        [("hybrid and sequence", OURS)],
-        seed=SEED,
-    )
-    on_validation = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in found.items())
-    text = (
-        f"{markdown_table(rows)}\nWeight of the sequence signal by nDCG@10 on validation targets: "
-        f"{on_validation}; chosen {best:g}. Epochs {len(trained.epochs)}, best "
-        f"{trained.best_epoch}.\n"
-    )
-    return text, {
-        "weights": {name: dict(weights) for name, weights in weights_of.items()},
-        "validation_ndcg@10": found,
-        "config": asdict(trained.config),
-        "rows": rows,
+    index = Index.build(known, encoder, modalities=modalities, insights={})
+    training, validation = hold_out_last(known)
+    given = modalities_of(training, encoder, progress=True)
+    before = learn_weights(index, progress=True)
+    learned, fusions = {BEFORE: before}, []
+    rows: dict[str, list[Ranks]] = {}
+    for seed in range(options.seeds):
+        epochs = options.epochs or FusionConfig().epochs
+        config, out = FusionConfig(seed=seed, epochs=epochs), folder / f"seed_{seed}"
+        trained = train_fusion(training, given, validation, config, out=out, progress=True)
+        fusions.append(trained)
+        made = Index.build(
+            known, encoder, modalities=modalities, insights={}, fusion=trained.fusion
+        )
+        fitted = learn_weights(made, seed=seed, progress=True)
+        learned[f"{HYBRID}, seed {seed}"] = fitted
+        weights: dict[str, Mapping[str, float]] = {SEQUENCE: {"sequence": 1.0}}
+        weights[HYBRID] = fitted.weights
+        if seed == 0:
+            weights |= {f"{name} alone": {name: 1.0} for name in ALONE}
+            weights[BEFORE] = before.weights
+            weights["hybrid without sequence, default weights"] = {
+                name: DEFAULT_WEIGHTS[name] for name in DEFAULT_WEIGHTS if name in before.weights
+            }
+        retriever = Retriever(made, weights=dict.fromkeys(fitted.weights, 1.0))
+        for name, ranks in weighted(retriever, weights, test).items():
+            rows.setdefault(name, []).append(ranks)
+    return rows, fusions, learned
+
+
+def metrics_of(ranks: Sequence[Ranks]) -> dict[str, NDArray[np.float64]]:
+    """The metrics of a row, each user's mean over the seeds."""
+    return {
+        f"{what}@{k}": np.mean([at(some, k) for some in ranks], axis=0)
+        for k in (10, 20)
+        for what, at in (("recall", recall_at), ("ndcg", ndcg_at))
     }
 
 
@@ -248,24 +256,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Rank, compare, and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sequence", action="store_true", help="the trained fusion's signal")
+    parser.add_argument("--seeds", type=int, default=1, help="of the fusion")
+    parser.add_argument("--without", action="append", default=[], help="a peer to leave out")
     parser.add_argument("--epochs", type=int, help="at most, of what is trained")
+    parser.add_argument("--kept", type=Path, default=KEPT / "full_ranking", help="of checkpoints")
     parser.add_argument("--out", type=Path, help="folder of the results")
     options = parser.parse_args(arguments)
+    name = options.data.name
     catalog = read(options.data)
     split = leave_one_out(catalog)
-    name = "full_ranking_sequence" if options.sequence else "full_ranking"
-    make = with_sequence if options.sequence else against_peers
-    usual = FusionConfig().epochs if options.sequence else Settings().epochs
-    table, document = make(catalog, split, options.epochs or usual)
-    command = f"python eval/full_ranking.py DATA{' --sequence' if options.sequence else ''}"
-    protocol = " ".join((__doc__ or "").split("\n\n")[2].split())
-    text = (
-        f"# Ranking a whole catalogue: {options.data.name}\n\n`{command}`, seed {SEED}. "
-        f"{protocol}\n\n{table}"
+    validation, test = (Users.of(catalog, split, which) for which in ("validation", "test"))
+    left_out = {*split.test.values(), *split.left_out}
+    before = tuple(row for row in catalog.interactions if row not in left_out)
+    known = training_catalog(catalog, replace(split, train=before))
+    rows, fusions, learned = our_rows(known, test, options, options.kept / name)
+    n = len(catalog.items)
+    peers, found = peer_rows(n, validation, test, options)
+    rows |= {peer: [ranks] for peer, ranks in peers.items()}
+    table = compare_rows(
+        {row: metrics_of(ranks) for row, ranks in rows.items()},
+        [(HYBRID, row) for row in rows if row != HYBRID],
+        seed=SEED,
     )
-    about = {"command": command, "protocol": protocol, "fingerprint": catalog.fingerprint}
-    write_results(name, text, {**about, **document}, options.out)
+    command = f"python eval/full_ranking.py {name} --seeds {options.seeds}"
+    command += "".join(f" --without {peer}" for peer in options.without)
+    protocol = " ".join((__doc__ or "").split("\n\n")[2].split())
+    counts = (
+        f"{len(test.users):,} users, {n:,} items, {len(known.interactions):,} interactions before "
+        "the test."
+    )
+    weights = "\n".join(
+        f"- {row}: "
+        + ", ".join(f"{s} {w:.2f} (p {fitted.p_values[s]:.1g})" for s, w in fitted.weights.items())
+        for row, fitted in learned.items()
+    )
+    epochs = "\n".join(
+        f"- seed {trained.config.seed}: epoch {trained.best_epoch} of {len(trained.epochs)}, "
+        f"{np.mean([epoch.seconds for epoch in trained.epochs]):.0f} s an epoch, nDCG@10 on "
+        f"validation {trained.best.ndcg:.4f}, of the hybrid {trained.best.hybrid:.4f}"
+        for trained in fusions
+    )
+    picks = "\n".join(
+        f"- {peer}: {max(tries, key=lambda key: tries[key])}; nDCG@10 on validation "
+        f"{max(tries.values()):.4f}"
+        for peer, tries in found.items()
+    )
+    text = (
+        f"# Ranking a whole catalogue: {name}\n\n`{command}`. {protocol}\n\n{counts} As published "
+        f"(other draws and machines, not paired): {PUBLISHED.get(name, 'none')}\n\n"
+        f"{markdown_table(table)}\nWeights, learned on validation rows:\n\n{weights}\n\n"
+        f"Fusion, chosen on validation rows:\n\n{epochs}\n\n"
+        f"Peers, chosen on validation rows:\n\n{picks}\n"
+    )
+    document = {
+        "command": command,
+        "protocol": protocol,
+        "counts": counts,
+        "fingerprint": catalog.fingerprint,
+        "learned": learned,
+        "fusions": [
+            {"config": asdict(f.config), "epochs": [asdict(epoch) for epoch in f.epochs]}
+            for f in fusions
+        ],
+        "validation": found,
+        "rows": table,
+    }
+    write_results(f"full_ranking_{name}", text, document, options.out)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Table = NDArray[np.float64]
 
 
-def met_table(histories: Sequence[NDArray[np.int64]], n_items: int) -> Table:
+def met_table(histories: Sequence[NDArray[np.int64]], n_items: int) -> csr_array:
     """1 where a user met an item: [users, items]."""
-    met = np.zeros((len(histories), n_items))
-    for row, history in enumerate(histories):
-        met[row, history] = 1.0
-    return met
+    met = [np.unique(history) for history in histories]
+    ends = np.cumsum([0, *map(len, met)])
+    columns = np.concatenate(met)
+    return csr_array((np.ones(len(columns)), columns, ends), shape=(len(met), n_items))
 
 
 def recent(histories: Sequence[NDArray[np.int64]], n_items: int, half_life: float) -> Table:
@@ -26,9 +27,9 @@ def recent(histories: Sequence[NDArray[np.int64]], n_items: int, half_life: floa
     return table
 
 
-def item_knn(met: Table, shrinkage: float = 0.0, neighbours: int | None = None) -> Table:
+def item_knn(met: csr_array, shrinkage: float = 0.0, neighbours: int | None = None) -> Table:
     """Shrunk cosine of items (Sarwar et al. 2001), of the nearest neighbours or of all."""
-    counts, together = met.sum(axis=0), met.T @ met
+    counts, together = met.sum(axis=0), (met.T @ met).toarray()
     np.fill_diagonal(together, 0)
     likeness: Table = together / (np.sqrt(np.outer(counts, counts)) + shrinkage + 1e-9)
     if neighbours is None:
@@ -37,9 +38,11 @@ def item_knn(met: Table, shrinkage: float = 0.0, neighbours: int | None = None) 
     return np.where(likeness >= least, likeness, 0.0)
 
 
-def ease(met: Table, ridge: float) -> Table:
+def ease(met: csr_array, ridge: float) -> Table:
     """EASE (Steck, "Embarrassingly shallow autoencoders for sparse data", 2019)."""
-    inverse = np.linalg.inv(met.T @ met + ridge * np.eye(met.shape[1]))
+    together = (met.T @ met).toarray()
+    np.fill_diagonal(together, together.diagonal() + ridge)
+    inverse = np.linalg.inv(together)
     model: Table = -inverse / np.diag(inverse)
     np.fill_diagonal(model, 0)
     return model

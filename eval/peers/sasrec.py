@@ -68,22 +68,22 @@ class SasRec(nn.Module):
 def score(model: SasRec, histories: Sequence[Rows], settings: Settings) -> NDArray[np.float64]:
     """The scores of every item after each history, float64 [n, n_items]."""
     model.eval()
-    found = []
+    table = np.empty((len(histories), model.items.num_embeddings - 1))
     with torch.no_grad():
-        for history in histories:
+        for row, history in enumerate(histories):
             rows = torch.from_numpy(history[-settings.length :])[None]
-            found.append(model.logits(model(rows)[0, -1]).double().numpy())
-    return np.array(found)
+            table[row] = model.logits(model(rows)[0, -1]).numpy()
+    return table
 
 
 def train(
     histories: Sequence[Rows],
     n_items: int,
     settings: Settings,
-    judge: Callable[[NDArray[np.float64]], float],
+    judge: Callable[[SasRec], float],
     seed: int,
 ) -> tuple[SasRec, float, int]:
-    """Train on histories; ``judge`` says how good the scores after them are (higher is better).
+    """Train on histories; ``judge`` says how good the model is (higher is better).
 
     Returns:
         The best model by ``judge``, how good it was, and its epoch.
@@ -114,7 +114,7 @@ def train(
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
         if epoch % settings.every == 0:
-            value = judge(score(model, histories, settings))
+            value = judge(model)
             if value > best_value:
                 best, best_value, best_epoch = copy.deepcopy(model.state_dict()), value, epoch
             elif epoch - best_epoch >= settings.patience * settings.every:

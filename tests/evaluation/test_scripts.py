@@ -77,15 +77,14 @@ def rows_of(path: Path) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
 
 
-def test_full_ranking_compares_peers_and_the_sequence(
+def test_full_ranking_compares_the_hybrid_with_its_parts_and_peers(
     script: Script, data: Path, tmp_path: Path
 ) -> None:
-    main = script("full_ranking").main
-    main([str(data), "--epochs", "3", "--out", str(tmp_path)])
-    rows = rows_of(tmp_path / "full_ranking.json")
-    assert {"random", "item-kNN", "EASE", "SASRec", "hybrid, learned weights"} <= rows.keys()
-    main([str(data), "--sequence", "--epochs", "1", "--out", str(tmp_path)])
-    assert "sequence alone" in rows_of(tmp_path / "full_ranking_sequence.json")
+    options = ["--epochs", "2", "--kept", str(tmp_path / "kept"), "--out", str(tmp_path)]
+    script("full_ranking").main([str(data), *options])
+    rows = rows_of(tmp_path / "full_ranking_shop.json")
+    assert {"hybrid", "hybrid without sequence", "sequence alone", "popularity alone"} < rows.keys()
+    assert {"item-kNN", "EASE", "SASRec"} < rows.keys()
 
 
 @pytest.mark.parametrize("new_items", [False, True])
