@@ -56,7 +56,7 @@ def learn_weights(
     index: Index,
     *,
     names: Sequence[str] | None = None,
-    users: int | None = None,
+    users: int | None = 5_000,
     negatives: int = 2_000,
     seed: int = 0,
     progress: bool = False,

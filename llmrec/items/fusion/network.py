@@ -121,7 +121,7 @@ class Layer(nn.Module):
             nn.Linear(d, 2 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(2 * d, d)
         )
         self.distance = nn.Parameter(torch.zeros(config.heads, config.history + 1))
-        self.gaps = nn.Parameter(torch.zeros(3, config.heads))
+        self.gaps = nn.Parameter(torch.zeros(config.heads, 3))
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, age: Tensor, gaps: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class Layer(nn.Module):
         Args:
             x: [b, t, d].
             age: int64 [t, t], places back; below 0 = later.
-            gaps: [b, t, t, 3], see :func:`gap_features`.
+            gaps: [3, b, t, t], see :func:`gap_features`.
         """
         b, t, d = x.shape
         q, k, v = (
@@ -139,7 +139,7 @@ class Layer(nn.Module):
         )
         # A finite floor keeps the sum below finite everywhere.
         place = self.distance[:, age.clamp(min=0)].masked_fill(age < 0, -1e9)
-        bias = place + (gaps @ self.gaps).permute(0, 3, 1, 2)
+        bias = place + (self.gaps @ gaps.flatten(1)).view(-1, b, t, t).transpose(0, 1)
         weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, dim=-1)
         x = x + self.drop(self.out((weights @ v).transpose(1, 2).reshape(b, t, d)))
         made: Tensor = x + self.drop(self.mlp(self.before_mlp(x)))
@@ -147,7 +147,7 @@ class Layer(nn.Module):
 
 
 def gap_features(times: Tensor) -> Tensor:
-    """Describe the time between two events: float [b, t, t, 3].
+    """Describe the time between two events: float [3, b, t, t].
 
     Logarithm of 1 + seconds in units of e^10 (some six hours), its square, and whether the two are
     at the same moment; zeros where a time is unknown.
@@ -158,7 +158,7 @@ def gap_features(times: Tensor) -> Tensor:
     known = ((times >= 0)[:, :, None] & (times >= 0)[:, None, :]).float()
     seconds = (times[:, :, None] - times[:, None, :]).clamp(min=0).float()
     logs = known * torch.log1p(seconds) / 10
-    return torch.stack([logs, logs**2, known * (seconds == 0)], dim=-1)
+    return torch.stack([logs, logs**2, known * (seconds == 0)])
 
 
 class HistoryEncoder(nn.Module):

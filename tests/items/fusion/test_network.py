@@ -119,12 +119,12 @@ def test_only_the_time_between_events_counts() -> None:
 
 
 def test_gaps_of_unknown_and_of_equal_times() -> None:
-    features = gap_features(torch.tensor([[-1, 7, 7, 7 + 60]]))[0]
-    assert not features[0].any()
+    features = gap_features(torch.tensor([[-1, 7, 7, 7 + 60]]))[:, 0]
     assert not features[:, 0].any()
-    assert features[2, 1].tolist() == [0, 0, 1]
-    assert features[3, 1, 0] > 0
-    assert features[3, 1, 2] == 0
+    assert not features[:, :, 0].any()
+    assert features[:, 2, 1].tolist() == [0, 0, 1]
+    assert features[0, 3, 1] > 0
+    assert features[2, 3, 1] == 0
     assert torch.isfinite(gap_features(torch.tensor([[0, 2**62]]))).all()
 
 
