@@ -206,7 +206,7 @@ class Fusion:
                     torch.tensor(times[-longest:])[None],
                     torch.tensor(profile_vectors([user.profile], places)),
                 )
-                made[row] = self.network.users(items, given)[0, -1].numpy()
+                made[row] = self.network.users(items, given, last=True)[0, 0].numpy()
         return made
 
     def check(self, modalities: Sequence[ModalityVectors]) -> None:

@@ -124,13 +124,13 @@ class Layer(nn.Module):
         self.gaps = nn.Parameter(torch.zeros(config.heads, 3))
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, age: Tensor, gaps: Tensor) -> Tensor:
-        """Attend to what came before: [b, t, d] to the same.
+    def forward(self, x: Tensor, gaps: Tensor, *, last: bool) -> Tensor:
+        """Attend to what came before: [b, t, d] to the same, or with ``last`` to [b, 1, d].
 
         Args:
             x: [b, t, d].
-            age: int64 [t, t], places back; below 0 = later.
             gaps: [3, b, t, t], see :func:`gap_features`.
+            last: Return the last position alone.
         """
         b, t, d = x.shape
         q, k, v = (
@@ -138,12 +138,24 @@ class Layer(nn.Module):
             for part in self.qkv(self.before_attention(x)).chunk(3, dim=-1)
         )
         # A finite floor keeps the sum below finite everywhere.
-        place = self.distance[:, age.clamp(min=0)].masked_fill(age < 0, -1e9)
-        bias = place + (self.gaps @ gaps.flatten(1)).view(-1, b, t, t).transpose(0, 1)
+        place = by_distance(self.distance[:, :t], floor=-1e9)
+        if last:
+            x, q, place, gaps = x[:, -1:], q[:, :, -1:], place[:, -1:], gaps[:, :, -1:]
+        bias = place + (self.gaps @ gaps.flatten(1)).view(-1, *gaps.shape[1:]).transpose(0, 1)
         weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, dim=-1)
-        x = x + self.drop(self.out((weights @ v).transpose(1, 2).reshape(b, t, d)))
+        x = x + self.drop(self.out((weights @ v).transpose(1, 2).reshape(x.shape)))
         made: Tensor = x + self.drop(self.mlp(self.before_mlp(x)))
         return made
+
+
+def by_distance(values: Tensor, *, floor: float) -> Tensor:
+    """Lay out values by distance [..., t] as a table [..., t, t]: at i, j the value of i - j.
+
+    Where j is later it is ``floor``.
+    """
+    t = values.shape[-1]
+    later = values.new_full((*values.shape[:-1], t - 1), floor)
+    return torch.cat([values.flip(-1), later], dim=-1).unfold(-1, t, 1).flip(-2)
 
 
 def gap_features(times: Tensor) -> Tensor:
@@ -186,7 +198,7 @@ class HistoryEncoder(nn.Module):
         self.profile_dropout = config.modality_dropout
         self.log_scale = nn.Parameter(torch.tensor([math.log(_SCALE)]))
 
-    def forward(self, history: Tensor, given: Histories) -> Tensor:
+    def forward(self, history: Tensor, given: Histories, *, last: bool = False) -> Tensor:
         """Encode what every place knows: [b, t + 1, d], the first without any interaction.
 
         Each has the length of the learned scale.
@@ -194,6 +206,7 @@ class HistoryEncoder(nn.Module):
         Args:
             history: Fused vectors [b, t, d] of ``given.items``.
             given: The histories.
+            last: Encode the last place alone: [b, 1, d].
         """
         b, t, d = history.shape
         start = self.start.expand(b, 1, d)
@@ -206,16 +219,16 @@ class HistoryEncoder(nn.Module):
             start = start + profile
         events = math.sqrt(d) * history + self.opinion(given.liked.long())
         x = self.drop(torch.cat([start, events], dim=1))
-        place = torch.arange(t + 1, device=x.device)
-        age = place[:, None] - place
         gaps = gap_features(functional.pad(given.times, (1, 0), value=-1))
         h = x
-        for layer in self.layers:
-            h = layer(h, age, gaps)
-        weights = torch.softmax(
-            self.recency[age.clamp(min=0)].masked_fill(age < 0, -math.inf), dim=-1
-        )
-        users = self.out(self.last(h)) + self.recent(weights @ x)
+        for layer in self.layers[:-1]:
+            h = layer(h, gaps, last=False)
+        for layer in self.layers[-1:]:
+            h = layer(h, gaps, last=last)
+        recent = torch.softmax(by_distance(self.recency[: t + 1], floor=-math.inf), dim=-1)
+        if last:
+            h, recent = h[:, -1:], recent[-1:]
+        users = self.out(self.last(h)) + self.recent(recent @ x)
         made: Tensor = functional.normalize(users, dim=-1) * self.log_scale.exp()
         return made
 

@@ -12,6 +12,7 @@ from llmrec.items.fusion.network import (
     Histories,
     HistoryEncoder,
     ItemTower,
+    by_distance,
     gap_features,
     softmax_loss,
 )
@@ -89,6 +90,7 @@ def test_attention_is_causal() -> None:
     history, given = made_up([0, 10, 20, 30, 40])
     whole = encoder(history, given)
     assert whole.shape == (1, 6, 8)
+    torch.testing.assert_close(encoder(history, given, last=True)[:, 0], whole[:, -1])
     changed = history.clone()
     changed[0, 3:] += 1
     torch.testing.assert_close(encoder(changed, given)[0, :4], whole[0, :4])
@@ -116,6 +118,11 @@ def test_only_the_time_between_events_counts() -> None:
     history, given = made_up([5, 50, 500])
     later = Histories(given.items, given.liked, given.times + 10**9, given.profiles)
     torch.testing.assert_close(encoder(history, later), encoder(history, given))
+
+
+def test_values_by_distance_are_laid_out() -> None:
+    table = by_distance(torch.tensor([1.0, 2.0, 3.0]), floor=0)
+    assert table.tolist() == [[1, 0, 0], [2, 1, 0], [3, 2, 1]]
 
 
 def test_gaps_of_unknown_and_of_equal_times() -> None:
