@@ -94,6 +94,14 @@ class FusionDataset:
         rows = zip(self.item_ids, self.identities.tolist(), strict=True)
         return tuple(item_id for item_id, row in rows if row >= 0)
 
+    def of_items(self, rows: Tensor | slice) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Return vectors and presence by modality, and the rows of learned vectors, of items."""
+        return (
+            {name: vectors[rows] for name, vectors in self.vectors.items()},
+            {name: present[rows] for name, present in self.present.items()},
+            self.identities[rows],
+        )
+
     def dimensions(self) -> dict[str, int]:
         """The length of the vectors of each modality."""
         return {name: rows.shape[1] for name, rows in self.vectors.items()}

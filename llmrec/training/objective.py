@@ -47,18 +47,14 @@ def batch_loss(
     targets = targets[there]
     n, log_q = len(dataset.item_ids), None
     if n <= SAMPLED_ABOVE:
-        items = network.items(dataset.vectors, dataset.present, dataset.identities)
+        items = network.items(*dataset.of_items(slice(None)))
     else:
         drawn = draw.integers(n, size=max(LEAST_DRAWN, SAMPLED_ABOVE - len(targets)))
         met = torch.cat([given.items.flatten(), targets, torch.tensor(drawn, device=device)])
         rows, places = torch.unique(met, return_inverse=True)
         read, targets, _ = places.split([given.items.numel(), len(targets), len(drawn)])
         given = Histories(read.reshape(given.items.shape), given.liked, given.times, given.profiles)
-        items = network.items(
-            {name: vectors[rows] for name, vectors in dataset.vectors.items()},
-            {name: present[rows] for name, present in dataset.present.items()},
-            dataset.identities[rows],
-        )
+        items = network.items(*dataset.of_items(rows))
         # The probability that an item is among the targets or the drawn items.
         share = dataset.counts[rows].double() / dataset.counts.sum()
         absent = (1 - share) ** len(targets) * (1 - 1 / n) ** len(drawn)

@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 _MAX_GRADIENT_NORM = 1.0
 _STEPS, _LEAST_BATCH = 64, 64
 """Steps an epoch has at least, and the interactions down to which batches shrink for that."""
-_USERS_AT_ONCE = 64
-"""Users ranked at once in validation: bounds memory, not results."""
+_USERS_AT_ONCE, _ITEMS_AT_ONCE = 64, 65_536
+"""Users and items encoded at once in validation: bounds memory, not results."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,10 @@ def validation_scores(
     order = np.argsort([min(longest, len(history.items)) for history in histories], kind="stable")
     device = dataset.identities.device
     with torch.inference_mode():
-        items = network.items(dataset.vectors, dataset.present, dataset.identities)
+        starts = range(0, len(dataset.item_ids), _ITEMS_AT_ONCE)
+        items = torch.cat(
+            [network.items(*dataset.of_items(slice(at, at + _ITEMS_AT_ONCE))) for at in starts]
+        )
         for start in range(0, len(order), _USERS_AT_ONCE):
             rows = order[start : start + _USERS_AT_ONCE]
             some = [histories[row] for row in rows]

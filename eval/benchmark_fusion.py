@@ -1,0 +1,96 @@
+"""Seconds and memory of training a fusion, by number of items.
+
+    python eval/benchmark_fusion.py [--items 10000 100000 1000000]
+
+Made-up data: 2,000 users with 50 interactions each, items by a power law, texts of 384 numbers. Each
+size trains one epoch in a process of its own; memory is the process's peak. Above 32,768 items the
+softmax is over 32,768 sampled ones. Writes results/benchmark_fusion.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from data_sets import SEED, write_results
+
+from llmrec import Catalog
+from llmrec.items import ModalityVectors
+from llmrec.items.fusion import FusionConfig
+from llmrec.records import Interaction, Item
+from llmrec.training import train_fusion
+from llmrec.training.objective import SAMPLED_ABOVE
+
+USERS, EACH, NUMBERS = 2_000, 50, 384
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an epoch took."""
+
+    items: int
+    softmax: str
+    seconds: float
+    peak_mib: int
+
+
+def cost_of(n: int) -> Cost:
+    """Train one epoch on made-up data of n items."""
+    rng = np.random.default_rng(SEED)
+    items = {str(row): Item(str(row), f"item {row}") for row in range(n)}
+    met = (n * rng.random((USERS, EACH)) ** 3).astype(int)
+    rows = tuple(
+        Interaction(str(user), str(item), None, 3_600 * place)
+        for user, some in enumerate(met)
+        for place, item in enumerate(some)
+    )
+    vectors = rng.standard_normal((n, NUMBERS), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    text = ModalityVectors("text", "made-up@1", vectors, np.ones(n, dtype=bool))
+    made = train_fusion(Catalog(items, rows), [text], {}, FusionConfig(epochs=1))
+    columns = f"sampled, {SAMPLED_ABOVE:,}" if n > SAMPLED_ABOVE else "exact"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return Cost(n, columns, made.epochs[0].seconds, peak)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--items", type=int, nargs="+", default=[10_000, 30_000, 100_000, 1_000_000]
+    )
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    options = parser.parse_args(arguments)
+    costs = []
+    for n in options.items:
+        started = time.perf_counter()
+        with get_context("spawn").Pool(1) as pool:
+            costs.append(pool.apply(cost_of, (n,)))
+        print(f"{n} items: {time.perf_counter() - started:.0f} s", flush=True)
+    lines = "".join(
+        f"| {c.items:,} | {c.softmax} | {c.seconds:.1f} | {c.peak_mib:,} |\n" for c in costs
+    )
+    command = "python eval/benchmark_fusion.py"
+    text = (
+        f"# Cost of training a fusion\n\n`{command}`. {USERS * EACH:,} interactions, "
+        f"{torch.get_num_threads()} threads of torch, {FusionConfig().dimension} dimensions.\n\n"
+        "| items | softmax | seconds an epoch | peak memory (MiB) |\n| ---: | --- | ---: | ---: |\n"
+        f"{lines}"
+    )
+    write_results(
+        "benchmark_fusion",
+        text,
+        {"command": command, "costs": [asdict(c) for c in costs]},
+        options.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
