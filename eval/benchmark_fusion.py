@@ -2,9 +2,9 @@
 
     python eval/benchmark_fusion.py [--items 10000 100000 1000000]
 
-Made-up data: 2,000 users with 50 interactions each, items by a power law, texts of 384 numbers. Each
-size trains one epoch in a process of its own; memory is the process's peak. Above 32,768 items the
-softmax is over 32,768 sampled ones. Writes results/benchmark_fusion.json and .md.
+Made-up data: 2,000 users with 50 interactions each, items by a power law, texts of 384 numbers.
+Each size trains one epoch in a process of its own; memory is the process's peak. Above 32,768 items
+the softmax is over 32,768 sampled ones. Writes results/benchmark_fusion.json and .md.
 """
 
 from __future__ import annotations
