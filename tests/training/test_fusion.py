@@ -167,7 +167,7 @@ def test_the_sampled_softmax_learns_the_same_pattern(
 
 
 def days(row: Interaction) -> int | None:
-    return 86_400 * (row.timestamp or 0)
+    return int(86_400 * (row.timestamp or 0))
 
 
 BAD: dict[str, Callable[[Sequence[Interaction]], Sequence[Interaction]]] = {

@@ -26,7 +26,7 @@ def opinions_and_times(
         history: Oldest first.
         neutral: The data set's neutral rating; None guesses it.
     """
-    times = [-1 if row.timestamp is None else max(-1, row.timestamp) for row in history]
+    times = [-1 if row.timestamp is None else max(-1, int(row.timestamp)) for row in history]
     return np.array(liked(history, neutral), dtype=bool), np.array(times, dtype=np.int64)
 
 
