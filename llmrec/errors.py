@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from typing import TypeVar
 _Name = TypeVar("_Name", bound=str)
 _Kind = TypeVar("_Kind")
 _LONGEST_SHOWN = 60
+_LONGEST_REASON = 300
 
 
 class LlmrecError(Exception):
@@ -92,6 +94,30 @@ class OutOfMemoryError(ModelError):
 
 class OptionError(LlmrecError):
     """An argument has a value that is not allowed."""
+
+
+@contextmanager
+def naming(fault: str, kind: type[LlmrecError], *, hint: str = "") -> Iterator[None]:
+    """Turn whatever a library raises on somebody's file into an error that names the file.
+
+    Args:
+        fault: The message up to its reason: ``prices.toml cannot be read``.
+        kind: The error to raise; errors of llmrec pass unchanged.
+        hint: The way out.
+    """
+    try:
+        yield
+    except LlmrecError:
+        raise
+    except BaseException as error:
+        # The panics of Rust libraries (tokenizers, safetensors) are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = (isinstance(error, OSError) and error.strerror) or str(error)
+        reason = (said.strip() or type(error).__name__)[:_LONGEST_REASON]
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
+        raise kind(f"{fault}: {reason.rstrip('.: ')}.", hint=hint) from error
 
 
 def nearest(value: object, allowed: Iterable[str], n: int = 3) -> str:

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from llmrec.documents import parse_json
 from llmrec.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def fingerprint(*parts: str | bytes) -> str:
 
 def encode_row(row: Mapping[str, object], *, checksum: bool = False) -> bytes:
     """One line of JSON; NaN and infinity raise ValueError."""
-    signed = {**row, "checksum": _checksum(row)} if checksum else dict(row)
+    signed = {**row, "checksum": row_checksum(row)} if checksum else dict(row)
     return json.dumps(signed, allow_nan=False).encode() + b"\n"
 
 
@@ -126,7 +127,8 @@ def storage_errors(path: str | Path, verb: str = "written") -> Iterator[None]:
         raise StorageError(f"{path} cannot be {verb}: {error.strerror}.", hint=hint) from error
 
 
-def _checksum(row: Mapping[str, object]) -> str:
+def row_checksum(row: Mapping[str, object]) -> str:
+    """The checksum of a row without one."""
     return fingerprint(json.dumps(row, sort_keys=True, allow_nan=False, separators=(",", ":")))
 
 
@@ -138,9 +140,9 @@ def _rows(path: Path, checksums: bool) -> tuple[list[Row], int]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if not isinstance(row, dict) or (
-                checksums and row.pop("checksum", 0) != _checksum(row)
+                checksums and row.pop("checksum", 0) != row_checksum(row)
             ):
                 raise ValueError("it was edited, or this is another kind of file")
         except ValueError as error:

@@ -18,10 +18,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -32,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from llmrec.documents import parse_yaml
 from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting.template import near_templates, template_names
@@ -39,6 +40,9 @@ from llmrec.reranking import STRATEGIES
 from llmrec.reranking.strategies import folder_of
 
 USUAL_USERS = 50
+MOST_SHUFFLES = 1000
+MOST_SETTINGS = 10_000
+"""Combinations of a plan's lists, before patterns of templates are expanded."""
 LABELLED = "labelled"
 """The protocol of labelled requests."""
 
@@ -51,23 +55,7 @@ def _listed(value: object) -> object:
 Quantization = Literal["none", "nf4", "int8"]
 AsList = BeforeValidator(_listed)
 SomeOf = Field(min_length=1)
-Count = Annotated[int, Field(ge=0)]
-
-
-class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML would silently take the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 - its base's
-        """Read a mapping, checking its keys."""
-        node = super().compose_mapping_node(anchor)
-        found: set[str] = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
-            if key.value in found:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key.value!r}", key.start_mark
-                )
-            found.add(key.value)
-        return node
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class BenchmarkPlan(BaseModel):
@@ -93,11 +81,11 @@ class BenchmarkPlan(BaseModel):
     part: Literal["test", "validation"] = "test"
     """Split to evaluate: each user's last interaction, or the one before it (to choose prompts and
     settings on; the last one is then left out of everything)."""
-    users: Annotated[int, Field(ge=1)] | None = None
+    users: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Number of users, sampled by ``seed``; by default 50, or all where there are fewer."""
-    n_candidates: Annotated[int, Field(ge=2)] = 20
+    n_candidates: Annotated[int, Field(ge=2, le=100_000)] = 20
     """Number of candidates per user."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Random seed of users, candidates, shuffles and ties."""
     templates: Annotated[tuple[str, ...], SomeOf, AsList] = ("likelihood/*", "pointwise/*")
     """Template names, patterns (``pointwise/*``) and paths of ``.jinja`` files."""
@@ -114,13 +102,15 @@ class BenchmarkPlan(BaseModel):
     """Named sets of token limits a prompt field (`Budget`), each different from the defaults."""
     calibrate: Annotated[tuple[bool, ...], SomeOf, AsList] = (False,)
     """Without and with calibration (subtracting the content-free prior)."""
-    shuffles: Annotated[tuple[Count, ...], SomeOf, AsList] = (0,)
+    shuffles: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=MOST_SHUFFLES)], ...], SomeOf, AsList
+    ] = (0,)
     """Number of shuffled orders to average over; 0 asks the given order."""
     variants: Mapping[str, Annotated[tuple[str, ...], AsList]] = {}
     """Paths of paraphrases by template name, to measure paraphrase sensitivity."""
-    places: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AsList] = ()
+    places: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], AsList] = ()
     """Positions at which to plant the target, to measure order bias; none skips it."""
-    place_users: Annotated[int, Field(ge=1)] = 20
+    place_users: Annotated[int, Field(ge=1, le=1_000_000_000)] = 20
     """Number of users to plant targets for."""
     race: bool = False
     """Drop rows that are significantly worse while the benchmark runs."""
@@ -158,6 +148,11 @@ class BenchmarkPlan(BaseModel):
             raise ValueError("index or requests is required; a file begins like index: INDEX")
         if (self.protocol == LABELLED) != (self.requests is not None):
             raise ValueError(f"protocol {self.protocol!r}: {LABELLED!r} is that of requests alone")
+        combinations = prod(len(getattr(self, name)) for name in _MULTIPLIED)
+        if combinations > MOST_SETTINGS:
+            raise ValueError(
+                f"the lists make {combinations:,} combinations; allowed are {MOST_SETTINGS:,}"
+            )
         outside = [place for place in self.places if place > self.n_candidates]
         if outside and self.requests is None:
             raise ValueError(f"places {outside}: a list has {self.n_candidates} candidates")
@@ -172,9 +167,9 @@ class BenchmarkPlan(BaseModel):
         """
         path = Path(path)
         try:
-            document = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)  # noqa: S506
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise OptionError(f"The benchmark file {path} cannot be read: {error}") from error
+            document = parse_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OptionError(f"The benchmark file {path} cannot be read: {error}.") from error
         if not isinstance(document, dict):
             raise OptionError(
                 f"The benchmark file {path} has no keys.", hint="It begins like index: INDEX."
@@ -199,7 +194,7 @@ class BenchmarkPlan(BaseModel):
             elif fault["type"] == "value_error":
                 said.append(f"{key}{': ' if key else ''}{fault['msg'].split(', ', 1)[1]}")
             else:
-                said.append(f"{key} is {fault['input']!r}: {fault['msg']}")
+                said.append(f"{key} is {fault['input']!r:.60}: {fault['msg']}")
                 allowed = str(fault.get("ctx", {}).get("expected", "")).replace("'", "")
                 hints.append(
                     nearest(str(fault["input"]), allowed.replace(" or ", ", ").split(", "))
@@ -258,6 +253,9 @@ def plan_schema() -> str:
     return json.dumps(BenchmarkPlan.model_json_schema(), indent=1) + "\n"
 
 
+_MULTIPLIED = (
+    "templates", "models", "quantizations", "history_items", "fields", "calibrate", "shuffles",
+)  # fmt: skip
 _PATHS = ("index", "requests", "items", "media_root", "prices")
 
 

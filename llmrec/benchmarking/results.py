@@ -19,8 +19,15 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from llmrec.benchmarking.users import UserList
-from llmrec.errors import StorageError
-from llmrec.resumable import ResumableLog, encode_row, read_rows, storage_errors
+from llmrec.documents import parse_json
+from llmrec.errors import StorageError, shown
+from llmrec.resumable import (
+    ResumableLog,
+    encode_row,
+    read_rows,
+    row_checksum,
+    storage_errors,
+)
 from llmrec.retrieval.storage import is_stored
 
 FORMAT = 1
@@ -30,6 +37,9 @@ NOTHING_JUDGED = "lists_without_a_judgement"
 _ABOUT, _LISTS, _RESULTS = "run.json", "lists.jsonl", "results.jsonl"
 _SAME = ("fingerprint", "insights", "protocol", "part", "candidates", "seed")
 """What must not change within a run: its candidates or prompts would differ."""
+_KINDS: Mapping[str, type] = {
+    "fingerprint": str, "protocol": str, "part": str, "seed": int, "benchmark": dict, "cells": list,
+}  # fmt: skip
 _OTHER = {
     "fingerprint": "of another data set, or of this one before it changed",
     "insights": "whose prompts show other captions, opinions or facts of the items",
@@ -219,7 +229,9 @@ class RunFolder:
         self.refuse_another(about, users)
         with ResumableLog(self.path / _RESULTS, checksums=True) as log:
             known = self.refuse_another(about, users)  # no other process has written since
-            self.write(_ABOUT, json.dumps({"format": FORMAT, **about}, indent=1) + "\n")
+            plain = json.loads(json.dumps({"format": FORMAT, **about}, allow_nan=False))
+            plain["checksum"] = row_checksum(plain)
+            self.write(_ABOUT, json.dumps(plain, indent=1) + "\n")
             lists = [asdict(known.get(one.user_id, one)) for one in users]
             self.write(_LISTS, b"".join(encode_row(one, checksum=True) for one in lists).decode())
             yield Results(self._typed(log.rows, _RESULT, _RESULTS), log)
@@ -237,8 +249,9 @@ class RunFolder:
                 raise StorageError(f"{self.path} has results but no {_ABOUT}.", hint=_ELSEWHERE)
             return {}
         try:
-            about = json.loads(path.read_text())
+            about = parse_json(path.read_text(encoding="utf-8"))
             found = about["format"]
+            whole = about.pop("checksum", None) in {None, row_checksum(about)}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path} is not of a benchmark run.", hint=_ELSEWHERE) from error
         if found != FORMAT:
@@ -246,9 +259,17 @@ class RunFolder:
                 f"{path} has format {found}; this version reads format {FORMAT}.",
                 hint="Run the benchmark again into another folder.",
             )
+        if not whole:
+            raise StorageError(
+                f"{path} is damaged: its content does not match its checksum.", hint=_ELSEWHERE
+            )
         missing = [name for name in (*_SAME, "benchmark", "cells") if name not in about]
         if missing:
             raise StorageError(f"{path} lacks {', '.join(missing)}.", hint=_ELSEWHERE)
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(about[name], kind)]
+        if wrong:
+            found = shown(about[wrong[0]])
+            raise StorageError(f"{path} is damaged: {wrong[0]} is {found}.", hint=_ELSEWHERE)
         return dict(about)
 
     def refuse_another(

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from llmrec.benchmarking.plan import USUAL_USERS, BenchmarkPlan
 from llmrec.catalog import Catalog, leave_one_out, plain_value, table_rows
+from llmrec.documents import parse_json
 from llmrec.errors import DataError, LlmrecError, OptionError, shown
 from llmrec.evaluation import discrimination_lists
 from llmrec.prompting import Budget, Context, context_of
@@ -262,7 +263,7 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
 
 def _labelled(line: bytes, known: Context | None, where: str) -> Request:
     try:
-        request = read_request(json.loads(line), known)
+        request = read_request(parse_json(line), known)
     except ValueError as error:
         raise DataError(f"{where} is not JSON: {error}.") from error
     except LlmrecError as error:

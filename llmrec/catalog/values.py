@@ -19,6 +19,7 @@ from uuid import UUID
 
 import numpy as np
 
+from llmrec.documents import MOST_DIGITS
 from llmrec.records import AttributeValue, Item
 
 _LAST_SECOND = 253_402_300_799
@@ -30,8 +31,8 @@ _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _ZONE = re.compile(r"(?<=\d)\s*(UTC|GMT|Z)$|(?<=\d)\s+(?=[-+]\d\d(:?\d\d)?$)")
 """A zone as databases write it: named, or after a space."""
-_DIGITS = 4_000
-"""Python refuses to read and write integers of more than 4,300 digits."""
+_DEEPEST = 32
+"""Levels of lists in one value."""
 _DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _PLAIN = {str, int, float, bool, list, dict, type(None)}
 _TRUTH = dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True) | dict.fromkeys(
@@ -115,18 +116,16 @@ def exact_number(value: str | float | Decimal) -> int | float:
     """Read a number without rounding a whole one: ``"9007199254740993.0"`` is an int.
 
     Raises:
-        ValueError: The value is no finite number, or has over 4,000 digits.
+        ValueError: The value is no finite number, or has over 309 digits.
     """
     if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value.strip())):
         raise ValueError("it is no number")
-    if isinstance(value, int):
-        if abs(value) >= 10**_DIGITS:
-            raise ValueError(f"it has over {_DIGITS:,} digits")
-        return value
     number = Decimal(value) if isinstance(value, str) else value
-    if not math.isfinite(number):
+    if not isinstance(number, int) and not math.isfinite(number):
         raise ValueError("it is no finite number")
     whole_number = int(number)
+    if abs(whole_number) >= 10**MOST_DIGITS:
+        raise ValueError(f"it has over {MOST_DIGITS} digits")
     return whole_number if number == whole_number else float(number)
 
 
@@ -230,7 +229,7 @@ def parse_text(value: object) -> str | None:
     if isinstance(value, list | tuple):
         return clean("\n".join(_flat(value)))
     if isinstance(value, int | float | Decimal):
-        return str(value)
+        return str(value if isinstance(value, bool) else _plain_number(value))
     raise ValueError(_ALLOWED_TEXT)
 
 
@@ -318,18 +317,32 @@ def _inexact(number: float | None) -> int | float | None:
     return float(number) if number is not None and float(number) == number else number
 
 
-def _flat(value: object) -> list[str]:
-    """List the texts of a value, of lists inside it too, without those that are missing."""
+def _flat(value: object, deepest: int = _DEEPEST) -> list[str]:
+    """List the texts of a value, of lists inside it too, without those that are missing.
+
+    Raises:
+        ValueError: The lists are too deep in each other, or a number is infinite or too long.
+    """
     value = python_value(value)
-    if isinstance(value, list | tuple):
-        return [text for each in value for text in _flat(each)]
-    if isinstance(value, float | Decimal) and not is_missing(value):
+    if isinstance(value, list | tuple | dict):
+        if not deepest:
+            raise ValueError(f"lists are nested over {_DEEPEST} levels deep")
+        inside = list(value.values()) if isinstance(value, dict) else value
+        texts = [text for each in inside for text in _flat(each, deepest - 1)]
+        if not isinstance(value, dict):
+            return texts
+    if isinstance(value, int | float | Decimal) and not is_missing(value):
         try:
-            value = exact_number(value)
+            value = value if isinstance(value, bool) else exact_number(value)
         except ValueError as error:
-            raise ValueError(f"{_ALLOWED_ATTRIBUTE}; a number in it is infinite") from error
+            raise ValueError(f"{_ALLOWED_ATTRIBUTE}; a number in it: {error}") from error
     text = None if is_missing(value) else clean(str(value))
     return [] if text is None else [text]
+
+
+def _plain_number(value: float | Decimal) -> float | Decimal:
+    exact_number(value)
+    return value
 
 
 def readable_attributes(

@@ -254,7 +254,7 @@ def _context(model: str, reader: LanguageModel) -> int:
     """
     from transformers import AutoConfig
 
-    from llmrec.errors import ModelError
+    from llmrec.errors import ModelError, naming
     from llmrec.models import resolve_model
     from llmrec.models.prompt_tokenizer import PromptTokenizer
     from llmrec.models.transformers_model import longest_sequence
@@ -262,13 +262,12 @@ def _context(model: str, reader: LanguageModel) -> int:
     if not isinstance(reader, PromptTokenizer):
         return reader.max_length
     source = resolve_model(model)
-    try:
+    with naming(
+        f"{source.name} has no configuration that can be read",
+        ModelError,
+        hint=f"{source.path} should hold the config.json of a causal language model.",
+    ):
         config = AutoConfig.from_pretrained(
             source.path, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{source.name} has no configuration that can be read: {error}",
-            hint=f"{source.path} should hold the config.json of a causal language model.",
-        ) from error
     return longest_sequence(config)

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrec.catalog.media_files import media_paths
 from llmrec.content_cache import ContentCache
-from llmrec.errors import ModelError, ModelNotFoundError
+from llmrec.errors import ModelError, ModelNotFoundError, naming
 from llmrec.items.cached_results import FileTask, from_files
 from llmrec.items.pictures import open_picture
 from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
@@ -211,24 +211,25 @@ class Captioner:
         from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
         placement = choose_placement(device)
-        try:
-            with progress_bars(shown=progress):
-                processor = AutoProcessor.from_pretrained(
-                    folder.path, local_files_only=True, trust_remote_code=False
-                )
-                model = AutoModelForImageTextToText.from_pretrained(
-                    folder.path,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    dtype=getattr(torch, placement.dtype),
-                )
-        except Exception as error:  # a processor without its libraries fails in many ways
-            raise ModelError(
-                f"{ref!r} is no captioning model that can be loaded here: {error}",
+        with (
+            naming(
+                f"{ref!r} is no captioning model that can be loaded here",
+                ModelError,
                 hint="Models whose processor also reads video (SmolVLM2, Qwen-VL) need the package "
                 "torchvision, and SmolVLM2 num2words; BLIP, Idefics3 (SmolVLM) and LLaVA do not.",
-            ) from error
+            ),
+            progress_bars(shown=progress),
+        ):
+            processor = AutoProcessor.from_pretrained(
+                folder.path, local_files_only=True, trust_remote_code=False
+            )
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder.path,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=getattr(torch, placement.dtype),
+            )
         tokenizer = getattr(processor, "tokenizer", None)
         if tokenizer is None:
             raise ModelError(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.content_cache import ContentCache, content_key
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, naming
 from llmrec.items.cached_results import compute_missing
 from llmrec.items.reviews import passages, sentences
 from llmrec.models import resolve_model
@@ -109,7 +109,11 @@ class ModelSentiment:
 
         placement = choose_placement(device, "float32")
         local = {"local_files_only": True, "trust_remote_code": False}
-        try:
+        with naming(
+            f"{ref!r} is no text-classification model that transformers can load",
+            ModelError,
+            hint="Name a sequence classifier with stars or positive and negative as labels.",
+        ):
             config = AutoConfig.from_pretrained(folder.path, **local)
             kinds = config.architectures or []
             if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
@@ -120,11 +124,6 @@ class ModelSentiment:
                 model = AutoModelForSequenceClassification.from_pretrained(
                     folder.path, dtype=placement.dtype, use_safetensors=True, **local
                 )
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{ref!r} is no text-classification model that transformers can load: {error}",
-                hint="Name a sequence classifier with stars or positive and negative as labels.",
-            ) from error
         model.to(placement.device).eval()
         return cls(model, tokenizer, values, f"{folder.name}@{folder.revision}", cache, progress)
 

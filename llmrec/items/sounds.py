@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.catalog.media_files import MediaError, MediaPath, open_media
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, naming
 from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
 from llmrec.items.clips import load_av, open_container
 from llmrec.items.modality import ModalityVectors, unit
@@ -120,18 +120,19 @@ class SoundEncoder:
 
         placement = choose_placement(device, "float32")
         local = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            with progress_bars(shown=progress):
-                extractor = AutoFeatureExtractor.from_pretrained(folder.path, **local)
-                model = AutoModel.from_pretrained(
-                    folder.path, use_safetensors=True, dtype=torch.float32, **local
-                )
-            int(extractor.sampling_rate)
-        except (OSError, ValueError, ImportError, AttributeError) as error:
-            raise ModelError(
-                f"{ref!r} is no encoder of sounds that transformers can load: {error}",
+        with (
+            naming(
+                f"{ref!r} is no encoder of sounds that transformers can load",
+                ModelError,
                 hint=f"Name a model of the wav2vec2 or CLAP family, as {DEFAULT_SOUND_ENCODER}.",
-            ) from error
+            ),
+            progress_bars(shown=progress),
+        ):
+            extractor = AutoFeatureExtractor.from_pretrained(folder.path, **local)
+            model = AutoModel.from_pretrained(
+                folder.path, use_safetensors=True, dtype=torch.float32, **local
+            )
+            int(extractor.sampling_rate)
         return cls(
             model.eval().to(placement.device),
             extractor,

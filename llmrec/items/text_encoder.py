@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmrec.catalog.values import readable_attributes
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, naming
 from llmrec.items.cached_results import VectorCache, compute_missing, default_vector_cache
 from llmrec.items.modality import unit_rows
 from llmrec.models import DEFAULT_TEXT_ENCODER, ModelFolder, resolve_model
@@ -191,21 +191,22 @@ def load_sentence_transformer(
     from llmrec.models.hub import progress_bars  # noqa: PLC0415
 
     placement = choose_placement(device, "float32")
-    try:
-        with progress_bars(shown=progress):
-            model = SentenceTransformer(
-                str(folder.path),
-                device=placement.device,
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": placement.dtype},
-            )
-        reads = model.modalities
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(
-            f"sentence-transformers cannot load {ref!r} as {kind} encoder: {error}",
+    with (
+        naming(
+            f"sentence-transformers cannot load {ref!r} as {kind} encoder",
+            ModelError,
             hint=f"Name one that it can load, for example {default}.",
-        ) from error
+        ),
+        progress_bars(shown=progress),
+    ):
+        model = SentenceTransformer(
+            str(folder.path),
+            device=placement.device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": placement.dtype, "use_safetensors": True},
+        )
+        reads = model.modalities
     if kind not in reads:
         raise ModelError(
             f"{ref!r} does not read {kind}s but {', '.join(map(str, reads))}s.",

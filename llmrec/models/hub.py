@@ -6,7 +6,6 @@ with a limit of a few seconds: a network that drops packets otherwise costs minu
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import urllib.error
@@ -20,11 +19,10 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from llmrec.errors import ModelNotFoundError
+from llmrec.models.model_folder import WANTED, missing_parts
 
 PROBE_SECONDS = 4.0
 """How long the hub may take to answer at all."""
-WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""The files that a model needs; weights in any other format are not downloaded."""
 _HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 """The error of the hub's HTTP library, which is httpx or httpx2 by its version."""
 _CHECK = "Check the name, and log in with `hf auth login` if its authors ask for that."
@@ -94,20 +92,6 @@ def progress_bars(*, shown: bool) -> Iterator[None]:
 def hub_answers() -> bool:
     """Whether the hub may be asked (HF_HUB_OFFLINE) and answers; probed once a process."""
     return not constants.is_offline_mode() and _probe(constants.ENDPOINT)
-
-
-def missing_parts(folder: Path) -> str | None:
-    """Say what a model folder lacks to be loaded, or None where it is complete."""
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-        return "it holds neither config.json nor modules.json"
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        absent = sorted(shard for shard in shards if not (folder / shard).is_file())
-        return f"{absent[0]} is missing" if absent else None
-    if not any(folder.rglob("*.safetensors")):
-        return "it holds no safetensors weights"
-    return None
 
 
 def _snapshot(hub_id: str, revision: str | None, *, local_files_only: bool) -> Path:

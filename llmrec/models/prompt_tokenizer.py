@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from llmrec.errors import ModelError
+from llmrec.errors import ModelError, naming
 from llmrec.models.chat_template import ChatTemplate, Turn
 from llmrec.models.resolve import ModelFolder, resolve_model
 from llmrec.records import Prompt
@@ -195,14 +195,14 @@ def load_tokenizer(source: ModelFolder) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
 
-    try:
+    with naming(
+        f"{source.name} has no tokenizer that can be loaded",
+        ModelError,
+        hint=f"{source.path} should hold tokenizer.json and tokenizer_config.json.",
+    ):
         tokenizer = AutoTokenizer.from_pretrained(
             source.path, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"{source.name} has no tokenizer that can be loaded: {error}",
-            hint=f"{source.path} should hold tokenizer.json and tokenizer_config.json.",
-        ) from error
+        tokenizer("a")  # a damaged tokenizer can fail on its first text only
     PromptTokenizer(tokenizer, source.name).log_notes()
     return cast("PreTrainedTokenizerBase", tokenizer)

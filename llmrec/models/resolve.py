@@ -11,16 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from llmrec.errors import ModelError, ModelNotFoundError, check_kind, nearest
+from llmrec.errors import ModelError, ModelNotFoundError, check_kind, naming, nearest
 from llmrec.models.build_cache import build_once, cache_folder, digest, is_built
 from llmrec.models.hub import (
-    WANTED,
     cached_snapshot,
     download_snapshot,
     hub_answers,
-    missing_parts,
     progress_bars,
 )
+from llmrec.models.model_folder import check_model_folder, loaded_files, missing_parts
 from llmrec.models.packaged import PACKAGED, PackagedModel, fetch, is_fetched, packaged_equivalent
 
 logger = logging.getLogger(__name__)
@@ -71,6 +70,12 @@ def resolve_model(ref: str | Path, *, progress: bool = False, verify: bool = Fal
         ModelNotFoundError: The reference names no model that can be reached.
         ModelError: The model that was found cannot be used.
     """
+    found = _found(ref, progress=progress, verify=verify)
+    check_model_folder(found.path)
+    return found
+
+
+def _found(ref: str | Path, *, progress: bool, verify: bool) -> ModelFolder:
     ref = str(check_kind("model", ref, (str, Path), "a reference as text", f"Name {_KINDS}."))
     path = Path(ref).expanduser()
     try:
@@ -166,8 +171,9 @@ def _local_folder(path: Path, *, progress: bool) -> ModelFolder:
             "save_pretrained writes them.",
         )
     content = hashlib.sha256()
-    files = sorted({file for pattern in WANTED for file in path.rglob(pattern)})
-    for file in tqdm(files, desc="Reading the model", disable=None if progress else True):
+    for file in tqdm(
+        loaded_files(path), desc="Reading the model", disable=None if progress else True
+    ):
         content.update(f"{file.relative_to(path).as_posix()}:{digest(file)}\n".encode())
     return ModelFolder(path.absolute(), path.absolute().name, content.hexdigest()[:16])
 
@@ -205,19 +211,18 @@ def _write_safetensors(file: Path, folder: Path) -> None:
 
     dtype = torch.float32 if file.stat().st_size < _LARGE_GGUF else torch.float16
     with torch.inference_mode():
-        try:
+        with naming(
+            f"{file} cannot be read as a GGUF language model",
+            ModelError,
+            hint="Download the file again if it is cut short. Or name a safetensors model, or a "
+            "GGUF of an architecture that transformers reads.",
+        ):
             model = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=dtype, local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(
                 file.parent, gguf_file=file.name, local_files_only=True
             )
-        except (OSError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-            raise ModelError(
-                f"{file} cannot be read as a GGUF language model: {error}",
-                hint="Name a safetensors model instead, or a GGUF of an architecture that "
-                "transformers reads.",
-            ) from error
         # A model read from GGUF refuses to be saved: move its weights into a plain one.
         config = deepcopy(model.config)
         del config.quantization_config

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -15,7 +15,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch.distributed import is_torchelastic_launched
 from transformers import (
     AutoConfig,
@@ -27,7 +26,8 @@ from transformers import (
 )
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError
+from llmrec.documents import parse_json
+from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError, naming
 from llmrec.models import tree_attention
 from llmrec.models.build_cache import build_once, cache_folder
 from llmrec.models.generation import LabelOrder, control_tokens, decode
@@ -282,12 +282,10 @@ def _check_tensor_parallel(tp_plan: str, device: str | None, placement: Placemen
 
 def _shortened(folder: Path, name: str, skip: int) -> PretrainedConfig:
     """The configuration of a model without its last layers; their weights are not loaded."""
-    try:
+    with _not_loaded(name, folder):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
     text = config.get_text_config()
     layers = text.num_hidden_layers
     if skip >= layers:
@@ -345,27 +343,26 @@ def _load(
         device = placement.device
         options = options | {"device_map": "auto" if device == "auto" else {"": device}}
     reports = logging.getLogger("transformers.modeling_utils")
-    try:
-        reports.addFilter(_nothing_unexpected)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, placement.dtype),
-            **options,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            generation_config=control_tokens(_json(folder / "generation_config.json")),
-        )
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemoryError(
-            f"{name} does not fit into the memory of {placement.device}.",
-            hint="Ask for quantization 'nf4', another device, or a smaller model.",
-        ) from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise _not_loaded(name, error) from error
-    finally:
-        reports.removeFilter(_nothing_unexpected)
+    with _not_loaded(name, folder):
+        try:
+            reports.addFilter(_nothing_unexpected)
+            loaded = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, placement.dtype),
+                **options,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                generation_config=control_tokens(_json(folder / "generation_config.json")),
+            )
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemoryError(
+                f"{name} does not fit into the memory of {placement.device}.",
+                hint="Ask for quantization 'nf4', another device, or a smaller model.",
+            ) from error
+        finally:
+            reports.removeFilter(_nothing_unexpected)
     model, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
@@ -379,12 +376,16 @@ def _load(
 
 
 def _json(path: Path) -> dict[str, object]:
-    given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    given = parse_json(path.read_text(encoding="utf-8"), finite=False) if path.is_file() else {}
     return given if isinstance(given, dict) else {}
 
 
-def _not_loaded(name: str, error: Exception) -> ModelError:
-    return ModelError(f"{name} cannot be loaded as a causal language model: {error}")
+def _not_loaded(name: str, folder: Path) -> AbstractContextManager[None]:
+    return naming(
+        f"{name} cannot be loaded as a causal language model",
+        ModelError,
+        hint=f"Look at {folder / 'config.json'}, or download the model again.",
+    )
 
 
 def _nothing_unexpected(record: logging.LogRecord) -> bool:

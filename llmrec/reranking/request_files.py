@@ -12,6 +12,7 @@ import codecs
 import csv
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from llmrec.catalog.tables import Findings, file_content, problems_error, read_file, suffix_of
 from llmrec.catalog.values import decoded, is_missing
+from llmrec.documents import parse_json
 from llmrec.errors import (
     DataError,
     HardwareError,
@@ -142,6 +144,7 @@ def rank_file(
     log = ResumableLog(
         out.with_name(f"{out.name}.log") if as_table else out,
         fingerprints=[fingerprint(settings, line.text) for line in lines],
+        checksums=True,
     )
     with log:
         resumed = len(log.rows)
@@ -213,7 +216,7 @@ def _read(path: Path) -> _Source:
             if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 content = decoded(content).encode()
             if suffix_of(path) == ".json" and content.lstrip().startswith(b"["):
-                content = b"\n".join(json.dumps(each).encode() for each in json.loads(content))
+                content = b"\n".join(json.dumps(each).encode() for each in parse_json(content))
             # Invalid UTF-8 becomes an escape that JSON refuses, so only that line fails.
             lines = (
                 line.strip().decode(errors="backslashreplace") for line in content.split(b"\n")
@@ -273,20 +276,45 @@ def _requests_of(rows: list[dict[str, Any]], columns: Sequence[str], path: Path)
         if isinstance(history := first["history"], str):
             first["history"] = _listed(history)
         if isinstance(profile := first["profile"], str) and profile.lstrip().startswith("{"):
-            first["profile"] = json.loads(profile)
+            first["profile"] = parse_json(profile)
         candidates = [
-            {name: value for name, value in rows[p].items() if name not in left_out} for p in places
+            {
+                name: _cell(value, p, name, path)
+                for name, value in rows[p].items()
+                if name not in left_out
+            }
+            for p in places
         ]
-        request = {name: value for name, value in first.items() if value is not None}
+        request = {
+            name: _cell(value, places[0], name, path)
+            for name, value in first.items()
+            if value is not None
+        }
         text = json.dumps({**request, "candidates": candidates}, default=str)
         lines.append(_Line(text, tuple(places)))
     return _Source(tuple(lines), tuple(rows))
 
 
+def _cell(value: object, place: int, column: str, path: Path) -> object:
+    """A cell as JSON can hold it: NaN is a missing value, infinity is refused."""
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isinf(value):
+            raise DataError(
+                f"Row {place + 1:,} of {path}: {column} is {value}; allowed are finite numbers.",
+                hint="Correct the cell, or leave it empty.",
+            )
+        return None
+    if isinstance(value, list | tuple):
+        return [_cell(each, place, column, path) for each in value]
+    if isinstance(value, dict):
+        return {name: _cell(each, place, column, path) for name, each in value.items()}
+    return value
+
+
 def _listed(history: str) -> object:
     """A history in one cell: a JSON list, or titles or ids separated by ``|``."""
     if history.lstrip().startswith("["):
-        return json.loads(history)
+        return parse_json(history)
     return [part for part in map(str.strip, history.split("|")) if part]
 
 
@@ -338,7 +366,7 @@ def _outcome(found: Ranking | LlmrecError) -> dict[str, object]:
 def _named(line: str) -> dict[str, object]:
     """The request's ids, as far as they can be read."""
     try:
-        given = json.loads(line)
+        given = parse_json(line)
     except ValueError:
         return {}
     if not isinstance(given, dict):
@@ -349,8 +377,8 @@ def _named(line: str) -> dict[str, object]:
 
 def _parse(line: str, known: Context | None) -> Request:
     try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        given = parse_json(line)
+    except ValueError as error:
         raise DataError(f"The request is not valid JSON: {error}.", hint=_HINT) from error
     return read_request(given, known)
 
@@ -386,7 +414,7 @@ def _write_table(out: Path, source: _Source, results: Sequence[Mapping[str, Any]
             for place in line.rows:
                 rows[place]["error"] = result["error"]["message"]
             continue
-        given = read_request(json.loads(line.text))
+        given = read_request(parse_json(line.text))
         places = dict(zip((c.item_id for c in given.candidates), line.rows, strict=True))
         for item in result["items"]:
             rows[places[item["item_id"]]] |= {"score": item["score"], "rank": item["rank"]}

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.catalog.values import composed
+from llmrec.errors import DataError, StorageError, naming
 from llmrec.records import AttributeValue, Item
 
 Column = tuple[np.ndarray, Sequence[AttributeValue]]
@@ -138,8 +139,9 @@ class ItemTable(Mapping[str, Item]):
     def column(self, attribute: str) -> Column:
         """Return an attribute of all items."""
         column = self._columns[_ATTRIBUTE + attribute]
-        codes = column.indices.fill_null(-1).to_numpy()
-        return codes, [_value(json.loads(text)) for text in column.dictionary.to_pylist()]
+        with naming(f"The attribute {attribute!r} of the index cannot be read", StorageError):
+            codes = column.indices.fill_null(-1).to_numpy()
+            return codes, [_value(json.loads(text)) for text in column.dictionary.to_pylist()]
 
 
 def to_table(items: Mapping[str, Item]) -> pa.Table:
@@ -151,7 +153,7 @@ def to_table(items: Mapping[str, Item]) -> pa.Table:
     columns = {"item_id": ids.names, "order": pa.array(ids.order)}
     for name in _FIELDS:
         columns[name] = pa.array([getattr(item, name) for item in rows], pa.large_string())
-    written = (json.dumps(dict(item.attributes), ensure_ascii=False) for item in rows)
+    written = map(_written, rows)
     columns["attributes"] = pa.array(written, pa.large_string())
     for name in dict.fromkeys(name for item in rows for name in item.attributes):
         codes, values = attribute_column(rows, name)
@@ -160,6 +162,16 @@ def to_table(items: Mapping[str, Item]) -> pa.Table:
             pa.array(codes, mask=codes < 0), texts
         )
     return pa.table(columns)
+
+
+def _written(item: Item) -> str:
+    try:
+        return json.dumps(dict(item.attributes), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise DataError(
+            f"The item {item.item_id!r} cannot be saved: an attribute is NaN or infinite.",
+            hint="Leave a missing value out; infinity and NaN are not saved.",
+        ) from error
 
 
 def attribute_column(items: Sequence[Item], name: str) -> Column:

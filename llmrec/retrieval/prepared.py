@@ -12,7 +12,7 @@ from llmrec.records import Interaction, Item
 from llmrec.retrieval.item_table import Ids
 from llmrec.retrieval.keywords import Postings
 from llmrec.retrieval.search import VectorSearch
-from llmrec.retrieval.storage import Content, Opened
+from llmrec.retrieval.storage import Content, Opened, damaged
 
 Neighbours = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Where each item's neighbours begin [n_items + 1], their rows, and their likeness."""
@@ -68,13 +68,19 @@ class Prepared:
     ) -> Prepared:
         """Open saved structures by memory map, without reading them."""
         near, words = opened.arrow("neighbours.arrow"), opened.arrow("postings.arrow")
+        if len(near) != len(items):
+            raise ValueError(f"it has {len(near)} rows for {len(items)} items")
         ids = Ids(words.column("word").chunk(0), words.column("order").to_numpy())
 
         def search(name: str, compared: np.ndarray, *, centred: bool) -> VectorSearch:
+            d = compared.shape[1]
+            moments = opened.array(f"{name}.npy")
+            if moments.shape != (2 + d, d) or not np.isfinite(moments).all():
+                raise damaged(opened.paths[f"{name}.npy"], "its moments are of other vectors")
             return VectorSearch(
                 compared,
                 centred=centred,
-                moments=opened.array(f"{name}.npy"),
+                moments=moments,
                 lists=opened.paths[f"{name}.faiss"],
             )
 

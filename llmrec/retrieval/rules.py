@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +54,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from llmrec.catalog.values import decoded
+from llmrec.documents import parse_toml
 from llmrec.errors import DataError, OptionError, check_path, nearest
 from llmrec.records import Candidate, Item, User
 from llmrec.retrieval.filters import AttributeColumns, Dates, Equals, Filter, OneOf, Range, Scalar
@@ -183,7 +183,7 @@ class Rules(BaseModel):
         """
         path = check_path("rules", path)
         try:
-            document = tomllib.loads(decoded(path.read_bytes()))
+            document = parse_toml(decoded(path.read_bytes()))
         except (OSError, ValueError) as error:  # neither UTF-8 nor TOML: a ValueError
             raise DataError(
                 f"The rules '{path}' cannot be read: {error}.",

@@ -16,7 +16,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -26,7 +28,8 @@ import pyarrow as pa
 from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from llmrec.errors import StorageError
+from llmrec.documents import parse_json
+from llmrec.errors import DataError, StorageError, naming, shown
 from llmrec.records import AttributeValue, Insight, Review
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ _MANIFEST = "manifest.json"
 _TABLE = re.compile(  # .f32 and .i64: of formats 1 and 2
     r"[a-z]+[0-9]*-[0-9a-f]{12}\.(json|parquet|safetensors|npy|arrow|faiss|f32|i64)(\.part)?"
 )
+NOT_FINITE = "Leave a missing value out; infinity and NaN are not saved."
 _AGAIN = "Make the index again with `llmrec index`."
 
 
@@ -76,35 +80,48 @@ class Manifest:
 class Opened:
     """An index on disk: by table name the content of each file, as uint8, and its path."""
 
+    folder: Path
     manifest: Manifest
     tables: Mapping[str, np.ndarray]
     paths: Mapping[str, Path]
 
     def array(self, table: str) -> np.ndarray:
         """Return the array of a .npy file, read-only and without a copy."""
-        content = self.tables[table]
-        stream = io.BytesIO(content[:4096].tobytes())
-        try:
+        with self.reading(table) as content:
+            stream = io.BytesIO(content[:4096].tobytes())
             np.lib.format.read_magic(stream)
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            if dtype.kind not in "fiu":
+                raise ValueError(f"its numbers are {dtype}")
             array: np.ndarray = content[stream.tell() :].view(dtype).reshape(shape)
-        except ValueError as error:
-            raise damaged(self.paths[table], str(error)) from error
-        array.setflags(write=False)
-        return array
+            array.setflags(write=False)
+            return array
 
     def arrow(self, table: str) -> pa.Table:
         """Return the table of an .arrow file, without a copy."""
-        try:
-            return pa.ipc.open_file(pa.py_buffer(self.tables[table])).read_all()
-        except pa.ArrowInvalid as error:
-            raise damaged(self.paths[table], str(error)) from error
+        with self.reading(table) as content:
+            read = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+            read.validate(full=content.size < MAPPED_FROM)
+            return read
+
+    @contextmanager
+    def reading(self, table: str) -> Iterator[np.ndarray]:
+        """Give a file's content; what fails while it is read becomes an error with its path.
+
+        Raises:
+            StorageError: The index has no such file, or the block failed.
+        """
+        if table not in self.tables:
+            raise damaged(self.folder / _MANIFEST, f"it names no {table}")
+        with naming(f"The index file {self.paths[table]} is damaged", StorageError, hint=_AGAIN):
+            yield self.tables[table]
 
 
 _MANIFESTS = TypeAdapter(Manifest)
-_INFINITE = ConfigDict(ser_json_inf_nan="constants")  # else they would be written as null
-REVIEWS = TypeAdapter(tuple[Review, ...], config=_INFINITE)
-USERS = TypeAdapter(dict[str, tuple[dict[str, AttributeValue], tuple[str, ...]]], config=_INFINITE)
+_FINITE = ConfigDict(ser_json_inf_nan="constants", allow_inf_nan=False)
+"""Written as they are instead of as null, and refused where they are read."""
+REVIEWS = TypeAdapter(tuple[Review, ...], config=_FINITE)
+USERS = TypeAdapter(dict[str, tuple[dict[str, AttributeValue], tuple[str, ...]]], config=_FINITE)
 INSIGHTS = TypeAdapter(dict[str, Insight])
 
 Content: TypeAlias = "bytes | memoryview | np.ndarray | pa.Table"
@@ -122,7 +139,11 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content])
     Raises:
         StorageError: The folder holds something else, or cannot be written.
     """
-    try:
+    with naming(
+        f"The index cannot be written to {folder}",
+        StorageError,
+        hint="Name a folder that can be written, on a disk with room.",
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         refuse_foreign(folder)
         with FileLock(f"{folder.resolve()}.lock"):
@@ -132,11 +153,6 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content])
             for path in folder.iterdir():
                 if _TABLE.fullmatch(path.name) and path.name not in kept:
                     path.unlink()
-    except OSError as error:
-        raise StorageError(
-            f"The index cannot be written to {folder}: {error}.",
-            hint="Name a folder that can be written, on a disk with room.",
-        ) from error
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -172,11 +188,14 @@ def open_folder(folder: Path, *, verify: bool = False) -> Opened:
     if not is_stored(folder):
         raise StorageError(f"{folder} is not an index: it has no {_MANIFEST}.", hint=_AGAIN)
     manifest = _unseal(folder / _MANIFEST)
+    for entry in manifest.files.values():
+        if not _TABLE.fullmatch(entry.name):
+            raise damaged(folder / _MANIFEST, f"it names the file {shown(entry.name)}")
     paths = {name: folder / entry.name for name, entry in manifest.files.items()}
     tables = {
         name: _checked(paths[name], entry, verify=verify) for name, entry in manifest.files.items()
     }
-    return Opened(manifest, tables, paths)
+    return Opened(folder, manifest, tables, paths)
 
 
 def damaged(path: Path, what: str) -> StorageError:
@@ -238,7 +257,10 @@ def _write(path: Path, content: bytes) -> None:
 def _checked(path: Path, entry: FileEntry, *, verify: bool) -> np.ndarray:
     """Return a file's content, uint8 [size]."""
     try:
-        size = path.stat().st_size
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise damaged(path, "it is no regular file of this folder")
+        size = found.st_size
         if size != entry.size:
             raise damaged(path, f"it has {size} bytes instead of {entry.size}")
         mapped = size >= MAPPED_FROM
@@ -261,13 +283,13 @@ def _seal(manifest: Manifest) -> bytes:
 
 
 def _unseal(path: Path) -> Manifest:
-    try:
-        document = json.loads(path.read_bytes())
+    with naming(f"The index file {path} is damaged: it cannot be read", StorageError, hint=_AGAIN):
+        document = parse_json(path.read_bytes())
         content, digest = document["content"], document["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(path, f"it cannot be read ({error})") from error
     if _digest(content) != digest:
         raise damaged(path, "its content does not match its checksum")
+    if not isinstance(content, dict):
+        raise damaged(path, "it holds no manifest")
     if content.get("format") != FORMAT:
         raise StorageError(
             f"The index {path.parent} has format {content.get('format')}; "
@@ -285,6 +307,14 @@ def _digest(content: object) -> str:
 
 
 def to_json(adapter: TypeAdapter[Any], records: object) -> bytes:
-    """Write records as JSON."""
+    """Write records as JSON.
+
+    Raises:
+        DataError: One holds NaN or infinity, which could not be read again.
+    """
     # Read-only mappings are unknown to pydantic: they are written as dicts, without a warning each.
-    return adapter.dump_json(records, fallback=dict, warnings=False)
+    content = adapter.dump_json(records, fallback=dict, warnings=False)
+    if b"Infinity" in content or b"NaN" in content:  # in a text, or as a number
+        with naming("The records cannot be saved", DataError, hint=NOT_FINITE):
+            adapter.validate_json(content)
+    return content

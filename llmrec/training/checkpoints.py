@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
-from llmrec.errors import StorageError
+from llmrec.errors import StorageError, naming
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 
@@ -112,7 +113,7 @@ def resume(
     if not path.exists():
         return TrainingState()
     about, tensors = read_tensors(path, _KIND, _HINT)
-    saved = about.get("training", {})
+    saved = dict(about["training"]) if isinstance(about.get("training"), dict) else {}
     differing = [name for name, value in settings.items() if saved.get(name) != value]
     if about.get("format") != _FORMAT or differing:
         what = ", ".join(differing) or "format"
@@ -120,17 +121,15 @@ def resume(
             f"{path} is the checkpoint of another training: {what} differ.", hint=_HINT
         )
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in _under("moment.", tensors).items():
-        number, field = name.split(".")
-        moments.setdefault(int(number), {})[field] = torch.tensor(value)
     now = {name: torch.tensor(value) for name, value in _under("now.", tensors).items()}
-    try:
+    with naming(f"{path} is damaged", StorageError, hint=_HINT):
+        for name, value in _under("moment.", tensors).items():
+            number, field = name.split(".")
+            moments.setdefault(int(number), {})[field] = torch.tensor(value)
         network.load_state_dict(now)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-        epochs = tuple(Epoch(**epoch) for epoch in about["epochs"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StorageError(f"{path} is damaged: {error}.", hint=_HINT) from error
-    return TrainingState(epochs, about["best_epoch"], _under("best.", tensors))
+        epochs = TypeAdapter(tuple[Epoch, ...]).validate_python(about["epochs"])
+        return TrainingState(epochs, int(about["best_epoch"]), _under("best.", tensors))
 
 
 def checkpoint_settings(config: FusionConfig, digest: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _model_folder(folder: Path, *, config: str = "config.json") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / config).write_text("{}")
+    (folder / config).write_text("[]" if config == "modules.json" else "{}")
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
 

@@ -358,14 +358,18 @@ def test_whatever_reading_accepts_is_the_same_after_saving(tmp_path: Path) -> No
         assert opened.user(user_id) == catalog.user(user_id)
 
 
-def test_infinite_values_given_in_python_are_stored_too(tmp_path: Path) -> None:
-    items = {"1": Item("1", attributes={"ratio": math.inf}), "2": Item("2")}
-    reviews = (Review("1", "Fine.", -math.inf),)
-    catalog = Catalog(items, reviews=reviews, profiles={"u": {"income": math.inf}})
-    text_index(catalog).save(tmp_path / "index")
-    opened = Index.open(tmp_path / "index")
-    assert opened.items == items
-    assert (opened.reviews, opened.profiles) == (reviews, catalog.profiles)
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("place", ["item", "review", "profile"])
+def test_numbers_that_are_not_finite_are_never_saved(
+    tmp_path: Path, value: float, place: str
+) -> None:
+    items = {"1": Item("1", attributes={"ratio": value if place == "item" else 1.0})}
+    reviews = (Review("1", "NaN, Infinity: fine.", value if place == "review" else 1.0),)
+    profiles = {"u": {"income": value if place == "profile" else 1.0}}
+    made = text_index(Catalog(items, reviews=reviews, profiles=profiles))
+    with pytest.raises(DataError, match="infinit"):
+        made.save(tmp_path / "index")
+    assert not (tmp_path / "index").exists()
 
 
 def test_the_neutral_rating_is_that_of_the_catalogue(tmp_path: Path) -> None:

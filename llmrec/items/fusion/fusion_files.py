@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from llmrec.errors import StorageError
+from llmrec.documents import parse_json
+from llmrec.errors import StorageError, naming
 
 
 def content_digest(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
@@ -91,14 +91,15 @@ def unpack_tensors(
     Raises:
         StorageError: It is damaged or of another kind.
     """
-    try:
+    with naming(f"{path} is damaged", StorageError, hint=way_out):
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        document = json.loads(header["__metadata__"]["llmrec"])
-        about, tensors = document["about"], load(content)
+        header = parse_json(content[8 : 8 + size])
+        document = parse_json(header["__metadata__"]["llmrec"])
+        about, tensors = dict(document["about"]), load(content)
         whole = document["sha256"] == content_digest(about, tensors)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise StorageError(f"{path} is damaged: {error}.", hint=way_out) from error
+        for name, rows in tensors.items():
+            if rows.dtype.kind not in "fiu" or not np.isfinite(rows).all():
+                raise ValueError(f"{name} holds something else than finite numbers")
     if not whole:
         raise StorageError(
             f"{path} is damaged: its content does not match its checksum.", hint=way_out

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from llmrec.documents import parse_json, parse_toml
 from llmrec.errors import OptionError, nearest
 from llmrec.records import Usage
 
 _FORM = 'A table has a part a model: ["gpt-4o-mini"] with input = 0.15 and output = 0.60.'
+
+
+Price = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class Prices(BaseModel):
@@ -21,9 +24,9 @@ class Prices(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    input: NonNegativeFloat
-    output: NonNegativeFloat
-    cached_input: NonNegativeFloat | None = None
+    input: Price
+    output: Price
+    cached_input: Price | None = None
 
     @classmethod
     def load(cls, path: Path, model: str) -> Prices:
@@ -34,10 +37,13 @@ class Prices(BaseModel):
         """
         try:
             text = path.read_text(encoding="utf-8")
-            parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+            parsed = parse_json(text) if path.suffix == ".json" else parse_toml(text)
             table = TypeAdapter(dict[str, Prices]).validate_python(parsed)
         except (OSError, ValueError) as error:
-            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            what: object = error
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise OptionError(f"{path} is no table of prices: {what}.", hint=_FORM) from error
         if model not in table:
             near = nearest(model, table)
