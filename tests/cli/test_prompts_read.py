@@ -36,7 +36,7 @@ def test_prompts_check_refuses_too_long_prompts(
     assert "takes up to 9,6" in error["message"]
     assert "the model reads 8,192" in error["message"]
     told = run("prompts", "check", template, "--model", smollm2_folder)
-    assert "cannot be used." in told.stdout
+    assert "cannot be used." in " ".join(told.stdout.split())
     assert run("prompts", "check", template).returncode == 0  # without a model nobody can say
 
 
@@ -69,7 +69,7 @@ def test_context_length_from_config_matches_the_loaded_model(
     limit = vars(TransformersModel)["max_length"].fget(loaded)
     assert prompts._context(str(tmp_path), reader) == limit
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="no configuration that can be read"):
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
         prompts._context(str(tmp_path), reader)
 
 

@@ -99,7 +99,7 @@ def test_unknown_signals_and_fusions_are_refused() -> None:
     assert "'content'" in caught.value.hint
     with pytest.raises(OptionError, match="fusion 'sum' is not one of weighted"):
         Retriever(make_index(), fusion="sum")  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="weights are"):
+    with pytest.raises(OptionError, match="weights names no signal"):
         Retriever(make_index(), weights={})
 
 
