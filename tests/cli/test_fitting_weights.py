@@ -25,10 +25,8 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     assert "mostly noise" in fitted["notes"][0]
     assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
     # A weight may be 0: then the model is asked only where that is asked for.
-    words = ("--always-ask", *words)
-    found = document(
-        run("recommend", folder, "--user", "u19", "-k", 5, "--n-candidates", 5, *words)
-    )
+    list_of_5 = ("-k", 5, "--n-candidates", 5, "--always-ask")
+    found = document(run("recommend", folder, "--user", "u19", *list_of_5, *words))
     assert found["fitted"] is True
     assert found["weights"] == pytest.approx(fitted["weights"])
 
