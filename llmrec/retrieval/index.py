@@ -163,7 +163,7 @@ class Index:
         """
         check_inputs(catalog, encoder, modalities, weights, insights)
         if fusion is not None:
-            check_kind("fusion", fusion, Fusion, "a Fusion", "Give Fusion.load(FOLDER).")
+            check_kind("fusion", fusion, Fusion, "a Fusion", "Give Fusion.open(FOLDER).")
         check_faiss(len(catalog.items))
         encoder = encoder or TextEncoder.from_pretrained(progress=progress)
         if modalities is None:
@@ -399,8 +399,7 @@ class Index:
             DataError: The value is no id.
             UnknownItemError: The index does not hold the item.
         """
-        item_id = self._read_id(item_id)
-        row = self.ids.find(item_id)
+        item_id, row = self._find(item_id)
         if row is None:
             raise UnknownItemError(
                 f"The index holds no item {item_id!r}.",
@@ -414,11 +413,11 @@ class Index:
 
     def reviews_of(self, item_id: str | int) -> tuple[Review, ...]:
         """Return an item's reviews in file order; none for an item without."""
-        return self._reviews_by_item.get(self._read_id(item_id), ())
+        return self._reviews_by_item.get(self._find(item_id)[0], ())
 
     def met_by(self, item_id: str | int) -> frozenset[str]:
         """Return the ids of the users who met an item."""
-        row = self.ids.find(self._read_id(item_id))
+        row = self._find(item_id)[1]
         if row is None:
             return frozenset()
         order, starts = self._by_item
@@ -429,7 +428,7 @@ class Index:
 
     def insight_of(self, item_id: str | int) -> Insight:
         """Return the insight of an item; an empty one if there is none."""
-        return self.insights.get(self._read_id(item_id), Insight())
+        return self.insights.get(self._find(item_id)[0], Insight())
 
     def taste_of(self, user: str | int | User) -> Taste:
         """Describe a user's taste relative to all items of the index."""
@@ -457,9 +456,10 @@ class Index:
         known = self.profiles.get(user_id, MappingProxyType({})), self.friends.get(user_id, ())
         return User(user_id, history, *known, neutral_rating=self.neutral_rating)
 
-    def _read_id(self, item_id: str | int) -> str:
-        known = isinstance(item_id, str) and self.ids.find(item_id) is not None
-        return str(item_id) if known else read_id(item_id, where="item_id")
+    def _find(self, item_id: str | int) -> tuple[str, int | None]:
+        row = self.ids.find(item_id) if isinstance(item_id, str) else None
+        name = read_id(item_id, where="item_id") if row is None else self.item_ids[row]
+        return name, self.ids.find(name) if row is None else row
 
     @cached_property
     def _described(self) -> frozenset[str]:

@@ -389,3 +389,13 @@ def test_ids_are_found_in_any_unicode_form() -> None:
     for form in ("NFC", "NFD"):
         assert index.row(normalize(form, "caf\u00e9")) == 0
         assert index.user(normalize(form, "Am\u00e9lie")).user_id == "Am\u00e9lie"
+
+
+def test_what_is_known_of_an_item_is_found_in_any_unicode_form() -> None:
+    cafe = "caf\u00e9"
+    known = Catalog({cafe: Item(cafe, "Caf\u00e9")}, (), (Review(cafe, "Good."),))
+    index = text_index(known)
+    for name in (cafe, "cafe\u0301"):
+        assert index.row(name) == 0
+        assert index.item(name).item_id == cafe
+        assert [review.text for review in index.reviews_of(name)] == ["Good."]
