@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
@@ -50,6 +50,15 @@ def media_path(folder: Path, name: str, *, root: Path | None = None) -> Path:
     Raises:
         MediaError: The name is an address, or the file lies elsewhere.
     """
+    return _inside(_resolved(folder, root), name)
+
+
+def _resolved(folder: Path, root: Path | None) -> list[Path]:
+    return [each.resolve() for each in (folder, root) if each is not None]
+
+
+def _inside(allowed: Sequence[Path], name: str) -> Path:
+    """The file of a name that starts in the first of some resolved folders."""
     shown = name if len(name) <= 80 else f"{name[:77]}..."
     if name.lower().startswith("file:") and urlsplit(name).netloc in {"", "localhost"}:
         name = unquote(urlsplit(name).path)
@@ -58,7 +67,6 @@ def media_path(folder: Path, name: str, *, root: Path | None = None) -> Path:
             f"{shown!r} is an address, not a file.",
             hint="Download what lies elsewhere, and name the file.",
         )
-    allowed = [each.resolve() for each in (folder, root) if each is not None]
     try:
         path = (allowed[0] / name).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
@@ -75,10 +83,10 @@ def media_paths(
     folder: Path, names: Iterable[str | None], *, root: Path | None = None
 ) -> list[MediaPath]:
     """Apply :func:`media_path` to the name of each row; a refused name gives its error."""
-    found: list[MediaPath] = []
+    allowed, found = _resolved(folder, root), list[MediaPath]()
     for name in names:
         try:
-            found.append(media_path(folder, name, root=root) if name else None)
+            found.append(_inside(allowed, name) if name else None)
         except MediaError as error:
             found.append(error)
     return found
