@@ -240,6 +240,8 @@ FALLBACKS: Mapping[str, str] = {
     "unscored": "the model did not score the candidate; it stands behind the scored ones",
     "cold_start": "the user has no history",
     "signal_missing": "the candidate has no score of the retriever",
+    "id_as_title": "the candidate has no title; the model read its id",
+    "labels_improbable": "the labels of a strategy got less than .2 of the probability on average",
     "weights_not_fitted": "the fitted weights are of other signals; defaults were used",
     "history_shortened": "the oldest history items were left out of a prompt that was too long",
     "batch_halved": "memory was short, and prompts were asked in smaller batches",

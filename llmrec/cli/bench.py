@@ -362,7 +362,7 @@ def _say_how_long(
         return
     typer.echo(f"{left_in_words(cells)}; expected: {time_in_words(cells)}.", err=True)
     if expected_seconds(cells) > _ASK_ABOVE:
-        typer.echo("Fewer --templates, --users or --candidates take less time.", err=True)
+        typer.echo("Fewer --templates, --users or --n-candidates take less time.", err=True)
         if ask_user:
             typer.confirm("Run it? (--yes does not ask)", abort=True, err=True)
 
