@@ -41,7 +41,7 @@ from llmrec.evaluation import (
 from llmrec.items import modalities_of
 from llmrec.items.fusion import FusionConfig
 from llmrec.retrieval import DEFAULT_WEIGHTS, FittedWeights, learn_weights, standardise
-from llmrec.training import TrainedFusion, hold_out_last, train_fusion
+from llmrec.training import TrainedFusion, hold_out_last_rows, train_fusion
 
 PUBLISHED = {
     "ml_latest_small": "LlamaRec, table 2: SASRec recall@10 .0993, nDCG@10 .0522; LRURec .1426, "
@@ -214,7 +214,7 @@ def our_rows(
     encoder = TextEncoder.from_pretrained()
     modalities = modalities_of(known, encoder, progress=True)
     index = Index.build(known, encoder, modalities=modalities, insights={})
-    training, validation = hold_out_last(known)
+    training, validation = hold_out_last_rows(known)
     given = modalities_of(training, encoder, progress=True)
     before = learn_weights(index, progress=True)
     learned, fusions = {BEFORE: before}, []

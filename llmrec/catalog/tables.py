@@ -179,7 +179,7 @@ def read_file(path: Path, name: TableName, findings: Findings) -> Table:
     suffix = suffix_of(path)
     try:
         if suffix == ".parquet":
-            return read_arrow(_parquet(path), name, findings)
+            return read_arrow(read_parquet(path), name, findings)
         text = decoded(file_content(path))
     except OSError as error:
         raise DataError(f"'{path.name}' cannot be read as {suffix[1:]}: {error}") from error
@@ -227,7 +227,12 @@ def file_content(path: Path) -> bytes:
         raise OSError(f"the gzip data is damaged ({error})") from error
 
 
-def _parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
+    """Read a .parquet file, or one that is compressed by gzip.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     import pyarrow as pa  # noqa: PLC0415 - csv and jsonl do without
     from pyarrow import parquet  # noqa: PLC0415
 

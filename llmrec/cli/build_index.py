@@ -209,9 +209,9 @@ def _train(
     catalog: Catalog, embed: Callable[[Catalog], Sequence[ModalityVectors]], folder: Path
 ) -> Fusion:
     """Train a fusion without each user's last interaction; ``folder`` keeps checkpoints."""
-    from llmrec.training import hold_out_last, train_fusion
+    from llmrec.training import hold_out_last_rows, train_fusion
 
-    training, validation = hold_out_last(catalog)
+    training, validation = hold_out_last_rows(catalog)
     return train_fusion(training, embed(training), validation, out=folder, progress=True).fusion
 
 

@@ -190,10 +190,10 @@ def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _Trai
         ModelError: An encoder cannot be loaded.
     """
     from llmrec.items import modalities_of
-    from llmrec.training import hold_out_last
+    from llmrec.training import hold_out_last_rows
 
     catalog = read_data(data, columns, skip_broken=skip_broken)
     with waiting("Holding out the last interactions"):
-        training, validation = hold_out_last(catalog)
+        training, validation = hold_out_last_rows(catalog)
     modalities = modalities_of(training, load_text_encoder(), progress=True)
     return _TrainingInput(training, modalities, validation)

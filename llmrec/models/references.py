@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -71,8 +72,7 @@ def parse_reference(ref: str) -> ModelReference:
 def _check_options(
     device: object, max_length: object, concurrency: object, timeout: object, skipped: object
 ) -> None:
-    if device is not None:
-        check_kind("device", device, str, "text", "Give cpu, cuda, cuda:N, mps or auto.")
+    check_device(device)
     for name, count in (("max_length", max_length), ("concurrency", concurrency)):
         if count is not None:
             check_count(name, count)
@@ -95,6 +95,12 @@ def _url_fault(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         return "a key stands in the environment variable LLMREC_API_KEY, never in an address"
     return "the address has a query" if parts.query else ""
+
+
+def check_device(device: object) -> None:
+    """Refuse a device that is neither text nor None (OptionError)."""
+    hint = "Give cpu, cuda, cuda:N, mps or auto."
+    check_kind("device", device, (str, NoneType), "text", hint)
 
 
 def check_reference(model: object) -> str:

@@ -23,7 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from llmrec.catalog.tables import Findings, file_content, problems_error, read_file, suffix_of
+from llmrec.catalog.tables import (
+    Findings,
+    file_content,
+    problems_error,
+    read_file,
+    read_parquet,
+    suffix_of,
+)
 from llmrec.catalog.values import decoded, is_missing
 from llmrec.documents import parse_json
 from llmrec.errors import (
@@ -207,7 +214,7 @@ def _suffix(path: Path) -> str:
 def _read(path: Path) -> _Source:
     try:
         if suffix_of(path) == ".parquet":
-            table = pq.read_table(pa.BufferReader(file_content(path)))
+            table = read_parquet(path)
             source = _requests_of(table.to_pylist(), table.column_names, path)
         elif suffix_of(path) in {".csv", ".tsv"}:
             source = _requests_of(*_csv_rows(path), path)

@@ -18,7 +18,7 @@ from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Explainer
 from llmrec.models import LanguageModel, load_model
 from llmrec.models.hardware import QUANTIZATIONS
-from llmrec.models.references import MODEL_HINT, check_reference
+from llmrec.models.references import MODEL_HINT, check_device, check_reference
 from llmrec.prompting import Budget, Context, check_budget, context_of
 from llmrec.records import (
     Candidate,
@@ -335,8 +335,7 @@ def check_model(model: Model, quantization: str, device: str | None) -> str | La
             alone.
     """
     one_of("quantization", quantization, QUANTIZATIONS)
-    if device is not None:
-        check_kind("device", device, str, "text", "Give cpu, cuda, cuda:N, mps or auto.")
+    check_device(device)
     if isinstance(model, str | Path):
         return check_reference(model)
     if not hasattr(model, "revision"):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from llmrec.catalog.values import composed
 from llmrec.errors import DataError, StorageError, naming
 from llmrec.records import AttributeValue, Item
+from llmrec.retrieval.storage import NOT_FINITE
 
 Column = tuple[np.ndarray, Sequence[AttributeValue]]
 """An attribute of all items: int32 [n_items] codes, -1 where it is missing, and their values."""
@@ -170,7 +171,7 @@ def _written(item: Item) -> str:
     except ValueError as error:
         raise DataError(
             f"The item {item.item_id!r} cannot be saved: an attribute is NaN or infinite.",
-            hint="Leave a missing value out; infinity and NaN are not saved.",
+            hint=NOT_FINITE,
         ) from error
 
 

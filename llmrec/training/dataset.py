@@ -131,7 +131,7 @@ class FusionDataset:
         return content_digest(about, arrays)
 
 
-def hold_out_last(catalog: Catalog) -> tuple[Catalog, Mapping[str, Interaction]]:
+def hold_out_last_rows(catalog: Catalog) -> tuple[Catalog, Mapping[str, Interaction]]:
     """Hold out each user's last interaction, and its review, where a user has met four items.
 
     They are the same rows that `llmrec.retrieval.learn_weights` holds out: weights learned on an

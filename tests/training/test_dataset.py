@@ -9,7 +9,7 @@ import torch
 from llmrec.items.fusion import FusionConfig
 from llmrec.records import Interaction
 from llmrec.retrieval import Index, hold_out
-from llmrec.training import hold_out_last
+from llmrec.training import hold_out_last_rows
 from llmrec.training.dataset import (
     UserHistory,
     Window,
@@ -77,7 +77,7 @@ def test_batches_hold_every_window_and_little_filling() -> None:
 def test_the_rows_held_out_are_those_that_weights_are_learned_on(world: World) -> None:
     few = [Interaction("few", f"i{n}", None, n) for n in (0, 1, 2, 0, 3)]
     catalog = replace(world.training, interactions=(*world.training.interactions, *few))
-    training, validation = hold_out_last(catalog)
+    training, validation = hold_out_last_rows(catalog)
     vectors = np.ones((len(catalog.items), 1), dtype=np.float32)
     known, targets = hold_out(Index(catalog.items, vectors, catalog.interactions))
     assert {user: row.item_id for user, row in validation.items()} == targets

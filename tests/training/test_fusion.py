@@ -15,7 +15,7 @@ from llmrec.errors import DataError, ModelError, OptionError, StorageError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.records import Interaction, User
-from llmrec.training import TrainedFusion, hold_out_last, objective, train_fusion
+from llmrec.training import TrainedFusion, hold_out_last_rows, objective, train_fusion
 from tests.training.conftest import World
 
 SMALL = FusionConfig(
@@ -193,7 +193,7 @@ BAD: dict[str, Callable[[Sequence[Interaction]], Sequence[Interaction]]] = {
 @pytest.mark.parametrize("kind", BAD)
 def test_odd_interactions_train(world: World, kind: str) -> None:
     catalog = replace(world.training, interactions=tuple(BAD[kind](world.training.interactions)))
-    held, validation = hold_out_last(catalog)
+    held, validation = hold_out_last_rows(catalog)
     config = replace(SHORT, epochs=1, history=200)
     made = train_fusion(held, world.modalities, validation, config)
     assert np.isfinite(made.epochs[0].loss)
