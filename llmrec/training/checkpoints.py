@@ -1,7 +1,8 @@
 """A checkpoint after every epoch, from which a killed run resumes and ends with the same bytes.
 
 An epoch's random draws depend on the seed and its number alone, so no generator's state is saved:
-parameters, AdamW's moments, the best parameters so far and the epochs' metrics suffice.
+parameters, their average, AdamW's moments, the best parameters so far and the epochs' metrics
+suffice.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from llmrec.errors import StorageError, naming
 from llmrec.items.fusion import FusionConfig
 from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
+from llmrec.items.fusion.network import FusionNetwork
 
 _FILE = "checkpoint.safetensors"
 _KIND = "checkpoint"
-_FORMAT = 2
+_FORMAT = 3
 _HINT = "Delete the file to start training again, or name another folder."
 _LENGTH_OF_RUN = ("epochs", "patience")
 """Settings that end a training and do not change an epoch: they may differ on resuming."""
@@ -72,11 +74,25 @@ class TrainingState:
     best: Mapping[str, np.ndarray] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a step of training changes: the network, its averaged copy and the optimizer."""
+
+    network: FusionNetwork
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def averaged(self) -> FusionNetwork:
+        """The network with averaged parameters."""
+        network: FusionNetwork = self.average.module  # type: ignore[assignment]
+        return network
+
+
 def save_checkpoint(
     folder: Path,
     state: TrainingState,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    parts: Trained,
     settings: Mapping[str, Any],
 ) -> None:
     """Replace the folder's checkpoint; ``settings`` are those of :func:`checkpoint_settings`.
@@ -84,10 +100,11 @@ def save_checkpoint(
     Raises:
         StorageError: The folder cannot be written.
     """
-    tensors = {f"now.{name}": _array(value) for name, value in network.state_dict().items()}
+    tensors = {f"now.{name}": as_array(v) for name, v in parts.network.state_dict().items()}
+    tensors |= {f"average.{name}": as_array(v) for name, v in parts.average.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"moment.{number}.{name}": _array(value) for name, value in moments.items()}
+    for number, moments in parts.optimizer.state_dict()["state"].items():
+        tensors |= {f"moment.{number}.{name}": as_array(value) for name, value in moments.items()}
     about = {
         "kind": _KIND,
         "format": _FORMAT,
@@ -98,13 +115,8 @@ def save_checkpoint(
     write_tensors(folder / _FILE, about, tensors)
 
 
-def resume(
-    folder: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    settings: Mapping[str, Any],
-) -> TrainingState:
-    """Load the folder's checkpoint, where there is one, into network and optimizer.
+def resume(folder: Path, parts: Trained, settings: Mapping[str, Any]) -> TrainingState:
+    """Load the folder's checkpoint, where there is one, into what is trained.
 
     Raises:
         StorageError: The checkpoint is damaged, or of a training with other data or settings.
@@ -121,13 +133,14 @@ def resume(
             f"{path} is the checkpoint of another training: {what} differ.", hint=_HINT
         )
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    now = {name: torch.tensor(value) for name, value in _under("now.", tensors).items()}
     with naming(f"{path} is damaged", StorageError, hint=_HINT):
         for name, value in _under("moment.", tensors).items():
             number, field = name.split(".")
             moments.setdefault(int(number), {})[field] = torch.tensor(value)
-        network.load_state_dict(now)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        for prefix, module in (("now.", parts.network), ("average.", parts.average)):
+            given = _under(prefix, tensors)
+            module.load_state_dict({name: torch.tensor(v) for name, v in given.items()})
+        parts.optimizer.load_state_dict({**parts.optimizer.state_dict(), "state": moments})
         epochs = TypeAdapter(tuple[Epoch, ...]).validate_python(about["epochs"])
         return TrainingState(epochs, int(about["best_epoch"]), _under("best.", tensors))
 
@@ -142,6 +155,7 @@ def _under(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
 
-def _array(value: torch.Tensor) -> np.ndarray:
+def as_array(value: torch.Tensor) -> np.ndarray:
+    """Copy a tensor to the processor's memory."""
     array: np.ndarray = value.detach().cpu().clone().numpy()
     return array

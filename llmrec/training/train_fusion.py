@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.linalg import svds
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from llmrec.catalog import Catalog
@@ -25,7 +26,9 @@ from llmrec.items.fusion.network import FusionNetwork
 from llmrec.records import Interaction
 from llmrec.training.checkpoints import (
     Epoch,
+    Trained,
     TrainingState,
+    as_array,
     checkpoint_settings,
     resume,
     save_checkpoint,
@@ -40,13 +43,15 @@ logger = logging.getLogger(__name__)
 _MAX_GRADIENT_NORM = 1.0
 _STEPS, _LEAST_BATCH = 64, 64
 """Steps an epoch has at least, and the interactions down to which batches shrink for that."""
+_AVERAGED_STEPS = 100
+"""Steps that the average of parameters remembers."""
 _USERS_AT_ONCE, _ITEMS_AT_ONCE = 64, 65_536
 """Users and items encoded at once in validation: bounds memory, not results."""
 
 
 @dataclass(frozen=True)
 class TrainedFusion:
-    """A fusion with the parameters of its best epoch, and the metrics of all epochs."""
+    """A fusion with the averaged parameters of its best epoch, and the metrics of all epochs."""
 
     fusion: Fusion
     epochs: tuple[Epoch, ...]
@@ -70,6 +75,9 @@ def train_fusion(
     tracker: Tracker | None = None,
 ) -> TrainedFusion:
     """Train a fusion; the same input gives the same bytes on the same machine.
+
+    What is validated and kept is the exponential average of the parameters over the last steps:
+    it does what a falling learning rate does, without a number of epochs to be set beforehand.
 
     Args:
         training: Items, and the interactions to train on, without the validation rows.
@@ -106,7 +114,9 @@ def train_fusion(
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        state = resume(out, network, optimizer, settings) if out else TrainingState()
+        average = AveragedModel(network, avg_fn=moved)
+        parts = Trained(network, average, optimizer)
+        state = resume(out, parts, settings) if out else TrainingState()
         on_device = dataset.to(device)
         bar = tqdm(
             total=config.epochs,
@@ -117,9 +127,9 @@ def train_fusion(
         )
         with bar:
             while not _finished(state, config):
-                state = _next_epoch(state, network, optimizer, on_device, judges, config, bar)
+                state = _next_epoch(state, parts, on_device, judges, config, bar)
                 if out:
-                    save_checkpoint(out, state, network, optimizer, settings)
+                    save_checkpoint(out, state, parts, settings)
                 if tracker:
                     tracker.log(state.epochs[-1].metrics(), step=len(state.epochs))
     fusion = Fusion(
@@ -178,6 +188,11 @@ def initial_identities(dataset: FusionDataset, random: Tensor) -> Tensor:
     return made
 
 
+def moved(mean: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+    """Move an average of parameters towards those of now; after few steps it remembers fewer."""
+    return torch.lerp(mean, now, max(1 / _AVERAGED_STEPS, 9 / (int(steps) + 10)))
+
+
 def validation_scores(
     network: FusionNetwork, dataset: FusionDataset, user_ids: Sequence[str], longest: int
 ) -> NDArray[np.float32]:
@@ -211,8 +226,7 @@ def _finished(state: TrainingState, config: FusionConfig) -> bool:
 
 def _next_epoch(
     state: TrainingState,
-    network: FusionNetwork,
-    optimizer: torch.optim.Optimizer,
+    parts: Trained,
     dataset: FusionDataset,
     judges: ValidationUsers | None,
     config: FusionConfig,
@@ -220,6 +234,7 @@ def _next_epoch(
 ) -> TrainingState:
     """Train on all interactions once, and rank the validation targets."""
     number, began = len(state.epochs) + 1, time.perf_counter()
+    network, optimizer = parts.network, parts.optimizer
     # Seed and number alone decide the draws: an epoch is the same in a resumed run.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, number)).generate_state(1)[0]))
     draw = np.random.default_rng((config.seed, number))
@@ -240,11 +255,12 @@ def _next_epoch(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
         optimizer.step()
+        parts.average.update_parameters(network)
         total, steps = total + loss.item(), steps + 1
         bar.set_postfix_str(f"step {step}, loss {loss.item():.3f}")
     recall = ndcg = hybrid = None
     if judges:
-        scores = validation_scores(network, dataset, judges.user_ids, config.history)
+        scores = validation_scores(parts.averaged, dataset, judges.user_ids, config.history)
         recall, ndcg, hybrid = judges.metrics(scores)
     epoch = Epoch(number, total / steps, recall, ndcg, hybrid, time.perf_counter() - began)
     logger.info("epoch %d: %s", number, epoch.metrics())
@@ -252,5 +268,5 @@ def _next_epoch(
     epochs = (*state.epochs, epoch)
     if state.best_epoch and epoch.score <= state.epochs[state.best_epoch - 1].score:
         return TrainingState(epochs, state.best_epoch, state.best)
-    best = {n: value.detach().cpu().clone().numpy() for n, value in network.state_dict().items()}
+    best = {name: as_array(value) for name, value in parts.averaged.state_dict().items()}
     return TrainingState(epochs, number, best)

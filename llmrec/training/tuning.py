@@ -46,7 +46,7 @@ def tune_fusion(
     """Try settings drawn by a tree-structured Parzen estimator (Bergstra et al. 2011).
 
     The space is small: dimension 32, 64 or 128; 0 to 2 layers; dropout 0.1 to 0.5; identity_dropout
-    0 to 0.5; learning_rate 0.0003 to 0.003; weight_decay 0.001 to 0.3. All other settings, and the
+    0 to 0.5; learning_rate 0.0003 to 0.01; weight_decay 0.001 to 0.3. All other settings, and the
     random seed, are those of ``config``.
 
     Args:
@@ -138,6 +138,6 @@ def _drawn(trial: Trial, base: FusionConfig) -> FusionConfig:
         layers=trial.suggest_int("layers", 0, 2),
         dropout=trial.suggest_float("dropout", 0.1, 0.5),
         identity_dropout=trial.suggest_float("identity_dropout", 0.0, 0.5),
-        learning_rate=trial.suggest_float("learning_rate", 0.0003, 0.003, log=True),
+        learning_rate=trial.suggest_float("learning_rate", 0.0003, 0.01, log=True),
         weight_decay=trial.suggest_float("weight_decay", 0.001, 0.3, log=True),
     )

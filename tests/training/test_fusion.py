@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from llmrec.items import ModalityVectors
 from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.records import Interaction, User
 from llmrec.training import TrainedFusion, hold_out_last_rows, objective, train_fusion
+from llmrec.training.train_fusion import moved
 from tests.training.conftest import World
 
 SMALL = FusionConfig(
@@ -127,6 +129,20 @@ def test_a_checkpoint_of_another_training_is_refused(world: World, tmp_path: Pat
     path.write_bytes(bytes(content))
     with pytest.raises(StorageError, match="damaged"):
         train(world, out=tmp_path)
+
+
+def test_the_average_follows_at_first_and_remembers_later() -> None:
+    mean, now = torch.zeros(1), torch.ones(1)
+    assert moved(mean, now, 1).item() == pytest.approx(9 / 11)
+    assert moved(mean, now, 10_000).item() == pytest.approx(0.01)
+
+
+def test_what_is_kept_is_the_average(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = train(world).fusion
+    monkeypatch.setattr(sys.modules[train_fusion.__module__], "moved", lambda *given: given[1])
+    last = train(world).fusion
+    assert kept.tensors.keys() == last.tensors.keys()
+    assert kept.name != last.name
 
 
 def test_without_validation_the_last_epoch_counts(world: World) -> None:

@@ -52,7 +52,7 @@ class FusionConfig:
     dropout: float = 0.2
     modality_dropout: float = 0.1
     identity_dropout: float = 0.1
-    learning_rate: float = 0.001
+    learning_rate: float = 0.003
     weight_decay: float = 0.01
     batch_size: int = 4096
     epochs: int = 100

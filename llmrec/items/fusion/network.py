@@ -137,10 +137,10 @@ class Layer(nn.Module):
             part.reshape(b, t, self.heads, d // self.heads).transpose(1, 2)
             for part in self.qkv(self.before_attention(x)).chunk(3, dim=-1)
         )
-        # A finite floor keeps the sum below finite everywhere.
-        place = by_distance(self.distance[:, :t], floor=-1e9)
         if last:
-            x, q, place, gaps = x[:, -1:], q[:, :, -1:], place[:, -1:], gaps[:, :, -1:]
+            x, q, gaps = x[:, -1:], q[:, :, -1:], gaps[:, :, -1:]
+        # A finite floor keeps the sum below finite everywhere.
+        place = by_distance(self.distance[:, :t], floor=-1e9, last=last)
         bias = place + (self.gaps @ gaps.flatten(1)).view(-1, *gaps.shape[1:]).transpose(0, 1)
         weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, dim=-1)
         x = x + self.drop(self.out((weights @ v).transpose(1, 2).reshape(x.shape)))
@@ -148,12 +148,14 @@ class Layer(nn.Module):
         return made
 
 
-def by_distance(values: Tensor, *, floor: float) -> Tensor:
+def by_distance(values: Tensor, *, floor: float, last: bool = False) -> Tensor:
     """Lay out values by distance [..., t] as a table [..., t, t]: at i, j the value of i - j.
 
-    Where j is later it is ``floor``.
+    Where j is later it is ``floor``. With ``last`` the last row alone, [..., 1, t].
     """
     t = values.shape[-1]
+    if last:
+        return values.flip(-1).unsqueeze(-2)
     later = values.new_full((*values.shape[:-1], t - 1), floor)
     return torch.cat([values.flip(-1), later], dim=-1).unfold(-1, t, 1).flip(-2)
 
@@ -167,9 +169,10 @@ def gap_features(times: Tensor) -> Tensor:
     Args:
         times: Seconds, int64 [b, t], -1 where unknown.
     """
-    known = ((times >= 0)[:, :, None] & (times >= 0)[:, None, :]).float()
-    seconds = (times[:, :, None] - times[:, None, :]).clamp(min=0).float()
-    logs = known * torch.log1p(seconds) / 10
+    told = (times >= 0).float()
+    known = told[:, :, None] * told[:, None, :]
+    seconds = (times[:, :, None] - times[:, None, :]).clamp_(min=0).float()
+    logs = torch.log1p(seconds).mul_(known).mul_(0.1)
     return torch.stack([logs, logs**2, known * (seconds == 0)])
 
 
@@ -225,9 +228,10 @@ class HistoryEncoder(nn.Module):
             h = layer(h, gaps, last=False)
         for layer in self.layers[-1:]:
             h = layer(h, gaps, last=last)
-        recent = torch.softmax(by_distance(self.recency[: t + 1], floor=-math.inf), dim=-1)
+        ages = by_distance(self.recency[: t + 1], floor=-math.inf, last=last)
+        recent = torch.softmax(ages, dim=-1)
         if last:
-            h, recent = h[:, -1:], recent[-1:]
+            h = h[:, -1:]
         users = self.out(self.last(h)) + self.recent(recent @ x)
         made: Tensor = functional.normalize(users, dim=-1) * self.log_scale.exp()
         return made

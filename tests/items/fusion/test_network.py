@@ -123,6 +123,8 @@ def test_only_the_time_between_events_counts() -> None:
 def test_values_by_distance_are_laid_out() -> None:
     table = by_distance(torch.tensor([1.0, 2.0, 3.0]), floor=0)
     assert table.tolist() == [[1, 0, 0], [2, 1, 0], [3, 2, 1]]
+    last = by_distance(torch.tensor([1.0, 2.0, 3.0]), floor=0, last=True)
+    assert torch.equal(last, table[-1:])
 
 
 def test_gaps_of_unknown_and_of_equal_times() -> None:
