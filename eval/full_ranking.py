@@ -1,6 +1,7 @@
 """Recommending from a whole catalogue: the hybrid, its signals alone, and peers.
 
     python eval/full_ranking.py DATA [--seeds 3] [--without SASRec]
+    python eval/full_ranking.py DATA --new-items [--seeds 3]
 
 Leave-one-out by time (ties by the order of the file): each user's last row is the test, the one
 before it validation; all items the user has not met are ranked. Settings, epochs and weights are
@@ -9,6 +10,10 @@ training and validation rows, the fusion from training rows alone. `ml_latest_sm
 5-core, as in Yue et al., "LlamaRec: Two-stage recommendation using large language models for
 ranking" (2023). Rows with a fusion are each user's mean over the seeds. Writes
 results/full_ranking_DATA.json and .md.
+
+``--new-items``: one item in ten has no training row (`cold_start_split`); half of them, drawn, are
+ranked among themselves, the target being the last that a user met. Peers without content have no
+score there. Writes results/full_ranking_DATA_new_items.json and .md.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from peers.linear import ease, item_knn, met_table, recent
 from peers.sasrec import SasRec, Settings, score, train
 
 from llmrec import Catalog, Index, Retriever, TextEncoder, User
-from llmrec.catalog import Split, leave_one_out
+from llmrec.catalog import Split, cold_start_split, leave_one_out
 from llmrec.evaluation import (
     compare_rows,
     end_to_end_users,
@@ -55,6 +60,8 @@ PUBLISHED = {
 ALONE = ("popularity", "content", "keywords", "co_occurrence")
 BEFORE, SEQUENCE, HYBRID = "hybrid without sequence", "sequence alone", "hybrid"
 USERS_AT_ONCE = 1_000
+SHARE = 0.1
+"""Items that are new, of all."""
 Table = NDArray[np.float64]  # [users, items]
 Ranks = NDArray[np.float64]  # [users]
 
@@ -66,27 +73,34 @@ class Users:
     users: tuple[User, ...]
     histories: tuple[NDArray[np.int64], ...]
     targets: NDArray[np.int64]
+    left_out: NDArray[np.int64]
+    """Item rows that are not ranked."""
 
     @classmethod
     def of(cls, catalog: Catalog, split: Split, which: Literal["validation", "test"]) -> Users:
-        """The users of a part."""
+        """The users of a part; their targets are ranked among new items where the split has any."""
         rows = {item_id: row for row, item_id in enumerate(catalog.items)}
         held = end_to_end_users(catalog, split, which=which)
+        other = split.validation if which == "test" else split.test
+        new = split.held_out_items - {row.item_id for row in other.values()}
+        ranked = new or rows.keys()
         return cls(
             tuple(entry.user for entry in held),
             tuple(np.array([rows[r.item_id] for r in entry.user.history]) for entry in held),
             np.array([rows[entry.target] for entry in held]),
+            np.array([row for item_id, row in rows.items() if item_id not in ranked], dtype=int),
         )
 
     def parts(self) -> Iterator[Users]:
         """Some users at a time: bounds memory."""
         for start in range(0, len(self.users), USERS_AT_ONCE):
             part = slice(start, start + USERS_AT_ONCE)
-            yield Users(self.users[part], self.histories[part], self.targets[part])
+            yield Users(self.users[part], self.histories[part], self.targets[part], self.left_out)
 
     def ranks(self, scores: Table) -> Ranks:
-        """The target's rank among all items that the user has not met."""
+        """The target's rank among the items that the user has not met."""
         table = np.array(scores, dtype=np.float64)
+        table[:, self.left_out] = -np.inf
         for row, history in enumerate(self.histories):
             table[row, history] = -np.inf
         return target_ranks(table, self.targets, seed=SEED)
@@ -257,33 +271,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=1, help="of the fusion")
+    parser.add_argument("--new-items", action="store_true", help="the cold start of items")
     parser.add_argument("--without", action="append", default=[], help="a peer to leave out")
     parser.add_argument("--epochs", type=int, help="at most, of what is trained")
     parser.add_argument("--kept", type=Path, default=KEPT / "full_ranking", help="of checkpoints")
     parser.add_argument("--out", type=Path, help="folder of the results")
     options = parser.parse_args(arguments)
-    name = options.data.name
     catalog = read(options.data)
-    split = leave_one_out(catalog)
+    name = f"{options.data.name}_new_items" if options.new_items else options.data.name
+    split = cold_start_split(catalog, SHARE, SEED) if options.new_items else leave_one_out(catalog)
     validation, test = (Users.of(catalog, split, which) for which in ("validation", "test"))
-    left_out = {*split.test.values(), *split.left_out}
-    before = tuple(row for row in catalog.interactions if row not in left_out)
+    before = split.train
+    if not options.new_items:
+        left_out = {*split.test.values(), *split.left_out}
+        before = tuple(row for row in catalog.interactions if row not in left_out)
     known = training_catalog(catalog, replace(split, train=before))
     rows, fusions, learned = our_rows(known, test, options, options.kept / name)
     n = len(catalog.items)
-    peers, found = peer_rows(n, validation, test, options)
+    peers, found = ({}, {}) if options.new_items else peer_rows(n, validation, test, options)
     rows |= {peer: [ranks] for peer, ranks in peers.items()}
     table = compare_rows(
         {row: metrics_of(ranks) for row, ranks in rows.items()},
         [(HYBRID, row) for row in rows if row != HYBRID],
         seed=SEED,
     )
-    command = f"python eval/full_ranking.py {name} --seeds {options.seeds}"
+    command = f"python eval/full_ranking.py {options.data.name} --seeds {options.seeds}"
+    command += " --new-items" if options.new_items else ""
     command += "".join(f" --without {peer}" for peer in options.without)
-    protocol = " ".join((__doc__ or "").split("\n\n")[2].split())
+    protocol = " ".join((__doc__ or "").split("\n\n")[3 if options.new_items else 2].split())
     counts = (
-        f"{len(test.users):,} users, {n:,} items, {len(known.interactions):,} interactions before "
-        "the test."
+        f"{len(test.users):,} users, {n:,} items, {n - len(test.left_out):,} of them ranked, "
+        f"{len(known.interactions):,} interactions before the test."
     )
     weights = "\n".join(
         f"- {row}: "

@@ -85,6 +85,10 @@ def test_full_ranking_compares_the_hybrid_with_its_parts_and_peers(
     rows = rows_of(tmp_path / "full_ranking_shop.json")
     assert {"hybrid", "hybrid without sequence", "sequence alone", "popularity alone"} < rows.keys()
     assert {"item-kNN", "EASE", "SASRec"} < rows.keys()
+    script("full_ranking").main([str(data), "--new-items", *options])
+    rows = rows_of(tmp_path / "full_ranking_shop_new_items.json")
+    assert {"hybrid", "content alone", "sequence alone"} < rows.keys()
+    assert not {"item-kNN", "EASE", "SASRec"} & rows.keys()
 
 
 @pytest.mark.parametrize("new_items", [False, True])
@@ -104,12 +108,16 @@ def test_joint_compares_modalities_and_resumes(
     assert (tmp_path / "kept.jsonl").read_bytes() == kept
 
 
-def test_ablation_compares_with_the_default(script: Script, data: Path, tmp_path: Path) -> None:
-    options = ["--seeds", "1", "--epochs", "1", "--only", "without the transformer"]
+def test_ablation_takes_out_every_part(script: Script, data: Path, tmp_path: Path) -> None:
+    options = ["--seeds", "1", "--epochs", "1", "--users", "30"]
     options += ["--kept", str(tmp_path / "kept.jsonl"), "--out", str(tmp_path)]
     script("ablate_fusion").main([str(data), *options])
     rows = rows_of(tmp_path / "ablate_fusion_shop.json")
-    assert {"classic head", "EASE, recent", "default", "without the transformer"} <= rows.keys()
+    assert {"classic head", "EASE, recent", "default", "HSTU's layers", "no times"} <= rows.keys()
+    assert "no profiles" not in rows  # there are none
+    lines = (tmp_path / "kept.jsonl").read_text().splitlines()
+    different = {str(json.loads(line)["ranks"]) for line in lines}
+    assert len(different) > len(lines) / 2  # each is a fusion of its own
 
 
 def test_classic_baseline_learns_user_item_pairs(script: Script) -> None:
