@@ -17,6 +17,7 @@ from llmrec.errors import ModelError, ModelNotFoundError, naming
 from llmrec.items.cached_results import FileTask, from_files
 from llmrec.items.pictures import open_picture
 from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
+from llmrec.models.chat_sandbox import render_chat
 from llmrec.models.hardware import halve_until_it_fits
 from llmrec.records import Caption, CaptionSource, Item
 
@@ -268,27 +269,27 @@ class Captioner:
         return [str(text) for text in texts]
 
     def _inputs(self, pictures: Sequence[Image.Image]) -> tuple[Any, int]:
-        if not getattr(self.processor, "chat_template", None):
+        source = getattr(self.processor, "chat_template", None)
+        if not source:
             return self.processor(images=list(pictures), return_tensors="pt"), 0
-        messages = [
-            [
+        asked = [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]
+        tokenizer = self.processor.tokenizer
+        with naming(f"The chat template of {self.name} cannot be rendered", ModelError):
+            text = render_chat(
+                source["default"] if isinstance(source, dict) else source,
                 {
-                    "role": "user",
-                    "content": [
-                        {"type": "image", "image": picture},
-                        {"type": "text", "text": INSTRUCTION},
-                    ],
-                }
-            ]
-            for picture in pictures
-        ]
-        given = self.processor.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
+                    **tokenizer.special_tokens_map,
+                    "messages": [{"role": "user", "content": asked}],
+                    "add_generation_prompt": True,
+                },
+            )
+        begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
+        given = self.processor(
+            text=[text] * len(pictures),
+            images=[[picture] for picture in pictures],
             return_tensors="pt",
-            processor_kwargs={"padding": True},
+            padding=True,
+            **({"add_special_tokens": False} if begun else {}),
         )
         return given, int(given["input_ids"].shape[1])
 

@@ -8,23 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-import jinja2
-
 from llmrec.errors import ModelError
+from llmrec.metered_jinja import FAILURES
 from llmrec.records import Prompt
 
 Turn: TypeAlias = Mapping[str, object]
-_FAILURES = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What code in a template can raise."""
 _PROBE = Prompt("Mention Quokkas only once.", "Do Wombats graze at Dawn?")
 _REPLY = "Surely Kestrels hover."
 _THINKING = re.compile(
@@ -117,7 +105,7 @@ class ChatTemplate:
             turns.append({"role": "assistant", "content": reply})
         try:
             text = self.apply(turns, answer and not reply)
-        except _FAILURES:
+        except FAILURES:
             return ""
         ends = [match.end() for match in re.finditer(re.escape(_PROBE.user), text, re.IGNORECASE)]
         return text[ends[-1] :] if ends else ""
@@ -128,7 +116,7 @@ class ChatTemplate:
         for place, turns in enumerate(_turns(prompt)):
             try:
                 text = self.apply(turns, True)
-            except _FAILURES as error:
+            except FAILURES as error:
                 fault = fault or f"cannot be rendered: {error}"
                 continue
             if place > 1 and "'type': 'text'" in text:  # a Python list, as it is

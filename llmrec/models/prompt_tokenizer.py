@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from llmrec.errors import ModelError, naming
+from llmrec.models.chat_sandbox import TODAY, render_chat
 from llmrec.models.chat_template import ChatTemplate, Turn
 from llmrec.models.resolve import ModelFolder, resolve_model
 from llmrec.records import Prompt
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "1 January 2025"}
+TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": TODAY}
 """For chat templates that would have the model think before its answer, or print today's date."""
-_NO_CLOCK = "{% macro strftime_now(form) %}1 January 2025{% endmacro %}{{ '' }}"
-"""Put before a chat template: its own clock would change prompts from day to day."""
 _PIECE = re.compile(r" ?[A-Za-z]{1,6}| ?[^\sA-Za-z]|\s")
 _ORDINARY_TOKEN = re.compile(r"[^\W_]++(?:['’.&/+-][^\W_]++)*+[.+#!?]*+|[.,!?…'\"“”‘’()\-–—:;]*")
 """A word, with marks as words have them, or punctuation."""
@@ -138,14 +137,11 @@ class PromptTokenizer:
             logger.warning(note)
 
     def _apply(self, turns: Sequence[Turn], answer: bool) -> str:
-        text = self.tokenizer.apply_chat_template(
-            cast("list[dict[str, str]]", turns),
-            tokenize=False,
-            add_generation_prompt=answer,
-            chat_template=_NO_CLOCK + self.tokenizer.get_chat_template(),
-            **TEMPLATE_OPTIONS,
+        variables = {**self.tokenizer.special_tokens_map, "tools": None, "documents": None}
+        return render_chat(
+            self.tokenizer.get_chat_template(),
+            {**variables, "messages": turns, "add_generation_prompt": answer, **TEMPLATE_OPTIONS},
         )
-        return str(text)
 
 
 @dataclass(frozen=True, slots=True)
