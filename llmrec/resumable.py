@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from llmrec.documents import parse_json
 from llmrec.errors import StorageError
+from llmrec.locks import holder_of
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -121,7 +122,8 @@ def storage_errors(path: str | Path, verb: str = "written") -> Iterator[None]:
         yield
     except Timeout as error:
         hint = "Wait until it ends, or name another file."
-        raise StorageError(f"Another process is writing {path}.", hint=hint) from error
+        holder = holder_of(Path(f"{path}.lock"))
+        raise StorageError(f"{path} is being written by {holder}.", hint=hint) from error
     except OSError as error:
         hint = "Free disk space or fix permissions, then run the same command to resume."
         raise StorageError(f"{path} cannot be {verb}: {error.strerror}.", hint=hint) from error

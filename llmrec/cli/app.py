@@ -15,7 +15,7 @@ from llmrec.cli.demo import demo
 from llmrec.cli.exits import Command, Commands
 from llmrec.cli.explain import explain
 from llmrec.cli.fit import fit
-from llmrec.cli.output import STDERR
+from llmrec.cli.output import STDERR, visible
 from llmrec.cli.recommend import recommend
 from llmrec.cli.rerank import rerank
 
@@ -50,6 +50,13 @@ for _name, _group in (
         _sub_command.cls = Command
 
 
+class _VisibleRecords(logging.Formatter):
+    """Log records without what would control the terminal: they quote file names and titles."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record)).plain
+
+
 def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"llmrec {llmrec.__version__}")
@@ -68,6 +75,7 @@ def _set_up(
     ] = False,
 ) -> None:
     handler = RichHandler(console=STDERR, show_time=False, show_path=False)
+    handler.setFormatter(_VisibleRecords())
     logger = logging.getLogger("llmrec")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if verbose else logging.WARNING)

@@ -22,6 +22,7 @@ from rich.text import Text
 _WIDTH_WITHOUT_TERMINAL = 120
 _LEAST_TEXT = 16
 """Characters that a column of longer text keeps."""
+_HARMLESS = "\n\t\u200d"
 _PIECES = re.compile(r"[^\s/_@:,-]*[\s/_@:,-]*")
 
 STDERR = Console(stderr=True)
@@ -30,7 +31,8 @@ STDERR = Console(stderr=True)
 
 def screen() -> Console:
     """The console for results, as wide as the terminal; 120 columns without one."""
-    free = sys.stdout.isatty() or "COLUMNS" in os.environ
+    terminal = sys.stdout is not None and sys.stdout.isatty()  # None where it is closed
+    free = terminal or "COLUMNS" in os.environ
     return Console(width=None if free else _WIDTH_WITHOUT_TERMINAL, highlight=False)
 
 
@@ -44,6 +46,19 @@ def safe(text: str, style: str = "") -> Text:
     """Foreign text for a terminal: no markup, no control characters, on one line."""
     shown = "".join(c if c.isprintable() or c == "\u200d" else " " for c in text)
     return Text(" ".join(shown.split()), style)
+
+
+def visible(text: str, style: str = "") -> Text:
+    """Foreign text of several lines: what would control a terminal is shown as an escape."""
+    shown = (
+        c if c.isprintable() or c in _HARMLESS or (c.isspace() and c > "\x9f") else _escape(c)
+        for c in text
+    )
+    return Text("".join(shown), style)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def table(

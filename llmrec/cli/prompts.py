@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llmrec.cli.exits import FAILED, ends_well
 from llmrec.cli.options import AsJson
-from llmrec.cli.output import print_json, safe, screen, table, waiting, wrapped
+from llmrec.cli.output import print_json, safe, screen, table, visible, waiting, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,14 +96,16 @@ def show(
     console = screen()
     for block, text in blocks_of(prompt):
         console.rule(f"[bold]{block}", align="left", style="dim")
-        console.print(Text(text), soft_wrap=True)
+        console.print(visible(text), soft_wrap=True)
     console.rule(style="dim")
     characters = sum(len(text) for _, text in blocks_of(prompt))
     console.print(
-        f"{characters:,} characters; --model REF counts tokens"
-        if n_tokens is None
-        else f"{n_tokens:,} tokens of {model}, chat template included",
-        style="dim",
+        safe(
+            f"{characters:,} characters; --model REF counts tokens"
+            if n_tokens is None
+            else f"{n_tokens:,} tokens of {model}, chat template included",
+            "dim",
+        )
     )
 
 
@@ -166,7 +168,7 @@ def _side_by_side(found: TemplateDiff, names: Sequence[str], width: int) -> Tabl
             block = pair.block
             grid.add_row(Text(f"[{block}]", "dim"), "", Text(f"[{block}]", "dim"))
         mark, style = marks[pair.mark]
-        first, second = (Text(line or "", style) for line in (pair.first, pair.second))
+        first, second = (visible(line or "", style) for line in (pair.first, pair.second))
         grid.add_row(first, Text(mark, style), second)
     return grid
 

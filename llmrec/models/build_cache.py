@@ -15,10 +15,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
 from platformdirs import user_cache_path
 
 from llmrec.errors import StorageError
+from llmrec.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def build_once(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with locked(Path(f"{folder}.lock")):
             damage = _damage(folder, fresh=verify)
             if damage is not None:  # else another process built it while this one waited
                 if folder.exists():

@@ -25,11 +25,11 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from llmrec.documents import parse_json
 from llmrec.errors import DataError, StorageError, naming, shown
+from llmrec.locks import locked
 from llmrec.records import AttributeValue, Insight, Review
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def save_folder(folder: Path, manifest: Manifest, tables: Mapping[str, Content])
     ):
         folder.mkdir(parents=True, exist_ok=True)
         refuse_foreign(folder)
-        with FileLock(f"{folder.resolve()}.lock"):
+        with locked(Path(f"{folder.resolve()}.lock")):
             entries = {name: _write_table(folder, name, tables[name]) for name in tables}
             _write(folder / _MANIFEST, _seal(replace(manifest, files=entries)))
             kept = {entry.name for entry in entries.values()}

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from llmrec.cli.data import read_data
 from llmrec.cli.options import split_names
-from llmrec.cli.output import fields, print_json, safe, screen, table
+from llmrec.cli.output import fields, print_json, safe, screen, table, visible
 from llmrec.cli.ranking_view import (
     fallbacks_line,
     footer,
@@ -28,6 +28,12 @@ from llmrec.models.openai import Prices
 from llmrec.recommender import Recommendation
 from llmrec.records import FALLBACKS, Explanation, RankedItem, Ranking, Status, TextSource, Usage
 from tests.reranking.oracle import Oracle
+
+
+def test_what_controls_a_terminal_is_shown_as_an_escape() -> None:
+    text = "two\n\tlines \u3000活 👩\u200d🌾 [b]"
+    assert visible(text).plain == text
+    assert visible("\x1b[2J\x9b\r\x00\u202e\ud800").plain == r"\x1b[2J\x9b\r\x00\u202e\ud800"
 
 
 def test_a_document_holds_records_enums_and_no_nan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from llmrec.cli import prompts
 from llmrec.errors import ModelError
 from llmrec.models import TransformersModel
 from llmrec.models.references import load_reader
+from llmrec.prompting import load_template
 from llmrec.prompting.template import VARIABLES
 from tests.cli.calls import Document, Run
 
@@ -90,6 +91,18 @@ def test_prompts_diff_lays_two_prompts_side_by_side(run: Run, columns: int) -> N
         assert "| Liked:" in liked
         (added,) = (line for line in lines if "Quiet Ferryman, rated 2" in line)
         assert added.strip().startswith("> ")
+
+
+def test_a_template_does_not_control_the_terminal(run: Run, tmp_path: Path) -> None:
+    shipped = load_template("pointwise/plain-list").source
+    (tmp_path / "pointwise").mkdir()
+    own = tmp_path / "pointwise" / "own.jinja"
+    own.write_text(shipped.replace("{% block user %}", "{% block user %}\x1b[2J\x9b31m [red]"))
+    for words in (("show", own), ("diff", own, "pointwise/plain-list")):
+        ended = run("prompts", *words)
+        assert ended.returncode == 0, ended.stderr
+        assert "\\x1b[2J\\x9b31m [red]" in ended.stdout
+        assert not {"\x1b", "\x9b"} & {*ended.stdout, *ended.stderr}
 
 
 def test_prompts_diff_document(run: Run, document: Document, smollm2_folder: Path) -> None:

@@ -98,6 +98,20 @@ print(sorted(set({absent}) & set(sys.modules)), file=sys.stderr)
     assert ended.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("words", ["prompts list", "prompts list --json", "--version"])
+def test_output_that_cannot_be_written_ends_in_a_sentence(words: str, where: str) -> None:
+    main = f"{sys.executable} -c 'from llmrec.cli import main; main()'"
+    ended = subprocess.run(
+        ["sh", "-c", f"{main} {words} {where}"], capture_output=True, text=True, check=False
+    )
+    if where == ">&-":  # closed by whoever called: nobody reads it
+        assert (ended.returncode, ended.stderr) == (0, "")
+    else:
+        sentence = "Error: The output cannot be written: No space left on device.\n"
+        assert (ended.returncode, ended.stderr) == (1, sentence)
+
+
 def test_a_reader_that_leaves_is_no_error(start: Start) -> None:
     for words in (("prompts", "list"), ("prompts", "list", "--json")):
         process = start(*words)
