@@ -297,6 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     command = f"python eval/full_ranking.py {options.data.name} --seeds {options.seeds}"
     command += " --new-items" if options.new_items else ""
+    command += f" --epochs {options.epochs}" if options.epochs else ""
     command += "".join(f" --without {peer}" for peer in options.without)
     protocol = " ".join((__doc__ or "").split("\n\n")[3 if options.new_items else 2].split())
     counts = (
