@@ -127,19 +127,33 @@ class Sparse:
 
 
 class Dense:
-    """Inner products of a query with the vectors of all items."""
+    """Inner products of a query with the vectors of all items.
 
-    def __init__(self, search: VectorSearch, query: np.ndarray) -> None:
+    Args:
+        search: The vectors.
+        query: float32 [d].
+        average: bool [n_items], items that have the mean of all products instead.
+    """
+
+    def __init__(
+        self, search: VectorSearch, query: np.ndarray, average: np.ndarray | None = None
+    ) -> None:
         self.search = search
         self.query = query
+        self.average = average
 
     def everything(self) -> np.ndarray:
         """Return the value of each item."""
-        return self.search.products(self.query)
+        return self._averaged(self.search.products(self.query), slice(None))
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """Return the values of some rows."""
-        return self.search.products_at(rows, self.query)
+        return self._averaged(self.search.products_at(rows, self.query), rows)
+
+    def _averaged(self, products: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+        if self.average is None:
+            return products
+        return np.where(self.average[rows], self.search.scale(self.query)[0], products)
 
     def standardised(self, rows: np.ndarray) -> np.ndarray | None:
         """Return z-scores of some rows."""
@@ -149,8 +163,14 @@ class Dense:
     def best(self, n: int, allowed: np.ndarray, share: float) -> tuple[np.ndarray, float]:
         """Propose rows that are nearly the best n."""
         mean, spread = self.search.scale(self.query)
+        if self.average is not None:
+            before, allowed = np.count_nonzero(allowed), allowed & ~self.average
+            share *= np.count_nonzero(allowed) / before
+        if not share:
+            return np.empty(0, dtype=np.int64), 0.0
         rows, least = self.search.best(self.query, n, allowed, share)
-        return rows, (least - mean) / spread if spread else 0.0
+        bound = (least - mean) / spread if spread else 0.0
+        return rows, bound if self.average is None else max(bound, 0.0)
 
 
 Values = Full | Sparse | Dense
@@ -213,6 +233,11 @@ class Content:
 class UserEncoder(Protocol):
     """Turns a user into a vector, as a trained ``Fusion`` does."""
 
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The items that training met; empty where it does not tell them apart."""
+        ...
+
     def user_vector(self, history: np.ndarray, user: User) -> np.ndarray:
         """Return float32 [d] for a user and the vectors [h, d] of the history, oldest first."""
         ...
@@ -220,6 +245,10 @@ class UserEncoder(Protocol):
 
 class Sequential:
     """The inner product of an item's trained vector and the user's.
+
+    An item that training did not meet has the mean of all items: what is known of it are its
+    texts and pictures, which ``content`` and ``keywords`` read better (recall@20 of new films
+    .331, with products of trained vectors .279).
 
     Args:
         index: Whose items.
@@ -240,11 +269,14 @@ class Sequential:
         own = index.sequence
         is_own = own is not None and own.vectors is item_vectors
         self._search = own if own and is_own else VectorSearch(item_vectors, centred=False)
+        met = set(encoder.item_ids)
+        new = np.array([item_id not in met for item_id in index.item_ids], dtype=bool)
+        self._new = new if new.any() and not new.all() else None
 
     def of(self, user: User, met: Sequence[int]) -> Values:
         """Return the inner product of each item."""
         taste = self._encoder.user_vector(self._search.at(list(met)), user)
-        return Dense(self._search, taste)
+        return Dense(self._search, taste, self._new)
 
 
 class CoOccurrence:

@@ -14,6 +14,7 @@ from llmrec.records import Interaction, Item, User
 from llmrec.retrieval import Index, Retriever
 from llmrec.retrieval.co_occurrence import BACKWARD, NEIGHBOURS, SHRINKAGE, WINDOW
 from llmrec.retrieval.keywords import Postings, tokens
+from llmrec.retrieval.search import VectorSearch
 from llmrec.retrieval.signals import (
     Content,
     CoOccurrence,
@@ -170,6 +171,9 @@ def test_popularity_and_friends_are_logs_of_counts() -> None:
 class Last:
     """A user is the vector of the last item."""
 
+    def __init__(self, *item_ids: str) -> None:
+        self.item_ids = item_ids
+
     def user_vector(self, history: np.ndarray, user: User) -> np.ndarray:
         assert len(history) == len(user.history)
         found: np.ndarray = history[-1] if len(history) else np.zeros(8)
@@ -182,6 +186,38 @@ def test_the_sequence_signal_is_an_inner_product() -> None:
     assert scores_of(signal, index, somebody("ac")).tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
     with pytest.raises(DataError, match="8 items"):
         Sequential(index, Last(), np.eye(7))
+
+
+def test_an_item_that_training_did_not_meet_is_average_in_the_sequence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def best(
+        search: VectorSearch, query: np.ndarray, n: int, allowed: np.ndarray, share: float
+    ) -> tuple[np.ndarray, float]:
+        assert share == np.mean(allowed)
+        rows = np.flatnonzero(allowed)[:n]
+        return rows, float(search.products_at(rows, query).min())
+
+    monkeypatch.setattr(VectorSearch, "best", best)
+    index = make_index()
+    vectors = np.arange(64, dtype=np.float32).reshape(8, 8) ** 2
+    history = somebody("gc")
+    plain = Sequential(index, Last(), vectors).of(history, [6, 2])
+    values = Sequential(index, Last(*"abcdef"), vectors).of(history, [6, 2])
+    known, new = np.arange(6), np.array([6, 7])
+    np.testing.assert_array_equal(values.at(known), plain.at(known))
+    standardised = values.standardised(new)
+    assert standardised is not None
+    np.testing.assert_allclose(standardised, 0, atol=1e-9)
+    np.testing.assert_array_equal(values.everything()[new], values.at(new))
+    rows, bound = values.best(4, np.ones(8, dtype=bool), 1.0)
+    assert rows.tolist() == [0, 1, 2, 3]
+    assert bound == 0  # the new ones reach more than these low ones
+    assert not values.best(4, np.isin(np.arange(8), new), 0.25)[0].size
+    for all_alike in (Last(*"abcdefgh"), Last("another shop's")):
+        np.testing.assert_array_equal(
+            Sequential(index, all_alike, vectors).of(history, [6, 2]).at(new), plain.at(new)
+        )
 
 
 def values_of(index: Index, name: str, user: User) -> np.ndarray:
