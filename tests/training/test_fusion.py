@@ -15,6 +15,7 @@ from llmrec.catalog import Catalog
 from llmrec.errors import DataError, ModelError, OptionError, StorageError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import Fusion, FusionConfig
+from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 from llmrec.records import Interaction, User
 from llmrec.training import TrainedFusion, hold_out_last_rows, objective, train_fusion
 from llmrec.training.train_fusion import moved
@@ -305,6 +306,37 @@ def test_a_damaged_fusion_is_refused(trained: TrainedFusion, tmp_path: Path, pla
         Fusion.open(tmp_path)
     path.unlink()
     with pytest.raises(StorageError, match="holds no fusion"):
+        Fusion.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"dimension": 10**9}},
+        {"config": {"dimension": 4_096, "layers": 64}},
+        {"config": {"layers": "two"}},
+        {"config": {"depth": 2}},
+        {"config": []},
+        {"item_ids": 7},
+        {"item_ids": [f"i{n}" for n in range(9_999)]},
+        {"modalities": ["text"]},
+        {"modalities": {"sound": "s@1"}},
+        {"profile_values": None},
+        {"format": None},
+        {"format": [10**400]},
+    ],
+    ids=str,
+)
+def test_a_crafted_fusion_is_refused(
+    trained: TrainedFusion, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    trained.fusion.save(tmp_path)
+    path = tmp_path / "fusion.safetensors"
+    about, tensors = read_tensors(path, "fusion", "")
+    if isinstance(change.get("config"), dict):
+        change = {"config": {**about["config"], **change["config"]}}
+    write_tensors(path, {**about, **change}, tensors)
+    with pytest.raises(StorageError, match=r"fusion\.safetensors (is damaged|has format)"):
         Fusion.open(tmp_path)
 
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from llmrec.errors import OptionError, nearest
+from llmrec.errors import OptionError, nearest, shown
 
 _INTEGERS = {
-    "dimension": 1, "layers": 0, "heads": 1, "history": 1, "epochs": 1, "patience": 0,
-    "batch_size": 1, "seed": 0,
+    "dimension": range(1, 4_097), "layers": range(65), "heads": range(1, 65),
+    "history": range(1, 10_001), "epochs": range(1, 1_000_001), "patience": range(1_000_001),
+    "batch_size": range(1, 10_000_001), "seed": range(2**63),
 }  # fmt: skip
+"""The values that are allowed: a fusion file may come from a stranger."""
 _SHARES = ("dropout", "modality_dropout", "identity_dropout")
 
 
@@ -60,10 +62,11 @@ class FusionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in _INTEGERS.items():
+        for name, allowed in _INTEGERS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise _refused(name, value, f"a whole number of {least} or more")
+            if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+                span = f"{allowed.start} to {allowed.stop - 1}"
+                raise _refused(name, value, f"a whole number from {span}")
         for name in _SHARES:
             if not 0 <= _number(name, getattr(self, name)) < 1:
                 raise _refused(name, getattr(self, name), "0 or more and below 1")
@@ -110,4 +113,4 @@ def _read(name: str, text: str, now: bool | float) -> bool | float:
 
 
 def _refused(name: str, value: object, allowed: str) -> OptionError:
-    return OptionError(f"{name} is {value!r}; allowed is {allowed}.")
+    return OptionError(f"{name} is {shown(value)}; allowed is {allowed}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from llmrec.errors import DataError, ModelError, OptionError, StorageError
+from llmrec.errors import DataError, ModelError, OptionError, StorageError, naming, shown
 from llmrec.items.fusion.config import FusionConfig
 from llmrec.items.fusion.fusion_files import (
     content_digest,
@@ -89,10 +89,8 @@ class Fusion:
         """
         path = folder / _FILE
         opened = cls._of(path, *read_tensors(path, _KIND, _AGAIN))
-        try:
+        with naming(f"{path} is damaged", StorageError, hint=_AGAIN):
             opened.network  # noqa: B018 (built now, so that what does not fit shows now)
-        except (KeyError, RuntimeError) as error:
-            raise StorageError(f"{path} is damaged: {error}.", hint=_AGAIN) from error
         return opened
 
     def to_bytes(self) -> bytes:
@@ -110,22 +108,23 @@ class Fusion:
 
     @classmethod
     def _of(cls, path: Path, about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Self:
-        if about["format"] != _FORMAT:
+        if about.get("format") != _FORMAT:
             raise StorageError(
-                f"{path} has format {about['format']}; this llmrec reads format {_FORMAT}.",
+                f"{path} has format {shown(about.get('format'))}; this llmrec reads format "
+                f"{_FORMAT}.",
                 hint=_AGAIN,
             )
         try:
-            config = FusionConfig(**about["config"])
-            return cls(
-                config,
-                about["modalities"],
-                tuple(about["item_ids"]),
-                tuple(about["profile_values"]),
-                tensors,
-            )
-        except (KeyError, TypeError, OptionError) as error:
-            raise StorageError(f"{path} is damaged: {error}.", hint=_AGAIN) from error
+            with naming(f"{path} is damaged", StorageError, hint=_AGAIN):
+                return cls(
+                    FusionConfig(**about["config"]),
+                    {str(name): str(encoder) for name, encoder in about["modalities"].items()},
+                    tuple(map(str, about["item_ids"])),
+                    tuple(map(str, about["profile_values"])),
+                    tensors,
+                )
+        except OptionError as error:
+            raise StorageError(f"{path} is damaged: {error.message}", hint=_AGAIN) from error
 
     def item_vectors(
         self, modalities: Sequence[ModalityVectors], item_ids: Sequence[str]
@@ -245,11 +244,12 @@ class Fusion:
 
         from llmrec.items.fusion.network import FusionNetwork  # noqa: PLC0415
 
-        with torch.random.fork_rng():
+        with torch.device("meta"):  # no memory is taken before the sizes are compared
             built = FusionNetwork(
                 self.dimensions(), len(self.item_ids), len(self.profile_values), self.config
             )
-        built.load_state_dict({name: torch.tensor(rows) for name, rows in self.tensors.items()})
+        tensors = {name: torch.tensor(rows) for name, rows in self.tensors.items()}
+        built.load_state_dict(tensors, assign=True)
         return built.eval()
 
     @cached_property

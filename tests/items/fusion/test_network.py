@@ -158,7 +158,10 @@ def test_the_loss_and_its_gradient_are_those_of_the_softmax(rows: int) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"dimension": 0}, "dimension is 0; allowed is a whole number of 1 or more"),
+        ({"dimension": 0}, r"dimension is 0 \(int\); allowed is a whole number from 1 to 4096"),
+        ({"layers": 65}, "layers is 65"),
+        ({"history": 10**400}, "history is 1000"),
+        ({"seed": -1}, "seed is -1"),
         ({"dimension": 9}, "multiple of heads, 2"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
