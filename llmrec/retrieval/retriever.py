@@ -10,7 +10,6 @@ from types import MappingProxyType, NoneType
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-from scipy.stats import rankdata
 
 from llmrec.catalog import read_ids, read_user
 from llmrec.errors import (
@@ -334,6 +333,8 @@ class Retriever:
             if self.fusion == "weighted" or name == _FALLBACK:
                 total += weight * standardised
             else:
+                from scipy.stats import rankdata  # noqa: PLC0415 (half a second; few need it)
+
                 total += weight / (RANK_CONSTANT + rankdata(-known.everything())[rows])
         return total if self._rules is None else total + self._rules.boosts[rows]
 

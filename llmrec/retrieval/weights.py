@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import logsumexp
-from scipy.stats import chi2
 
 from llmrec.errors import OptionError, check_kind, is_number
 
@@ -144,6 +141,8 @@ def fit_weights(
     names = tuple(lists[0].signals)
     if any(tuple(entry.signals) != names for entry in lists):
         raise OptionError(f"Every list needs the same signals, in the same order: {names}.")
+    from scipy.stats import chi2  # noqa: PLC0415 (half a second, and only fitting needs it)
+
     designs = _designs(lists, names)
     weights, loss = _fit(designs, list(range(len(names))))
     p_values = {}
@@ -176,6 +175,9 @@ def _fit(designs: NDArray[np.float64], free: Sequence[int]) -> tuple[NDArray[np.
     full = np.zeros(designs.shape[2])
     if not free:
         return full, float(np.log(there.sum(axis=1)).sum())
+    from scipy.optimize import minimize  # noqa: PLC0415
+    from scipy.special import logsumexp  # noqa: PLC0415
+
     some = np.nan_to_num(designs[:, :, free])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
