@@ -76,7 +76,7 @@ def test_commands_and_scripts_in_the_text_of_a_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for line in re.findall(r"`llmrec ([^`]+)`", text):
         check_options(shlex.split(line))
-    scripts = set(re.findall(r"\beval/[\w/]+\.py\b", text))
+    scripts = set(re.findall(r"\b(?:eval|tests)/[\w/]+\.py\b", text))
     assert not [name for name in sorted(scripts) if not (ROOT / name).is_file()]
 
 
