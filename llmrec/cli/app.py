@@ -18,10 +18,11 @@ from llmrec.cli.fit import fit
 from llmrec.cli.output import STDERR, visible
 from llmrec.cli.recommend import recommend
 from llmrec.cli.rerank import rerank
+from llmrec.cli.verify import verify
 
 _PANELS = {
     "Try it": (demo, doctor.doctor),
-    "Use it": (index, recommend, rerank, explain, fit),
+    "Use it": (index, verify, recommend, rerank, explain, fit),
 }
 
 app = typer.Typer(

@@ -18,6 +18,7 @@ from llmrec.retrieval.interactions import Interactions
 from llmrec.retrieval.learning import hold_out, learn_weights
 from llmrec.retrieval.retriever import DEFAULT_WEIGHTS, WEIGHTS_KEY, Retriever, Signal
 from llmrec.retrieval.rules import Rules
+from llmrec.retrieval.saved_parts import FileCheck, IndexCheck, verify_index
 from llmrec.retrieval.search import EXACT_UP_TO, check_faiss
 from llmrec.retrieval.weights import (
     FittedWeights,
@@ -35,9 +36,11 @@ __all__ = [
     "AttributeColumns",
     "Dates",
     "Equals",
+    "FileCheck",
     "Filter",
     "FittedWeights",
     "Index",
+    "IndexCheck",
     "Interactions",
     "Not",
     "OneOf",
@@ -55,4 +58,5 @@ __all__ = [
     "parse_filter",
     "read_filters",
     "standardise",
+    "verify_index",
 ]

@@ -52,7 +52,7 @@ from llmrec.retrieval.item_vectors import (
 )
 from llmrec.retrieval.keywords import Postings
 from llmrec.retrieval.prepared import Neighbours, Prepared
-from llmrec.retrieval.saved_parts import open_parts
+from llmrec.retrieval.saved_parts import read_parts
 from llmrec.retrieval.search import EXACT_UP_TO, VectorSearch, check_faiss
 from llmrec.retrieval.weights import check_weights
 
@@ -304,10 +304,11 @@ class Index:
         folder with pictures; the only one if another user or machine made the index.
 
         Raises:
-            StorageError: There is no index, or a file is missing, damaged, of another index or of
-                another format; the file is named.
+            StorageError: There is no index, or a file (named) is missing, damaged or of another
+                index or format.
         """
-        return cls(**open_parts(check_path("folder", folder), verify=verify, media_root=media_root))
+        opened = storage.open_folder(check_path("folder", folder), verify=verify)
+        return cls(**read_parts(opened, media_root=media_root))
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
         """Return an index that also holds fitted weights under ``key``; save it to keep them.
@@ -342,9 +343,9 @@ class Index:
             UnknownItemError: The index does not hold one of them.
         """
         rows = self.interaction_columns.item_rows(self.ids)
-        if len(rows) and rows.min() < 0:
+        if rows.min(initial=0) < 0:
             self.row(self.interaction_columns[int(np.argmin(rows))].item_id)
-        return rows
+        return storage.check_rows(rows, len(self.items), "interactions")
 
     @cached_property
     def popularity(self) -> np.ndarray:

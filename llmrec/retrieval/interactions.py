@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from llmrec.records import Interaction
 from llmrec.retrieval.item_table import Ids
+from llmrec.retrieval.storage import check_rows
 
 _UNTIMED = np.iinfo(np.int64).min  # sorts before every time
 _AT_ONCE = 1 << 16
@@ -113,8 +114,7 @@ class Interactions(Sequence[Interaction]):
         if user is None:
             return np.empty(0, dtype=np.int64)
         order, starts = self.by_user
-        found: np.ndarray = order[starts[user] : starts[user + 1]]
-        return found
+        return check_rows(order[starts[user] : starts[user + 1]], len(self), "users")
 
     @cached_property
     def by_user(self) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.catalog.values import composed
-from llmrec.errors import DataError, StorageError, naming
+from llmrec.documents import parse_json
+from llmrec.errors import DataError, StorageError, naming, shown
 from llmrec.records import AttributeValue, Item
-from llmrec.retrieval.storage import NOT_FINITE
+from llmrec.retrieval.storage import NOT_FINITE, VERIFY, check_rows
 
 Column = tuple[np.ndarray, Sequence[AttributeValue]]
 """An attribute of all items: int32 [n_items] codes, -1 where it is missing, and their values."""
@@ -64,7 +66,8 @@ class Ids(Sequence[str]):
 
     def take(self, rows: np.ndarray) -> list[str]:
         """Return the ids of some rows."""
-        names: list[str] = self.names.take(pa.array(rows)).to_pylist()
+        whole = check_rows(rows, len(self), "rows")
+        names: list[str] = self.names.take(pa.array(whole)).to_pylist()
         return names
 
     def find(self, name: str) -> int | None:
@@ -96,10 +99,17 @@ class ItemTable(Mapping[str, Item]):
 
     Args:
         table: As :func:`to_table` makes one.
+        path: Where it came from.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, path: Path) -> None:
         self._columns = {name: _whole(table.column(name)) for name in table.column_names}
+        for name in (*_FIELDS, "attributes"):
+            if not pa.types.is_large_string(self._columns[name].type):
+                raise ValueError(f"its {name} is {self._columns[name].type}")
+        self._reading = partial(
+            naming, f"The index file {path} is damaged", StorageError, hint=VERIFY
+        )
         self.ids = Ids(self._columns["item_id"], self._columns["order"].to_numpy())
 
     def __len__(self) -> int:
@@ -115,9 +125,10 @@ class ItemTable(Mapping[str, Item]):
         row = self.ids.find(item_id)
         if row is None:
             raise KeyError(item_id)
-        fields = {name: self._columns[name][row].as_py() for name in _FIELDS}
-        attributes = self._columns["attributes"][row].as_py()
-        return Item(item_id, attributes=_attributes(attributes), **fields)
+        with self._reading():
+            fields = {name: self._columns[name][row].as_py() for name in _FIELDS}
+            attributes = self._columns["attributes"][row].as_py()
+            return Item(item_id, attributes=_attributes(attributes), **fields)
 
     def everything(self) -> dict[str, Item]:
         """Read all items."""
@@ -139,10 +150,10 @@ class ItemTable(Mapping[str, Item]):
 
     def column(self, attribute: str) -> Column:
         """Return an attribute of all items."""
-        column = self._columns[_ATTRIBUTE + attribute]
-        with naming(f"The attribute {attribute!r} of the index cannot be read", StorageError):
+        with self._reading():
+            column = self._columns[_ATTRIBUTE + attribute]
             codes = column.indices.fill_null(-1).to_numpy()
-            return codes, [_value(json.loads(text)) for text in column.dictionary.to_pylist()]
+            return codes, [_value(parse_json(text)) for text in column.dictionary.to_pylist()]
 
 
 def to_table(items: Mapping[str, Item]) -> pa.Table:
@@ -187,11 +198,15 @@ def attribute_column(items: Sequence[Item], name: str) -> Column:
 
 
 def _attributes(text: str) -> dict[str, AttributeValue]:
-    return {name: _value(value) for name, value in json.loads(text).items()}
+    return {name: _value(value) for name, value in parse_json(text).items()}
 
 
 def _value(value: object) -> AttributeValue:
-    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"an attribute is {shown(value)}")
+    return value
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

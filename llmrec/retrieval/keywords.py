@@ -10,6 +10,7 @@ import numpy as np
 
 from llmrec.retrieval.item_table import Ids
 from llmrec.retrieval.search import EXACT_UP_TO
+from llmrec.retrieval.storage import check_rows, check_scores
 
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
 _WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
@@ -65,8 +66,8 @@ class Postings:
                 continue
             span = slice(self.starts[row], self.starts[row + 1])
             if span.stop - span.start < self.n_items or self.n_items <= EXACT_UP_TO:
-                scores[self.items[span]] += self.scores[span]
-        rows = np.flatnonzero(scores)
+                scores[check_rows(self.items[span], self.n_items, "keywords")] += self.scores[span]
+        rows = np.flatnonzero(check_scores(scores))
         return rows, scores[rows].astype(np.float64)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from llmrec.errors import OptionError
 from llmrec.items import unit
-from llmrec.retrieval.storage import damaged
+from llmrec.retrieval.storage import check_rows, check_scores, damaged
 
 logger = logging.getLogger(__name__)
 
@@ -86,19 +86,19 @@ class VectorSearch:
 
     def products(self, query: np.ndarray) -> np.ndarray:
         """Return the inner product of each vector with a query: float64 [n]; keeps a copy."""
-        return np.asarray(self._compared @ query, dtype=np.float64)
+        return check_scores(np.asarray(self._compared @ query, dtype=np.float64))
 
     def products_at(self, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Return the inner product of some vectors with a query: float64 [len(rows)]."""
         found = np.asarray(self.vectors[rows])
         if not self.centred:
-            return np.asarray(found @ query, dtype=np.float64)
+            return check_scores(np.asarray(found @ query, dtype=np.float64))
         # (v - c) t / |v - c| without a copy of the rows for each step
         dots = found @ np.stack([query, self.centre], axis=1).astype(np.float32)
         squares = np.einsum("ij,ij->i", found, found) - 2 * dots[:, 1] + self.centre @ self.centre
         lengths = np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny), dtype=np.float64)
         products: np.ndarray = dots[:, 0].astype(np.float64) - float(self.centre @ query)
-        return np.asarray(products / lengths)
+        return check_scores(products / lengths)
 
     def scale(self, query: np.ndarray) -> tuple[float, float]:
         """Return mean and standard deviation of all inner products with a query.
@@ -132,7 +132,7 @@ class VectorSearch:
         while True:
             parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists.nlist), sel=within)
             products, rows = (part[0] for part in self.lists.search(one, n, params=parameters))
-            products, rows = products[rows >= 0], rows[rows >= 0]
+            products, rows = products[rows >= 0], check_rows(rows[rows >= 0], len(allowed), "lists")
             # A filter may leave out just what is near the query: more lists until they bring
             # nothing new.
             new = np.setdiff1d(rows[:_HEAD], before, assume_unique=True).size
@@ -161,7 +161,7 @@ class VectorSearch:
         """
         faiss = _faiss()
         if self._path:
-            return _open_lists(self._path)
+            return _open_lists(self._path, self.vectors.shape)
         started = time.perf_counter()
         n, d = self.vectors.shape
         n_lists = max(1, round(_LISTS * math.sqrt(n)))
@@ -196,13 +196,15 @@ class VectorSearch:
             yield np.ascontiguousarray(block, dtype=np.float32)
 
 
-def _open_lists(path: Path) -> Any:  # noqa: ANN401 - faiss has no types
+def _open_lists(path: Path, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - faiss has no types
     faiss = _faiss()
     try:
         lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         inverted = faiss.downcast_InvertedLists(lists.invlists)
     except RuntimeError as error:
         raise damaged(path, "faiss cannot read it") from error
+    if (lists.ntotal, lists.d) != shape:
+        raise damaged(path, f"it holds {lists.ntotal} vectors of length {lists.d}")
     if hasattr(inverted, "prefetch_nthread"):
         inverted.prefetch_nthread = 0  # faiss would start threads for every query
     return lists

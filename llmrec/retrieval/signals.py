@@ -20,6 +20,7 @@ from llmrec.items import Encoder, item_text, unit
 from llmrec.records import Item, User
 from llmrec.retrieval.index import Index
 from llmrec.retrieval.search import VectorSearch
+from llmrec.retrieval.storage import check_rows, check_scores
 from llmrec.retrieval.weights import standardise
 
 logger = logging.getLogger(__name__)
@@ -303,10 +304,13 @@ class CoOccurrence:
         starts, items, likeness = self._neighbours
         spans = [slice(starts[row], starts[row + 1]) for row in met]
         weights = history_weights(user, self._half_life)
-        rows = np.concatenate([items[span] for span in spans])
+        rows = check_rows(
+            np.concatenate([items[span] for span in spans]), self._n_items, "co-occurrences"
+        )
         values = np.concatenate([w * likeness[s] for w, s in zip(weights, spans, strict=True)])
         rows, places = np.unique(rows, return_inverse=True)
-        return Sparse(self._n_items, rows, np.sqrt(np.bincount(places, values, len(rows))))
+        scores = check_scores(np.sqrt(np.bincount(places, values, len(rows))))
+        return Sparse(self._n_items, rows, scores)
 
 
 class Keywords:

@@ -5,7 +5,8 @@ and sha256, holds everything small (fitted weights too), and carries the sha256 
 A save writes new files beside the old ones and then replaces the manifest: that one rename switches
 to the new index. Files that no manifest names any more are removed afterwards. Files up to 64 MiB
 are read and checked; larger ones are mapped into memory, their size checked, their content with
-``verify``. A lock file beside the folder makes saves wait for each other: the last one stays.
+``verify``. Files outside the folder and links are refused. A lock file beside the folder makes
+saves wait for each other: the last one stays.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 3
 MAPPED_FROM = 64 << 20
 """Bytes from which a file is mapped instead of read."""
+_SAMPLED = 1 << 16
+"""Rows of a mapped file whose numbers are checked on opening."""
 
 _MANIFEST = "manifest.json"
 _TABLE = re.compile(  # .f32 and .i64: of formats 1 and 2
@@ -44,6 +47,7 @@ _TABLE = re.compile(  # .f32 and .i64: of formats 1 and 2
 )
 NOT_FINITE = "Leave a missing value out; infinity and NaN are not saved."
 _AGAIN = "Make the index again with `llmrec index`."
+VERIFY = "Run `llmrec verify INDEX` to find the damaged file."
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,17 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Opened:
-    """An index on disk: by table name the content of each file, as uint8, and its path."""
+    """An index on disk: by table name the content of each file, as uint8, and its path.
+
+    ``faults`` says by table name what is wrong with a file; ``verify`` whether every byte was read.
+    """
 
     folder: Path
     manifest: Manifest
     tables: Mapping[str, np.ndarray]
     paths: Mapping[str, Path]
+    faults: Mapping[str, str]
+    verify: bool
 
     def array(self, table: str) -> np.ndarray:
         """Return the array of a .npy file, read-only and without a copy."""
@@ -101,8 +110,13 @@ class Opened:
         """Return the table of an .arrow file, without a copy."""
         with self.reading(table) as content:
             read = pa.ipc.open_file(pa.py_buffer(content)).read_all()
-            read.validate(full=content.size < MAPPED_FROM)
+            read.validate(full=self.verify or content.size < MAPPED_FROM)
             return read
+
+    def sampled(self, table: str, numbers: np.ndarray) -> np.ndarray:
+        """Return the rows that opening checks: all, or some of a file that is mapped."""
+        mapped = self.tables[table].size >= MAPPED_FROM and not self.verify
+        return numbers[:: -(-len(numbers) // _SAMPLED) or 1] if mapped else numbers
 
     @contextmanager
     def reading(self, table: str) -> Iterator[np.ndarray]:
@@ -171,15 +185,16 @@ def refuse_foreign(folder: Path) -> None:
 
 def is_stored(folder: Path) -> bool:
     """Whether this module has written something into a folder."""
-    return (folder / _MANIFEST).is_file()
+    return (folder / _MANIFEST).is_file() or (folder / _MANIFEST).is_symlink()
 
 
-def open_folder(folder: Path, *, verify: bool = False) -> Opened:
+def open_folder(folder: Path, *, verify: bool = False, collect: bool = False) -> Opened:
     """Open an index.
 
     Args:
         folder: Where it is.
         verify: Check every byte of the large files too.
+        collect: Return the faults of files instead of raising the first.
 
     Raises:
         StorageError: There is no index, a file is missing or damaged or of another index, or the
@@ -192,10 +207,39 @@ def open_folder(folder: Path, *, verify: bool = False) -> Opened:
         if not _TABLE.fullmatch(entry.name):
             raise damaged(folder / _MANIFEST, f"it names the file {shown(entry.name)}")
     paths = {name: folder / entry.name for name, entry in manifest.files.items()}
-    tables = {
-        name: _checked(paths[name], entry, verify=verify) for name, entry in manifest.files.items()
-    }
-    return Opened(folder, manifest, tables, paths)
+    tables: dict[str, np.ndarray] = {}
+    faults: dict[str, str] = {}
+    for name, entry in manifest.files.items():
+        try:
+            tables[name] = _checked(paths[name], entry, verify=verify)
+        except StorageError as error:
+            if not collect:
+                raise
+            faults[name] = error.message
+    return Opened(folder, manifest, tables, paths, faults, verify)
+
+
+def check_rows(rows: np.ndarray, below: int, part: str) -> np.ndarray:
+    """Return row numbers of an index that was opened by memory map.
+
+    Raises:
+        StorageError: One is outside 0 to ``below``, because the file is damaged.
+    """
+    if len(rows) and (rows.min() < 0 or rows.max() >= below):
+        what = f"The index is damaged: its {part} name rows that do not exist."
+        raise StorageError(what, hint=VERIFY)
+    return rows
+
+
+def check_scores(scores: np.ndarray) -> np.ndarray:
+    """Return scores that were computed from an index.
+
+    Raises:
+        StorageError: One is not finite, because a file is damaged.
+    """
+    if not np.isfinite(scores).all():
+        raise StorageError("A score is not finite: the index is damaged.", hint=VERIFY)
+    return scores
 
 
 def damaged(path: Path, what: str) -> StorageError:
@@ -226,7 +270,8 @@ class _Hashed:
 def _write_table(folder: Path, table: str, content: Content) -> FileEntry:
     stem, _, suffix = table.partition(".")
     path = folder / f"{stem}-{'0' * 12}.{suffix}.part"
-    with path.open("wb") as opened:
+    path.unlink(missing_ok=True)  # a link would be written through
+    with path.open("xb") as opened:
         file = _Hashed(opened)
         if isinstance(content, pa.Table):
             with pa.ipc.new_file(pa.PythonFile(file, mode="w"), content.schema) as writer:
@@ -247,7 +292,8 @@ def _write_table(folder: Path, table: str, content: Content) -> FileEntry:
 
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    part.unlink(missing_ok=True)
+    with part.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -284,6 +330,8 @@ def _seal(manifest: Manifest) -> bytes:
 
 def _unseal(path: Path) -> Manifest:
     with naming(f"The index file {path} is damaged: it cannot be read", StorageError, hint=_AGAIN):
+        if path.is_symlink():
+            raise ValueError("it is a link")
         document = parse_json(path.read_bytes())
         content, digest = document["content"], document["sha256"]
     if _digest(content) != digest:

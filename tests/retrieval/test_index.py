@@ -1,25 +1,29 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from unicodedata import normalize
 from uuid import UUID
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from filelock import FileLock
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError, StorageError, UnknownItemError, UnknownUserError
 from llmrec.records import Item, Review
-from llmrec.retrieval import Index, Retriever
+from llmrec.retrieval import Index, Retriever, verify_index
 
 
 class Lengths:
@@ -207,13 +211,142 @@ def test_a_truncated_file_is_refused_by_name(saved: Path, table: str) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_flipped_bit_is_refused_by_name(saved: Path, table: str) -> None:
+@pytest.mark.parametrize("place", [0, 0.5, 0.9999])
+def test_a_flipped_bit_is_found_by_verify(saved: Path, table: str, place: float) -> None:
     path = file_of(saved, table)
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[int(place * len(content))] ^= 1
     path.write_bytes(content)
     with pytest.raises(StorageError, match=f"{path.name} is damaged"):
         Index.open(saved, verify=True)
+    report = verify_index(saved)
+    assert not report.whole
+    assert [file.name for file in report.files if file.fault] == [path.name]
+
+
+def test_every_damaged_file_is_named_and_a_whole_index_is_whole(saved: Path) -> None:
+    report = verify_index(saved)
+    assert report.whole
+    assert {file.name for file in report.files} | {"manifest.json"} == {
+        path.name for path in saved.iterdir()
+    }
+    file_of(saved, "items").unlink()
+    file_of(saved, "users").write_bytes(b"")
+    faults = {file.name.split("-")[0]: file.fault for file in verify_index(saved).files}
+    assert {name for name, fault in faults.items() if fault} == {"items", "users"}
+    assert "cannot be read: No such file" in faults["items"]
+
+
+def resealed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a manifest as somebody would who can compute its checksum too."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())["content"]
+    change(content)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({"sha256": digest, "content": content}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../{}", "{folder}/{}", "/etc/passwd", "x/{}", "..", "", ".", "{}\n", "\0", "manifest.json",
+     "file:{}", "{}/../{}"],
+)  # fmt: skip
+def test_a_manifest_that_names_another_place_is_refused(saved: Path, name: str) -> None:
+    path = file_of(saved, "vectors")
+    shutil.copy(path, saved.parent / path.name)
+    named = name.replace("{folder}", str(saved)).replace("{}", path.name)
+    resealed(saved, lambda content: content["files"]["vectors.npy"].update(name=named))
+    for opens in (Index.open, verify_index):
+        with pytest.raises(StorageError, match=r"manifest\.json is damaged: it names the file"):
+            opens(saved)
+
+
+@pytest.mark.parametrize("table", [*TABLES, "manifest"])
+def test_a_link_or_another_kind_of_file_is_refused(saved: Path, table: str) -> None:
+    path = saved / "manifest.json" if table == "manifest" else file_of(saved, table)
+    path.rename(saved.parent / "elsewhere")
+    path.symlink_to(saved.parent / "elsewhere")
+    with pytest.raises(StorageError, match=f"{path.name} is damaged"):
+        Index.open(saved)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(StorageError, match=r"is damaged|is not an index"):
+        Index.open(saved)
+
+
+def test_saving_writes_through_no_link(index: Index, saved: Path) -> None:
+    outside = saved.parent / "outside"
+    outside.write_text("mine")
+    for name in ("vectors-000000000000.npy", "users-000000000000.arrow", "manifest.json"):
+        (saved / f"{name}.part").symlink_to(outside)
+    index.save(saved)
+    assert outside.read_text() == "mine"
+    assert parts(Index.open(saved)) == parts(index)
+
+
+def planted(folder: Path, table: str, content: bytes) -> None:
+    """Replace a file of an index, its checksums too."""
+    path = file_of(folder, table.split(".", maxsplit=1)[0])
+    path.write_bytes(content)
+    new = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    resealed(folder, lambda manifest: manifest["files"][table].update(new))
+
+
+def arrow(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_vectors_that_are_not_finite_are_refused_on_opening(saved: Path, value: float) -> None:
+    content = bytearray(file_of(saved, "vectors").read_bytes())
+    content[-4:] = np.float32(value).tobytes()
+    planted(saved, "vectors.npy", bytes(content))
+    with pytest.raises(StorageError, match=r"vectors-.* a vector is not finite"):
+        Index.open(saved)
+    assert "a vector is not finite" in verify_index(saved).fault
+
+
+COLUMNS = [
+    ("items", "item_id", ["1", "1", "x"]), ("items", "item_id", [1, 2, 3]),
+    ("items", "item_id", ["1", None, "x"]), ("items", "order", [0, 1, 3]),
+    ("items", "order", [-1, 0, 1]), ("items", "title", [1, 2, 3]),
+    ("items", "attributes", ["{}", "{", "{}"]), ("items", "attributes", ["{}", "[]", "{}"]),
+    ("items", "attributes", ["{}", '{"a": 1e999}', "{}"]),
+    ("items", "attributes", ["{}", f'{{"a": {"9" * 400}}}', "{}"]),
+    ("items", "attributes", ["{}", f'{{"a": {"[" * 900}{"]" * 900}}}', "{}"]),
+    ("items", "attributes", ["{}", '{"a": {"b": 1}}', "{}"]),
+    ("items", "attributes", ["{}", '{"a": [1]}', "{}"]),
+    ("interactions", "item", [0, 1, 3]), ("interactions", "item", [-2, 0, 0]),
+    ("interactions", "user", [0, 0, 2]), ("interactions", "user", [0.0, 0.0, 1.0]),
+    ("interactions", "user", [0, None, 1]), ("interactions", "by_user", [0, 1, 7]),
+    ("interactions", "rating", [1.0, np.inf, 2.0]), ("interactions", "rating", ["a", "b", "c"]),
+    ("interactions", "time", [1.0, np.nan, 2.0]), ("users", "user_id", [1, 2]),
+    ("users", "end", [3, 2]), ("users", "end", [1, 9]), ("users", "order", [0, 2]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "column", "values"), COLUMNS)
+def test_numbers_and_ids_that_do_not_belong_together_are_refused(
+    saved: Path, table: str, column: str, values: list[object]
+) -> None:
+    read = pa.ipc.open_file(file_of(saved, table)).read_all()
+    kind = read.schema.field(column).type
+    given = pa.array(values)
+    fits = pa.types.is_string(given.type) and pa.types.is_large_string(kind)
+    small = pa.types.is_integer(given.type) and pa.types.is_integer(kind)
+    cast = given.cast(kind) if fits or small else given
+    planted(
+        saved,
+        f"{table}.arrow",
+        arrow(read.set_column(read.column_names.index(column), column, cast)),
+    )
+    with pytest.raises(StorageError, match=r"-[0-9a-f]{12}\.arrow is damaged: ."):
+        Index.open(saved)
+    assert "is damaged" in verify_index(saved).fault
 
 
 def test_a_file_of_another_index_is_refused(index: Index, saved: Path, tmp_path: Path) -> None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from llmrec.catalog import Catalog
 from llmrec.errors import OptionError, StorageError
 from llmrec.records import Interaction, Item, User
-from llmrec.retrieval import Equals, Filter, Index, Interactions, Range, Retriever, Rules
+from llmrec.retrieval import (
+    Equals,
+    Filter,
+    Index,
+    Interactions,
+    Range,
+    Retriever,
+    Rules,
+    verify_index,
+)
 from llmrec.retrieval.item_table import Ids, ItemTable
 from llmrec.retrieval.search import VectorSearch
 
@@ -271,3 +282,87 @@ def test_ids_are_found_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids.find("c") is None
     assert ids.find("\U0001f375") is None
     assert Ids.of(()).find("a") is None
+
+
+@pytest.fixture(scope="module")
+def saved(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mapped") / "index"
+    with pytest.MonkeyPatch.context() as patch:
+        as_if_large(patch)
+        Index.build(catalog, Drawn(), modalities=(), insights={}).save(folder)
+    return folder
+
+
+def as_if_mapped(patch: pytest.MonkeyPatch) -> None:
+    as_if_large(patch)
+    patch.setattr("llmrec.retrieval.storage.MAPPED_FROM", 1)
+    patch.setattr("llmrec.retrieval.storage._SAMPLED", 1)
+
+
+FILES = ("content.faiss", "content.npy", "neighbours.arrow", "postings.arrow", "vectors.npy")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_flip_in_a_mapped_file_is_found_by_verify(
+    saved: Path, name: str, place: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_if_mapped(monkeypatch)
+    folder = Path(shutil.copytree(saved, tmp_path / "index"))
+    stem, suffix = name.split(".")
+    (path,) = folder.glob(f"{stem}-*.{suffix}")
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 0x40
+    path.write_bytes(content)
+    assert [file.name for file in verify_index(folder).files if file.fault] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("vectors.npy", "vector", np.float32(np.nan)),
+        ("neighbours.arrow", "items", np.int32(N + 7)),
+        ("neighbours.arrow", "items", np.int32(-1)),
+        ("neighbours.arrow", "likeness", np.float32(np.inf)),
+        ("postings.arrow", "items", np.int32(N)),
+        ("postings.arrow", "scores", np.float32(np.nan)),
+        ("interactions.arrow", "by_user", np.int32(1 << 30)),
+        ("interactions.arrow", "item", np.int32(1 << 30)),
+        ("items.arrow", "attributes", b"{{{{"),
+    ],
+)
+def test_a_damaged_row_of_a_mapped_file_is_an_error_that_names_the_way_out(
+    saved: Path,
+    name: str,
+    old: str,
+    new: np.generic | bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the first row of a file is looked at on opening; all later ones are damaged."""
+    as_if_mapped(monkeypatch)
+    folder = Path(shutil.copytree(saved, tmp_path / "index"))
+    stem, suffix = name.split(".")
+    (path,) = folder.glob(f"{stem}-*.{suffix}")
+    content = path.read_bytes()
+    if old == "vector":
+        right = np.load(path)[1:].tobytes()
+    else:
+        column = pa.ipc.open_file(path).read_all().column(old).chunk(0)
+        values = column.values if pa.types.is_large_list(column.type) else column
+        right = values.buffers()[-1].to_pybytes()[: values.nbytes][8:]
+        right = right[: right.index(b"}{")] if isinstance(new, bytes) else right
+    plain = new if isinstance(new, bytes) else new.tobytes()
+    assert content.count(right) == 1
+    damaged = (plain * len(right))[: len(right)]
+    path.write_bytes(content.replace(right, damaged))
+    with pytest.raises(StorageError) as caught:  # noqa: PT012
+        index = Index.open(folder)
+        weights = dict.fromkeys(NAMES, 1.0)
+        retriever = Retriever(index, weights=weights, encoder=Drawn(), exact_up_to=0)
+        for user in ("u0", "u1", "u2"):
+            retriever.retrieve(index.user(user), 10)
+        list(index.items.values())
+    assert "damaged" in caught.value.message
+    assert "verify" in caught.value.hint or path.name in caught.value.message
+    assert not verify_index(folder).whole
