@@ -28,8 +28,8 @@ class ContentCache:
 
     A key is the :func:`content_key` of an input and the model that processed it, so no input is
     processed twice. Several processes may use the file at once (sqlite locks). Each row has a
-    checksum of its key and content. A damaged file is moved to ``<name>.damaged`` with a warning
-    and replaced by an empty cache.
+    checksum of its key and content; one that fails it counts as missing, with a warning. A damaged
+    file is moved to ``<name>.damaged`` with a warning and replaced by an empty cache.
 
     Args:
         path: The file. A missing folder is created.
@@ -47,7 +47,12 @@ class ContentCache:
         Raises:
             StorageError: The file cannot be opened or read.
         """
-        return self._run(lambda connection: _select(connection, keys))
+        rows = self._run(lambda connection: _select(connection, keys))
+        found = {key: content for key, blob in rows if (content := _unpack(key, blob)) is not None}
+        if len(found) < len(rows):
+            damaged = len(rows) - len(found)
+            logger.warning("%d rows of %s fail their checksum: recomputed.", damaged, self.path)
+        return found
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
         """Write contents by key: all or, if interrupted, none.
@@ -126,24 +131,24 @@ class ContentCache:
         )
 
 
-def _select(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+def _select(connection: sqlite3.Connection, keys: Sequence[str]) -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
     for start in range(0, len(keys), _KEYS_PER_QUERY):
         some = keys[start : start + _KEYS_PER_QUERY]
         marks = ",".join("?" * len(some))
-        rows = connection.execute(
+        found += connection.execute(
             f"SELECT key, content FROM contents WHERE key IN ({marks})",  # noqa: S608
             some,
         )
-        found.update((key, _unpack(key, blob)) for key, blob in rows)
     return found
 
 
-def _unpack(key: str, blob: bytes) -> bytes:
-    checksum, content = blob[:_CHECKSUM_BYTES], blob[_CHECKSUM_BYTES:]
-    if checksum != _checksum(key, content):
-        raise sqlite3.DatabaseError(f"the content of key {key[:12]} fails its checksum")
-    return content
+def _unpack(key: str, blob: object) -> bytes | None:
+    """The content of a row, None if it fails its checksum; sqlite keeps any type in any column."""
+    if not isinstance(blob, bytes):
+        return None
+    content = blob[_CHECKSUM_BYTES:]
+    return content if blob[:_CHECKSUM_BYTES] == _checksum(key, content) else None
 
 
 def _checksum(key: str, content: bytes) -> bytes:

@@ -50,7 +50,10 @@ class VectorCache:
     def get_many(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """Read the vectors that are cached (StorageError: the file cannot be read)."""
         found = self._contents.get_many(keys)
-        return {key: np.frombuffer(blob, "<f4").astype(np.float32) for key, blob in found.items()}
+        return {
+            key: np.frombuffer(b"" if len(blob) % 4 else blob, "<f4").astype(np.float32)
+            for key, blob in found.items()
+        }
 
     def put_many(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Keep vectors, all or (if interrupted) none (StorageError: it cannot be written)."""
@@ -70,11 +73,12 @@ def compute_missing(
     *,
     cache: Cache[R] | None,
     batch_size: int,
+    damaged: Callable[[Mapping[str, R]], Sequence[str]],
     doing: str,
     unit: str,
     progress: bool = False,
 ) -> tuple[dict[str, R], int]:
-    """Compute the results that the cache lacks, in the order of ``inputs``.
+    """Compute the results that the cache lacks, in the order of ``inputs``, then damaged ones.
 
     Each batch is cached as soon as it is computed, so an interrupted run resumes where it stopped.
 
@@ -83,6 +87,7 @@ def compute_missing(
         compute: A batch of inputs to their results, by key; it may leave some out.
         cache: Where results are kept between runs; None keeps none.
         batch_size: Inputs at once.
+        damaged: Finds the keys of results that cannot be used; they are computed again.
         doing: Text of the progress bar.
         unit: Name of one input.
         progress: Show a progress bar on stderr while computing if it is a terminal.
@@ -95,18 +100,55 @@ def compute_missing(
     """
     known = dict(cache.get_many(list(inputs))) if cache else {}
     cached = len(known)
-    missing = [key for key in inputs if key not in known]
     disable = None if progress else True
-    with tqdm(total=len(missing), desc=doing, unit=unit, disable=disable) as bar:
-        for start in range(0, len(missing), batch_size):
-            batch = {key: inputs[key] for key in missing[start : start + batch_size]}
-            new = compute(batch)
-            if cache and new:
-                cache.put_many(new)
-            known.update(new)
-            bar.update(len(batch))
+
+    def fill(missing: Sequence[str]) -> None:
+        with tqdm(total=len(missing), desc=doing, unit=unit, disable=disable) as bar:
+            for start in range(0, len(missing), batch_size):
+                batch = {key: inputs[key] for key in missing[start : start + batch_size]}
+                new = compute(batch)
+                if cache and new:
+                    cache.put_many(new)
+                known.update(new)
+                bar.update(len(batch))
+
+    fill([key for key in inputs if key not in known])
+    broken = damaged(known) if cached else ()
+    if broken:
+        logger.warning("%s: %d damaged results in the cache: recomputed.", doing, len(broken))
+        cached -= len(broken)
+        for key in broken:
+            del known[key]
+        fill(broken)
     logger.info("%s: %d computed, %d from the cache", doing, len(known) - cached, cached)
     return known, cached
+
+
+def unreadable(known: Mapping[str, R], read: Callable[[R], object]) -> list[str]:
+    """Return the keys of results that ``read`` refuses with a ValueError."""
+    broken = []
+    for key, result in known.items():
+        try:
+            read(result)
+        except ValueError:
+            broken.append(key)
+    return broken
+
+
+def damaged_vectors(known: Mapping[str, np.ndarray], dimension: Callable[[], int]) -> list[str]:
+    """Return the keys of vectors that are not finite, or not of length 1 or 0, or of another d.
+
+    ``dimension`` finds d; it is asked if the vectors have several.
+    """
+    sizes = {vector.size for vector in known.values()} - {0}
+    d = dimension() if len(sizes) > 1 else next(iter(sizes), 0)
+
+    def check(vector: np.ndarray) -> None:
+        if vector.size != d or not d or not (abs(vector @ vector - 1) < 0.01 or not vector.any()):
+            raise ValueError("no row of an encoder")
+
+    with np.errstate(all="ignore"):
+        return unreadable(known, check)
 
 
 @dataclass(frozen=True)
@@ -121,6 +163,7 @@ class FileTask(Generic[T, R]):
         compute: Several contents to as many results.
         batch_size: Files that are held in memory at once.
         cache: Where results are kept between runs; None keeps none.
+        damaged: Finds the keys of cached results that cannot be used.
     """
 
     unit: str
@@ -130,6 +173,7 @@ class FileTask(Generic[T, R]):
     compute: Callable[[Sequence[T]], Sequence[R]]
     batch_size: int
     cache: Cache[R] | None
+    damaged: Callable[[Mapping[str, R]], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -186,6 +230,7 @@ def from_files(
         compute,
         cache=task.cache,
         batch_size=task.batch_size,
+        damaged=task.damaged,
         doing=task.doing,
         unit=task.unit,
         progress=progress,

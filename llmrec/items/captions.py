@@ -13,8 +13,9 @@ import numpy as np
 
 from llmrec.catalog.media_files import media_paths
 from llmrec.content_cache import ContentCache
+from llmrec.documents import parse_json
 from llmrec.errors import ModelError, ModelNotFoundError, naming
-from llmrec.items.cached_results import FileTask, from_files
+from llmrec.items.cached_results import FileTask, from_files, unreadable
 from llmrec.items.pictures import open_picture
 from llmrec.models import DEFAULT_CAPTIONER, OFFLINE_IMAGE_MODEL, resolve_model
 from llmrec.models.chat_sandbox import render_chat
@@ -104,6 +105,7 @@ def caption_pictures(
         compute=lambda pictures: [pack_caption(caption) for caption in reader.describe(pictures)],
         batch_size=reader.batch_size,
         cache=cache,
+        damaged=lambda known: unreadable(known, unpack_caption),
     )
     paths = media_paths(folder, [item.image for item in asked], root=media_root)
     found = from_files(paths, task, progress=progress)
@@ -157,9 +159,13 @@ def pack_caption(caption: Caption | None) -> bytes:
 
 
 def unpack_caption(packed: bytes) -> Caption | None:
-    """Read what :func:`pack_caption` wrote."""
-    known = json.loads(packed)
-    return None if known is None else Caption(known["text"], CaptionSource(known["source"]))
+    """Read what :func:`pack_caption` wrote (ValueError: it is something else)."""
+    known = parse_json(packed)
+    if known is None:
+        return None
+    if not isinstance(known, dict) or not isinstance(text := known.get("text"), str):
+        raise ValueError("it is no caption")
+    return Caption(text, CaptionSource(str(known.get("source"))))
 
 
 INSTRUCTION = "Describe what this picture shows in one short sentence."

@@ -21,8 +21,10 @@ from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelError
 from llmrec.items.cached_results import (
     FileTask,
+    damaged_vectors,
     embed_files,
     from_files,
+    unreadable,
 )
 from llmrec.items.captions import (
     Captions,
@@ -142,6 +144,7 @@ def caption_clips(
         compute=compute,
         batch_size=1,
         cache=cache,
+        damaged=lambda known: unreadable(known, unpack_caption),
     )
     paths = media_paths(folder, [item.video for item in asked], root=media_root)
     found = from_files(paths, task, progress=progress)
@@ -267,5 +270,6 @@ def embed_clips(
         compute=compute,
         batch_size=4,
         cache=encoder.cache,
+        damaged=lambda known: damaged_vectors(known, lambda: encoder.dimension),
     )
     return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)

@@ -24,7 +24,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from llmrec.catalog.media_files import MediaError, MediaPath, open_media
 from llmrec.errors import ModelNotFoundError
-from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
+from llmrec.items.cached_results import (
+    FileTask,
+    VectorCache,
+    damaged_vectors,
+    default_vector_cache,
+    embed_files,
+)
 from llmrec.items.modality import ModalityVectors, unit_rows
 from llmrec.items.text_encoder import load_sentence_transformer
 from llmrec.models import (
@@ -275,5 +281,6 @@ def embed_pictures(
         compute=lambda pictures: list(encoder.encode(pictures)),
         batch_size=encoder.batch_size,
         cache=encoder.cache,
+        damaged=lambda known: damaged_vectors(known, lambda: encoder.dimension),
     )
     return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)

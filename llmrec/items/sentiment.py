@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from llmrec.content_cache import ContentCache, content_key
+from llmrec.documents import parse_json
 from llmrec.errors import ModelNotFoundError
+from llmrec.items.cached_results import compute_missing, unreadable
 from llmrec.items.modality import unit
 from llmrec.items.reviews import passage_vectors, sentences
 from llmrec.items.sentiment_model import ModelSentiment
@@ -289,13 +291,27 @@ class RatedSentiment:
     def _judged(self, reviews: Sequence[Review]) -> list[list[float]]:
         """Each review's score, then those of its sentences."""
         keys = [content_key(self._fingerprint, row.item_id, row.text) for row in reviews]
-        known = {key: json.loads(blob) for key, blob in self.cache.get_many(keys).items()}
-        missing = {key: row for key, row in zip(keys, reviews, strict=True) if key not in known}
-        if missing:
-            new = dict(zip(missing, self._judge(list(missing.values())), strict=True))
-            self.cache.put_many({key: json.dumps(row).encode() for key, row in new.items()})
-            known.update(new)
-        return [known[key] for key in keys]
+        by_key = dict(zip(keys, reviews, strict=True))
+
+        def compute(batch: Mapping[str, Review]) -> Mapping[str, bytes]:
+            judged = self._judge(list(batch.values()))
+            return {k: json.dumps(row).encode() for k, row in zip(batch, judged, strict=True)}
+
+        def damaged(known: Mapping[str, bytes]) -> list[str]:
+            broken = set(unreadable(known, _unpack))
+            parts = {key: 1 + len(sentences(by_key[key].text)) for key in known.keys() - broken}
+            return [*broken, *(key for key, n in parts.items() if len(_unpack(known[key])) != n)]
+
+        known, _ = compute_missing(
+            by_key,
+            compute,
+            cache=self.cache,
+            batch_size=max(1, len(by_key)),
+            damaged=damaged,
+            doing="Judging reviews",
+            unit="review",
+        )
+        return [_unpack(known[key]) for key in keys]
 
     def _judge(self, reviews: Sequence[Review]) -> list[list[float]]:
         features = self.features(reviews)
@@ -328,6 +344,16 @@ class RatedSentiment:
         words = self.vocabulary.build_tokenizer()(text.lower())
         known = sum(word in self._familiar for word in words)
         return bool(words) and known >= _FAMILIAR * len(words)
+
+
+def _unpack(blob: bytes) -> list[float]:
+    """Read cached scores, each NaN or 0 to 1 (ValueError: it is something else)."""
+    scores = parse_json(blob, finite=False)
+    if not isinstance(scores, list) or not all(isinstance(score, float) for score in scores):
+        raise ValueError("it is no list of scores")
+    if any(score < 0 or score > 1 for score in scores):
+        raise ValueError("it is no score")
+    return scores
 
 
 def _logistic(logits: NDArray[Any]) -> NDArray[np.float64]:

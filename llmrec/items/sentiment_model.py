@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llmrec.content_cache import ContentCache, content_key
 from llmrec.errors import ModelError, naming
-from llmrec.items.cached_results import compute_missing
+from llmrec.items.cached_results import compute_missing, unreadable
 from llmrec.items.reviews import passages, sentences
 from llmrec.models import resolve_model
 from llmrec.records import Review, SentimentSource
@@ -156,11 +156,12 @@ class ModelSentiment:
             compute,
             cache=self.cache,
             batch_size=self.batch_size * _BATCHES_A_WRITE,
+            damaged=lambda known: unreadable(known, _unpack),
             doing="Sentiment",
             unit="text",
             progress=self.progress,
         )
-        return {keys[key]: float(struct.unpack("<d", blob)[0]) for key, blob in known.items()}
+        return {keys[key]: _unpack(blob) for key, blob in known.items()}
 
     def _compute(self, texts: Sequence[str]) -> list[float]:
         import torch  # noqa: PLC0415
@@ -183,6 +184,14 @@ class ModelSentiment:
         share = unknown / batch["attention_mask"].sum(dim=1)
         known = np.where(share.cpu().numpy() >= _UNKNOWN_TOKENS, np.nan, scores)
         return [float(score) for score in known]
+
+
+def _unpack(blob: bytes) -> float:
+    """Read a cached score, NaN or 0 to 1 (ValueError: it is something else)."""
+    score = float(struct.unpack("<d", blob)[0]) if len(blob) == 8 else np.inf
+    if score < 0 or score > 1:
+        raise ValueError("it is no score")
+    return score
 
 
 def _number(token: int | None) -> int:

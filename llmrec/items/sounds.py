@@ -12,7 +12,13 @@ import numpy as np
 
 from llmrec.catalog.media_files import MediaError, MediaPath, open_media
 from llmrec.errors import ModelError, naming
-from llmrec.items.cached_results import FileTask, VectorCache, default_vector_cache, embed_files
+from llmrec.items.cached_results import (
+    FileTask,
+    VectorCache,
+    damaged_vectors,
+    default_vector_cache,
+    embed_files,
+)
 from llmrec.items.clips import load_av, open_container
 from llmrec.items.modality import ModalityVectors, unit
 from llmrec.models import DEFAULT_SOUND_ENCODER, resolve_model
@@ -224,5 +230,6 @@ def embed_sounds(
         compute=lambda sounds: list(encoder.encode(sounds)),
         batch_size=encoder.batch_size,
         cache=encoder.cache,
+        damaged=lambda known: damaged_vectors(known, lambda: encoder.dimension),
     )
     return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)

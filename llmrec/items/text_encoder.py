@@ -13,7 +13,12 @@ import numpy as np
 
 from llmrec.catalog.values import readable_attributes
 from llmrec.errors import ModelError, naming
-from llmrec.items.cached_results import VectorCache, compute_missing, default_vector_cache
+from llmrec.items.cached_results import (
+    VectorCache,
+    compute_missing,
+    damaged_vectors,
+    default_vector_cache,
+)
 from llmrec.items.modality import unit_rows
 from llmrec.models import DEFAULT_TEXT_ENCODER, ModelFolder, resolve_model
 from llmrec.models.hardware import halve_until_it_fits
@@ -138,6 +143,7 @@ class TextEncoder:
             compute,
             cache=self.cache,
             batch_size=self.batch_size * _BATCHES_PER_WRITE,
+            damaged=lambda known: damaged_vectors(known, lambda: self.dimension),
             doing="Embedding",
             unit="text",
             progress=progress,

@@ -72,8 +72,22 @@ def test_a_flipped_bit_inside_a_vector_is_noticed(
     content = cache.path.read_bytes()
     place = content.index(VECTORS["key 2"].tobytes())
     cache.path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
-    assert cache.get_many(["key 2"]) == {}
+    assert cache.get_many([*VECTORS]).keys() == {"key 0", "key 1"}
+    assert "1 rows of" in caplog.text
     assert "checksum" in caplog.text
+
+
+@pytest.mark.parametrize("blob", [None, 7, "text", b"", b"abc"])
+def test_a_row_of_another_type_counts_as_missing(tmp_path: Path, blob: object) -> None:
+    cache = VectorCache(tmp_path / "vectors.sqlite3")
+    cache.put_many(VECTORS)
+    with closing(sqlite3.connect(cache.path)) as connection, connection:
+        connection.execute("CREATE TABLE other (key TEXT PRIMARY KEY, content)")
+        connection.execute("INSERT INTO other SELECT * FROM contents WHERE key != 'key 1'")
+        connection.execute("INSERT INTO other VALUES ('key 1', ?)", (blob,))
+        connection.execute("DROP TABLE contents")
+        connection.execute("ALTER TABLE other RENAME TO contents")
+    assert cache.get_many([*VECTORS]).keys() == {"key 0", "key 2"}
 
 
 def test_a_cache_of_another_format_is_refused_and_kept(tmp_path: Path) -> None:
@@ -127,7 +141,7 @@ def test_a_file_that_changes_while_it_is_read_is_a_gap(tmp_path: Path) -> None:
         name.write_bytes(b"second")
         return content
 
-    task = FileTask("file", "Reading", ("recipe",), read, list, 1, None)
+    task = FileTask("file", "Reading", ("recipe",), read, list, 1, None, lambda _: ())
     found = from_files([path, MediaError("refused")], task)
     assert not found.results
     assert found.gaps == {

@@ -81,6 +81,23 @@ def test_captions_are_cached_by_content_even_empty_ones(tmp_path: Path) -> None:
     assert again.by_item == first.by_item
 
 
+@pytest.mark.parametrize(
+    "row",
+    [b"", b"{", b"[]", b"{}", b"5", b"\xff", b"NaN", b"[" * 900 + b"]" * 900,
+     b'{"text": 5, "source": "model"}', b'{"text": "x", "source": "rumour"}'],
+)  # fmt: skip
+def test_a_damaged_row_of_the_cache_is_computed_again(tmp_path: Path, row: bytes) -> None:
+    items, cache = shop(tmp_path), ContentCache(tmp_path / "insights.sqlite3")
+    kept: dict[str, bytes] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContentCache, "put_many", lambda _, contents: kept.update(contents))
+        first = caption_pictures(Sizes(), items, tmp_path, cache=cache)
+    cache.put_many({**kept, next(iter(kept)): row})
+    again = caption_pictures(Sizes(), items, tmp_path, cache=cache)
+    assert again.by_item == first.by_item
+    assert (again.computed, again.cached) == (1, len(kept) - 1)
+
+
 def test_an_interrupted_run_continues_where_it_stopped(tmp_path: Path) -> None:
     class Interrupted(Sizes):
         def describe(self, pictures: Sequence[Image.Image]) -> list[Caption | None]:

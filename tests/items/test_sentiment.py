@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.content_cache import ContentCache
+from llmrec.content_cache import ContentCache, content_key
 from llmrec.items import TextEncoder
 from llmrec.items.sentiment import (
     RatedSentiment,
@@ -128,6 +128,21 @@ def test_a_second_run_is_served_from_the_cache(cache: ContentCache) -> None:
     np.testing.assert_array_equal(again.scores(shop()), first)
     assert len(again.sentence_scores(shop())[0]) == 2
     assert encoder.asked == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b"", b"[", b"{}", b"[]", b"[0.5]", b"[0.5, 0.5, 0.5, 0.5]", b"[Infinity, 0.5, 0.5]",
+     b"[2.0, 0.5, 0.5]", b'["a", 0.5, 0.5]', b"[" * 900 + b"]" * 900, b"[" + b"9" * 400 + b"]"],
+)  # fmt: skip
+def test_a_damaged_row_of_the_cache_is_judged_again(cache: ContentCache, row: bytes) -> None:
+    sentiment = RatedSentiment(tuple(shop()), Letters(), cache)
+    first = sentiment.scores(shop())
+    review = shop()[0]
+    key = content_key(sentiment._fingerprint, review.item_id, review.text)
+    cache.put_many({key: row})
+    np.testing.assert_array_equal(sentiment.scores(shop()), first)
+    assert cache.get_many([key])[key] != row
 
 
 def test_scores_are_the_same_in_another_run(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 import torch
 from transformers import BertTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
-from llmrec.content_cache import ContentCache
+from llmrec.content_cache import ContentCache, content_key
 from llmrec.errors import ModelError, ModelNotFoundError
-from llmrec.items.sentiment_model import ModelSentiment, label_values
+from llmrec.items.sentiment_model import _VERSION, ModelSentiment, label_values
 from llmrec.records import Review, SentimentSource
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "."]
@@ -71,6 +72,11 @@ def test_scores_lie_between_0_and_1_and_are_kept(tmp_path: Path, labels: dict[in
     assert [len(each) for each in model.sentence_scores(reviews)] == [1, 0, 2, 1, 1]
     without = ModelSentiment(None, None, model.values, model.name, cache)
     np.testing.assert_array_equal(without.scores(reviews), scores)
+    key = content_key(_VERSION, model.name, "bad.")
+    for row in (b"", b"1234567", struct.pack("<d", np.inf), struct.pack("<d", -0.5)):
+        cache.put_many({key: row})
+        assert [len(each) for each in model.sentence_scores(reviews)] == [1, 0, 2, 1, 1]
+        assert cache.get_many([key])[key] != row
 
 
 def test_scores_do_not_depend_on_the_batch(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelError, ModelNotFoundError, OutOfMemoryError
 from llmrec.items import TextEncoder, VectorCache, item_text
 from llmrec.records import Item
@@ -51,6 +52,26 @@ def test_changing_one_text_computes_one_text(
     assert (second.computed, second.cached) == (1, 299)
     assert "1 computed, 299 from the cache" in caplog.text
     np.testing.assert_array_equal(first.vectors[1:], second.vectors[1:])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b"", b"odd", np.ones(1, "<f4"), np.ones(9, "<f4"), np.full(8, np.nan, "<f4"),
+     np.full(8, np.inf, "<f4"), np.full(8, 3e38, "<f4"), np.full(8, 0.9, "<f4")],
+)  # fmt: skip
+def test_a_damaged_row_of_the_cache_is_computed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, row: bytes | np.ndarray
+) -> None:
+    cache = VectorCache(tmp_path / "vectors.sqlite3")
+    encoder = TextEncoder(letter_counts(), "letters", cache=cache)
+    first = encoder.encode(["a", "bb", "abc"])
+    content = row if isinstance(row, bytes) else row.tobytes()
+    ContentCache(cache.path).put_many({encoder._key("bb"): content})
+    again = encoder.encode_counted(["a", "bb", "abc"])
+    np.testing.assert_array_equal(again.vectors, first)
+    assert (again.computed, again.cached) == (1, 2)
+    assert "1 damaged results in the cache" in caplog.text
+    assert encoder.encode_counted(["bb"]).cached == 1
 
 
 def test_another_model_does_not_see_these_vectors(tmp_path: Path) -> None:
