@@ -17,6 +17,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from llmrec.documents import parse_json
 from llmrec.errors import StorageError
 from llmrec.locks import locked
 
@@ -113,7 +114,7 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 def _damage(folder: Path, *, fresh: bool = False) -> str | None:
     """Describe the damage of a cached folder; None if it is whole."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).items()
+        files = parse_json((folder / MANIFEST).read_bytes()).items()
     except OSError as error:
         return f"{MANIFEST}: {error.strerror}"
     except (ValueError, AttributeError):

@@ -5,12 +5,12 @@ The content of a reply is checked, not only its status: servers ignore unknown o
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from llmrec.documents import parse_json
 from llmrec.errors import ModelError, ModelNotFoundError, ServerError
 from llmrec.models.labels import order_grammar, order_regex, spellings, write_order
 from llmrec.models.openai.client import (
@@ -125,7 +125,7 @@ def guided(guide: Guide, labels: Sequence[str]) -> dict[str, object]:
 def unwrapped(text: str) -> str:
     """The order in a JSON answer; the answer itself if there is none."""
     try:
-        parsed = json.loads(text)
+        parsed = parse_json(text)
     except ValueError:
         return text
     order = parsed.get("order") if isinstance(parsed, dict) else None
