@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -15,7 +16,7 @@ TURNS = [
     {"role": "user", "content": "Is 'fire' \"hot\"?\n And ice? "},
     {"role": "assistant", "content": "<think>warm</think>Yes"},
 ]
-VARIABLES = {
+VARIABLES: dict[str, Any] = {
     "messages": TURNS,
     "add_generation_prompt": True,
     "bos_token": "<s>",
