@@ -12,9 +12,9 @@ import llmrec
 
 PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
-    "errors", "records", "documents", "content_cache", "resumable", "models", "catalog", "items",
-    "retrieval", "prompting", "explaining", "reranking", "recommender", "evaluation", "training",
-    "benchmarking", "cli",
+    "errors", "records", "documents", "metered_jinja", "locks", "content_cache", "resumable",
+    "models", "catalog", "items", "retrieval", "prompting", "explaining", "reranking",
+    "recommender", "evaluation", "training", "benchmarking", "cli",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 

@@ -304,8 +304,7 @@ class Index:
         folder with pictures; the only one if another user or machine made the index.
 
         Raises:
-            StorageError: There is no index, or a file (named) is missing, damaged or of another
-                index or format.
+            StorageError: There is no index, or the file that is named is missing or damaged.
         """
         opened = storage.open_folder(check_path("folder", folder), verify=verify)
         return cls(**read_parts(opened, media_root=media_root))
