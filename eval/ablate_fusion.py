@@ -114,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = ", ".join(f"{m.name} ({m.encoder}, {m.coverage:.0%})" for m in case.modalities.values())
     command = f"python eval/ablate_fusion.py {name} --seeds {options.seeds}"
     command += f" --users {options.users}" if options.users else ""
+    command += "".join(f' --only "{part}"' for part in options.only or ())
     command += f" --epochs {options.epochs}" if options.epochs < FusionConfig().epochs else ""
     text = (
         f"# Fusion, one change at a time, on validation targets\n\n`{command}`\n\n"
