@@ -36,7 +36,7 @@ class Part:
 
     Attributes:
         settings: Of `FusionConfig`.
-        told: Of the data, what is told.
+        told: Changes the catalogue and the split that the fusion learns from.
         modalities: Whether items have texts, reviews and pictures.
         replaced: Module and name in it -> what stands there.
     """
@@ -56,16 +56,18 @@ class Part:
 
 
 def without_times(catalog: Catalog, split: Split) -> Data:
-    """The order of events is told, not when they were."""
+    """Keep the order of events and remove their times."""
     late = float("inf")
     order = sorted(catalog.interactions, key=lambda r: late if r.timestamp is None else r.timestamp)
+
+    train = set(split.train)
 
     def bare(row: Interaction) -> Interaction:
         return replace(row, timestamp=None)
 
     told = replace(
         split,
-        train=tuple(bare(row) for row in order if row in set(split.train)),
+        train=tuple(bare(row) for row in order if row in train),
         validation=MappingProxyType({u: bare(row) for u, row in split.validation.items()}),
         test=MappingProxyType({u: bare(row) for u, row in split.test.items()}),
         left_out=tuple(map(bare, split.left_out)),
@@ -74,7 +76,7 @@ def without_times(catalog: Catalog, split: Split) -> Data:
 
 
 def without_profiles(catalog: Catalog, split: Split) -> Data:
-    """Users are their histories."""
+    """Remove the columns of users."""
     return replace(catalog, profiles={}), split
 
 

@@ -27,6 +27,9 @@ FAILURES = (
 FILE = "(template)"
 """The file name of compiled templates in tracebacks."""
 
+MOST_MADE = 1_000_000
+"""Characters, list entries and loop steps of a rendering; a usual prompt makes thousands."""
+
 _CLOCK_EVERY = 32  # reading it takes a microsecond
 _MOST_DIGITS = 15
 _METER = "(meter)"  # no template can write these names
@@ -42,11 +45,11 @@ class Meter:
     """What one rendering may still make, and until when.
 
     Args:
-        most: Characters, list entries and loop steps.
         seconds: Of processor time.
+        most: Characters, list entries and loop steps.
     """
 
-    def __init__(self, most: int = 1_000_000, seconds: float = 5.0) -> None:
+    def __init__(self, seconds: float, most: int = MOST_MADE) -> None:
         self._most = self._left = most
         self._seconds = seconds
         self._until = time.thread_time() + seconds
@@ -134,6 +137,7 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
+    metering: type[Metering] = Metering
 
     def __init__(
         self,
@@ -147,6 +151,17 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
         plain.filters = {**self.filters, **more, _MADE: lambda value: value}
         self.filters = {name: _metered(name, plain) for name in (*names, *more, _MADE)}
         self.filters[_STEPS] = _steps
+
+    def compiled(self, source: str) -> jinja2.Template:
+        """Compile a template with its meter.
+
+        Raises:
+            jinja2.TemplateSyntaxError: It is none, or a filter or test is unknown.
+        """
+        tree = self.parse(source)
+        self.metering().visit(tree)
+        code = self.compile(tree, filename=FILE)
+        return jinja2.Template.from_code(self, code, self.globals)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         """Calculate; text times a large number would fill the memory, so only + takes texts."""

@@ -20,7 +20,14 @@ from jinja2.runtime import Context
 from jinja2.sandbox import safe_range
 from jinja2.utils import Namespace
 
-from llmrec.metered_jinja import FILE, Meter, MeteredSandbox, MeteringOutput, meter_of, metered
+from llmrec.metered_jinja import (
+    MOST_MADE,
+    Meter,
+    MeteredSandbox,
+    MeteringOutput,
+    meter_of,
+    metered,
+)
 
 TODAY = "1 January 2025"
 """What a template's clock says: today's date would change prompts from day to day."""
@@ -76,6 +83,8 @@ class _Generation(Extension):
 
 class _ChatSandbox(MeteredSandbox):
     """The metered sandbox, with macros, a few methods and text times a number."""
+
+    metering = MeteringOutput
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         """Calculate; ``'-' * 20`` is counted before it is made."""
@@ -136,11 +145,7 @@ def _sandbox() -> _ChatSandbox:
 _ENVIRONMENT = _sandbox()
 
 
-@lru_cache(maxsize=32)
-def _compiled(source: str) -> jinja2.Template:
-    tree = MeteringOutput().visit(_ENVIRONMENT.parse(source))
-    code = _ENVIRONMENT.compile(tree, filename=FILE)  # type: ignore[call-overload]
-    return jinja2.Template.from_code(_ENVIRONMENT, code, _ENVIRONMENT.globals)
+_compiled = lru_cache(maxsize=32)(_ENVIRONMENT.compiled)
 
 
 def render_chat(source: str, variables: Mapping[str, object]) -> str:
@@ -148,14 +153,15 @@ def render_chat(source: str, variables: Mapping[str, object]) -> str:
 
     Args:
         source: The template.
-        variables: ``messages`` and whatever else it may read.
+        variables: ``messages`` and whatever else it may read; ``tools`` and ``documents`` are None,
+            as in transformers, which a template tells from undefined.
 
     Raises:
         One of `FAILURES`: It is no template, refuses, does what templates may not do, or makes or
         takes too much.
     """
-    size = len(json.dumps(variables, default=str))
-    meter = Meter(1_000_000 + _PER_CHARACTER * size, _SECONDS)
+    given = {"tools": None, "documents": None, **variables}
+    meter = Meter(_SECONDS, MOST_MADE + _PER_CHARACTER * len(json.dumps(given, default=str)))
     template = _compiled(source)
-    context = template.new_context(metered(variables, meter))
+    context = template.new_context(metered(given, meter))
     return "".join(template.root_render_func(context))

@@ -137,10 +137,9 @@ class PromptTokenizer:
             logger.warning(note)
 
     def _apply(self, turns: Sequence[Turn], answer: bool) -> str:
-        variables = {**self.tokenizer.special_tokens_map, "tools": None, "documents": None}
+        given = {"messages": turns, "add_generation_prompt": answer, **TEMPLATE_OPTIONS}
         return render_chat(
-            self.tokenizer.get_chat_template(),
-            {**variables, "messages": turns, "add_generation_prompt": answer, **TEMPLATE_OPTIONS},
+            self.tokenizer.get_chat_template(), {**self.tokenizer.special_tokens_map, **given}
         )
 
 

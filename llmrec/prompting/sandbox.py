@@ -14,7 +14,7 @@ import jinja2
 from jinja2 import nodes
 
 from llmrec.errors import PromptError
-from llmrec.metered_jinja import FAILURES, FILE, Meter, MeteredSandbox, Metering, metered
+from llmrec.metered_jinja import FAILURES, FILE, Meter, MeteredSandbox, metered
 
 _FILTERS = (
     "capitalize count default first float int items join last length list lower map max min reject "
@@ -40,10 +40,7 @@ def parse(source: str) -> nodes.Template:
 @lru_cache(maxsize=256)
 def compiled(source: str) -> jinja2.Template:
     """Compile a template with its meter; raises the same where a filter or test is unknown."""
-    tree = parse(source)
-    Metering().visit(tree)
-    code = _ENVIRONMENT.compile(tree, filename=FILE)
-    return jinja2.Template.from_code(_ENVIRONMENT, code, {})
+    return _ENVIRONMENT.compiled(source)
 
 
 def render_block(source: str, block: str, variables: Mapping[str, object], *, name: str) -> str:
@@ -63,7 +60,7 @@ def render_block(source: str, block: str, variables: Mapping[str, object], *, na
     parts: list[str] = []
     size = 0
     try:
-        context = template.new_context(metered(variables, Meter(seconds=_MOST_SECONDS)))
+        context = template.new_context(metered(variables, Meter(_MOST_SECONDS)))
         for part in template.blocks[block](context):
             parts.append(part)
             size += len(part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -85,8 +85,7 @@ class Trained:
     @property
     def averaged(self) -> FusionNetwork:
         """The network with averaged parameters."""
-        network: FusionNetwork = self.average.module  # type: ignore[assignment]
-        return network
+        return cast("FusionNetwork", self.average.module)
 
 
 def save_checkpoint(

@@ -78,6 +78,11 @@ def test_the_clock_stands_still() -> None:
     assert render_chat("{{ strftime_now('%d %b %Y') }}", VARIABLES) == TODAY
 
 
+def test_tools_and_documents_are_none_and_not_undefined() -> None:
+    source = "{% if tools is not none or documents is not none %}tools{% endif %}"
+    assert render_chat(source, {"messages": TURNS}) == ""
+
+
 def test_a_long_prompt_is_no_attack() -> None:
     turns = [{"role": "user", "content": "word " * 100_000}]
     source = "{% for m in messages %}{{ m.content.strip() | trim ~ m.role }}{% endfor %}"
