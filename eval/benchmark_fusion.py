@@ -4,7 +4,8 @@
 
 Made-up data: 2,000 users with 50 interactions each, items by a power law, texts of 384 numbers.
 Each size trains one epoch in a process of its own; memory is the process's peak. Above 32,768 items
-the softmax is over 32,768 sampled ones. Writes results/benchmark_fusion.json and .md.
+the softmax is over 32,768 sampled ones. Writes results/benchmark_fusion.json and .md, on a
+GPU benchmark_fusion_gpu.*.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Cost:
     softmax: str
     seconds: float
     peak_mib: int
+    gpu_mib: int
 
 
 def cost_of(n: int) -> Cost:
@@ -57,7 +59,8 @@ def cost_of(n: int) -> Cost:
     made = train_fusion(Catalog(items, rows), [text], {}, FusionConfig(epochs=1))
     columns = f"sampled, {SAMPLED_ABOVE:,}" if n > SAMPLED_ABOVE else "exact"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return Cost(n, columns, made.epochs[0].seconds, peak)
+    gpu = torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else 0
+    return Cost(n, columns, made.epochs[0].seconds, peak, gpu)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,17 +78,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             costs.append(pool.apply(cost_of, (n,)))
         print(f"{n} items: {time.perf_counter() - started:.0f} s", flush=True)
     lines = "".join(
-        f"| {c.items:,} | {c.softmax} | {c.seconds:.1f} | {c.peak_mib:,} |\n" for c in costs
+        f"| {c.items:,} | {c.softmax} | {c.seconds:.1f} | {c.peak_mib:,} | {c.gpu_mib:,} |\n"
+        for c in costs
     )
     command = "python eval/benchmark_fusion.py"
+    on_gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if on_gpu else f"{torch.get_num_threads()} CPU threads"
     text = (
         f"# Cost of training a fusion\n\n`{command}`. {USERS * EACH:,} interactions, "
-        f"{torch.get_num_threads()} threads of torch, {FusionConfig().dimension} dimensions.\n\n"
-        "| items | softmax | seconds an epoch | peak memory (MiB) |\n| ---: | --- | ---: | ---: |\n"
+        f"{FusionConfig().dimension} dimensions, {device}.\n\n"
+        "| items | softmax | seconds an epoch | peak memory (MiB) | of the GPU (MiB) |\n"
+        "| ---: | --- | ---: | ---: | ---: |\n"
         f"{lines}"
     )
     write_results(
-        "benchmark_fusion",
+        "benchmark_fusion_gpu" if on_gpu else "benchmark_fusion",
         text,
         {"command": command, "costs": [asdict(c) for c in costs]},
         options.out,

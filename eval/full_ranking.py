@@ -28,6 +28,7 @@ from typing import Literal
 
 import numpy as np
 from data_sets import KEPT, SEED, read, write_results
+from forked import on_all_cores
 from numpy.typing import NDArray
 from peers.linear import ease, item_knn, met_table, recent
 from peers.sasrec import SasRec, Settings, score, train
@@ -59,7 +60,7 @@ PUBLISHED = {
 """On the same data; other draws and machines, not paired."""
 ALONE = ("popularity", "content", "keywords", "co_occurrence")
 BEFORE, SEQUENCE, HYBRID = "hybrid without sequence", "sequence alone", "hybrid"
-USERS_AT_ONCE = 1_000
+USERS_AT_ONCE = 500
 SHARE = 0.1
 """Items that are new, of all."""
 Table = NDArray[np.float64]  # [users, items]
@@ -177,24 +178,38 @@ def sasrec(n: int, validation: Users, epochs: int) -> dict[str, Fit]:
 
 
 def peer_rows(
-    n: int, validation: Users, test: Users, options: argparse.Namespace
+    n: int,
+    validation: Users,
+    test: Users,
+    options: argparse.Namespace,
+    folder: Path,
+    fingerprint: str,
 ) -> tuple[dict[str, Ranks], dict[str, dict[str, float]]]:
-    """Every peer's test ranks under its best setting on validation, and all settings' nDCG@10."""
+    """Every peer's test ranks under its best setting on validation, and all settings' nDCG@10.
+
+    A folder keeps what is found, so that a killed run resumes.
+    """
     families: dict[str, Callable[[], Mapping[str, Fit]]] = {
         "item-kNN": lambda: neighbours(n),
         "EASE": lambda: shallow(n),
         "SASRec": lambda: sasrec(n, validation, options.epochs or Settings().epochs),
     }
     ranks, found = {}, {}
-    for name in families.keys() - set(options.without):
-        start = time.perf_counter()
-        tries = families[name]()
-        found[name] = {
-            setting: ndcg(ranked(fit(validation), validation)) for setting, fit in tries.items()
-        }
-        best = max(found[name], key=lambda setting: found[name][setting])
-        ranks[name] = ranked(tries[best](test), test)
-        sys.stderr.write(f"{name}: {time.perf_counter() - start:.0f} s\n")
+    for name in [name for name in families if name not in options.without]:
+        path = folder / f"{name}_{options.epochs or 'all'}_{fingerprint[:8]}.npz"
+        if not path.exists():
+            start = time.perf_counter()
+            tries = families[name]()
+            values = {
+                setting: ndcg(ranked(fit(validation), validation)) for setting, fit in tries.items()
+            }
+            best = max(values, key=lambda setting: values[setting])
+            folder.mkdir(parents=True, exist_ok=True)
+            np.savez(path, ranks=ranked(tries[best](test), test), allow_pickle=False, **values)
+            sys.stderr.write(f"{name}: {time.perf_counter() - start:.0f} s\n")
+        with np.load(path) as kept:
+            ranks[name] = kept["ranks"]
+            found[name] = {key: float(kept[key]) for key in kept.files if key != "ranks"}
     return ranks, found
 
 
@@ -202,16 +217,18 @@ def weighted(
     retriever: Retriever, rows: Mapping[str, Mapping[str, float]], test: Users
 ) -> dict[str, Ranks]:
     """Ranks by several weights of the same signals, each signal scored once a user."""
-    found: dict[str, list[Ranks]] = {name: [] for name in rows}
-    for part in test.parts():
+
+    def ranks_of(part: Users) -> dict[str, Ranks]:
         scores = {name: np.empty((len(part.users), len(retriever.index.items))) for name in rows}
         for place, user in enumerate(part.users):
             signals = {name: standardise(v) for name, v in retriever.signals(user).items()}
             for name, weights in rows.items():
                 scores[name][place] = sum(w * signals[signal] for signal, w in weights.items())
-        for name, table in scores.items():
-            found[name].append(part.ranks(table))
-    return {name: np.concatenate(ranks) for name, ranks in found.items()}
+        return {name: part.ranks(table) for name, table in scores.items()}
+
+    retriever.signals(test.users[0])  # what is made once is made before the processes part
+    found = on_all_cores(ranks_of, test.parts())
+    return {name: np.concatenate([ranks[name] for ranks in found]) for name in rows}
 
 
 def our_rows(
@@ -230,28 +247,28 @@ def our_rows(
     index = Index.build(known, encoder, modalities=modalities, insights={})
     training, validation = hold_out_last_rows(known)
     given = modalities_of(training, encoder, progress=True)
-    before = learn_weights(index, progress=True)
-    learned, fusions = {BEFORE: before}, []
-    rows: dict[str, list[Ranks]] = {}
+    indexes, fusions = [index], []
     for seed in range(options.seeds):
         epochs = options.epochs or FusionConfig().epochs
         config, out = FusionConfig(seed=seed, epochs=epochs), folder / f"seed_{seed}"
         trained = train_fusion(training, given, validation, config, out=out, progress=True)
         fusions.append(trained)
-        made = Index.build(
-            known, encoder, modalities=modalities, insights={}, fusion=trained.fusion
+        indexes.append(
+            Index.build(known, encoder, modalities=modalities, insights={}, fusion=trained.fusion)
         )
-        fitted = learn_weights(made, seed=seed, progress=True)
-        learned[f"{HYBRID}, seed {seed}"] = fitted
+    before, *fitted = on_all_cores(learn_weights, indexes)
+    learned, rows = {BEFORE: before}, dict[str, list[Ranks]]()
+    for seed, (made, own) in enumerate(zip(indexes[1:], fitted, strict=True)):
+        learned[f"{HYBRID}, seed {seed}"] = own
         weights: dict[str, Mapping[str, float]] = {SEQUENCE: {"sequence": 1.0}}
-        weights[HYBRID] = fitted.weights
+        weights[HYBRID] = own.weights
         if seed == 0:
             weights |= {f"{name} alone": {name: 1.0} for name in ALONE}
             weights[BEFORE] = before.weights
             weights["hybrid without sequence, default weights"] = {
                 name: DEFAULT_WEIGHTS[name] for name in DEFAULT_WEIGHTS if name in before.weights
             }
-        retriever = Retriever(made, weights=dict.fromkeys(fitted.weights, 1.0))
+        retriever = Retriever(made, weights=dict.fromkeys(own.weights, 1.0))
         for name, ranks in weighted(retriever, weights, test).items():
             rows.setdefault(name, []).append(ranks)
     return rows, fusions, learned
@@ -286,9 +303,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         left_out = {*split.test.values(), *split.left_out}
         before = tuple(row for row in catalog.interactions if row not in left_out)
     known = training_catalog(catalog, replace(split, train=before))
-    rows, fusions, learned = our_rows(known, test, options, options.kept / name)
+    kept = options.kept / name
+    rows, fusions, learned = our_rows(known, test, options, kept)
     n = len(catalog.items)
-    peers, found = ({}, {}) if options.new_items else peer_rows(n, validation, test, options)
+    peers: dict[str, Ranks] = {}
+    found: dict[str, dict[str, float]] = {}
+    if not options.new_items:
+        peers, found = peer_rows(n, validation, test, options, kept, catalog.fingerprint)
     rows |= {peer: [ranks] for peer, ranks in peers.items()}
     table = compare_rows(
         {row: metrics_of(ranks) for row, ranks in rows.items()},

@@ -55,8 +55,8 @@ class SasRec(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Encode [n, length] item rows, padded behind, to [n, length, d]."""
         n = rows.shape[1]
-        inputs = self.dropout(self.items(rows) + self.places(torch.arange(n)))
-        mask = torch.triu(torch.ones(n, n, dtype=torch.bool), diagonal=1)
+        inputs = self.dropout(self.items(rows) + self.places(torch.arange(n, device=rows.device)))
+        mask = torch.triu(torch.ones(n, n, dtype=torch.bool, device=rows.device), diagonal=1)
         out: torch.Tensor = self.norm(self.encoder(inputs, mask=mask, is_causal=True))
         return out
 
@@ -65,14 +65,25 @@ class SasRec(nn.Module):
         return states @ self.items.weight[:-1].T
 
 
+def padded(some: Sequence[torch.Tensor], model: SasRec) -> torch.Tensor:
+    """Rows of several histories, filled up behind, where the model is."""
+    weight = model.items.weight
+    rows = nn.utils.rnn.pad_sequence(list(some), batch_first=True, padding_value=len(weight) - 1)
+    return rows.to(weight.device)
+
+
 def score(model: SasRec, histories: Sequence[Rows], settings: Settings) -> NDArray[np.float64]:
     """The scores of every item after each history, float64 [n, n_items]."""
     model.eval()
     table = np.empty((len(histories), model.items.num_embeddings - 1))
+    order = np.argsort([min(len(history), settings.length) for history in histories])
     with torch.no_grad():
-        for row, history in enumerate(histories):
-            rows = torch.from_numpy(history[-settings.length :])[None]
-            table[row] = model.logits(model(rows)[0, -1]).numpy()
+        for start in range(0, len(order), settings.batch):
+            places = order[start : start + settings.batch]
+            some = [torch.from_numpy(histories[i][-settings.length :]) for i in places]
+            last = torch.tensor([len(rows) - 1 for rows in some])
+            states = model(padded(some, model))[torch.arange(len(some)), last]
+            table[places] = model.logits(states).cpu().numpy()
     return table
 
 
@@ -90,7 +101,7 @@ def train(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = SasRec(n_items, settings)
+    model = SasRec(n_items, settings).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=0.01)
     pieces = [
         history[max(0, end - settings.length - 1) : end]
@@ -105,7 +116,7 @@ def train(
         batches = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
         for chosen in rng.permutation(len(batches)):
             some = [torch.from_numpy(pieces[i]) for i in batches[chosen]]
-            rows = nn.utils.rnn.pad_sequence(some, batch_first=True, padding_value=n_items)
+            rows = padded(some, model)
             states = model(rows[:, :-1])
             there = rows[:, 1:] != n_items
             loss = nn.functional.cross_entropy(model.logits(states[there]), rows[:, 1:][there])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,6 +148,8 @@ def train_fusion(
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
     """Seed torch and use deterministic algorithms inside; torch's own generator is unchanged."""
+    # Without it products of a GPU are refused; it is read when the first of them is made.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
