@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +116,7 @@ def train_fusion(
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        average = AveragedModel(network, avg_fn=moved)
+        average = AveragedModel(network, multi_avg_fn=move)
         parts = Trained(network, average, optimizer)
         state = resume(out, parts, settings) if out else TrainingState()
         on_device = dataset.to(device)
@@ -191,9 +192,11 @@ def initial_identities(dataset: FusionDataset, random: Tensor) -> Tensor:
     return made
 
 
-def moved(mean: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+def move(mean: list[Tensor], now: list[Tensor], steps: Tensor | int) -> None:
     """Move an average of parameters towards those of now; after few steps it remembers fewer."""
-    return torch.lerp(mean, now, max(1 / _AVERAGED_STEPS, 9 / (int(steps) + 10)))
+    share = max(1 / _AVERAGED_STEPS, 9 / (int(steps) + 10))
+    for average, value in zip(mean, now, strict=True):
+        average.lerp_(value, share)
 
 
 def validation_scores(
@@ -249,9 +252,10 @@ def _next_epoch(
     size = min(config.batch_size, max(_LEAST_BATCH, events // _STEPS))
     for step, some in enumerate(batches(cut, size, draw), 1):
         loss = batch_loss(network, dataset, histories, some, draw)
-        if not torch.isfinite(loss):
+        value = loss.item()
+        if not math.isfinite(value):
             raise ModelError(
-                f"Training diverged: the loss of epoch {number}, step {step} is {loss.item()}.",
+                f"Training diverged: the loss of epoch {number}, step {step} is {value}.",
                 hint=f"Lower learning_rate, which is {config.learning_rate}.",
             )
         optimizer.zero_grad()
@@ -259,8 +263,8 @@ def _next_epoch(
         torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
         optimizer.step()
         parts.average.update_parameters(network)
-        total, steps = total + loss.item(), steps + 1
-        bar.set_postfix_str(f"step {step}, loss {loss.item():.3f}")
+        total, steps = total + value, steps + 1
+        bar.set_postfix_str(f"step {step}, loss {value:.3f}")
     recall = ndcg = hybrid = None
     if judges:
         scores = validation_scores(parts.averaged, dataset, judges.user_ids, config.history)

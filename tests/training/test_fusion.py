@@ -18,7 +18,7 @@ from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 from llmrec.records import Interaction, User
 from llmrec.training import TrainedFusion, hold_out_last_rows, objective, train_fusion
-from llmrec.training.train_fusion import moved
+from llmrec.training.train_fusion import move
 from tests.training.conftest import World
 
 SMALL = FusionConfig(
@@ -133,14 +133,21 @@ def test_a_checkpoint_of_another_training_is_refused(world: World, tmp_path: Pat
 
 
 def test_the_average_follows_at_first_and_remembers_later() -> None:
-    mean, now = torch.zeros(1), torch.ones(1)
-    assert moved(mean, now, 1).item() == pytest.approx(9 / 11)
-    assert moved(mean, now, 10_000).item() == pytest.approx(0.01)
+    early, late, now = torch.zeros(1), torch.zeros(1), torch.ones(1)
+    move([early], [now], 1)
+    move([late], [now], 10_000)
+    assert early.item() == pytest.approx(9 / 11)
+    assert late.item() == pytest.approx(0.01)
 
 
 def test_what_is_kept_is_the_average(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = train(world).fusion
-    monkeypatch.setattr(sys.modules[train_fusion.__module__], "moved", lambda *given: given[1])
+    module = sys.modules[train_fusion.__module__]
+    monkeypatch.setattr(
+        module,
+        "move",
+        lambda mean, now, _: [to.copy_(value) for to, value in zip(mean, now, strict=True)],
+    )
     last = train(world).fusion
     assert kept.tensors.keys() == last.tensors.keys()
     assert kept.name != last.name
