@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import isnan
@@ -26,16 +26,16 @@ from llmrec.reranking import (
     make_request,
     retrieval_ranking,
 )
-from llmrec.reranking.fitting import hold_out_last, signal_lists
+from llmrec.reranking.fitting import hold_out_last, judged_lists
+from llmrec.reranking.gate import Gate, catalogue_scale
+from llmrec.reranking.gate_fit import GateFit, check_enough, fit_gate
 from llmrec.reranking.requests import Given, each_request
 from llmrec.reranking.reranker import check_model, strategies_of, weights_key
 from llmrec.retrieval import (
     Filter,
-    FittedWeights,
     Index,
     Retriever,
     Rules,
-    fit_weights,
     read_filters,
 )
 
@@ -53,7 +53,7 @@ class Recommendation:
         ranking: All candidates, best first.
         k: Number of recommended items.
         explanations: One for each of the best ``k``; empty unless requested.
-        fitted: Whether the fusion weights were fitted for these strategies and this model.
+        fitted: Whether the gate was fitted for these strategies and this model.
         notes: Warnings for the reader, for example that the user has no history.
     """
 
@@ -226,8 +226,8 @@ class Recommender:
             filters: Conditions that must all hold, such as ``"year>=1990"``.
             rules: Rules for this call instead of the recommender's.
             include_seen: Whether to recommend items of the history too.
-            always_ask: Ask the model even if `fit` gave it the weight 0. By default it is then
-                neither loaded nor asked, as it changes no order; ``notes`` reports it.
+            always_ask: Ask the model even if the gate that `fit` found does without it. By default
+                it is then neither loaded nor asked, as it changes no order; ``notes`` reports it.
 
         Raises:
             UnknownUserError: The index does not know the user.
@@ -260,12 +260,12 @@ class Recommender:
             return Recommendation(empty, k, notes=tuple(notes))
         request = Request(person, retrieved, self.context)
         ask = self._model is not None and not always_ask
-        if ask and (weights := self._weights_without_model()):
+        if ask and (gate := self._gate_without_model()):
             notes.append(
-                "The language model was not asked: its fitted weight is 0 (always_ask=True or "
-                "--always-ask asks it)."
+                "The language model was not asked: the fitted gate does without it "
+                "(always_ask=True or --always-ask asks it)."
             )
-            ranking = replace(retrieval_ranking(request), weights=weights)
+            ranking = retrieval_ranking(request, gate, catalogue_scale(self.index.popularity))
             explained = self._explained(request, ranking, k) if explain else ()
             return Recommendation(ranking, k, explained, fitted=True, notes=tuple(notes))
         return self._recommended(request, k, explain, notes)
@@ -317,8 +317,8 @@ class Recommender:
         n_candidates: int = 100,
         seed: int = 0,
         progress: bool = False,
-    ) -> tuple[FittedWeights, int]:
-        """Fit the fusion weights on each user's held-out last item.
+    ) -> tuple[GateFit, int]:
+        """Fit a gate on each user's held-out last item, and the same gate without the model.
 
         Args:
             users: Maximum number of users to fit on.
@@ -327,18 +327,20 @@ class Recommender:
             progress: Show a progress bar on stderr if it is a terminal.
 
         Returns:
-            The weights, for ``index.with_weights(recommender.reranker.weights_key, ...)``, and the
-            number of users tried.
+            The fit, whose ``served`` gate is for ``keep_gate(index, key, gate)`` under the key
+            ``recommender.reranker.weights_key``; and the number of users tried.
 
         Raises:
-            DataError: No held-out item was retrieved.
+            DataError: The held-out item was retrieved for too few users.
             OptionError: A number is below 1, or there is no model.
         """
         held_out = hold_out_last(self.index, n_candidates=n_candidates, users=users, seed=seed)
         reranker = Reranker(self._required_model, held_out.index, strategy=self._strategies)
-        lists = signal_lists(reranker, held_out.requests, progress=progress)
-        names = [strategy.name for strategy in reranker.strategies]
-        return fit_weights(lists, optional=names), held_out.tried
+        check_enough(len(held_out.requests))  # before the model is asked
+        lists = judged_lists(reranker, held_out.requests, progress=progress)
+        source = f"fitted on {len(held_out.requests):,} lists"
+        scale = catalogue_scale(held_out.index.popularity)
+        return fit_gate(lists, popularity=scale, source=source, seed=seed), held_out.tried
 
     def scored(self, request: Request) -> tuple[Request, str]:
         """Score a request without scores by the retriever, best first; also return a note.
@@ -365,7 +367,7 @@ class Recommender:
             return Recommendation(retrieval_ranking(request), k, notes=tuple(notes))
         (ranking,) = self.reranker.rank_many([request])
         explanations = self._explained(request, ranking, k) if explain else ()
-        fitted = self.reranker.weights_key in self.index.weights
+        fitted = self.reranker.weights_key in self.index.gates
         return Recommendation(ranking, k, explanations, fitted, tuple(notes))
 
     def _explained(self, request: Request, ranking: Ranking, k: int) -> tuple[Explanation, ...]:
@@ -376,16 +378,16 @@ class Recommender:
             )
         return explainer.explain(request.user, ranking.item_ids[:k])
 
-    def _weights_without_model(self) -> Mapping[str, float]:
-        """The weights fitted for this model if its own are 0, else none; it is not loaded."""
-        names = {strategy.name for strategy in self._strategies}
+    def _gate_without_model(self) -> Gate | None:
+        """The gate fitted for this model if it does without it, else None; it is not loaded."""
         beginning = weights_key(self._strategies, Budget(), "")
-        without = {
-            key: fitted
-            for key, fitted in self.index.weights.items()
-            if key.startswith(beginning) and not any(fitted.get(name, 1) for name in names)
+        fitted = {
+            key: Gate.from_document(document)
+            for key, document in self.index.gates.items()
+            if key.startswith(beginning)
         }
-        return without.get(beginning + self._identity(), {}) if without else {}
+        without = {key: gate for key, gate in fitted.items() if not gate.parts}
+        return without.get(beginning + self._identity()) if without else None
 
     def _identity(self) -> str:
         """``name@revision`` of the model, which is loaded only where nothing else tells."""

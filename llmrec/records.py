@@ -242,7 +242,9 @@ FALLBACKS: Mapping[str, str] = {
     "signal_missing": "the candidate has no score of the retriever",
     "id_as_title": "the candidate has no title; the model read its id",
     "labels_improbable": "the labels of a strategy got less than .2 of the probability on average",
-    "weights_not_fitted": "the fitted weights are of other signals; defaults were used",
+    "weights_not_fitted": "the fitted gate weighs other signals; defaults were used",
+    "popularity_unknown": "without an index popularity is unknown; plain weights were used",
+    "part_missing": "the strategy did not give a part that the gate weighs; it counted as average",
     "history_shortened": "the oldest history items were left out of a prompt that was too long",
     "batch_halved": "memory was short, and prompts were asked in smaller batches",
     "infinite": "the model returned an infinite score; the candidate is unscored",
@@ -265,9 +267,10 @@ FALLBACKS: Mapping[str, str] = {
 class Ranking:
     """A permutation of the given candidates.
 
-    ``fallbacks`` counts fallbacks by name (see `FALLBACKS`). ``weights`` are the fusion weights of
-    the standardised signals. ``label_shares`` has, by strategy, the probability that the model
-    gives to all labels of a prompt together ("Yes" and "No"), the mean of its prompts.
+    ``fallbacks`` counts fallbacks by name (see `FALLBACKS`). ``weights`` are the gate's weights of
+    the standardised signals and of products with popularity. ``label_shares`` has, by strategy, the
+    probability that the model gives to all labels of a prompt together ("Yes" and "No"), the mean
+    of its prompts.
     """
 
     user_id: str

@@ -13,8 +13,8 @@ import llmrec
 PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
     "errors", "records", "documents", "metered_jinja", "locks", "content_cache", "resumable",
-    "models", "catalog", "items", "retrieval", "prompting", "explaining", "reranking",
-    "recommender", "evaluation", "training", "benchmarking", "cli",
+    "models", "catalog", "evaluation", "items", "retrieval", "prompting", "explaining", "reranking",
+    "recommender", "training", "benchmarking", "cli",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from llmrec.errors import DataError, OptionError, PromptError, UnknownItemError,
 from llmrec.models import LanguageModel, TransformersModel
 from llmrec.prompting import context_of
 from llmrec.records import Candidate, Interaction, Item, Status, User
-from llmrec.reranking import Request, Reranker
+from llmrec.reranking import Gate, Request, Reranker, keep_gate
 from llmrec.retrieval import Index, Retriever
 from tests.reranking.oracle import Oracle
 
@@ -150,23 +151,39 @@ def test_counts_are_whole_numbers_from_one_on(index: Index, numbers: dict[str, A
         Recommender(index).recommend("u1", **numbers)
 
 
-def test_fitted_weights_are_used(index: Index, model: Oracle) -> None:
+def test_a_fitted_gate_is_used(index: Index, model: Oracle) -> None:
+    rows = [
+        (f"v{user}", f"i{(5 * user + 2 * step) % 12}", step)
+        for user in range(8)
+        for step in range(5)
+    ]
+    more = tuple(Interaction(user, item, 5.0, time) for user, item, time in rows)
+    index = replace(index, interactions=(*index.interactions, *more))
     recommender = Recommender(index, model=model)
-    fitted, tried = recommender.fit(users=6, n_candidates=12)
-    assert fitted.weights.keys() == {"retrieval", "likelihood"}
-    assert fitted.lists <= tried
-    kept = index.with_weights(recommender.reranker.weights_key, fitted.weights)
-    found = Recommender(kept, model=model).recommend("u1")
+    fitted, tried = recommender.fit(users=12, n_candidates=12)
+    assert fitted.lists == 12 <= tried
+    assert set(fitted.p_values) == {
+        f"likelihood.{part}" for part in ("conditional", "prior", "length")
+    }
+    kept = keep_gate(index, recommender.reranker.weights_key, fitted.gate)
+    found = Recommender(kept, model=model).recommend("u1", always_ask=True)
     assert found.fitted
-    assert found.ranking.weights == pytest.approx(dict(fitted.weights))
+    assert found.ranking.weights == fitted.gate.weights
+
+
+def test_too_few_users_are_refused_before_the_model_is_asked(index: Index, model: Oracle) -> None:
+    with pytest.raises(DataError, match="8 lists hold their target; a gate is fitted on 10"):
+        Recommender(index, model=model).fit(n_candidates=12)
+    assert model.vectors == 0
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["identified", "unknown"])
-def test_a_model_whose_fitted_weight_is_0_is_not_asked(
+def test_a_model_that_the_fitted_gate_does_without_is_not_asked(
     index: Index, model: Oracle, known: bool
 ) -> None:
     key = Recommender(index, model=model).reranker.weights_key
-    index = index.with_weights(key, {"retrieval": 1.0, "likelihood": 0.0})
+    control = Gate({"retrieval": 1.0, "popularity": -5.0, "likelihood.prior": 0.0})
+    index = keep_gate(index, key, control)
     loads = []
 
     class Loader:
@@ -181,13 +198,20 @@ def test_a_model_whose_fitted_weight_is_0_is_not_asked(
     found = recommender.recommend("u1", k=3)
     assert loads == [1] * (not known)
     assert found.usage.prompts == 0
-    assert found.ranking.item_ids == Recommender(index).recommend("u1").ranking.item_ids
-    assert "its fitted weight is 0" in found.notes[0]
+    assert "the fitted gate does without it" in found.notes[0]
     assert found.fitted
+    assert {row.status for row in found.ranking.items} == {Status.NOT_ASKED}
+    assert found.ranking.weights == control.weights
+    scores = [row.score for row in found.ranking.items]
+    assert scores == sorted(scores, reverse=True)
+    retrieved = Recommender(index).recommend("u1").ranking.item_ids
+    assert [retrieved[row.retrieval_rank - 1] for row in found.items] == [
+        row.item_id for row in found.items
+    ]
     asked = recommender.recommend("u1", k=3, always_ask=True)
     assert asked.usage.prompts > 0
     assert asked.ranking.item_ids == found.ranking.item_ids
-    other = index.with_weights(key, {"retrieval": 1.0, "likelihood": 0.1})
+    other = keep_gate(index, key, Gate({"retrieval": 1.0, "likelihood.prior": 0.1}))
     assert Recommender(other, model=model).recommend("u1").usage.prompts > 0
 
 

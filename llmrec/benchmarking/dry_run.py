@@ -152,7 +152,7 @@ def _count(benchmark: Benchmark, cell: Cell, reader_of: ReaderOf) -> tuple[float
                 prompts += 1
                 tokens += reader.count_tokens(request.prompt)
                 if isinstance(request, ContinuationRequest):
-                    tokens += len(reader.encode(request.continuation))
+                    tokens += len(reader.encode(request.split()[1]))
     except LlmrecError as error:
         return str(error)
     return prompts / len(users), tokens / len(users)

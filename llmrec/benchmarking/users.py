@@ -127,7 +127,7 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
             hint="Ask for fewer candidates.",
         )
     known, targets = hold_out(index, plan.part)
-    known = replace(known, weights={})  # those were fitted on these very targets
+    known = replace(known, weights={}, gates={})  # those were fitted on these very targets
     sampled: dict[str, tuple[str, ...]] = {}
     if plan.protocol == "discrimination":
         catalog = Catalog(index.items, tuple(index.interactions))

@@ -1,7 +1,8 @@
-"""``llmrec fit``: fusion weights from the index's own users."""
+"""``llmrec fit``: a gate, or the retriever's weights, from the index's own users."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,10 +18,11 @@ from llmrec.cli.options import (
 from llmrec.cli.output import fields, print_json, screen, table, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from llmrec.retrieval import FittedWeights
+    from llmrec.reranking import GateFit
+    from llmrec.retrieval import FittedWeights, Index
 
 _FEW = 100
 """Lists below which a weight is mostly noise."""
@@ -47,13 +49,15 @@ def fit(
     model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the weight of each signal, and save the weights in the index.
+    """Fit the gate that weighs retriever, popularity and language model, and save it in the index.
 
-    Each user's last interaction is held out, from popularity too. The weights are fitted to rank it
-    high among the candidates retrieved without it.
+    Each user's last interaction is held out, from popularity too. The gate is fitted to rank it
+    high among the candidates retrieved without it. The control is the same gate without a language
+    model; the gate is used only where cross-validation puts it above the control.
     """
     from llmrec.cli.ranking_view import model_line
     from llmrec.recommender import Recommender
+    from llmrec.reranking import keep_gate
 
     if retriever:
         refuse_model_options("--retriever", ask, model)
@@ -65,14 +69,41 @@ def fit(
         users=users, n_candidates=n_candidates, seed=seed, progress=True
     )
     reranker = recommender.reranker
-    with waiting("Keeping the weights"):
-        _keep(index, recommender.index.fingerprint, reranker.weights_key, fitted.weights)
+    key = reranker.weights_key
+    with waiting("Keeping the gate"):
+        _keep(
+            index,
+            recommender.index.fingerprint,
+            lambda current: keep_gate(current, key, fitted.served),
+        )
+    notes = [fitted.verdict, *_few(fitted.lists)]
+    if as_json:
+        print_json(
+            {
+                "key": key,
+                "served": fitted.best,
+                "weights": fitted.served.weights,
+                "gate": fitted.gate.weights,
+                "control": fitted.control.weights,
+                "p_values": fitted.p_values,
+                "ndcg@10": fitted.ndcg,
+                "gate_minus_control": fitted.gain,
+                "control_minus_retriever": fitted.control_gain,
+                "by_rarity": fitted.rarity,
+                "lists": fitted.lists,
+                "users_tried": tried,
+                "notes": notes,
+            }
+        )
+        return
+    _print_gate(fitted)
     about = {
         "Lists": f"{fitted.lists:,} in which the held-out item was retrieved, of {tried:,} users",
         "Model": model_line(reranker.model),
         "Kept in": index,
+        "Note": " ".join(notes),
     }
-    _print(fitted, reranker.weights_key, tried, about, as_json=as_json)
+    screen().print(fields(about))
 
 
 def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
@@ -81,32 +112,22 @@ def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
 
     with waiting("Opening the index"):
         opened = Index.open(folder)
-    fitted = learn_weights(opened, seed=seed, progress=True)
+    fitted: FittedWeights = learn_weights(opened, seed=seed, progress=True)
     with waiting("Keeping the weights"):
-        _keep(folder, opened.fingerprint, WEIGHTS_KEY, fitted.weights)
-    about = {"Lists": f"{fitted.lists:,} users' last interactions", "Kept in": folder}
-    _print(fitted, WEIGHTS_KEY, fitted.lists, about, as_json=as_json)
-
-
-def _print(
-    fitted: FittedWeights,
-    key: str,
-    tried: int,
-    about: Mapping[str, object],
-    *,
-    as_json: bool,
-) -> None:
-    """Print fitted weights and the notes under them."""
-    few = f"Only {fitted.lists} lists: weights from fewer than {_FEW} are mostly noise."
-    notes = [few] if fitted.lists < _FEW else []
+        _keep(
+            folder,
+            opened.fingerprint,
+            lambda current: current.with_weights(WEIGHTS_KEY, fitted.weights),
+        )
+    notes = _few(fitted.lists)
     if as_json:
         print_json(
             {
-                "key": key,
+                "key": WEIGHTS_KEY,
                 "weights": fitted.weights,
                 "p_values": fitted.p_values,
                 "lists": fitted.lists,
-                "users_tried": tried,
+                "users_tried": fitted.lists,
                 "notes": notes,
             }
         )
@@ -117,10 +138,55 @@ def _print(
     ]
     console = screen()
     console.print(table(("Signal", ">weight", ">p-value"), rows), "")
+    about = {"Lists": f"{fitted.lists:,} users' last interactions", "Kept in": folder}
     console.print(fields({**about, "Note": "".join(notes)}))
 
 
-def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]) -> None:
+def _few(lists: int) -> list[str]:
+    """A note where there are few lists."""
+    few = f"Only {lists} lists: weights from fewer than {_FEW} are mostly noise."
+    return [few] if lists < _FEW else []
+
+
+def _print_gate(fitted: GateFit) -> None:
+    """Print weights, nDCG@10 of all rows, and nDCG@10 by rarity."""
+    names = dict.fromkeys([*fitted.gate.weights, *fitted.control.weights, *fitted.dropped])
+    weights = [
+        (
+            name,
+            *(
+                f"{each.weights[name]:+.3f}" if name in each.weights else "-"
+                for each in (fitted.gate, fitted.control)
+            ),
+            f"{fitted.p_values[name]:.2g}" if name in fitted.p_values else "",
+        )
+        for name in names
+    ]
+    gains = {"gate": fitted.gain, "control": fitted.control_gain}
+    against = {"gate": "control", "control": "retriever"}
+    rows = [
+        (
+            name,
+            f"{value.mean:.4f}",
+            f"{gains[name].difference:+.4f} [{gains[name].low:+.4f}, {gains[name].high:+.4f}] "
+            f"to the {against[name]}"
+            if name in gains
+            else "",
+            *(_figure(rarity.ndcg[name]) for rarity in fitted.rarity),
+        )
+        for name, value in fitted.ndcg.items()
+    ]
+    counts = [f">met {rarity.name} times ({rarity.lists})" for rarity in fitted.rarity]
+    console = screen()
+    console.print(table(("Feature", ">gate", ">control", ">p-value"), weights), "")
+    console.print(table(("Row", ">nDCG@10", "difference", *counts), rows), "")
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _keep(folder: Path, fingerprint: str, kept_in: Callable[[Index], Index]) -> None:
     """Save weights in the current index: others may have written it while the fit ran."""
     from llmrec.errors import StorageError
     from llmrec.retrieval import Index
@@ -132,4 +198,4 @@ def _keep(folder: Path, fingerprint: str, key: str, weights: Mapping[str, float]
             "they were not kept.",
             hint="Fit them again with `llmrec fit`.",
         )
-    index.with_weights(key, weights).save(folder)
+    kept_in(index).save(folder)

@@ -148,7 +148,7 @@ def footer(
         yield "Model", "none was asked"
     else:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in ranking.weights.items())
-        origin = "fitted" if found.fitted else "zero-shot; `llmrec fit` fits them"
+        origin = "fitted" if found.fitted else "default; `llmrec fit` fits them"
         yield "Model", model_line(model)
         yield "Weights", f"{weights} ({origin})" if weights else ""
         labels = ", ".join(f"{name} {share:.2f}" for name, share in ranking.label_shares.items())

@@ -109,8 +109,8 @@ def _rerank_file(
     from llmrec.prompting import Context
     from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker, items_context
+    from llmrec.reranking.rankings import ID_AS_TITLE
     from llmrec.reranking.request_files import check_requests, rank_file
-    from llmrec.reranking.reranker import ID_AS_TITLE
 
     check_requests(requests)  # fails before a model is loaded
     known: Context | None
@@ -120,8 +120,8 @@ def _rerank_file(
             recommender = Recommender.open(index, model=model.load, strategy=strategies)
         known, rank, reranker = recommender.context, recommender.rank_many, recommender.reranker
         opened = recommender.index
-        weights = dict(opened.weights.get(reranker.weights_key, {}))
-        settings = (weights, opened.fingerprint, opened.encoder)
+        gate = opened.gates.get(reranker.weights_key, {})
+        settings = (dict(gate), opened.fingerprint, opened.encoder)
     else:
         known = items_context(items) if items else None
         reranker = Reranker(model.load(), strategy=strategies)

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from llmrec.errors import OptionError
 
+RARITY = (0, 5, 10, 30)
+"""Least training interactions of a target by class, rare to popular: 0-4, 5-9, 10-29, 30+."""
+
 
 def target_ranks(scores: ArrayLike, targets: ArrayLike, *, seed: int) -> NDArray[np.float64]:
     """Rank each user's target by score, best first, ties broken by a seeded draw.

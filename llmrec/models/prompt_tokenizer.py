@@ -126,6 +126,12 @@ class PromptTokenizer:
             ends += [token for token in after if token in self.tokenizer.added_tokens_decoder]
         return tuple(end for end in ends if end is not None)
 
+    def encode_end(self) -> list[int]:
+        """The token that ends the answer to a chat; a line break for a base model."""
+        turn_end = self.chat.turn_end if self.chat is not None else ""
+        after = self.tokenizer(turn_end, add_special_tokens=False)["input_ids"][:1]
+        return list(after) or self.encode("\n")
+
     @cached_property
     def chat(self) -> ChatTemplate | None:
         """The chat template; None for a base model."""

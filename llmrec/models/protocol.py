@@ -52,7 +52,9 @@ class LabelRequest:
 class ContinuationRequest:
     """Asks for the log-probability of a text right after a prompt.
 
-    A plain prompt's last space is read as the text's first: tokenizers put it there.
+    A plain prompt's last space is read as the text's first: tokenizers put it there. With ``end``
+    the end of the text is scored too: a line break after a plain prompt, the end of turn after a
+    chat. Otherwise "Toy Story" is at least as probable as "Toy Story 2" after every prompt.
 
     Raises:
         OptionError: The text is empty.
@@ -60,17 +62,25 @@ class ContinuationRequest:
 
     prompt: Prompt
     continuation: str
+    end: bool = False
 
     def __post_init__(self) -> None:
         if not self.continuation:
             raise OptionError("The continuation is empty: it needs at least one character.")
 
     def split(self) -> tuple[Prompt, str]:
-        """The prompt without its last space, and the continuation with that space in front."""
+        """The prompt without its last space, and the continuation with that space in front.
+
+        The continuation of a plain prompt has the line break of ``end``; a chat's end of turn is
+        no text.
+        """
         text = self.prompt.text
-        if text is None or not text.endswith(" "):
+        if text is None:
             return self.prompt, self.continuation
-        return replace(self.prompt, text=text[:-1]), f" {self.continuation}"
+        continuation = self.continuation + "\n" * self.end
+        if not text.endswith(" "):
+            return self.prompt, continuation
+        return replace(self.prompt, text=text[:-1]), f" {continuation}"
 
 
 @dataclass(frozen=True, slots=True)

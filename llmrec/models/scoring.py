@@ -27,6 +27,9 @@ class SequenceScorer(TextTokenizer, Protocol):
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Tokens of a whole prompt up to where the answer begins."""
 
+    def encode_end(self) -> list[int]:
+        """Tokens that end the answer to a chat."""
+
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
         """``values[i]`` is ``[len(tokens) - start + len(alternatives)]``, in that order."""
 
@@ -65,6 +68,8 @@ def score_continuations(model: SequenceScorer, requests: Sequence[ContinuationRe
     for request in requests:
         prompt, continuation = request.split()
         before = model.encode_prompt(prompt)
-        sequences.append(ScoredSequence((*before, *model.encode(continuation)), len(before)))
+        end = model.encode_end() if request.end and prompt.text is None else ()
+        tokens = (*before, *model.encode(continuation), *end)
+        sequences.append(ScoredSequence(tokens, len(before)))
     lengths = tuple(len(sequence.tokens) for sequence in sequences)
     return replace(model.log_probs(sequences), tokens=lengths)

@@ -165,6 +165,10 @@ class TransformersModel:
         """Tokens of a prompt up to where the answer begins."""
         return self.reader.encode_prompt(prompt)
 
+    def encode_end(self) -> list[int]:
+        """The token that ends the answer to a chat."""
+        return self.reader.encode_end()
+
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a prompt up to where the answer begins."""
         return self.reader.count_tokens(prompt)

@@ -102,4 +102,5 @@ class Calibrated:
             answer.log_probs - weight * prior,
             tokens=answer.tokens,
             floored=answer.floored,
+            parts={"conditional": answer.log_probs, "prior": prior},
         )

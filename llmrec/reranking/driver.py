@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmrec.models import (
     ContinuationRequest,
@@ -95,16 +96,20 @@ def judge(
     judged = []
     for place, (judgement, share, meter) in enumerate(zip(judgements, shares, meters, strict=True)):
         fallbacks = Counter(judgement.fallbacks) + meter.fallbacks
-        scores = judgement.scores
-        fallbacks["infinite"] += int(np.isinf(scores).sum())
-        scores = np.where(np.isinf(scores), np.nan, scores)  # infinity would dominate all signals
+        fallbacks["infinite"] += int(np.isinf(judgement.scores).sum())
+        scores = _finite(judgement.scores)  # infinity would dominate all signals
+        parts = {name: _finite(values) for name, values in judgement.parts.items()}
         share_of_labels = float(np.mean(meter.label_shares)) if meter.label_shares else None
         if share_of_labels is not None and share_of_labels < LABEL_SHARE:
             fallbacks["labels_improbable"] += len(meter.label_shares)
         if place == 0:
             fallbacks += spent.fallbacks
-        judged.append(Judgement(scores, share, dict(+fallbacks), share_of_labels))
+        judged.append(Judgement(scores, share, dict(+fallbacks), share_of_labels, parts))
     return tuple(judged)
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isinf(values), np.nan, values)
 
 
 def together(conversations: Sequence[Conversation[T]]) -> Conversation[list[T]]:

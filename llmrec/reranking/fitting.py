@@ -1,4 +1,4 @@
-"""Lists to fit fusion weights on: each user's last item in the index is held out."""
+"""Lists to fit a gate on: each user's last item in the index is held out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 from llmrec.errors import DataError, check_count
 from llmrec.prompting import context_of
+from llmrec.reranking.gate import GateLists
+from llmrec.reranking.rankings import gate_list, parts_of, retrieval_signal
 from llmrec.reranking.requests import Request
-from llmrec.reranking.reranker import WINDOW, Reranker, retrieval_signal
-from llmrec.retrieval import Index, Retriever, SignalList, hold_out
+from llmrec.reranking.reranker import WINDOW, Reranker
+from llmrec.retrieval import Index, Retriever, hold_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +63,16 @@ def hold_out_last(
             break
     if not requests:
         raise DataError(
-            f"No list to fit weights on: the held-out item is not among the {n_candidates} "
+            f"No list to fit a gate on: the held-out item is not among the {n_candidates} "
             f"retrieved candidates of any of the {len(targets):,} users with four items or more.",
-            hint="Retrieve more candidates, or keep the zero-shot weights.",
+            hint="Retrieve more candidates, or keep the default weights.",
         )
     return HeldOutLists(known, tuple(requests), tried)
 
 
-def signal_lists(
+def judged_lists(
     reranker: Reranker, requests: Sequence[Request], *, progress: bool = False
-) -> tuple[SignalList, ...]:
+) -> GateLists:
     """Score every list with the language model, `WINDOW` users per call.
 
     Args:
@@ -78,7 +80,7 @@ def signal_lists(
         requests: Each with one relevant candidate.
         progress: Show a progress bar on stderr if it is a terminal.
     """
-    lists: list[SignalList] = []
+    lists: list[GateLists] = []
     with tqdm(
         total=len(requests),
         desc="Asking the model",
@@ -88,13 +90,12 @@ def signal_lists(
         for start in range(0, len(requests), WINDOW):
             batch = requests[start : start + WINDOW]
             for request, judged in zip(batch, reranker.judge_many(batch), strict=True):
-                scores = {name: judgement.scores for name, judgement in judged.items()}
                 ids = [candidate.item_id for candidate in request.candidates]
                 (target,) = request.relevant
-                signals = {**retrieval_signal(request.candidates), **scores}
-                lists.append(SignalList(signals, ids.index(target)))
+                signals = {**retrieval_signal(request.candidates), **parts_of(judged)}
+                lists.append(gate_list(request, signals, ids.index(target)))
             bar.update(len(batch))
-    return tuple(lists)
+    return GateLists.joined(lists)
 
 
 def _retrieved(

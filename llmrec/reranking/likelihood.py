@@ -27,8 +27,11 @@ class Likelihood:
 
     score = (log p(title | history) - prior_weight * log p(title)) / tokens ** length_power
 
-    The prior corrects for well-known and short titles, which are likely for every user. It uses the
-    same template with an empty history, once per title.
+    The end of the title counts: the line break, or the end of turn in a chat; without it a title
+    would be at least as likely as every longer one that it begins. The prior corrects for
+    well-known and short titles, which are likely for every user. It uses the same template with an
+    empty history, once per title. Parts: ``conditional``, ``prior`` (unless its weight is 0) and
+    ``length`` (tokens with the end).
 
     Args:
         template: A likelihood template; the title follows its end.
@@ -69,13 +72,27 @@ class Likelihood:
         ]
         there = [i for i, title in enumerate(titles) if title]
         known = [titles[i] for i in there]
-        answers = yield [ContinuationRequest(rendered.prompts[0], title) for title in known]
+        answers = yield [
+            ContinuationRequest(rendered.prompts[0], title, end=True) for title in known
+        ]
         given = np.array([answer.log_probs.sum() for answer in answers])
         lengths = np.array([len(answer.log_probs) for answer in answers], dtype=np.float64)
         priors = yield from self._prior(model, question, known)
-        scores = np.full(len(titles), np.nan)
-        scores[there] = (given - self.prior_weight * priors) / lengths**self.length_power
-        return Judgement(scores, fallbacks=rendered.fallbacks)
+        parts = {"conditional": given, "prior": priors, "length": lengths + 0 * given}
+        if self.prior_weight == 0:
+            del parts["prior"]
+
+        def placed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            full = np.full(len(titles), np.nan)
+            full[there] = values
+            return full
+
+        scores = (given - self.prior_weight * priors) / lengths**self.length_power
+        return Judgement(
+            placed(scores),
+            fallbacks=rendered.fallbacks,
+            parts={name: placed(values) for name, values in parts.items()},
+        )
 
     def _prior(
         self, model: LanguageModel, question: Question, titles: Sequence[str]
@@ -89,7 +106,7 @@ class Likelihood:
         if new:
             writer = writer_of(self.template, without_user(question), model)
             prompt = writer.without_candidate().prompts[0]
-            answers = yield [ContinuationRequest(prompt, title) for title in new]
+            answers = yield [ContinuationRequest(prompt, title, end=True) for title in new]
             for title, answer in zip(new, answers, strict=True):
                 priors[title] = float(answer.log_probs.sum())
                 if not np.isnan(priors[title]):  # a failed prior is not cached

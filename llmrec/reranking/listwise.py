@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Listwise:
         groups = LabelledGroups(self.template, question, model)
         if n <= self.window:
             (answer,) = yield from groups.ask([range(n)])
-            return groups.judgement(answer.log_probs)
+            return replace(groups.judgement(answer.log_probs), parts=answer.parts)
         windows = sliding_windows(n, self.window, self.step)
         return groups.judgement(by_place((yield from relay(windows, groups.orders)), n))
 

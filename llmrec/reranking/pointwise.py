@@ -17,6 +17,7 @@ from llmrec.reranking.strategy import (
     LabelAsk,
     Question,
     default_template,
+    judgement_of,
     without_user,
     writer_of,
 )
@@ -46,8 +47,7 @@ class Pointwise:
         """Score each candidate with its own prompt."""
         asks, rendered = label_each(self.template, question, model, ("Yes", "No"))
         answers = yield asks
-        table = np.stack([answer.log_probs for answer in answers])
-        return Judgement(table[:, 0] - table[:, 1], fallbacks=rendered.fallbacks)
+        return judgement_of(answers, lambda table: table[:, 0] - table[:, 1], rendered.fallbacks)
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class Graded:
         """Score each candidate with its own prompt."""
         asks, rendered = label_each(self.template, question, model, GRADES)
         answers = yield asks
-        table = np.stack([answer.log_probs for answer in answers])
-        scores = softmax(table, axis=1) @ np.arange(len(GRADES), dtype=np.float64)
-        return Judgement(scores, fallbacks=rendered.fallbacks)
+        grades = np.arange(len(GRADES), dtype=np.float64)
+        return judgement_of(
+            answers, lambda table: softmax(table, axis=1) @ grades, rendered.fallbacks
+        )
 
 
 def label_each(

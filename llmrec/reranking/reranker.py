@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Explainer
@@ -21,40 +16,32 @@ from llmrec.models.hardware import QUANTIZATIONS
 from llmrec.models.references import MODEL_HINT, check_device, check_reference
 from llmrec.prompting import Budget, Context, check_budget, context_of
 from llmrec.records import (
-    Candidate,
     Explanation,
-    Item,
-    RankedItem,
     Ranking,
-    Status,
-    Usage,
     User,
 )
 from llmrec.reranking.driver import judge
-from llmrec.reranking.requests import Given, Request, each_request, make_request
+from llmrec.reranking.gate import RETRIEVAL, Gate, Scale, catalogue_scale
+from llmrec.reranking.gate_defaults import DEFAULT_GATES
+from llmrec.reranking.likelihood import Likelihood
+from llmrec.reranking.rankings import gated_ranking, retrieval_signal
+from llmrec.reranking.requests import Given, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Strategy, question_about
-from llmrec.retrieval import Index, fuse
+from llmrec.retrieval import Index
 from llmrec.retrieval.weights import check_weights
-
-RETRIEVAL = "retrieval"
-"""Name of the retriever's score among the signals."""
 
 ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {RETRIEVAL: 1.0, **dict.fromkeys(STRATEGIES, 0.2)}
 )
-"""Weights before fitting: 1 for the retriever, 0.2 for each strategy.
+"""Weights where no gate serves: 1 for the retriever, 0.2 for each strategy.
 
 A small zero-shot model improves a text retriever, but at full weight it would dominate a better
-one. Fit weights (``llmrec fit``) if there are validation users.
+one. Fit a gate (``llmrec fit``) if there are validation users.
 """
 
 Model: TypeAlias = str | Path | LanguageModel
 """A reference to a language model, or a loaded one."""
-
-ID_AS_TITLE = "id_as_title"
-"""Fallback: the model reads an id, because the item has no title."""
-_LIKE_AN_ID = re.compile(r"(?=[\w-]*\d)[\w-]+")
 
 WINDOW = 32
 """Number of requests per batch in `Reranker.rank_many`."""
@@ -70,8 +57,9 @@ class Reranker:
         strategy: A name of `STRATEGIES`, a strategy, or several of either, whose scores are fused.
         template: A template of that strategy, by name or path; None takes its default.
         budget: Maximum tokens of each prompt field.
-        weights: Weight of each signal. None takes the index's weights fitted for these strategies,
-            templates and this model, else `ZERO_SHOT_WEIGHTS`.
+        weights: A `Gate`, or the weight of each signal. None takes the gate that ``llmrec fit``
+            stored in the index for these strategies, templates and this model; else, with an index,
+            the default gate of the strategy (`DEFAULT_GATES`); else `ZERO_SHOT_WEIGHTS`.
         quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
         device: Device of a model given by reference; None takes the fastest available.
 
@@ -91,7 +79,7 @@ class Reranker:
         strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
         template: str | None = None,
         budget: Budget | None = None,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | Gate | None = None,
         quantization: str = "none",
         device: str | None = None,
     ) -> None:
@@ -107,7 +95,7 @@ class Reranker:
         self.strategies = strategies_of(strategy, template)
         self.index = index
         self.weights = weights
-        if weights is not None:  # fails before a model is loaded
+        if weights is not None and not isinstance(weights, Gate):  # fails before a model is loaded
             names = (RETRIEVAL, *(made.name for made in self.strategies))
             check_weights(names, weights)
             for name in weights:
@@ -124,7 +112,7 @@ class Reranker:
 
     @property
     def weights_key(self) -> str:
-        """Key of the fitted weights: strategies, templates, budget and model."""
+        """Key of the fitted gate: strategies, templates, budget and model."""
         model = f"{self.model.name}@{self.model.revision}"
         return weights_key(self.strategies, self.budget, model)
 
@@ -248,14 +236,16 @@ class Reranker:
         Raises:
             See :meth:`rank`.
         """
-        weights = self._weights()  # fails before the model is used
+        gate, fallback = self._gate()  # fails before the model is used
         read = each_request(requests, self.context)
         rankings: list[Ranking] = []
         for start in range(0, len(read), WINDOW):
             batch = read[start : start + WINDOW]
             tables = [retrieval_signal(request.candidates) for request in batch]
             for request, known, judged in zip(batch, tables, self.judge_many(batch), strict=True):
-                rankings.append(self._ranking(request, known, judged, weights))
+                rankings.append(
+                    gated_ranking(request, known, judged, gate, self.catalogue_scale, fallback)
+                )
         return rankings
 
     def judge(self, user: str | int | User, candidates: object) -> dict[str, Judgement]:
@@ -278,53 +268,36 @@ class Reranker:
         judged = {s.name: judge(self.model, s, questions) for s in self.strategies}
         return [{name: some[row] for name, some in judged.items()} for row in range(len(requests))]
 
-    def _weights(self) -> tuple[Mapping[str, float], int]:
-        """The fusion weights, and 1 if the index has weights for other signals only."""
-        names = (RETRIEVAL, *(strategy.name for strategy in self.strategies))
-        serving = self.weights
-        not_fitted = 0
-        if serving is None:
-            kept = self.index.weights if self.index else {}
-            serving = kept.get(self.weights_key, ZERO_SHOT_WEIGHTS)
-            if not set(names) <= serving.keys():
-                serving, not_fitted = ZERO_SHOT_WEIGHTS, 1
-        check_weights(names, serving)
-        return {name: serving[name] for name in names}, not_fitted
+    @cached_property
+    def catalogue_scale(self) -> Scale:
+        """The scale of log(1 + popularity) over the items of the index."""
+        return catalogue_scale(self.index.popularity) if self.index else (0.0, 1.0)
 
-    def _ranking(
-        self,
-        request: Request,
-        known: Mapping[str, NDArray[np.float64]],
-        judged: Mapping[str, Judgement],
-        weighted: tuple[Mapping[str, float], int],
-    ) -> Ranking:
-        weights, not_fitted = weighted
-        signals = {**known, **{name: each.scores for name, each in judged.items()}}
-        usage, fallbacks = Usage(), Counter({"weights_not_fitted": not_fitted})
-        for judgement in judged.values():
-            usage += judgement.usage
-            fallbacks.update(judgement.fallbacks)
-        scored = ~np.all([np.isnan(each.scores) for each in judged.values()], axis=0)
-        fallbacks["signal_missing"] += sum(int(np.isnan(each).sum()) for each in known.values())
-        fallbacks["unscored"] += int((~scored).sum())
-        fallbacks["cold_start"] += not request.user.history
-        fallbacks[ID_AS_TITLE] = ids_as_titles(request)
-        alone = len(signals) == 1
-        fused = next(iter(signals.values())) if alone else fuse(signals, weights)
-        scores = np.where(scored, fused, np.nan)
-        # Stable: equal scores keep the given order, and so do NaN, which sort last.
-        order = np.argsort(-scores, kind="stable")
-        items = tuple(
-            _row(request, rank, int(place), scores, signals) for rank, place in enumerate(order, 1)
-        )
-        return Ranking(
-            request.user.user_id,
-            items,
-            usage,
-            dict(+fallbacks),
-            {} if alone else {name: weights[name] for name in signals},
-            {name: j.label_share for name, j in judged.items() if j.label_share is not None},
-        )
+    def _gate(self) -> tuple[Gate, str]:
+        """The gate, and the name of a fallback if there is one."""
+        if isinstance(self.weights, Gate):
+            return self.weights, "popularity_unknown" * (self._blind(self.weights))
+        names = [strategy.name for strategy in self.strategies]
+        fallback = ""
+        if self.weights is None and self.index is not None:
+            kept = self.index.gates.get(self.weights_key)
+            if kept is not None:
+                gate = Gate.from_document(kept)
+                if {main.rpartition(".")[0] or main for main in gate.parts} <= {*names}:
+                    return gate, ""
+                fallback = "weights_not_fitted"
+        default = default_gate(self.strategies)
+        if self.weights is None and default is not None:
+            if not self._blind(default):
+                return default, fallback
+            fallback = "popularity_unknown"
+        weights = ZERO_SHOT_WEIGHTS if self.weights is None else self.weights
+        check_weights((RETRIEVAL, *names), weights)
+        return Gate({name: weights[name] for name in (RETRIEVAL, *names)}), fallback
+
+    def _blind(self, gate: Gate) -> bool:
+        """Whether a gate reads popularity, and there is none."""
+        return self.index is None and gate.needs_popularity
 
 
 def check_model(model: Model, quantization: str, device: str | None) -> str | LanguageModel:
@@ -349,36 +322,19 @@ def check_model(model: Model, quantization: str, device: str | None) -> str | La
 
 
 def weights_key(strategies: Sequence[Strategy], budget: Budget, model: str) -> str:
-    """Key of fitted weights in an index; ``model`` is ``name@revision``."""
+    """Key of a fitted gate in an index; ``model`` is ``name@revision``."""
     limits = "-".join(str(value) for value in asdict(budget).values())
     return f"{'+'.join(strategy.key for strategy in strategies)}/{limits}/{model}"
 
 
-def retrieval_ranking(request: Request) -> Ranking:
-    """The retriever's order as a ranking, without a language model."""
-    items = tuple(
-        RankedItem(c.item_id, i, i, c.score, Status.NOT_ASKED, c.signals, _item(request, c).name)
-        for i, c in enumerate(request.candidates, start=1)
-    )
-    fallbacks = {} if request.user.history else {"cold_start": 1}
-    return Ranking(request.user.user_id, items, fallbacks=fallbacks)
-
-
-def retrieval_signal(candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
-    """The retriever's scores as one signal ``retrieval``; empty if no score is given.
-
-    Raises:
-        OptionError: A score is infinite: standardising would make all others equal.
-    """
-    scores = np.array([candidate.score for candidate in candidates], dtype=np.float64)
-    infinite = np.flatnonzero(np.isinf(scores))
-    if infinite.size:
-        candidate = candidates[int(infinite[0])]
-        raise OptionError(
-            f"Candidate {candidate.item_id!r} has the score {candidate.score}.",
-            hint="Give a finite score, or nan if there is none.",
-        )
-    return {} if np.isnan(scores).all() else {RETRIEVAL: scores}
+def default_gate(strategies: Sequence[Strategy]) -> Gate | None:
+    """The default gate of one strategy; None for several, and for one whose parts it lacks."""
+    if len(strategies) > 1:
+        return None
+    (strategy,) = strategies
+    if isinstance(strategy, Likelihood) and strategy.prior_weight == 0:
+        return None  # without the title's own likelihood
+    return DEFAULT_GATES.get(strategy.name)
 
 
 def strategies_of(
@@ -418,46 +374,3 @@ def strategies_of(
             hint="Give it another name.",
         )
     return made
-
-
-def ids_as_titles(request: Request) -> int:
-    """Number of candidates of whose title the model reads the id.
-
-    These have no title and no description. Where all entries of the request are single words with
-    digits, such as ``"1193"`` or ``"B00X4WHP5E"``, they are taken for ids too.
-    """
-    rows = request.user.history
-    ids = dict.fromkeys([c.item_id for c in request.candidates] + [row.item_id for row in rows])
-    items = [request.context.items[each] for each in ids if each in request.context.items]
-    texts = [item.title for item in items if item.title]
-    like_ids = all(_LIKE_AN_ID.fullmatch(text) for text in texts)
-    named = (request.context.items[candidate.item_id] for candidate in request.candidates)
-    return sum(item.name == item.item_id and (not item.title or like_ids) for item in named)
-
-
-def _item(request: Request, candidate: Candidate) -> Item:
-    return request.context.items[candidate.item_id]
-
-
-def _row(
-    request: Request,
-    rank: int,
-    place: int,
-    scores: NDArray[np.float64],
-    signals: Mapping[str, NDArray[np.float64]],
-) -> RankedItem:
-    candidate = request.candidates[place]
-    scored = not np.isnan(scores[place])
-    values = {name: float(column[place]) for name, column in signals.items()}
-    return RankedItem(
-        item_id=candidate.item_id,
-        rank=rank,
-        retrieval_rank=place + 1,
-        score=float(scores[place]) if scored else None,
-        status=Status.SCORED if scored else Status.UNSCORED,
-        signals={
-            **candidate.signals,
-            **{name: value for name, value in values.items() if not np.isnan(value)},
-        },
-        title=_item(request, candidate).name,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -72,6 +72,7 @@ class Shuffled:
         orders = [by_id[order] for order in different_orders(len(ids), self.times, generator)]
         size = _ROUND if self.stable_top else len(orders)
         tables: list[NDArray[np.float64]] = []
+        parts: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
         fallbacks: Counter[str] = Counter()
         tops: list[list[int]] = []
         for start in range(0, len(orders), size):
@@ -80,16 +81,18 @@ class Shuffled:
                 [self.strategy.ask(_reordered(question, order), model) for order in batch]
             )
             for order, judgement in zip(batch, judged, strict=True):
-                scores = np.empty(len(order))
-                scores[order] = judgement.scores
-                tables.append(scores)
+                back = np.argsort(order)
+                tables.append(judgement.scores[back])
+                for name, values in judgement.parts.items():
+                    parts[name].append(values[back])
                 fallbacks.update(judgement.fallbacks)
             if self.stable_top:
                 best = np.argsort(-_mean(tables), kind="stable")[: self.stable_top]
                 tops.append([int(place) for place in best])
                 if len(tops) > 2 and tops[-1] == tops[-2] == tops[-3]:
                     break
-        return Judgement(_mean(tables), fallbacks=dict(+fallbacks))
+        means = {name: _mean(each) for name, each in parts.items()}
+        return Judgement(_mean(tables), fallbacks=dict(+fallbacks), parts=means)
 
 
 def different_orders(n: int, times: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:

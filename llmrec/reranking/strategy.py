@@ -45,15 +45,18 @@ class Question:
 class Judgement:
     """Scores of one strategy, float64 ``[candidates]``, higher is better, NaN for unscored.
 
-    Scores are comparable only within one judgement. ``fallbacks`` counts fallbacks by name.
-    ``label_share`` is the probability of all labels of a prompt together, the mean of its prompts;
-    None without labels.
+    Scores are comparable only within one judgement. ``parts`` are what a gate weighs apart, each
+    like ``scores``: ``conditional`` and ``prior`` are the score with the history and without it (or
+    with other candidates), ``length`` is a title's tokens; empty where the score is all there is.
+    ``fallbacks`` counts fallbacks by name. ``label_share`` is the probability of all labels of a
+    prompt together, the mean of its prompts; None without labels.
     """
 
     scores: NDArray[np.float64]
     usage: Usage = field(default_factory=Usage)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     label_share: float | None = None
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Answer:
     """A model's answer to one prompt.
 
     ``log_probs`` is ``[labels]`` or ``[tokens of the continuation]``, all NaN without an answer.
+    ``parts`` are a calibrated answer's own log-probabilities (``conditional``) and its ``prior``.
     ``text`` is the generated text, ``finished`` whether the model ended it. ``tokens`` counts
     prompt and answer, ``floored`` the labels whose value is only an upper bound. ``fault`` is the
     reason for a missing answer.
@@ -86,6 +90,7 @@ class Answer:
     tokens: int = 0
     floored: int = 0
     fault: str = ""
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 Ask: TypeAlias = LabelAsk | LabelRequest | ContinuationRequest | GenerationRequest
@@ -131,6 +136,20 @@ def relay(
             result: T = stop.value
             return result
         reply = yield from answer(request)
+
+
+def judgement_of(
+    answers: Sequence[Answer],
+    score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    fallbacks: Mapping[str, int],
+) -> Judgement:
+    """Judge by labels, one answer per candidate; ``score`` reads ``[candidates, labels]``."""
+    parts = {
+        name: score(np.stack([answer.parts[name] for answer in answers]))
+        for name in answers[0].parts
+    }
+    scores = score(np.stack([answer.log_probs for answer in answers]))
+    return Judgement(scores, fallbacks=fallbacks, parts=parts)
 
 
 def request_of(ask: Ask) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -57,6 +57,7 @@ from llmrec.retrieval.search import EXACT_UP_TO, VectorSearch, check_faiss
 from llmrec.retrieval.weights import check_weights
 
 _BLOCK = 1 << 16
+_nothing = partial(MappingProxyType[Any, Any], {})
 _NAMED = 100_000  # ids among which the nearest to an unknown one is looked for
 
 
@@ -67,20 +68,21 @@ class Index:
     Attributes:
         items: Items by id; their order is the row order of ``vectors``.
         vectors: float32 [n_items, d], rows of length 1, read-only.
-        interactions: Who met what: the histories, and what popularity is counted on. Build from a
-            catalogue of training rows to keep held-out rows out of both.
+        interactions: Who met what: histories and popularity. Build from training rows alone to
+            keep held-out rows out of both.
         reviews: Reviews in file order.
         profiles: Profile columns by user id.
         friends: Friends' ids by user id.
         insights: Captions, opinions, facts and gaps of items, by id.
         encoder: Name of the encoder of texts.
-        modalities: Name of each modality in ``vectors`` -> name of its encoder; text comes first.
+        modalities: Encoder's name by modality of ``vectors``, text first.
         fusion: A trained fusion: it encodes histories.
         fused: float32 [n_items, d], the fusion's item vectors; None without one.
         fingerprint: The catalogue's.
         folder: The dataset folder, absolute: where paths of pictures and clips start.
-        media_root: A folder in which pictures and clips may lie besides ``folder``.
-        weights: Fitted fusion weights: signal to weight, by a key that says what they are for.
+        media_root: Another folder with pictures and clips.
+        weights: Learned weights of the retriever's signals, by key.
+        gates: Fitted gates as JSON, by `Reranker.weights_key` (`llmrec.reranking.keep_gate`).
         neutral_rating: The rating above which an item counts as liked, the catalogue's.
         prepared: Search structures already computed for these items, interactions and vectors.
     """
@@ -89,19 +91,18 @@ class Index:
     vectors: np.ndarray
     interactions: Sequence[Interaction] = ()
     reviews: tuple[Review, ...] = ()
-    profiles: Mapping[str, Mapping[str, AttributeValue]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    friends: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    insights: Mapping[str, Insight] = field(default_factory=lambda: MappingProxyType({}))
+    profiles: Mapping[str, Mapping[str, AttributeValue]] = field(default_factory=_nothing)
+    friends: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    insights: Mapping[str, Insight] = field(default_factory=_nothing)
     encoder: str = ""
-    modalities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    modalities: Mapping[str, str] = field(default_factory=_nothing)
     fusion: Fusion | None = None
     fused: np.ndarray | None = None
     fingerprint: str = ""
     folder: Path | None = None
     media_root: Path | None = None
-    weights: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=_nothing)
+    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=_nothing)
     neutral_rating: float | None = None
     prepared: Prepared | None = None
 
@@ -150,16 +151,14 @@ class Index:
             modalities: Vectors by modality, text first, as from ``modalities_of``. None embeds
                 every modality that the data has; ``()`` embeds the items' texts only.
             weights: Weight of each modality in ``vectors``; see ``llmrec.items.concatenate``.
-            insights: Insights of items, as from ``understand_items``. None runs it;
-                ``{}`` leaves it out.
+            insights: As from ``understand_items``. None runs it; ``{}`` leaves it out.
             fusion: A trained fusion, for vectors that know who met what.
             progress: Show a bar on stderr while embedding.
 
         Raises:
             DataError: The catalogue has no items, or the encoder's values are not finite.
             ModelError: A model cannot be loaded, or the fusion was trained with other encoders.
-            OptionError: A fusion is given with ``modalities=()``, or so many items need faiss,
-                which is not installed.
+            OptionError: A fusion with ``modalities=()``, or too many items without faiss.
         """
         check_inputs(catalog, encoder, modalities, weights, insights)
         if fusion is not None:
@@ -264,6 +263,7 @@ class Index:
             media_root=str(self.media_root) if self.media_root else None,
             folder_mark=folder_mark(self.folder, self.media_root) if self.folder else "",
             weights=self.weights,
+            gates=self.gates,
             neutral_rating=self.neutral_rating,
         )
         rows, users = self.interaction_columns.to_tables(self.ids)
@@ -310,12 +310,12 @@ class Index:
         return cls(**read_parts(opened, media_root=media_root))
 
     def with_weights(self, key: str, weights: Mapping[str, float]) -> Index:
-        """Return an index that also holds fitted weights under ``key``; save it to keep them.
+        """Return an index that also holds learned weights under ``key``; save it to keep them.
 
         Raises:
             OptionError: A weight is not a finite number from 0 on.
         """
-        check_kind("key", key, str, "text", "Give reranker.weights_key or WEIGHTS_KEY.")
+        check_kind("key", key, str, "text", "Give WEIGHTS_KEY.")
         check_weights(weights, weights)
         return replace(self, weights={**self.weights, key: dict(weights)})
 

@@ -123,6 +123,7 @@ def read_parts(opened: storage.Opened, *, media_root: str | Path | None) -> dict
         "folder": data,
         "media_root": root,
         "weights": manifest.weights,
+        "gates": manifest.gates,
         "neutral_rating": manifest.neutral_rating,
         "prepared": prepared,
     }

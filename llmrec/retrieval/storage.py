@@ -75,6 +75,7 @@ class Manifest:
     media_root: str | None = None
     folder_mark: str = ""
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     neutral_rating: float | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT

@@ -1,4 +1,4 @@
-"""``llmrec fit`` on the sample: weights that are kept in the index."""
+"""``llmrec fit`` on the sample: gates and weights that are kept in the index."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     folder = tmp_path / "index"
     shutil.copytree(sample_index, folder)
     words = ("--model", smollm2_folder, "--json")
-    fitted = document(run("fit", folder, "--users", 4, "--n-candidates", 30, *words))
-    assert fitted["lists"] == 4
-    assert fitted["weights"].keys() == {"retrieval", "likelihood"}
-    assert all(weight >= 0 for weight in fitted["weights"].values())
-    assert "mostly noise" in fitted["notes"][0]
-    assert Index.open(folder).weights[fitted["key"]] == fitted["weights"]
-    # A weight may be 0: then the model is asked only where that is asked for.
+    fitted = document(run("fit", folder, "--users", 10, "--n-candidates", 40, *words))
+    assert fitted["lists"] == 10
+    assert fitted["ndcg@10"].keys() == {"retriever", "control", "gate"}
+    assert sum(rarity["lists"] for rarity in fitted["by_rarity"]) == 10
+    assert fitted["served"] in fitted["ndcg@10"]
+    assert "The language model adds" in fitted["notes"][0]
+    assert "mostly noise" in fitted["notes"][1]
+    assert Index.open(folder).gates[fitted["key"]]["weights"] == fitted["weights"]
+    # The gate may do without the model: then it is asked only where that is asked for.
     list_of_5 = ("-k", 5, "--n-candidates", 5, "--always-ask")
     found = document(run("recommend", folder, "--user", "u19", *list_of_5, *words))
     assert found["fitted"] is True
@@ -50,7 +52,6 @@ def test_fit_keeps_concurrent_changes_of_the_index(
     run: Run,
     document: Document,
     plain_index: Path,
-    smollm2_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -63,8 +64,8 @@ def test_fit_keeps_concurrent_changes_of_the_index(
         rebuilt.with_weights("else", {"content": 1.0}).save(folder)
         return FittedWeights({"content": 2.0}, {"content": 0.5}, 1)
 
-    monkeypatch.setattr("llmrec.recommender.fit_weights", fit_while_others_write)
-    words = ("fit", folder, "--users", 1, "--n-candidates", 30, "--model", smollm2_folder, "--json")
+    monkeypatch.setattr("llmrec.retrieval.learn_weights", fit_while_others_write)
+    words = ("fit", folder, "--retriever", "--json")
     fitted = document(run(*words))
     kept = Index.open(folder)
     assert kept.encoder == "another@1"

@@ -45,6 +45,9 @@ class ByteModel:
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         return list((prompt.text or f"{prompt.system}\n{prompt.user}").encode())
 
+    def encode_end(self) -> list[int]:
+        return [0]
+
     def session(self) -> ByteModel:
         return self
 

@@ -9,10 +9,17 @@ import pytest
 from llmrec.errors import DataError, OptionError
 from llmrec.models import LanguageModel
 from llmrec.records import Candidate, Interaction, Item, Review
-from llmrec.reranking import Judgement, Question, Request, Reranker
-from llmrec.reranking.fitting import hold_out_last, signal_lists
+from llmrec.reranking import (
+    Judgement,
+    Question,
+    Request,
+    Reranker,
+    catalogue_scale,
+    fit_gate,
+)
+from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.strategy import Conversation
-from llmrec.retrieval import Index, fit_weights
+from llmrec.retrieval import Index
 from tests.reranking.conftest import ByteModel
 
 N_ITEMS = 12
@@ -154,12 +161,15 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     targets = {each.user.user_id: target_of(each).item_id for each in held.requests}
     told = Told(targets, right)
     reranker = Reranker(ByteModel(), held.index, strategy=told)
-    lists = signal_lists(reranker, held.requests)
+    lists = judged_lists(reranker, held.requests)
 
-    assert [tuple(each.signals) for each in lists] == [("retrieval", "told")] * 40
-    assert [each.target for each in lists] == [place_of(each) for each in held.requests]
+    assert tuple(lists.signals) == ("retrieval", "told")
+    assert lists.targets is not None
+    assert lists.targets.tolist() == [place_of(each) for each in held.requests]
+    assert lists.history.tolist() == [len(each.user.history) for each in held.requests]
     assert [q.user for q in told.asked] == [each.user for each in held.requests]
-    fitted = fit_weights(lists, optional=(told.name,))
+    fitted = fit_gate(lists, popularity=catalogue_scale(held.index.popularity))
     assert fitted.lists == 40
-    assert (fitted.weights["told"] > 0) == kept
+    assert ("told" in fitted.gate.parts) == kept
     assert (fitted.p_values["told"] < 0.01) == kept
+    assert (fitted.best == "gate") == kept

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec.errors import DataError, OptionError, PromptError, UnknownItemError
+from llmrec.errors import DataError, OptionError, PromptError, StorageError, UnknownItemError
 from llmrec.models import TransformersModel
 from llmrec.prompting import Budget, context_of
 from llmrec.records import Candidate, Status, User
 from llmrec.reranking import (
+    DEFAULT_GATES,
     ZERO_SHOT_WEIGHTS,
+    Gate,
     Judgement,
     Likelihood,
     Question,
     Request,
     Reranker,
+    keep_gate,
     retrieval_ranking,
 )
 from llmrec.reranking.strategy import Conversation
@@ -116,38 +121,87 @@ def test_cold_start_is_counted(index: Index) -> None:
     assert ranking.fallbacks["cold_start"] == 1
 
 
-def test_weights_come_from_the_argument_then_the_index_then_zero_shot(
+DEFAULT = DEFAULT_GATES["likelihood"].weights
+FITTED = Gate({"retrieval": 2.0, "likelihood.conditional x popularity": -1.0}, popularity=(1, 2))
+
+
+def test_weights_come_from_the_argument_then_the_index_then_the_defaults(
     index: Index, user: User
 ) -> None:
     retrieved = Retriever(index).retrieve(user, 3)
-    names = ("retrieval", "likelihood")
     plain = Reranker(ByteModel(), index)
-    assert plain.rank(retrieved, user=user).weights == {n: ZERO_SHOT_WEIGHTS[n] for n in names}
-    fitted = dict.fromkeys(names, 0.5)
-    fitted_index = index.with_weights(plain.weights_key, fitted)
-    assert Reranker(ByteModel(), fitted_index).rank(retrieved, user=user).weights == fitted
-    mine = dict.fromkeys(names, 0.1)
-    assert (
-        Reranker(ByteModel(), fitted_index, weights=mine).rank(retrieved, user=user).weights == mine
-    )
+    assert plain.rank(retrieved, user=user).weights == DEFAULT
+    fitted = keep_gate(index, plain.weights_key, FITTED)
+    assert Reranker(ByteModel(), fitted).rank(retrieved, user=user).weights == FITTED.weights
+    mine: list[Gate | dict[str, float]] = [
+        {"retrieval": 0.1, "likelihood": 0.1},
+        Gate({"retrieval": 1.0, "likelihood.length": -0.5}),
+    ]
+    for some in mine:
+        ranking = Reranker(ByteModel(), fitted, weights=some).rank(retrieved, user=user)
+        assert ranking.weights == (some.weights if isinstance(some, Gate) else some)
+        assert ranking.fallbacks == {}
 
 
-def test_fitted_weights_apply_only_to_their_key(index: Index, user: User) -> None:
+def test_several_strategies_have_plain_weights(index: Index, user: User) -> None:
     retrieved = Retriever(index).retrieve(user, 3)
-    key = Reranker(ByteModel(), index).weights_key
-    fitted_index = index.with_weights(key, {"retrieval": 9.0, "likelihood": 9.0})
-    other = Reranker(ByteModel(), fitted_index, template="likelihood/titles")
-    assert other.rank(retrieved, user=user).weights["likelihood"] == ZERO_SHOT_WEIGHTS["likelihood"]
+    both = Reranker(ByteModel(), index, strategy=["likelihood", Scripted([3, 2, 1])])
+    with pytest.raises(OptionError, match="no weight for scripted"):
+        both.rank(retrieved, user=user)
+    names = ("retrieval", "likelihood", "pointwise")
+    both = Reranker(ByteModel(), index, strategy=["likelihood", "pointwise"])
+    expected = {name: ZERO_SHOT_WEIGHTS[name] for name in names}
+    assert both.rank(retrieved, user=user).weights == expected
 
 
-def test_weights_fitted_for_other_signals_do_not_serve_foreign_candidates(
-    index: Index, user: User
+@pytest.mark.parametrize(
+    ("model", "template"),
+    [(ByteModel(), "likelihood/titles"), (ByteModel(name="other"), None)],
+    ids=["template", "model"],
+)
+def test_a_gate_applies_only_to_its_template_and_model(
+    index: Index, user: User, model: ByteModel, template: str | None
 ) -> None:
+    fitted = keep_gate(index, Reranker(ByteModel(), index).weights_key, FITTED)
+    other = Reranker(model, fitted, template=template)
+    assert other.rank(Retriever(index).retrieve(user, 3), user=user).weights == DEFAULT
+
+
+def test_a_gate_of_other_signals_does_not_serve(index: Index, user: User) -> None:
     key = Reranker(ByteModel(), index).weights_key
-    fitted = index.with_weights(key, {"content": 9.0, "popularity": 9.0, "likelihood": 9.0})
+    fitted = keep_gate(index, key, Gate({"retrieval": 9.0, "pointwise.conditional": 9.0}))
     ranking = Reranker(ByteModel(), fitted).rank(candidates("i1", "i2"), user=user)
-    assert ranking.weights == {"retrieval": 1.0, "likelihood": ZERO_SHOT_WEIGHTS["likelihood"]}
+    assert ranking.weights == DEFAULT
     assert ranking.fallbacks == {"weights_not_fitted": 1}
+
+
+def test_without_an_index_popularity_is_unknown_and_weights_are_plain() -> None:
+    scored = [{"title": "Heat", "score": 1.0}, {"title": "Dune", "score": 2.0}]
+    ranking = Reranker(ByteModel()).rank(scored, history=["Alien"])
+    assert ranking.weights == {"retrieval": 1.0, "likelihood": 0.2}
+    assert ranking.fallbacks == {"popularity_unknown": 1}
+    assert Reranker(ByteModel()).rank(["Heat", "Dune"], history=["Alien"]).fallbacks == {}
+    prior = Reranker(ByteModel(), weights=FITTED).rank(scored, history=["Alien"])
+    assert prior.fallbacks == {"popularity_unknown": 1}
+    plain = Reranker(ByteModel(), strategy=Likelihood(prior_weight=0))
+    assert plain.rank(scored, history=["Alien"]).fallbacks == {}
+
+
+def test_a_part_that_the_strategy_lacks_counts_as_average(index: Index, user: User) -> None:
+    gate = Gate({"retrieval": 1.0, "likelihood.prior": 5.0})
+    reranker = Reranker(ByteModel(), index, strategy=Likelihood(prior_weight=0), weights=gate)
+    ranking = reranker.rank(candidates("i1", "i2"), user=user)
+    assert ranking.item_ids == ("i1", "i2")
+    assert ranking.fallbacks == {"part_missing": 1}
+
+
+def test_a_damaged_gate_names_the_way_out(index: Index, user: User) -> None:
+    key = Reranker(ByteModel(), index).weights_key
+    damaged = replace(index, gates={key: {"weights": {"retrieval": "much"}}})
+    model = ByteModel()
+    with pytest.raises(StorageError, match=r"damaged gate.*llmrec fit"):
+        Reranker(model, damaged).rank(candidates("i1", "i2"), user=user)
+    assert model.asked == []
 
 
 def test_weights_of_another_budget_do_not_serve(index: Index) -> None:

@@ -69,7 +69,41 @@ def test_likelihood_is_that_of_the_title_right_after_the_text(smollm2: Transform
     assert text.endswith("\n5. ")
     prompt = smollm2.encode(text.removesuffix(" "))
     for score, title in zip(judged.scores, ["Close Encounters", BIKE], strict=True):
-        assert score == pytest.approx(whole(smollm2, prompt, smollm2.encode(f" {title}")), abs=1e-3)
+        title_and_end = smollm2.encode(f" {title}\n")
+        assert score == pytest.approx(whole(smollm2, prompt, title_and_end), abs=1e-3)
+
+
+def test_a_chat_s_title_is_scored_with_the_end_of_turn(smollm2: TransformersModel) -> None:
+    strategy = Likelihood(load_template("likelihood/chat-next"))
+    asked = question(["Toy Story", "Toy Story 2"], FILMS)
+    judged = judged_by(strategy, smollm2, asked)
+    rendered = written(
+        strategy.template,
+        user=asked.user,
+        context=asked.context,
+        items=asked.context.items,
+        candidates=(),
+        tokenizer=smollm2,
+    )
+    prompt = smollm2.encode_prompt(rendered.prompts[0])
+    end = smollm2.tokenizer.added_tokens_encoder["<|im_end|>"]
+    title = [*smollm2.encode("Toy Story 2"), end]
+    assert judged.parts["conditional"][1] == pytest.approx(whole(smollm2, prompt, title), abs=1e-3)
+    assert judged.parts["length"].tolist() == [4, 6]
+
+
+def test_parts_of_likelihood_make_its_score(smollm2: TransformersModel) -> None:
+    titles = ["Toy Story", "Toy Story 2", "\u200b"]
+    judged = judged_by(Likelihood(), smollm2, question(titles, ["Toy Story 3", "Toy Story 4"]))
+    parts = judged.parts
+    assert judged.scores == pytest.approx(parts["conditional"] - parts["prior"] / 2, nan_ok=True)
+    assert np.isnan([values[2] for values in parts.values()]).all()
+    # With its end, a title is no more probable than every longer one that it begins.
+    assert parts["conditional"][1] > parts["conditional"][0]
+    assert set(judged_by(Likelihood(prior_weight=0), smollm2, question(titles, FILMS)).parts) == {
+        "conditional",
+        "length",
+    }
 
 
 def test_likelihood_follows_the_history(smollm2: TransformersModel) -> None:
@@ -100,11 +134,11 @@ def test_the_prior_is_asked_once_a_title_and_subtracted() -> None:
     assert first[0] != plain[0]
 
 
-@pytest.mark.parametrize(("power", "expected"), [(0, [-5.0, -7.0]), (1, [-1.0, -1.0])])
+@pytest.mark.parametrize(("power", "expected"), [(0, [-6.0, -8.0]), (1, [-1.0, -1.0])])
 def test_length_correction(power: float, expected: list[float]) -> None:
     strategy = Likelihood(prior_weight=0, length_power=power)
     scores = judged_by(strategy, ByteModel(), question(["Jaws", "Brazil"], ["Alien"])).scores
-    assert scores.tolist() == pytest.approx(expected)  # five and seven bytes with the space
+    assert scores.tolist() == pytest.approx(expected)  # bytes with the space and the line break
 
 
 def test_empty_title_is_unscored() -> None:

@@ -106,7 +106,9 @@ def test_index_holds_the_catalogue(catalog: Catalog, index: Index) -> None:
 
 
 def test_saved_and_opened_it_is_the_same(index: Index, tmp_path: Path) -> None:
-    weighted = index.with_weights("likelihood", {"content": 1.0, "likelihood": 0.1})
+    weighted = index.with_weights("content alone", {"content": 1.0})
+    gate = {"weights": {"retrieval": 1.0, "likelihood.prior": -0.1}, "popularity": [0.5, 2.0]}
+    weighted = replace(weighted, gates={"likelihood/1": gate})
     weighted.save(tmp_path / "new" / "index")
     opened = Index.open(tmp_path / "new" / "index")
     assert parts(opened) == parts(weighted)
