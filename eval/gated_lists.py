@@ -1,107 +1,47 @@
-"""The retriever's lists of validation and test users, and a model's likelihood parts of them.
+"""A model's likelihood parts of the retriever's lists, for gates that are fitted without the model.
 
-    python eval/gated_lists.py DATA --lists LISTS.npz [--limit N]
     python eval/gated_lists.py LISTS.npz --model REF --out PARTS.npz [--adapter ADAPTER]
-        [--template likelihood/numbered] [--top 100] [--limit N] [--max-seconds S]
+        [--template likelihood/numbered] [--top 100] [--limit N] [--workers 1] [--max-seconds S]
 
-The first command makes the lists: leave-one-out by time, the index knows training rows only, the
-retriever's weights are learned without the last training row of each user, and the 100 best items
-that a user has not met are kept. The second scores the titles of those lists whose target is among
-the first TOP: conditional and prior log-probability and length of each title. The others count as 0
-in every row of every table, whatever a model says of them. ``gate_table.py`` reads the result. A
-command that was stopped continues where it stopped.
-
-LISTS.npz, for n lists: ``history_starts`` [n + 1] and ``history_items``, item rows oldest first;
-``candidates`` int32 [n, 100], -1 behind the end; ``retrieval`` float32 [n, 100]; ``target``, item
-row [n]; ``part`` [n], 0 validation and 1 test; ``popularity``, training interactions by item row;
-``titles``, texts by item row; where known, ``history_times`` and ``target_time`` in seconds, and
-``user`` [n], equal for lists of one user.
+``ranking_lists.py`` makes LISTS.npz. Scored are the titles of validation and test lists whose
+target is among the first TOP: conditional and prior log-probability and length of each title, by
+the prompts of the likelihood strategy. The other lists count as 0 in every row of every table,
+whatever a model says of them. ``gate_table.py`` reads the result, which holds all that it needs. A
+command that was stopped continues where it stopped. On an accelerator the model runs in bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from data_sets import SEED, read
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from llmrec import Index, Retriever, TextEncoder, TransformersModel
-from llmrec.catalog import leave_one_out
-from llmrec.evaluation import end_to_end_users, training_catalog
+from llmrec import TransformersModel
 from llmrec.models import ContinuationRequest, ScoredSequence, load_model
 from llmrec.prompting import Budget, Context, field_text, load_template
 from llmrec.records import Interaction, Item, Prompt, User
 from llmrec.reranking import Likelihood
 from llmrec.reranking.strategy import Question, writer_of
-from llmrec.retrieval import learn_weights
 
-MOST = 100
+TOP = 100
 """Candidates of a list."""
-LOGITS = 1_000_000_000
-"""Logits projected at once on an accelerator: 4 GB."""
 SAVE_EVERY = 120.0
 """Seconds between two saves."""
+TRAINING = 2
+"""The part of lists that are for training."""
+DAY = 86_400
 Lists = dict[str, Any]
 """Arrays by name."""
-
-
-def made_lists(folder: Path, limit: int | None) -> Lists:
-    """Retrieve for the users of a data set, at most ``limit`` lists of each part."""
-    catalog = read(folder)
-    split = leave_one_out(catalog)
-    known = training_catalog(catalog, split)
-    index = Index.build(known, TextEncoder.from_pretrained(), modalities=(), insights={})
-    weights = learn_weights(index, progress=True).weights
-    sys.stderr.write(f"retriever's weights: {weights}\n")
-    retriever = Retriever(index, weights={name: w for name, w in weights.items() if w})
-    times = {
-        part: {user: row.timestamp for user, row in rows.items()}
-        for part, rows in (("validation", split.validation), ("test", split.test))
-    }
-    rows: dict[str, list[Any]] = {}
-    starts = [0]
-    drawn = np.random.default_rng(SEED)
-    both: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-    for number, part in enumerate(both):
-        every = end_to_end_users(catalog, split, which=part)
-        chosen = [every[i] for i in drawn.permutation(len(every))[:limit]]
-        for held in tqdm(chosen, desc=f"Retrieving ({part})"):
-            history = held.user.history
-            found = retriever.retrieve(held.user, MOST)
-            found_rows = [index.row(candidate.item_id) for candidate in found]
-            short = MOST - len(found)
-            line = {
-                "history_items": [index.row(row.item_id) for row in history],
-                "history_times": [_time(row.timestamp) for row in history],
-                "candidates": [np.array(found_rows + [-1] * short, dtype=np.int32)],
-                "retrieval": [np.array([c.score for c in found] + [np.nan] * short, np.float32)],
-                "target": [index.row(held.target)],
-                "target_time": [_time(times[part][held.user.user_id])],
-                "part": [number],
-                "user": [held.user.user_id],
-            }
-            for name, values in line.items():
-                rows.setdefault(name, []).extend(np.asarray(value) for value in values)
-            starts.append(starts[-1] + len(history))
-    return {
-        **{name: np.array(values) for name, values in rows.items()},
-        "history_starts": np.array(starts),
-        "popularity": index.popularity,
-        "titles": np.array([item.name for item in index.items.values()]),
-    }
-
-
-def _time(timestamp: float | None) -> float:
-    return np.nan if timestamp is None else float(timestamp)
 
 
 @dataclass(frozen=True)
@@ -120,7 +60,7 @@ class Writer:
             starts = self.lists["history_starts"]
             most = self.budget.history_items
             past = self.lists["history_items"][starts[row] : starts[row + 1]][-most:].tolist()
-        items = {str(item): Item(str(item), str(self.lists["titles"][item])) for item in set(past)}
+        items = {str(item): Item(str(item), self.lists["titles"][item]) for item in set(past)}
         user = User("u", tuple(Interaction("u", str(item), None, None) for item in past))
         question = Question(user, (), Context(items), self.budget)
         room = self.budget.title + 1
@@ -144,17 +84,32 @@ def _encoded(row: int) -> tuple[int, ...]:
     return tuple(_writer.model.encode_prompt(before))
 
 
+def read_lists(path: Path, top: int) -> Lists:
+    """Read lists of validation and test, cut to the first ``top``; -1 is no candidate."""
+    with np.load(path) as given:
+        lists = dict(given)
+    lists["titles"] = json.loads(lists["titles"].tobytes())
+    scores = lists["scores"][:, :top]
+    lists["retrieval"] = np.where(np.isfinite(scores), scores, np.nan)
+    lists["candidates"] = np.where(np.isfinite(scores), lists["candidates"][:, :top], -1)
+    lists["history"] = np.diff(lists["history_starts"])
+    if "target_time" in lists:
+        lists["same_day"] = same_day(lists)
+    return lists
+
+
 def scored(lists: Lists, options: argparse.Namespace) -> None:
     """Score the lists that hold their target, and write the parts."""
     global _writer  # noqa: PLW0603 - inherited by the processes that write prompts
-    candidates = lists["candidates"][:, : options.top]
-    held = np.flatnonzero((candidates == lists["target"][:, None]).any(axis=1))
+    candidates = lists["candidates"]
+    reached = (candidates == lists["target"][:, None]).any(axis=1) & (lists["part"] < TRAINING)
+    held = np.flatnonzero(reached)
     if options.limit:
         by_part = [held[lists["part"][held] == part][: options.limit] for part in (0, 1)]
         held = np.concatenate(by_part)
     template = options.template
     strategy = Likelihood() if template is None else Likelihood(load_template(template))
-    model = loaded(options.model, options.adapter)
+    model = loaded(options.model, options.adapter, options.dtype)
     _writer = Writer(strategy, model, lists, Budget())
     about = (
         f"{model.name}@{model.revision} {strategy.template.name} {strategy.template.sha256[:12]}"
@@ -171,7 +126,7 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     budget = Budget().title
     used = np.unique(candidates[held])
     titles = {
-        int(item): field_text(str(lists["titles"][item]), budget, model) for item in used[used >= 0]
+        int(item): field_text(lists["titles"][item], budget, model) for item in used[used >= 0]
     }
     titles = {item: title for item, title in titles.items() if title}
     ends = {item: _ending(_writer, title) for item, title in titles.items()}
@@ -179,17 +134,14 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     todo = np.flatnonzero(np.isnan(parts["length"]).all(axis=1))
 
     def save() -> None:
-        reached = {"rows": held, "candidates": candidates[held], **parts}
-        reached["retrieval"] = lists["retrieval"][held][:, : options.top]
-        kept = ("target", "part", "popularity", "history_starts", "user", "same_day")
+        inside = {name: lists[name][held] for name in ("candidates", "retrieval")} | parts
+        kept = ("target", "part", "popularity", "history", "users", "same_day")
         whole = {name: lists[name] for name in kept if name in lists}
-        if "target_time" in lists:
-            whole["same_day"] = same_day(lists)
         part = options.out.with_suffix(".part.npz")
-        np.savez_compressed(part, **reached, **whole, about=np.array(about))
+        np.savez_compressed(part, rows=held, **inside, **whole, about=np.array(about))
         part.replace(options.out)
 
-    # Forked before the model's first call: a process that used an accelerator cannot be.
+    # The processes only write prompts: they do not touch an accelerator.
     with get_context("fork").Pool(options.workers) as pool:
         every = pool.imap(_encoded, held[todo].tolist(), chunksize=32)
         if np.isnan(parts["prior"]).all():
@@ -240,24 +192,18 @@ def priors(
 
 
 def same_day(lists: Lists) -> NDArray[np.bool_]:
-    """Whether a target was met on the day of the last item of the history."""
-    starts, day = lists["history_starts"], 86_400
-    last = np.where(np.diff(starts) > 0, lists["history_times"][starts[1:] - 1], np.nan)
-    same: NDArray[np.bool_] = lists["target_time"] // day == last // day
+    """Whether a target was met on the day of the last item of the history, where both are known."""
+    last = lists["history_times"][lists["history_starts"][1:] - 1]
+    known = (last >= 0) & (lists["target_time"] >= 0)
+    same: NDArray[np.bool_] = known & (lists["target_time"] // DAY == last // DAY)
     return same
 
 
-def loaded(ref: str, adapter: Path | None) -> TransformersModel:
+def loaded(ref: str, adapter: Path | None, dtype: str | None) -> TransformersModel:
     """The model, in bfloat16 on an accelerator, with an adapter merged where one is given."""
     import torch  # noqa: PLC0415
 
-    from llmrec.models import prefix_scoring  # noqa: PLC0415
-
-    if not torch.cuda.is_available():
-        model = load_model(ref)
-    else:
-        prefix_scoring.LOGITS = LOGITS
-        model = TransformersModel.from_pretrained(ref, dtype="bfloat16", max_rows=32_768)
+    model = load_model(ref, dtype=dtype or ("bfloat16" if torch.cuda.is_available() else None))
     if not isinstance(model, TransformersModel):
         raise SystemExit("--model takes a model of transformers.")
     if adapter is not None:
@@ -269,26 +215,21 @@ def loaded(ref: str, adapter: Path | None) -> TransformersModel:
 
 
 def main() -> None:
-    """Make lists, or score them."""
+    """Score lists."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("source", type=Path, help="a data set's folder, or LISTS.npz")
-    parser.add_argument("--lists", type=Path, help="where the lists are written")
-    parser.add_argument("--model", help="a model of transformers")
+    parser.add_argument("lists", type=Path, help="of ranking_lists.py")
+    parser.add_argument("--model", required=True, help="a model of transformers")
     parser.add_argument("--adapter", type=Path, help="a folder with a PEFT adapter")
+    parser.add_argument("--dtype", help="bfloat16 on an accelerator if left out, else float32")
     parser.add_argument("--template", help="a likelihood template; the default one if left out")
-    parser.add_argument("--out", type=Path, help="where the parts are written")
-    parser.add_argument("--top", type=int, default=MOST, help="candidates scored of each list")
+    parser.add_argument("--out", type=Path, required=True, help="where the parts are written")
+    parser.add_argument("--top", type=int, default=TOP, help="candidates scored of each list")
     parser.add_argument("--limit", type=int, help="lists of each part, at most")
     parser.add_argument("--window", type=int, default=64, help="lists scored at once")
     parser.add_argument("--workers", type=int, default=1, help="processes that write prompts")
     parser.add_argument("--max-seconds", type=float, help="stop after; the same command resumes")
     options = parser.parse_args()
-    if options.source.is_dir():
-        np.savez_compressed(options.lists, **made_lists(options.source, options.limit))
-        return
-    with np.load(options.source) as given:
-        lists = dict(given)
-    scored(lists, options)
+    scored(read_lists(options.lists, options.top), options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from llmrec.reranking.calibration import Calibrated
 from llmrec.reranking.driver import judge
 from llmrec.reranking.gate import Gate, GateLists, catalogue_scale, keep_gate
 from llmrec.reranking.gate_defaults import DEFAULT_GATES
-from llmrec.reranking.gate_fit import GateFit, fit_gate
+from llmrec.reranking.gate_fit import GateFit, choose_gate, fit_gate
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.listwise import Listwise, ListwiseGenerated, Tournament
 from llmrec.reranking.pairwise import Pairwise
@@ -42,6 +42,7 @@ __all__ = [
     "Strategy",
     "Tournament",
     "catalogue_scale",
+    "choose_gate",
     "fit_gate",
     "items_context",
     "judge",

@@ -118,6 +118,10 @@ class GateLists:
         leads: Table = best[:, 0] - best[:, -1]
         return leads
 
+    def only(self, *signals: str) -> GateLists:
+        """The same lists with some of their signals."""
+        return replace(self, signals={name: self.signals[name] for name in signals})
+
     def rows(self, chosen: NDArray[Any]) -> GateLists:
         """Some of the lists."""
         return GateLists(

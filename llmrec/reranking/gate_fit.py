@@ -151,6 +151,29 @@ def fit_gate(lists: GateLists, *, popularity: Scale, source: str = "", seed: int
     )
 
 
+def choose_gate(
+    lists: GateLists, *, popularity: Scale, source: str = "", seed: int = 0
+) -> tuple[Gate, dict[str, float]]:
+    """Fit one gate without judging it; lists of the retriever's signal alone give the control.
+
+    Args:
+        lists: See :func:`fit_gate`, like all others.
+        popularity: Scale of log(1 + popularity) over the catalogue.
+        source: What the gate says of its origin.
+        seed: Seed of the folds.
+
+    Returns:
+        The gate, and the p-value of leaving a part out, by part.
+
+    Raises:
+        DataError: There are fewer than `FEWEST_LISTS` lists.
+        OptionError: A list has no target.
+    """
+    _targets(lists)
+    parts = tuple(name for name in lists.signals if name != RETRIEVAL)
+    return _Problem.of(lists, popularity, parts, seed).choose(parts, popularity, source)
+
+
 def check_enough(lists: int) -> None:
     """Check that so many lists can be fitted on.
 
