@@ -109,6 +109,7 @@ def _rerank_file(
     from llmrec.prompting import Context
     from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker, items_context
+    from llmrec.reranking.driver import window_of
     from llmrec.reranking.rankings import ID_AS_TITLE
     from llmrec.reranking.request_files import check_requests, rank_file
 
@@ -134,6 +135,7 @@ def _rerank_file(
         rank,
         known=known,
         settings=repr((reranker.weights_key, placement, *settings)),
+        window=window_of(reranker.model),
         progress=True,
     )
     rates = model.rates()

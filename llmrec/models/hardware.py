@@ -237,6 +237,18 @@ def halve_until_it_fits(compute: Callable[[int], T], size: int, *, unit: str, na
             logger.warning("out of memory: trying again with %d %ss at once", size, unit)
 
 
+def free_memory(device: str) -> int:
+    """Bytes that a process may still take on a device; with ``auto``, on its fullest GPU."""
+    import torch  # noqa: PLC0415
+
+    if device == "auto":
+        return min(free_memory(f"cuda:{card}") for card in range(torch.cuda.device_count()))
+    if not device.startswith("cuda"):
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
 def reset_peak_memory() -> None:
     """Measure peak memory from what is in use now."""
     for device in _gpus_in_use():

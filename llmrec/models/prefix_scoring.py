@@ -17,12 +17,14 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.models.prefix_tree import Chunk, PrefixTree, ScoredSequence, common_length
-from llmrec.models.tree_attention import TreeAttention
+from llmrec.models.tree_attention import ON_ACCELERATOR, ON_CPU, TreeAttention, sent
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +40,24 @@ SMALLEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The result of a pass over a tree: ``log_probs`` has a tensor per sequence.
+    """The result of a pass over a tree: all scores, one sequence after the other, ``counts`` each.
 
-    ``rows`` were forwarded in ``forwards`` calls of the model; ``halvings`` counts how often memory
-    did not suffice and the rows at once were halved.
+    ``rows`` were forwarded in ``forwards`` calls of the model; ``given`` counts the tokens of all
+    distinct sequences; ``halvings`` counts how often memory did not suffice and the rows at once
+    were halved.
     """
 
-    log_probs: tuple[Tensor, ...]
+    scores: Tensor
+    counts: list[int]
     rows: int
+    given: int
     forwards: int
     halvings: int
+
+    @property
+    def log_probs(self) -> tuple[Tensor, ...]:
+        """The scores of each sequence."""
+        return tuple(torch.split(self.scores, self.counts))
 
 
 @dataclass
@@ -83,22 +93,26 @@ class _PathLayer(DynamicLayer):
         **kwargs: object,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states)
-        if self.path.common:  # the common prefix stands first, carried or own
-            self.common = (keys[:, :, : self.path.common], values[:, :, : self.path.common])
-        keep = self.path.keep.to(keys.device)
-        self.keys, self.values = keys.index_select(2, keep), values.index_select(2, keep)
+        if self.path.common is not None:
+            self.common = _taken(keys, values, self.path.common)
+        self.keys, self.values = _taken(keys, values, self.path.keep)
         return keys, values
 
 
 @dataclass
 class _Path:
-    """Which of (carried rows + the chunk's rows) the next chunk needs; shared by all layers.
+    """Places of the keys that the next chunk needs; shared by all layers.
 
-    The first ``common`` rows are cached for the next call; 0: they are cached already.
+    Those of ``common`` are cached for the next call; None: they are cached already.
     """
 
     keep: Tensor
-    common: int = 0
+    common: Tensor | None = None
+
+
+def _taken(keys: Tensor, values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    places = places.to(keys.device)
+    return keys.index_select(2, places), values.index_select(2, places)
 
 
 def score_sequences(
@@ -123,12 +137,12 @@ def score_sequences(
         ModelError: The model does not route its attention through the tree.
     """
     if not sequences:
-        return Passed((), 0, 0, 0)
+        return Passed(torch.empty(0), [], 0, 0, 0, 0)
     tree = PrefixTree.of(sequences)
     halvings = 0
     while True:
         try:
-            picked, forwards, rows = _pass_over(model, tree, max_rows, cached)
+            scores, forwards, rows = _pass_over(model, tree, max_rows, cached)
             break
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
@@ -138,8 +152,7 @@ def score_sequences(
             halvings += 1
             max_rows //= 2
             logger.warning("out of memory: trying again with %d tokens at once", max_rows)
-    lengths = [len(some.rows) for some in tree.positions]
-    return Passed(torch.split(picked, lengths), rows, forwards, halvings)
+    return Passed(scores, tree.counts.tolist(), rows, tree.given, forwards, halvings)
 
 
 def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
@@ -159,30 +172,41 @@ def input_device(model: PreTrainedModel) -> torch.device:
 def _pass_over(
     model: PreTrainedModel, tree: PrefixTree, max_rows: int, cached: PrefixCache | None
 ) -> tuple[Tensor, int, int]:
-    """The scores of all sequences, one after the other; forwards and rows that they took."""
-    config = model.config.get_text_config()
+    """The scores of all sequences, one after the other; forwards and rows that they took.
+
+    Nothing in the loop waits for the device: the next chunk is planned while it computes.
+    """
     common = tree.common_prefix() if cached else np.empty(0, dtype=np.int64)
     known = common_length(cached.tokens, common) if cached else 0
-    chunks = list(tree.chunks(max_rows, max(1, LOGITS // config.vocab_size), known))
-    path = _Path(torch.arange(known))
-    layers = [_PathLayer.along(path) for _ in range(config.num_hidden_layers)]
+    chunks = list(tree.chunks(max_rows, known))
+    device = input_device(model)
+    path = _Path(torch.arange(known, device=device))
+    layers = [_PathLayer.along(path) for _ in range(_layers(model))]
     if cached and known:
         for layer, keys, values in zip(layers, cached.keys, cached.values, strict=True):
             layer.update(keys[:, :, :known], values[:, :, :known])
-    cache = Cache(layers=[*layers])
-    rows = np.concatenate([some.rows for some in tree.positions])
-    tokens = np.concatenate([some.tokens for some in tree.positions])
-    by_row = np.argsort(rows, kind="stable")
-    rows, tokens = rows[by_row], tokens[by_row]
+    cache = Cache(layers=[*layers]) if cached or len(chunks) > 1 else None
+    by_row = np.argsort(tree.score_rows, kind="stable")
+    rows, tokens = tree.score_rows[by_row], tree.score_tokens[by_row]
     parts = []
     for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
-        path.keep = _places(chunk, following)
-        path.common = len(common) if known <= chunk.start < len(common) else 0
-        logits = _forward(model, tree, chunk, cache if cached or len(chunks) > 1 else None)
+        attention = TreeAttention.of(
+            tree, chunk, ON_CPU if device.type == "cpu" else ON_ACCELERATOR
+        )
+        above = following.carried if following else chunk.carried[:0]
+        caching = known <= chunk.start < len(common)
+        keep, first = sent(
+            device,
+            attention.places[_numbers(chunk, above)],
+            attention.places[
+                _numbers(chunk, np.arange(min(len(common), chunk.end) if caching else 0))
+            ],
+        )
+        path.keep, path.common = keep, first if caching else None
+        hidden = forward_chunk(model, tree, chunk, attention, cache)
         read = slice(*np.searchsorted(rows, [chunk.start, chunk.end]))
-        which = torch.from_numpy(np.searchsorted(chunk.scored, rows[read])).to(logits.device)
-        next_tokens = torch.from_numpy(tokens[read]).to(logits.device)
-        parts.append(logits[which, next_tokens] - logits.logsumexp(-1)[which])
+        places = attention.places[_numbers(chunk, rows[read])] - len(chunk.carried)
+        parts += log_probs_at(model, hidden, places, tokens[read])
     if cached and known < len(common):
         cached.tokens = common
         cached.keys, cached.values = ([layer.common[i] for layer in layers] for i in (0, 1))
@@ -190,39 +214,102 @@ def _pass_over(
     return torch.cat(parts)[back.to(parts[0].device)], len(chunks), len(tree) - known
 
 
-def _places(chunk: Chunk, following: Chunk | None) -> Tensor:
-    """The places of the next chunk's carried rows among this one's carried and own rows."""
-    if following is None:
-        return torch.empty(0, dtype=torch.long)
-    carried = following.carried
-    depth = np.arange(len(carried))  # a path holds one row a depth
-    places = np.where(carried < chunk.start, depth, len(chunk.carried) + carried - chunk.start)
-    return torch.from_numpy(places)
+def _numbers(chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The key numbers of rows that are carried or the chunk's own."""
+    above = np.searchsorted(chunk.carried, rows)
+    return np.where(rows < chunk.start, above, len(chunk.carried) + rows - chunk.start)
 
 
-def _forward(model: PreTrainedModel, tree: PrefixTree, chunk: Chunk, cache: Cache | None) -> Tensor:
-    """The chunk's logits at its scored rows, ``[scored, vocabulary]``, in fp32."""
-    rows = slice(chunk.start, chunk.end)
-    attention = TreeAttention.of(tree, chunk)
+def _layers(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().num_hidden_layers)
+
+
+def forward_chunk(
+    model: PreTrainedModel,
+    tree: PrefixTree,
+    chunk: Chunk,
+    attention: TreeAttention,
+    cache: Cache | None = None,
+) -> Tensor:
+    """Hidden states of a chunk's rows, ``[rows, hidden]``, in the order of ``attention.order``.
+
+    Gradients flow if they are enabled. ``cache`` has the keys and values of the carried rows.
+
+    Raises:
+        ModelError: The model does not route its attention through the tree.
+    """
     device = input_device(model)
-    output = model(
-        input_ids=torch.from_numpy(tree.tokens[rows])[None].to(device),
-        position_ids=torch.from_numpy(tree.depths[rows])[None].to(device),
+    rows = attention.order - len(chunk.carried) + chunk.start
+    tokens, depths = sent(device, tree.tokens[rows], tree.depths[rows])
+    output = getattr(model, model.base_model_prefix)(
+        input_ids=tokens[None],
+        position_ids=depths[None],
         # A 4-D mask is taken as it is, so transformers builds none; the tree holds the real one.
         attention_mask=torch.zeros(1, 1, 1, 1, device=device),
         past_key_values=cache,
         use_cache=cache is not None,
-        logits_to_keep=torch.from_numpy(chunk.scored - chunk.start).to(device),
         tree=attention,
     )
-    layers = model.config.get_text_config().num_hidden_layers
-    if attention.layers != layers:
+    if attention.layers != _layers(model):
         raise ModelError(
-            f"{type(model).__name__} routes {attention.layers} of its {layers} layers through the "
-            "prefix tree.",
+            f"{type(model).__name__} routes {attention.layers} of its {_layers(model)} layers "
+            "through the prefix tree.",
             hint="Load it with attn_implementation='llmrec_tree'; models with layers of another "
             "kind than attention cannot share prefixes.",
         )
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def log_probs_at(
+    model: PreTrainedModel, hidden: Tensor, places: NDArray[np.int64], tokens: NDArray[np.int64]
+) -> list[Tensor]:
+    """Log-probabilities of ``tokens[i]`` at ``hidden[places[i]]``, in parts.
+
+    Each place is projected to the vocabulary once, a slice of at most `LOGITS` at a time. Under
+    autograd, slices are projected again for their gradients instead of being kept.
+    """
+    starts = np.flatnonzero(np.append(True, places[1:] != places[:-1])[: len(places)])
+    once = places[starts]
+    which = np.repeat(np.arange(len(once)), np.diff(np.append(starts, len(places))))
+    at, read, asked = sent(hidden.device, once, which, tokens)
+    size = max(1, LOGITS // model.config.get_text_config().vocab_size)
+
+    def slice_of(some: Tensor, rows: Tensor, wanted: Tensor) -> Tensor:
+        logits = _project(model, some)
+        rows, wanted = rows.to(logits.device), wanted.to(logits.device)
+        return logits[rows, wanted] - logits.logsumexp(-1)[rows]
+
+    parts = []
+    for start in range(0, len(once), size):
+        inside = slice(*np.searchsorted(which, [start, start + size]))
+        given = hidden[at[start : start + size]], read[inside] - start, asked[inside]
+        parts.append(
+            checkpoint(slice_of, *given, use_reentrant=False)
+            if torch.is_grad_enabled() and hidden.requires_grad
+            else slice_of(*given)
+        )
+    return parts
+
+
+class _WithHidden:
+    """A model whose last hidden states are known: its forward projects them and nothing else.
+
+    So whatever a family does to its logits (caps, scales) is done here too.
+    """
+
+    def __init__(self, model: PreTrainedModel, hidden: Tensor) -> None:
+        known = MoeModelOutputWithPast(last_hidden_state=hidden)  # the kind with most fields
+        self._model = model
+        setattr(self, model.base_model_prefix, lambda **_: known)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+
+def _project(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits of hidden states ``[rows, hidden]``, in fp32."""
+    output = type(model).forward(_WithHidden(model, hidden[None]), use_cache=False)
     logits: Tensor = output.logits[0].float()
     return logits
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from llmrec.errors import OptionError
 
 Rows = NDArray[np.int64]
+Tokens: TypeAlias = Sequence[int] | NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,13 @@ class ScoredSequence:
 
     Each of ``tokens[start:]`` is scored, given all tokens before it, and each of ``alternatives``
     in place of the last token. Labels ("Yes", "No") and titles are scored in the same way: as a
-    prompt and what follows it.
+    prompt and what follows it. An array of tokens needs the least time and memory.
 
     Raises:
         OptionError: ``start`` leaves nothing to condition on, or nothing to score.
     """
 
-    tokens: tuple[int, ...]
+    tokens: Tokens
     start: int
     alternatives: tuple[int, ...] = ()
 
@@ -52,25 +55,16 @@ class ScoredSequence:
 
 
 @dataclass(frozen=True, slots=True)
-class ScorePositions:
-    """The positions of one sequence's scores: ``tokens[i]`` is scored at ``rows[i]``."""
-
-    rows: Rows
-    tokens: Rows
-
-
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive rows that are forwarded together.
 
     ``carried`` are the ancestors of ``start``, root first; earlier chunks computed their keys and
-    values. ``scored`` are the chunk's rows with scored positions.
+    values.
     """
 
     start: int
     end: int
     carried: Rows
-    scored: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +72,18 @@ class PrefixTree:
     """All nodes of a batch, by row, and the scored positions.
 
     ``tokens[n]`` is a row's token and ``depths[n]`` its depth (0 at a root); ``ends[n]`` is the row
-    after its subtree. ``positions`` has one entry per sequence, in the given order.
+    after its subtree. Scored is ``score_tokens[i]`` at ``score_rows[i]``, one sequence after the
+    other in the given order, ``counts`` of each. ``given`` counts the tokens of all distinct
+    sequences without the tree.
     """
 
     tokens: Rows
     depths: Rows
     ends: Rows
-    positions: tuple[ScorePositions, ...]
+    score_rows: Rows
+    score_tokens: Rows
+    counts: Rows
+    given: int
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -92,79 +91,84 @@ class PrefixTree:
     @classmethod
     def of(cls, sequences: Sequence[ScoredSequence]) -> PrefixTree:
         """Build the tree: sequences with a common prefix share a branch, in any order."""
-        order = sorted(range(len(sequences)), key=lambda i: sequences[i].tokens)
-        tokens: list[int] = []
-        depths: list[int] = []
-        ends: list[int] = []
-        positions: list[ScorePositions | None] = [None] * len(sequences)
-        above = np.empty(0, dtype=np.int64)  # tokens of the previous sequence; ``path``: its rows
-        path = np.empty(0, dtype=np.int64)
-        for i in order:
-            asked = np.asarray(sequences[i].tokens + sequences[i].alternatives, dtype=np.int64)
-            context = asked[: len(sequences[i].tokens) - 1]
-            shared = common_length(above, context)
-            for row in path[shared:]:
-                ends[row] = len(tokens)
-            fresh = np.arange(len(tokens), len(tokens) + len(context) - shared)
-            tokens.extend(context[shared:].tolist())
-            depths.extend(range(shared, len(context)))
-            ends.extend([-1] * len(fresh))
-            path = np.concatenate([path[:shared], fresh])
-            above = context
-            start = sequences[i].start
-            last = path[-1:].repeat(len(sequences[i].alternatives))
-            positions[i] = ScorePositions(np.concatenate([path[start - 1 :], last]), asked[start:])
-        for row in path:
-            ends[row] = len(tokens)
-        return cls(
-            np.asarray(tokens, dtype=np.int64),
-            np.asarray(depths, dtype=np.int64),
-            np.asarray(ends, dtype=np.int64),
-            tuple(some for some in positions if some is not None),
+        whole = [np.asarray(sequence.tokens, dtype=np.int32) for sequence in sequences]
+        n = len(whole)
+        # Big-endian bytes sort as the tokens do. The last token is scored only.
+        order = sorted(
+            range(n), key=[one[:-1].astype(">u4").tobytes() for one in whole].__getitem__
         )
+        contexts = [whole[i][:-1] for i in order]
+        lengths = np.array([len(context) for context in contexts], dtype=np.int64)
+        shared = np.array([0, *(common_length(a, b) for a, b in pairwise(contexts))])[:n]
+        first = np.append(0, np.cumsum(lengths - shared))  # each sequence's first row of its own
+        owners = np.repeat(np.arange(n), lengths - shared)
+        depths = shared[owners] + np.arange(first[-1]) - first[owners]
+        # A subtree ends at the next sequence that shares no more than what is above it.
+        ends = first[_next_at_most(shared, owners + 1, depths)]
 
-    def paths(self, starts: Sequence[int]) -> list[Rows]:
-        """The ancestors of each of ``starts`` (ascending rows), root first, in one pass."""
-        newest = np.zeros(int(self.depths.max(initial=0)) + 1, dtype=np.int64)
-        paths = []
-        done = 0
-        for start in starts:
-            # In depth-first order, the latest row at a smaller depth is the ancestor at that depth.
-            # An assignment with repeated indices keeps the last value.
-            newest[self.depths[done:start]] = np.arange(done, start)
-            paths.append(newest[: self.depths[start]].copy())
-            done = start
-        return paths
+        place = np.empty(n, dtype=np.int64)
+        place[order] = np.arange(n)
+        starts = np.array([sequence.start for sequence in sequences], dtype=np.int64)
+        others = np.array([len(sequence.alternatives) for sequence in sequences], dtype=np.int64)
+        counts = lengths[place] + 1 - starts + others
+        asked = [(*s.tokens[s.start :], *s.alternatives) for s in sequences]
+        inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        above = np.minimum(
+            np.repeat(starts - 1, counts) + inside, np.repeat(lengths[place] - 1, counts)
+        )
+        # The row at a depth belongs to the last sequence that shares no more than what is above it.
+        holder = n - 1 - _next_at_most(shared[::-1], n - 1 - np.repeat(place, counts), above)
+        repeated = np.append(False, (shared == lengths)[1:] & (lengths[1:] == lengths[:-1]))[:n]
+        return cls(
+            tokens=_joined([c[s:] for c, s in zip(contexts, shared, strict=True)]),
+            depths=depths,
+            ends=ends,
+            score_rows=first[holder] + above - shared[holder],
+            score_tokens=_joined(asked),
+            counts=counts,
+            given=int(lengths[~repeated].sum()),
+        )
 
     def scored_rows(self) -> Rows:
         """Rows with scored positions, ascending."""
-        if not self.positions:
-            return np.empty(0, dtype=np.int64)
-        return np.unique(np.concatenate([some.rows for some in self.positions]))
+        return np.unique(self.score_rows)
 
     def common_prefix(self) -> Rows:
         """The common prefix of all sequences, up to the first scored position."""
         common = int(np.argmax(np.append(self.ends, -1) != len(self)))
-        return self.tokens[: min(common, int(self.scored_rows()[0]))]
+        return self.tokens[: min(common, int(self.score_rows.min()))]
 
-    def chunks(self, max_rows: int, max_scored: int, start: int = 0) -> Iterator[Chunk]:
-        """Split the rows from ``start`` on into chunks of limited rows and scored rows."""
-        scored = self.scored_rows()
-        bounds = [start]
-        while bounds[-1] < len(self):
-            begin = bounds[-1]
-            first = int(np.searchsorted(scored, begin))
-            end = min(begin + max_rows, len(self))
-            if first + max_scored < len(scored):
-                end = min(end, int(scored[first + max_scored]))
-            bounds.append(end)
-        for begin, end, carried in zip(bounds, bounds[1:], self.paths(bounds[:-1]), strict=False):
-            inside = scored[np.searchsorted(scored, begin) : np.searchsorted(scored, end)]
-            yield Chunk(begin, end, carried, inside)
+    def chunks(self, max_rows: int, start: int = 0) -> Iterator[Chunk]:
+        """Split the rows from ``start`` on into chunks of at most ``max_rows``."""
+        for begin in range(start, len(self), max_rows):
+            carried = np.flatnonzero(self.ends[:begin] > begin)
+            yield Chunk(begin, min(begin + max_rows, len(self)), carried)
 
 
-def common_length(a: Rows, b: Rows) -> int:
+def common_length(a: NDArray[np.integer], b: NDArray[np.integer]) -> int:
     """Length of the common prefix of two sequences."""
     n = min(len(a), len(b))
-    different = np.flatnonzero(a[:n] != b[:n])
-    return int(different[0]) if len(different) else n
+    different = a[:n] != b[:n]
+    first = int(different.argmax()) if n else 0
+    return first if n and different[first] else n
+
+
+def _next_at_most(values: Rows, at: Rows, bounds: Rows) -> Rows:
+    """Index of the first of ``values`` from ``at`` on that is at most its bound, else their number.
+
+    Jumps by powers of two over minima of as many values.
+    """
+    low, width, minima = np.append(values, -1), 1, []
+    while width <= len(values):
+        minima.append(low)
+        low = np.minimum(low, np.append(low[width:], np.full(width, -1)))
+        width *= 2
+    for level in reversed(minima):
+        width //= 2
+        at = at + width * (level[at] > bounds)
+    return at
+
+
+def _joined(parts: Sequence[Tokens]) -> Rows:
+    none = np.empty(0, dtype=np.int64)
+    return np.concatenate([none, *(np.asarray(part, dtype=np.int64) for part in parts)])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmrec.errors import ModelError, naming
 from llmrec.models.chat_sandbox import TODAY, render_chat
@@ -26,6 +29,8 @@ TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": TOD
 _PIECE = re.compile(r" ?[A-Za-z]{1,6}| ?[^\sA-Za-z]|\s")
 _ORDINARY_TOKEN = re.compile(r"[^\W_]++(?:['’.&/+-][^\W_]++)*+[.+#!?]*+|[.,!?…'\"“”‘’()\-–—:;]*")
 """A word, with marks as words have them, or punctuation."""
+MOST_KEPT = 16_384
+"""Texts and prompts whose tokens are cached: fields are cut, counted and scored from the same."""
 _AROUND_A_TURN = 8
 """Control tokens that chat templates put around a message."""
 _CONTROL = (
@@ -82,8 +87,25 @@ class PromptTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text: none added, and no text read as a control token."""
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(encoded["input_ids"])
+        return cast("list[int]", self._encoded(text).tolist())
+
+    @cached_property
+    def _encoded(self) -> Callable[[str | Prompt], NDArray[np.int32]]:
+        """Tokens of texts and of whole prompts; those asked for again are cached."""
+        return lru_cache(MOST_KEPT)(self._encode)
+
+    def _encode(self, given: str | Prompt) -> NDArray[np.int32]:
+        if isinstance(given, str):
+            tokens = self.tokenizer(given, add_special_tokens=False, split_special_tokens=True)
+        elif given.text is None and self.chat is not None:
+            tokens = self.tokenizer(self.chat.render(given), add_special_tokens=False)
+        else:
+            # Even an empty prompt needs one token from which to score what follows.
+            bos, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+            first = [bos] if bos is not None and self.tokenizer("a")["input_ids"][0] == bos else []
+            plain = [*first, *self._encode(plain_text(given))]
+            tokens = {"input_ids": plain or [bos if bos is not None else end or 0]}
+        return np.array(tokens["input_ids"], dtype=np.int32)
 
     def cut(self, text: str, n_tokens: int) -> str:
         """The longest beginning of ``text`` of at most ``n_tokens`` tokens, whole characters."""
@@ -105,18 +127,11 @@ class PromptTokenizer:
         system and user text as paragraphs. Plain text is read as it is, after the tokenizer's
         beginning-of-text token if it has one.
         """
-        if prompt.text is None and self.chat is not None:
-            text = self.chat.render(prompt)
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        bos = self.tokenizer.bos_token_id
-        starts_with_bos = bos is not None and self.tokenizer("a")["input_ids"][0] == bos
-        tokens = ([bos] if starts_with_bos else []) + self.encode(plain_text(prompt))
-        # Even an empty prompt needs one token from which to score what follows.
-        return tokens or [bos if bos is not None else self.tokenizer.eos_token_id or 0]
+        return cast("list[int]", self._encoded(prompt).tolist())
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a prompt up to where the answer begins."""
-        return len(self.encode_prompt(prompt))
+        return len(self._encoded(prompt))
 
     def end_tokens(self) -> tuple[int, ...]:
         """Tokens that end an answer: the tokenizer's, and the chat template's after a turn."""

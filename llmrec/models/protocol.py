@@ -145,6 +145,10 @@ class LanguageModel(TextTokenizer, Protocol):
     def max_length(self) -> int:
         """The longest sequence it can read, in tokens."""
 
+    @property
+    def max_rows(self) -> int:
+        """Tokens that it processes at once: callers with many requests send enough to fill that."""
+
     def session(self) -> LanguageModel:
         """The model for a series of calls: it may cache the prompts' common prefix between them."""
 

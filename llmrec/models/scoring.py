@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import combinations
 from typing import Protocol
 
 import numpy as np
-from scipy.special import logsumexp
+from numpy.typing import NDArray
 
 from llmrec.errors import ModelError
 from llmrec.models.labels import label_tokens
@@ -24,7 +25,7 @@ class SequenceScorer(TextTokenizer, Protocol):
     def name(self) -> str:
         """For messages."""
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
+    def encode_prompt(self, prompt: Prompt) -> Sequence[int]:
         """Tokens of a whole prompt up to where the answer begins."""
 
     def encode_end(self) -> list[int]:
@@ -40,36 +41,52 @@ def score_labels(model: SequenceScorer, requests: Sequence[LabelRequest]) -> Log
     Raises:
         ModelError: A label has no single token of its own.
     """
-    sequences, splits = [], []
-    for request in requests:
-        tokens = [label_tokens(model, label) for label in request.labels]
-        for (one, some), (other, more) in combinations(zip(request.labels, tokens, strict=True), 2):
+    if not requests:
+        return model.log_probs([])
+
+    @cache
+    def tokens_of(labels: tuple[str, ...]) -> list[tuple[int, ...]]:
+        tokens = [label_tokens(model, label) for label in labels]
+        for (one, some), (other, more) in combinations(zip(labels, tokens, strict=True), 2):
             if set(some) & set(more):
                 raise ModelError(
                     f"{model.name} has one token for {one} and {other}: it cannot tell them apart.",
                     hint="Use the likelihood strategy, which needs no labels.",
                 )
+        return tokens
+
+    prompt_tokens = _prompt_tokens(model)
+    sequences: list[ScoredSequence] = []
+    sizes: list[int] = []
+    for request in requests:
+        tokens = tokens_of(request.labels)
         first, *others = (token for some in tokens for token in some)
-        prompt = model.encode_prompt(request.prompt)
-        sequences.append(ScoredSequence((*prompt, first), len(prompt), tuple(others)))
-        splits.append(np.cumsum([len(some) for some in tokens])[:-1])
+        prompt = prompt_tokens(request.prompt)
+        whole = np.append(prompt, np.int32(first))
+        sequences.append(ScoredSequence(whole, len(prompt), tuple(others)))
+        sizes += [len(some) for some in tokens]
     found = model.log_probs(sequences)
-    values = (
-        np.array([logsumexp(some) for some in np.split(value, ends)])
-        for value, ends in zip(found.values, splits, strict=True)
-    )
+    starts = np.append(0, np.cumsum(sizes)[:-1]).astype(np.int64)
+    summed = np.logaddexp.reduceat(np.concatenate(found.values), starts)
+    ends = np.cumsum([len(request.labels) for request in requests])
     lengths = tuple(len(sequence.tokens) - 1 for sequence in sequences)
-    return replace(found, values=tuple(values), tokens=lengths)
+    return replace(found, values=tuple(np.split(summed, ends[:-1])), tokens=lengths)
 
 
 def score_continuations(model: SequenceScorer, requests: Sequence[ContinuationRequest]) -> LogProbs:
     """Log-probability of each token of the continuations."""
+    prompt_tokens = _prompt_tokens(model)
     sequences = []
     for request in requests:
         prompt, continuation = request.split()
-        before = model.encode_prompt(prompt)
+        before = prompt_tokens(prompt)
         end = model.encode_end() if request.end and prompt.text is None else ()
-        tokens = (*before, *model.encode(continuation), *end)
-        sequences.append(ScoredSequence(tokens, len(before)))
+        after = np.array([*model.encode(continuation), *end], dtype=np.int32)
+        sequences.append(ScoredSequence(np.concatenate([before, after]), len(before)))
     lengths = tuple(len(sequence.tokens) for sequence in sequences)
     return replace(model.log_probs(sequences), tokens=lengths)
+
+
+def _prompt_tokens(model: SequenceScorer) -> Callable[[Prompt], NDArray[np.int32]]:
+    """Tokens of prompts, each encoded once."""
+    return cache(lambda prompt: np.asarray(model.encode_prompt(prompt), dtype=np.int32))

@@ -31,9 +31,14 @@ from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryErr
 from llmrec.models import tree_attention
 from llmrec.models.build_cache import build_once, cache_folder
 from llmrec.models.generation import LabelOrder, control_tokens, decode
-from llmrec.models.hardware import Placement, choose_placement
+from llmrec.models.hardware import Placement, choose_placement, free_memory
 from llmrec.models.hub import progress_bars
-from llmrec.models.prefix_scoring import PrefixCache, check_prefix_sharing, score_sequences
+from llmrec.models.prefix_scoring import (
+    SMALLEST,
+    PrefixCache,
+    check_prefix_sharing,
+    score_sequences,
+)
 from llmrec.models.prefix_tree import ScoredSequence
 from llmrec.models.prompt_tokenizer import PromptTokenizer, load_tokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
@@ -45,8 +50,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST = 8192
 """Maximum tokens per prompt if the model's configuration names no limit."""
-ROWS_ON_CPU, ROWS_ON_ACCELERATOR = 1024, 8192
-"""Tokens forwarded at once: on a CPU matrix products gain nothing from more."""
+ROWS_ON_CPU, ROWS_ON_ACCELERATOR = 1024, 32_768
+"""Most tokens forwarded at once: matrix products gain nothing from more."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class TransformersModel:
             tp_plan: ``auto`` splits every layer over the processes that ``torchrun`` started. All
                 of them have to make the same calls, in one order.
             skip_last_layers: Number of last decoder layers to leave out.
-            max_rows: Tokens forwarded at once; None takes what suits the device.
+            max_rows: Tokens forwarded at once; None goes by the device and its free memory.
             progress: Show progress bars on stderr, if it is a terminal.
 
         Raises:
@@ -119,7 +124,7 @@ class TransformersModel:
             model = _load(folder, source.name, placement, tp_plan, options)
             tokenizer = load_tokenizer(source)
         check_prefix_sharing(model)
-        rows = max_rows or (ROWS_ON_CPU if placement.device == "cpu" else ROWS_ON_ACCELERATOR)
+        rows = max_rows or rows_at_once(model, placement.device)
         revision = revision_of(source.revision, quantization, skip_last_layers)
         logger.info("loaded %s: %s", source.name, " ".join(placement.reasons))
         return cls(model, tokenizer, source.name, revision, placement, rows)
@@ -189,21 +194,21 @@ class TransformersModel:
             passed = score_sequences(
                 self.model, sequences, max_rows=self.max_rows, cached=self.cached
             )
-        values = tuple(scores.cpu().double().numpy() for scores in passed.log_probs)
-        if not all(np.isfinite(scores).all() for scores in values):
+        scores = passed.scores.cpu().double().numpy()  # the only wait for the device
+        if not np.isfinite(scores).all():
             raise ModelError(
                 f"{self.name} gave a score that is not a finite number "
                 f"(dtype {self.placement.dtype}, quantization {self.placement.quantization}).",
                 hint="Load it with dtype='float32', or without quantization.",
             )
         usage = Usage(
-            # A whole prompt is one prompt, however many labels are read at its end.
-            tokens_given=sum(map(len, {sequence.tokens[:-1] for sequence in sequences})),
+            tokens_given=passed.given,
             tokens_forwarded=passed.rows,
             forwards=passed.forwards,
             seconds=time.perf_counter() - started,
         )
-        return LogProbs(values, usage, _fallbacks(passed.halvings))
+        values = np.split(scores, np.cumsum(passed.counts)[:-1])
+        return LogProbs(tuple(values), usage, _fallbacks(passed.halvings))
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
         """Log-probability of each label, its spellings that are one token summed."""
@@ -250,6 +255,23 @@ class TransformersModel:
             decoded.finished,
             tuple(len(p) + len(a) for p, a in zip(encoded, decoded.answers, strict=True)),
         )
+
+
+def rows_at_once(model: PreTrainedModel, device: str) -> int:
+    """Tokens to forward at once, so that half of the free memory holds what a layer makes of them.
+
+    That is some copies of the hidden state (norms in fp32), of the feed-forward layer's, and of
+    queries, keys and values with the ancestors' of a run.
+    """
+    text = model.config.get_text_config()
+    heads = text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    keys = getattr(text, "num_key_value_heads", None) or heads
+    widest = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    values = 8 * text.hidden_size + 4 * widest + 4 * heads * size + 16 * keys * size
+    fitting = int(free_memory(device) / 2 / (values * model.dtype.itemsize))
+    most = ROWS_ON_CPU if device == "cpu" else ROWS_ON_ACCELERATOR
+    return max(min(fitting, most), SMALLEST)
 
 
 def longest_sequence(config: PretrainedConfig) -> int:

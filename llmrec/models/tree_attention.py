@@ -1,10 +1,11 @@
 """Attention over a prefix tree: each row attends only to its ancestors and itself.
 
-The rows of a chunk are forwarded as one sequence without padding. Attention processes ``RUN`` rows
-at a time: such a run attends to the ancestors of its first row and to itself. Its keys are gathered
-from the existing ones, not copied for each candidate, and one comparison gives the mask. Runs with
-similar numbers of keys share one call of PyTorch's fused attention. Query heads that share a key
-head are folded into its rows.
+The rows of a chunk are forwarded as one sequence without padding. Attention processes a *run* of
+consecutive rows at a time: it attends to the ancestors of its first row and to itself. Runs with
+similar numbers of keys are a block, which is one call of PyTorch's fused attention; so one long
+history does not lengthen the others' calls. The runs of a chunk are forwarded in the order of their
+blocks: the queries of a block are a slice, its keys are gathered from the existing ones. Masks are
+computed on the device. Query heads that share a key head are folded into its rows.
 
 Registered with transformers' attention and mask interfaces as ``NAME``. Without a tree (in
 generation) it is transformers' scaled-dot-product attention.
@@ -29,114 +30,155 @@ from llmrec.errors import ModelError
 from llmrec.models.prefix_tree import Chunk, PrefixTree
 
 NAME = "llmrec_tree"
-RUN = 64
-"""Rows per run. Longer runs gather fewer keys but compute more masked scores."""
-MAX_KEYS = 16_384
-"""Maximum keys of all runs of one call. Limits memory, does not change the result."""
-MAX_MASK = 16_000_000
-"""Maximum mask entries cached for all layers: 64 MB in fp32. Larger masks are made per layer."""
+MULTIPLE = 32
+"""Keys of a block are padded to a multiple: few shapes, and aligned masks."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How a chunk is divided; results do not depend on it.
+
+    Longer runs (rows) gather fewer keys but compute more masked scores. ``keys`` of all runs of a
+    block bound its memory. Masks of more than ``mask`` entries are made once per layer instead of
+    once per chunk.
+    """
+
+    run: int
+    keys: int
+    mask: int
+
+
+ON_CPU = Sizes(run=64, keys=16_384, mask=16_000_000)
+ON_ACCELERATOR = Sizes(run=64, keys=131_072, mask=128_000_000)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some runs of a chunk: the ``rows`` of their queries, and the ``keys`` of each run.
-
-    ``keys[runs, longest]`` are indices: carried rows first, then the chunk's own. ``sees[runs, RUN,
-    longest]`` is the mask. ``query_depths[runs, RUN]`` and ``key_depths[runs, longest]`` are for
-    sliding windows.
-    """
+    """Runs that attend together: where their rows begin and end, and their share of all keys."""
 
     rows: slice
-    keys: NDArray[np.int64]
-    sees: NDArray[np.bool_]
-    query_depths: NDArray[np.int64]
-    key_depths: NDArray[np.int64]
+    runs: slice
+    keys: slice
 
 
 @dataclass
 class TreeAttention:
-    """Key indices and masks of a chunk, for all layers. ``layers`` counts its calls."""
+    """Runs, keys and masks of a chunk, for all layers; ``layers`` counts its calls.
+
+    Key numbers are those of the carried rows, then of the chunk's, in the order of the tree, and
+    one more for padding. ``order[i]`` is the key number of the row that is forwarded at ``i``,
+    ``places[k]`` where key ``k`` stands among the model's keys. ``heads[r]`` is the key number of
+    run ``r``'s first row, ``keys`` holds the blocks' key numbers, ``[runs, longest]`` each. Key
+    ``k`` is seen by the rows from ``k`` to ``stops[k]``.
+    """
 
     blocks: tuple[Block, ...]
-    longest: int
+    order: NDArray[np.int64]
+    places: NDArray[np.int64]
+    depths: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    heads: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    sizes: Sizes
     layers: int = 0
-    _on_device: dict[tuple[object, ...], list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+    _sent: dict[torch.device, list[Tensor]] = field(default_factory=dict)
+    _made: dict[tuple[object, ...], list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tree: PrefixTree, chunk: Chunk) -> TreeAttention:
+    def of(cls, tree: PrefixTree, chunk: Chunk, sizes: Sizes = ON_CPU) -> TreeAttention:
         """Divide a chunk into runs and blocks."""
-        starts = list(range(chunk.start, chunk.end, RUN))
-        paths = tree.paths(starts)
-        blocks: list[Block] = []
-        first = 0
-        while first < len(starts):
-            longest = 0
-            last = first
-            while last < len(starts):
-                keys = len(paths[last]) + RUN
-                if last > first and (max(longest, keys) * (last + 1 - first) > MAX_KEYS):
-                    break
-                longest = max(longest, keys)
-                last += 1
-            blocks.append(_block(tree, chunk, starts[first:last], paths[first:last], longest))
-            first = last
-        rows = slice(chunk.start, chunk.end)
-        return cls(tuple(blocks), int(tree.depths[rows].max()) + 1)
+        carried, total = len(chunk.carried), len(chunk.carried) + chunk.end - chunk.start
+        rows = np.append(chunk.carried, np.arange(chunk.start, chunk.end))
+        stops = np.minimum(tree.ends[rows], chunk.end) - chunk.start + carried
+        depths = tree.depths[rows]
+        heads = np.arange(carried, total, sizes.run)
+        own = np.minimum(sizes.run, total - heads)
+        lengths = depths[heads] + own
+        padded = -(-lengths // MULTIPLE) * MULTIPLE
+        by_size = np.argsort(-padded, kind="stable")
+        blocks, place = [], np.empty(len(heads), dtype=np.int64)  # of each run's keys in ``keys``
+        run = row = key = 0
+        while run < len(heads):
+            longest = int(padded[by_size[run]])
+            alike = int(np.searchsorted(-padded[by_size], -longest // 2, side="right"))
+            most = run + max(1, sizes.keys // longest)
+            end = min(len(heads), most, max(alike, run + sizes.keys // 8 // longest))
+            some = by_size[run:end]
+            some.sort()  # only the chunk's last run may be short: it comes last in its block
+            place[some] = key + longest * np.arange(len(some))
+            ends = row + int(own[some].sum()), key + longest * len(some)
+            blocks.append(Block(slice(row, ends[0]), slice(run, end), slice(key, ends[1])))
+            run, row, key = end, *ends
+        keys = np.full(key, total)
+        # A key is above the runs that begin in its subtree; its place in them is its depth.
+        numbers = np.arange(total)
+        first = np.maximum((numbers - carried) // sizes.run + 1, 0)
+        first[:carried] = 0
+        above = np.maximum(-((carried - stops) // sizes.run) - first, 0)
+        key_of, run_of = np.repeat(numbers, above), np.repeat(first, above) + _counted(above)
+        keys[place[run_of] + depths[key_of]] = key_of
+        inside = _counted(own)
+        keys[np.repeat(place + lengths - own, own) + inside] = np.repeat(heads, own) + inside
+        order = np.repeat(heads[by_size], own[by_size]) + _counted(own[by_size])
+        places = np.arange(total + 1)
+        places[order] = np.arange(carried, total)
+        places[total] = 0
+        return cls(
+            tuple(blocks),
+            order,
+            places,
+            np.append(depths, 0),
+            np.append(stops, 0),
+            heads[by_size],
+            keys,
+            sizes,
+        )
 
     def tensors(
         self, query: Tensor, repeats: int, window: int | None
     ) -> Iterable[tuple[Tensor, Tensor]]:
-        """Key indices and additive mask of each block, on the query's device.
-
-        Small ones (`MAX_MASK`) are made once per chunk, others once per layer.
-        """
-        window = window if window is not None and window < self.longest else None
-        made = (_tensors(block, query, repeats, window) for block in self.blocks)
-        if sum(block.sees.size for block in self.blocks) * repeats > MAX_MASK:
+        """Key places and additive mask of each block, on the query's device."""
+        if query.device not in self._sent:
+            arrays = (self.places, self.depths, self.stops, self.heads, self.keys)
+            self._sent[query.device] = sent(query.device, *arrays)
+        window = window if window is not None and window <= self.depths.max() else None
+        made = (self._tensors(block, query, repeats, window) for block in self.blocks)
+        if len(self.keys) * self.sizes.run * repeats > self.sizes.mask:
             return made
         key = (query.device, query.dtype, repeats, window)
-        if key not in self._on_device:
-            self._on_device[key] = list(made)
-        return self._on_device[key]
+        if key not in self._made:
+            self._made[key] = list(made)
+        return self._made[key]
+
+    def _tensors(
+        self, block: Block, query: Tensor, repeats: int, window: int | None
+    ) -> tuple[Tensor, Tensor]:
+        places, depths, stops, heads, keys = self._sent[query.device]
+        heads = heads[block.runs, None]
+        keys = keys[block.keys].view(len(heads), -1)
+        rows = heads + torch.arange(self.sizes.run, device=query.device, dtype=heads.dtype)
+        rows = rows.clamp(max=len(places) - 2)  # a short run repeats its last row: discarded later
+        here, there = rows[:, :, None], keys[:, None, :]
+        hidden = (there > here) | (here >= stops[keys][:, None, :])
+        if window is not None:
+            hidden |= depths[rows][:, :, None] - depths[keys][:, None, :] >= window
+        mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device)
+        mask = mask.masked_fill_(hidden, float("-inf")).repeat(1, repeats, 1)[:, None]
+        return places[keys.flatten()], mask
 
 
-def _block(
-    tree: PrefixTree, chunk: Chunk, starts: list[int], paths: list[NDArray[np.int64]], longest: int
-) -> Block:
-    end = min(starts[-1] + RUN, chunk.end)
-    key_rows = np.full((len(starts), longest), -1, dtype=np.int64)
-    for i, (start, path) in enumerate(zip(starts, paths, strict=True)):
-        own = np.arange(start, min(start + RUN, chunk.end))
-        key_rows[i, : len(path) + len(own)] = np.concatenate([path, own])
-    # The last run may be short: the other queries repeat its last row and are discarded.
-    query_rows = np.minimum(np.asarray(starts)[:, None] + np.arange(RUN), end - 1)
-    there = key_rows >= 0
-    key_rows = np.where(there, key_rows, 0)
-    keys, queries = key_rows[:, None, :], query_rows[:, :, None]
-    sees = there[:, None, :] & (keys <= queries) & (queries < tree.ends[keys])
-    place = np.where(
-        key_rows < chunk.start, tree.depths[key_rows], len(chunk.carried) + key_rows - chunk.start
-    )
-    return Block(
-        slice(starts[0] - chunk.start, end - chunk.start),
-        np.where(there, place, 0),
-        sees,
-        tree.depths[query_rows],
-        tree.depths[key_rows],
-    )
+def sent(device: torch.device, *arrays: NDArray[np.int64]) -> list[Tensor]:
+    """Arrays as int32 tensors on a device: one transfer, for which the host does not wait."""
+    packed = torch.from_numpy(np.concatenate([*map(np.ravel, arrays)]).astype(np.int32))
+    if device.type == "cuda":
+        packed = packed.pin_memory()
+    parts = packed.to(device, non_blocking=True).split([array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
-def _tensors(
-    block: Block, query: Tensor, repeats: int, window: int | None
-) -> tuple[Tensor, Tensor]:
-    sees = block.sees
-    if window is not None:
-        distance = block.query_depths[:, :, None] - block.key_depths[:, None, :]
-        sees = sees & (distance < window)
-    allowed = torch.from_numpy(sees).to(query.device)
-    mask = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device)
-    mask.masked_fill_(~allowed, float("-inf"))
-    return torch.from_numpy(block.keys).to(query.device), mask.repeat(1, repeats, 1)[:, None]
+def _counted(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 to each of ``lengths``, one after the other."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def tree_attention(
@@ -180,24 +222,23 @@ def tree_attention(
         )
     tree.layers += 1
     heads, size = query.shape[1], query.shape[3]
-    kv_heads = key.shape[1]
+    kv_heads, run = key.shape[1], tree.sizes.run
     repeats = heads // kv_heads
     outputs = []
-    for block, (keys, mask) in zip(
+    for block, (places, mask) in zip(
         tree.blocks, tree.tensors(query, repeats, sliding_window), strict=True
     ):
-        runs, longest = keys.shape
-        flat = keys.flatten()
+        runs, longest = len(mask), mask.shape[-1]
         some = query[0, :, block.rows]
-        q = pad(some, (0, 0, 0, runs * RUN - some.shape[1])).view(
-            kv_heads, repeats, runs, RUN, size
+        q = pad(some, (0, 0, 0, runs * run - some.shape[1])).view(
+            kv_heads, repeats, runs, run, size
         )
-        q = q.permute(2, 0, 1, 3, 4).reshape(runs, kv_heads, repeats * RUN, size)
-        k = key[0].index_select(1, flat).view(kv_heads, runs, longest, size).transpose(0, 1)
-        v = value[0].index_select(1, flat).view(kv_heads, runs, longest, -1).transpose(0, 1)
+        q = q.permute(2, 0, 1, 3, 4).reshape(runs, kv_heads, repeats * run, size)
+        k = key[0].index_select(1, places).view(kv_heads, runs, longest, size).transpose(0, 1)
+        v = value[0].index_select(1, places).view(kv_heads, runs, longest, -1).transpose(0, 1)
         out = _attend(q, k, v, mask, scaling, softcap, dropout)
-        out = out.view(runs, kv_heads, repeats, RUN, -1).permute(0, 3, 1, 2, 4)
-        outputs.append(out.reshape(runs * RUN, heads, -1)[: some.shape[1]])
+        out = out.view(runs, kv_heads, repeats, run, -1).permute(0, 3, 1, 2, 4)
+        outputs.append(out.reshape(runs * run, heads, -1)[: some.shape[1]])
     return torch.cat(outputs)[None], None
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmrec.errors import ModelError, OptionError
 from llmrec.models.labels import order_regex
-from llmrec.models.prefix_tree import ScoredSequence
+from llmrec.models.prefix_tree import ScoredSequence, Tokens
 from llmrec.models.prompt_tokenizer import PromptTokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
 from llmrec.models.resolve import resolve_model
@@ -124,6 +124,11 @@ class VllmModel:
         """Number of tokens of a prompt up to where the answer begins."""
         return self.reader.count_tokens(prompt)
 
+    @property
+    def max_rows(self) -> int:
+        """Enough requests for the engine's own batches."""
+        return 32_768
+
     def session(self) -> VllmModel:
         """The same model: the engine caches prefixes itself."""
         return self
@@ -135,7 +140,8 @@ class VllmModel:
             ModelError: Alternatives are asked for after more than one scored token, or the engine
                 leaves out what it was asked for.
         """
-        prompts, parameters = [], []
+        prompts: list[Tokens] = []
+        parameters = []
         for sequence in sequences:
             if not sequence.alternatives:
                 prompts.append(sequence.tokens)
@@ -208,9 +214,9 @@ class VllmModel:
             ) from error
 
     def _run(
-        self, prompts: Sequence[Sequence[int]], parameters: Sequence[object]
+        self, prompts: Sequence[Tokens], parameters: Sequence[object]
     ) -> tuple[list[Any], Usage]:
-        given = [{"prompt_token_ids": list(tokens)} for tokens in prompts]
+        given = [{"prompt_token_ids": np.asarray(tokens).tolist()} for tokens in prompts]
         started = time.perf_counter()
         outputs = list(self.engine.generate(given, parameters, use_tqdm=False))
         seconds = time.perf_counter() - started
@@ -220,7 +226,7 @@ class VllmModel:
 
 
 def _last_tokens(sequence: ScoredSequence) -> list[int]:
-    return [sequence.tokens[-1], *sequence.alternatives]
+    return [int(sequence.tokens[-1]), *sequence.alternatives]
 
 
 def _values(sequence: ScoredSequence, output: Any) -> NDArray[np.float64]:  # noqa: ANN401

@@ -33,8 +33,15 @@ from llmrec.reranking.strategy import (
 T = TypeVar("T")
 LABEL_SHARE = 0.2
 """Mean probability of all labels of a prompt together under which they are reported."""
+LEAST_TOGETHER, ROWS_OF_A_REQUEST = 8, 600
+"""Fewest requests per call, and tokens that one of 20 candidates usually takes."""
 LEAST = -1e4
 """Replaces the log-probability minus infinity, so that differences stay finite."""
+
+
+def window_of(model: LanguageModel) -> int:
+    """Requests to send in one call: enough for two rounds of what the model processes at once."""
+    return max(LEAST_TOGETHER, 2 * model.max_rows // ROWS_OF_A_REQUEST)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from llmrec.prompting import context_of
 from llmrec.reranking.gate import GateLists
 from llmrec.reranking.rankings import gate_list, parts_of, retrieval_signal
 from llmrec.reranking.requests import Request
-from llmrec.reranking.reranker import WINDOW, Reranker
+from llmrec.reranking.reranker import Reranker, windows
 from llmrec.retrieval import Index, Retriever, hold_out
 
 
@@ -73,7 +73,7 @@ def hold_out_last(
 def judged_lists(
     reranker: Reranker, requests: Sequence[Request], *, progress: bool = False
 ) -> GateLists:
-    """Score every list with the language model, `WINDOW` users per call.
+    """Score every list with the language model, many users per call.
 
     Args:
         reranker: Made with the index of :func:`hold_out_last`.
@@ -87,8 +87,7 @@ def judged_lists(
         unit="user",
         disable=None if progress else True,
     ) as bar:
-        for start in range(0, len(requests), WINDOW):
-            batch = requests[start : start + WINDOW]
+        for batch in windows(requests, reranker.model):
             for request, judged in zip(batch, reranker.judge_many(batch), strict=True):
                 ids = [candidate.item_id for candidate in request.candidates]
                 (target,) = request.relevant

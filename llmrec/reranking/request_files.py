@@ -52,8 +52,6 @@ logger = logging.getLogger(__name__)
 
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
 """Passing errors: they stop the run and are not saved as results."""
-_WINDOW = 8
-"""Number of requests ranked and written together."""
 _OF_REQUEST = ("user_id", "request_id", "history", "query", "profile")
 """Request columns of a table; all others are candidate columns."""
 _NOT_SHOWN = {"", "relevant", "rank", "error", "retrieval_score"}
@@ -106,6 +104,7 @@ def rank_file(
     *,
     known: Context | None = None,
     settings: str = "",
+    window: int = 8,
     progress: bool = False,
 ) -> FileOutcome:
     """Answer every request of a file, resuming where an earlier run stopped.
@@ -123,6 +122,7 @@ def rank_file(
         known: An index or a table of items; requests may use its ids.
         settings: Everything else that results depend on (strategy, model, index...). A file with
             other settings is not resumed.
+        window: Requests ranked and written together.
         progress: Show a progress bar on stderr if it is a terminal.
 
     Raises:
@@ -163,8 +163,8 @@ def rank_file(
             total=len(lines),
             disable=None if progress else True,
         ) as bar:
-            for start in range(resumed, len(lines), _WINDOW):
-                batch = [line.text for line in lines[start : start + _WINDOW]]
+            for start in range(resumed, len(lines), window):
+                batch = [line.text for line in lines[start : start + window]]
                 for results, spent in _answers(batch, rank, known):
                     log.append(*results)
                     usage += spent

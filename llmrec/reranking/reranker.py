@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,12 @@ from llmrec.records import (
     Ranking,
     User,
 )
-from llmrec.reranking.driver import judge
+from llmrec.reranking.driver import judge, window_of
 from llmrec.reranking.gate import RETRIEVAL, Gate, Scale, catalogue_scale
 from llmrec.reranking.gate_defaults import DEFAULT_GATES
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.rankings import gated_ranking, retrieval_signal
-from llmrec.reranking.requests import Given, each_request, make_request
+from llmrec.reranking.requests import Given, Request, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Strategy, question_about
 from llmrec.retrieval import Index
@@ -43,8 +43,8 @@ one. Fit a gate (``llmrec fit``) if there are validation users.
 Model: TypeAlias = str | Path | LanguageModel
 """A reference to a language model, or a loaded one."""
 
-WINDOW = 32
-"""Number of requests per batch in `Reranker.rank_many`."""
+USUAL_CANDIDATES = 64
+"""Mean number of candidates above which a call takes fewer requests."""
 
 
 class Reranker:
@@ -227,7 +227,9 @@ class Reranker:
         ]
 
     def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
-        """Rank for many users, in batches of `WINDOW` requests.
+        """Rank for many users, as many per call of the model as it processes at once.
+
+        Scores do not depend on who shares a call, but for their last digits.
 
         Args:
             requests: Mappings with the arguments of :meth:`rank` (``user_id`` names the user), or
@@ -239,8 +241,7 @@ class Reranker:
         gate, fallback = self._gate()  # fails before the model is used
         read = each_request(requests, self.context)
         rankings: list[Ranking] = []
-        for start in range(0, len(read), WINDOW):
-            batch = read[start : start + WINDOW]
+        for batch in windows(read, self.model):
             tables = [retrieval_signal(request.candidates) for request in batch]
             for request, known, judged in zip(batch, tables, self.judge_many(batch), strict=True):
                 rankings.append(
@@ -298,6 +299,19 @@ class Reranker:
     def _blind(self, gate: Gate) -> bool:
         """Whether a gate reads popularity, and there is none."""
         return self.index is None and gate.needs_popularity
+
+
+def windows(requests: Sequence[Request], model: LanguageModel) -> Iterator[Sequence[Request]]:
+    """Divide requests into those of one call; many candidates make fewer requests."""
+    most = window_of(model)
+    ends = np.cumsum([len(request.candidates) for request in requests])
+    start = 0
+    while start < len(requests):
+        before = ends[start - 1] if start else 0
+        fitting = int(np.searchsorted(ends, before + USUAL_CANDIDATES * most, side="right"))
+        end = min(max(fitting, start + 1), start + most)
+        yield requests[start:end]
+        start = end
 
 
 def check_model(model: Model, quantization: str, device: str | None) -> str | LanguageModel:

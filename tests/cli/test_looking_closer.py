@@ -160,6 +160,7 @@ class _Words:
 
     special_tokens: tuple[str, ...] = ()
     max_length = 2048
+    max_rows = 1024
 
     def encode(self, text: str) -> list[int]:
         return [0, 1] * len(text)

@@ -27,6 +27,7 @@ class ScriptedModel:
 
     answers: Callable[[Prompt], str]
     max_length: int = 4096
+    max_rows: int = 1024
     name: str = "scripted"
     revision: str = "1"
     special_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from llmrec.models.prefix_scoring import (
     score_sequences,
 )
 from llmrec.models.prefix_tree import Chunk, PrefixTree
+from llmrec.models.tree_attention import ON_CPU, TreeAttention
 from tests.models.conftest import FAMILIES, SIZE, tiny_model
 
 
@@ -157,7 +159,7 @@ def test_masks_too_large_to_keep_give_the_same_scores(monkeypatch: pytest.Monkey
     model, sequences = tiny_model("gemma3, window 24"), batch(97)
     with torch.inference_mode():
         kept = score_sequences(model, sequences, max_rows=100).log_probs
-        monkeypatch.setattr(tree_attention, "MAX_MASK", 0)
+        monkeypatch.setattr(prefix_scoring, "ON_CPU", replace(ON_CPU, mask=0))
         made_anew = score_sequences(model, sequences, max_rows=100).log_probs
     torch.testing.assert_close(torch.cat(kept), torch.cat(made_anew), atol=0, rtol=0)
 
@@ -221,18 +223,22 @@ def test_a_model_without_the_tree_attention_is_refused_not_misjudged() -> None:
 def memory_for(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Make forwards of more rows than the list's number fail as if memory were short."""
     limit = [0]
-    forward = prefix_scoring._forward
+    forward = prefix_scoring.forward_chunk
 
     def short(
-        model: PreTrainedModel, tree: PrefixTree, chunk: Chunk, cache: Cache | None
+        model: PreTrainedModel,
+        tree: PrefixTree,
+        chunk: Chunk,
+        attention: TreeAttention,
+        cache: Cache | None,
     ) -> Tensor:
         if chunk.end - chunk.start > limit[0]:
             raise RuntimeError(
                 "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"
             )
-        return forward(model, tree, chunk, cache)
+        return forward(model, tree, chunk, attention, cache)
 
-    monkeypatch.setattr(prefix_scoring, "_forward", short)
+    monkeypatch.setattr(prefix_scoring, "forward_chunk", short)
     return limit
 
 
@@ -257,7 +263,7 @@ def test_other_runtime_errors_are_not_taken_for_memory(monkeypatch: pytest.Monke
     def broken(*_: object) -> Tensor:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(prefix_scoring, "_forward", broken)
+    monkeypatch.setattr(prefix_scoring, "forward_chunk", broken)
     with pytest.raises(RuntimeError, match="something else"):
         score_sequences(tiny_model("llama"), batch(97), max_rows=128)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ class ByteModel:
     name: str = "bytes"
     revision: str = "0"
     max_length: int = 4096
+    max_rows: int = 1024
     special_tokens: tuple[str, ...] = ()
     asked: list[ScoredSequence] = field(default_factory=list)
 
@@ -55,13 +56,17 @@ class ByteModel:
         return len(self.encode_prompt(prompt))
 
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
-        self.asked.extend(sequences)
+        self.asked.extend(replace(s, tokens=tuple(map(int, s.tokens))) for s in sequences)
+        read = self.asked[len(self.asked) - len(sequences) :]
         values = tuple(
             np.array(
-                [self.score(s.tokens[:i], s.tokens[i]) for i in range(s.start, len(s.tokens))]
-                + [self.score(s.tokens[:-1], token) for token in s.alternatives]
+                [
+                    self.score(tuple(s.tokens[:i]), s.tokens[i])
+                    for i in range(s.start, len(s.tokens))
+                ]
+                + [self.score(tuple(s.tokens[:-1]), token) for token in s.alternatives]
             )
-            for s in sequences
+            for s in read
         )
         return LogProbs(values, Usage(forwards=1))
 

@@ -40,6 +40,7 @@ class Oracle:
     name: str = "words"
     revision: str = "0"
     max_length: int = 100_000
+    max_rows: int = 1024
     special_tokens: tuple[str, ...] = ()
     spent: Usage = field(default_factory=Usage)
     vectors: int = 0

@@ -162,6 +162,11 @@ class OpenAIServerModel:
         """Number of tokens of a prompt up to where the answer begins; sends no request."""
         return self.reader.count_tokens(prompt)
 
+    @property
+    def max_rows(self) -> int:
+        """Enough for the connections; the server forms its own batches."""
+        return 8192
+
     def session(self) -> OpenAIServerModel:
         """The same connections; servers cache the prompts' common prefix themselves."""
         return replace(self, accepted=Event())
