@@ -90,17 +90,24 @@ def dense_prefill(model: TransformersModel, rows: int) -> None:
         model.model(input_ids=ids, logits_to_keep=1, use_cache=False)
 
 
-def cross_encoder(folder: Path, yes: int, no: int) -> CrossEncoder:
+def cross_encoder(
+    folder: Path,
+    yes: int,
+    no: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> CrossEncoder:
     """sentence-transformers' own way to score with a causal model."""
     transformer = Transformer(
         str(folder),
         transformer_task="text-generation",
-        model_kwargs={"dtype": torch.float32},
+        model_kwargs={"dtype": dtype},
         processor_kwargs={"local_files_only": True},
     )
     # The same text for both: a pair's two halves one after the other, and nothing around them.
     transformer.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    encoder: CrossEncoder = CrossEncoder(modules=[transformer, LogitScore(yes, no)], device="cpu")
+    modules = [transformer, LogitScore(yes, no)]
+    encoder: CrossEncoder = CrossEncoder(modules=modules, device=str(device))
     return encoder
 
 
