@@ -40,7 +40,6 @@ from llmrec import Reranker, TransformersModel
 from llmrec.models import (
     DEFAULT_LANGUAGE_MODEL,
     ScoredSequence,
-    prefix_scoring,
     resolve_model,
     tree_attention,
 )
@@ -168,7 +167,7 @@ def scored(check: Check, model: TransformersModel, sequences: Sequence[ScoredSeq
     tree = PrefixTree.of(sequences)
     built = time.perf_counter()
     for chunk in tree.chunks(model.max_rows):
-        TreeAttention.of(tree, chunk, tree_attention.ON_ACCELERATOR)
+        TreeAttention.of(tree, chunk, "cuda")
     planned = time.perf_counter()
     return {
         "rows": usage.tokens_forwarded,
@@ -312,7 +311,10 @@ def requests_file(check: Check) -> Found:
                 found[f"{strategy}, {name}: users a second"] = len(asked) / seconds
         few = asked[:16]
         reranker = Reranker(model, strategy=strategy)
-        alone = timed(lambda r=reranker, f=few: [r.rank_many([one]) for one in f], 1)
+        started = time.perf_counter()
+        for one in few:
+            reranker.rank_many([one])
+        alone = time.perf_counter() - started
         found[f"{strategy}: users a second, one at a time"] = len(few) / alone
     return found
 
@@ -373,19 +375,20 @@ def large(check: Check, quantization: str) -> Found:
 
 def in_nf4(layers: nn.Module, dtype: torch.dtype) -> None:
     """Replace the linear layers by bitsandbytes' NF4 ones."""
-    import bitsandbytes as bnb  # noqa: PLC0415 - not on every machine
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit  # noqa: PLC0415 - not everywhere
 
+    layer: Callable[..., nn.Module] = Linear4bit
     for parent in list(layers.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
-                four = bnb.nn.Linear4bit(
+                four = layer(
                     child.in_features,
                     child.out_features,
                     bias=False,
                     compute_dtype=dtype,
                     quant_type="nf4",
                 )
-                four.weight = bnb.nn.Params4bit(
+                four.weight = Params4bit(
                     child.weight.data.cpu(), requires_grad=False, quant_type="nf4"
                 )
                 setattr(parent, name, four.to(child.weight.device))
@@ -455,14 +458,14 @@ def sweep(check: Check) -> Found:
                 for rows in (8192, 32_768, 65_536):
                     if (keys, rows) not in {(131_072, 32_768)} and run != 64:
                         continue
-                    prefix_scoring.ON_ACCELERATOR = replace(usual, run=run, keys=keys)
+                    tree_attention.ON_ACCELERATOR = replace(usual, run=run, keys=keys)
                     other = replace(model, max_rows=rows)
                     for name, sequences in cases.items():
                         n = other.log_probs(sequences).usage.tokens_forwarded
                         seconds = timed(partial(other.log_probs, sequences), 2, warm=False)
                         found[f"{name}: run {run}, keys {keys}, rows {rows}"] = n / seconds
     finally:
-        prefix_scoring.ON_ACCELERATOR = usual
+        tree_attention.ON_ACCELERATOR = usual
     return found
 
 

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from llmrec.errors import ModelError, OutOfMemoryError
 from llmrec.models.prefix_tree import Chunk, PrefixTree, ScoredSequence, common_length
-from llmrec.models.tree_attention import ON_ACCELERATOR, ON_CPU, TreeAttention, sent
+from llmrec.models.tree_attention import TreeAttention, sent
 
 logger = logging.getLogger(__name__)
 
@@ -190,9 +190,7 @@ def _pass_over(
     rows, tokens = tree.score_rows[by_row], tree.score_tokens[by_row]
     parts = []
     for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
-        attention = TreeAttention.of(
-            tree, chunk, ON_CPU if device.type == "cpu" else ON_ACCELERATOR
-        )
+        attention = TreeAttention.of(tree, chunk, device.type)
         above = following.carried if following else chunk.carried[:0]
         caching = known <= chunk.start < len(common)
         keep, first = sent(

@@ -85,8 +85,9 @@ class TreeAttention:
     _made: dict[tuple[object, ...], list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tree: PrefixTree, chunk: Chunk, sizes: Sizes = ON_CPU) -> TreeAttention:
-        """Divide a chunk into runs and blocks."""
+    def of(cls, tree: PrefixTree, chunk: Chunk, device: str = "cpu") -> TreeAttention:
+        """Divide a chunk into runs and blocks of sizes that suit a type of device."""
+        sizes = ON_CPU if device == "cpu" else ON_ACCELERATOR
         carried, total = len(chunk.carried), len(chunk.carried) + chunk.end - chunk.start
         rows = np.append(chunk.carried, np.arange(chunk.start, chunk.end))
         stops = np.minimum(tree.ends[rows], chunk.end) - chunk.start + carried

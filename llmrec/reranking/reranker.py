@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import TypeAlias
 
+import numpy as np
+
 from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Explainer
 from llmrec.models import LanguageModel, load_model

@@ -159,7 +159,7 @@ def test_masks_too_large_to_keep_give_the_same_scores(monkeypatch: pytest.Monkey
     model, sequences = tiny_model("gemma3, window 24"), batch(97)
     with torch.inference_mode():
         kept = score_sequences(model, sequences, max_rows=100).log_probs
-        monkeypatch.setattr(prefix_scoring, "ON_CPU", replace(ON_CPU, mask=0))
+        monkeypatch.setattr(tree_attention, "ON_CPU", replace(ON_CPU, mask=0))
         made_anew = score_sequences(model, sequences, max_rows=100).log_probs
     torch.testing.assert_close(torch.cat(kept), torch.cat(made_anew), atol=0, rtol=0)
 
