@@ -29,17 +29,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_engine import cross_encoder
 from gpu_paper import QWEN3_4B, Shape, shared_and_own
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from llmrec import Reranker, TransformersModel
 from llmrec.models import (
     DEFAULT_LANGUAGE_MODEL,
     ScoredSequence,
+    TransformersModel,
     resolve_model,
     tree_attention,
 )
@@ -49,8 +48,6 @@ from llmrec.models.prefix_tree import PrefixTree
 from llmrec.models.transformers_model import rows_at_once
 from llmrec.models.tree_attention import TreeAttention
 from llmrec.records import Prompt
-from llmrec.reranking.driver import window_of
-from llmrec.reranking.request_files import rank_file
 
 Found = dict[str, Any]
 SHARED, OWN = 300, 60
@@ -203,6 +200,8 @@ def label_rows(check: Check) -> Found:
 
 def whole_prompts(check: Check) -> Found:
     """Batches of whole prompts and sentence-transformers' CrossEncoder, 8 users of 20."""
+    from benchmark_engine import cross_encoder  # noqa: PLC0415 - other rows need no peer
+
     model, rounds = check.model, check.size.rounds
     texts = [made_up_prompt(user, item) for user in range(8) for item in range(20)]
     sequences = []
@@ -290,6 +289,10 @@ def requests(users: int, seed: int = 0) -> list[Found]:
 
 def requests_file(check: Check) -> Found:
     """Users a second from a file of requests, in one go and one user at a time."""
+    from llmrec import Reranker  # noqa: PLC0415 - other rows need the engine alone
+    from llmrec.reranking.driver import window_of  # noqa: PLC0415
+    from llmrec.reranking.request_files import rank_file  # noqa: PLC0415
+
     model = check.model
     found: Found = {"window": window_of(model), "max_rows": model.max_rows}
     for strategy in ("likelihood", "pointwise"):

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from candidate_lists import discrimination, retriever_of, thinned
-from data_sets import load, read
 from transformers import PretrainedConfig
 
-from llmrec import Reranker, Usage
 from llmrec.models import DEFAULT_LANGUAGE_MODEL, LogProbs, ScoredSequence, TransformersModel
 from llmrec.models.prefix_tree import PrefixTree
+from llmrec.records import Usage
 
 RESULTS = Path(__file__).parent / "results"
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -154,6 +152,11 @@ class Counting(TransformersModel):
 
 def count(folder: Path, users: int) -> dict[str, Work]:
     """Mean work a user of each strategy with 20 and with 100 candidates."""
+    from candidate_lists import discrimination, retriever_of, thinned  # noqa: PLC0415
+    from data_sets import load, read  # noqa: PLC0415 - the arithmetic needs no data
+
+    from llmrec import Reranker  # noqa: PLC0415
+
     data = load(read(folder))
     retriever = retriever_of(data)
     plain = TransformersModel.from_pretrained(DEFAULT_LANGUAGE_MODEL, device="cpu")
