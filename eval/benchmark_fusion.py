@@ -3,7 +3,8 @@
     python eval/benchmark_fusion.py [--items 10000 100000 1000000]
 
 Made-up data: 2,000 users with 50 interactions each, items by a power law, texts of 384 numbers.
-Each size trains one epoch in a process of its own; memory is the process's peak. Above 32,768 items
+Each size trains one epoch in a process of its own; memory is the process's peak.
+One user: encoding 200 interactions on one CPU thread. Above 32,768 items
 the softmax is over 32,768 sampled ones. Writes results/benchmark_fusion.json and .md, on a
 GPU benchmark_fusion_gpu.*.
 """
@@ -24,8 +25,8 @@ from data_sets import SEED, write_results
 
 from llmrec import Catalog
 from llmrec.items import ModalityVectors
-from llmrec.items.fusion import FusionConfig
-from llmrec.records import Interaction, Item
+from llmrec.items.fusion import Fusion, FusionConfig
+from llmrec.records import Interaction, Item, User
 from llmrec.training import train_fusion
 from llmrec.training.objective import SAMPLED_ABOVE
 
@@ -41,6 +42,21 @@ class Cost:
     seconds: float
     peak_mib: int
     gpu_mib: int
+    user_ms: float
+    """Median of encoding one user with 200 interactions, on one CPU thread."""
+
+
+def user_ms(fusion: Fusion) -> float:
+    """Encode a user with 200 interactions again and again, on one CPU thread."""
+    torch.set_num_threads(1)
+    history = np.random.default_rng(SEED).standard_normal((200, fusion.dimension), dtype=np.float32)
+    rows = tuple(Interaction("user", str(row), None, 3_600 * row) for row in range(len(history)))
+    taken = []
+    for _ in range(100):
+        started = time.perf_counter()
+        fusion.user_vector(history, User("user", rows))
+        taken.append(1000 * (time.perf_counter() - started))
+    return float(np.median(taken[10:]))
 
 
 def cost_of(n: int) -> Cost:
@@ -60,7 +76,7 @@ def cost_of(n: int) -> Cost:
     columns = f"sampled, {SAMPLED_ABOVE:,}" if n > SAMPLED_ABOVE else "exact"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     gpu = torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else 0
-    return Cost(n, columns, made.epochs[0].seconds, peak, gpu)
+    return Cost(n, columns, made.epochs[0].seconds, peak, gpu, user_ms(made.fusion))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             costs.append(pool.apply(cost_of, (n,)))
         print(f"{n} items: {time.perf_counter() - started:.0f} s", flush=True)
     lines = "".join(
-        f"| {c.items:,} | {c.softmax} | {c.seconds:.1f} | {c.peak_mib:,} | {c.gpu_mib:,} |\n"
+        f"| {c.items:,} | {c.softmax} | {c.seconds:.1f} | {c.peak_mib:,} | {c.gpu_mib:,} "
+        f"| {c.user_ms:.1f} |\n"
         for c in costs
     )
     command = "python eval/benchmark_fusion.py"
@@ -87,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = (
         f"# Cost of training a fusion\n\n`{command}`. {USERS * EACH:,} interactions, "
         f"{FusionConfig().dimension} dimensions, {device}.\n\n"
-        "| items | softmax | seconds an epoch | peak memory (MiB) | of the GPU (MiB) |\n"
-        "| ---: | --- | ---: | ---: | ---: |\n"
+        "| items | softmax | seconds an epoch | peak memory (MiB) | of the GPU (MiB) "
+        "| one user (ms) |\n| ---: | --- | ---: | ---: | ---: | ---: |\n"
         f"{lines}"
     )
     write_results(

@@ -1,13 +1,13 @@
 """Lists to rerank: what the hybrid retriever proposes for each of a user's last events.
 
-    python eval/ranking_lists.py DATA [--test 1] [--validation 1] [--training 3] [--epochs N]
+    python eval/ranking_lists.py DATA [--test 1] [--validation 1] [--training 2] [--epochs N]
 
 Events of a user are ordered by time (ties by the order of the file); of repeated ones the first
 counts. The list of the event `s` from the end holds the best 100 items by a retriever that knows
 the rows before it alone: counts, learned weights and a fusion of its own, which holds out one row
 more. So lists for validation and training are out of fold like those of the test. Lists of the last
-events are the test's, those before them validation's, those before training's. A user needs two
-events before the target. Writes lists_DATA.npz to --out; see `KEYS`.
+events are the test's, those before them validation's; every second one before those is training's.
+A user needs two events before the target. Writes lists_DATA.npz to --out; see `KEYS`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--test", type=int, default=1, help="events of a user for the test")
     parser.add_argument("--validation", type=int, default=1, help="events before them")
-    parser.add_argument("--training", type=int, default=3, help="events before those")
+    parser.add_argument("--training", type=int, default=2, help="every second one before")
     parser.add_argument("--epochs", type=int, default=FusionConfig().epochs, help="at most")
     parser.add_argument("--only", type=int, help="make the lists of this event, write no file")
     parser.add_argument("--kept", type=Path, default=KEPT / "ranking_lists", help="of checkpoints")
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     every = sorted({row.user_id for row in catalog.interactions})
     numbers = {user_id: number for number, user_id in enumerate(every)}
     kept = options.kept / options.data.name
-    shifts = range(1, held + options.training + 1)
+    shifts = [*range(1, held + 1), *(held + 2 * n for n in range(1, options.training + 1))]
     for shift in [options.only] if options.only else shifts:
         path = kept / f"shift_{shift}.npz"
         if path.exists():
