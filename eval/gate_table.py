@@ -157,12 +157,15 @@ def text_of(found: Mapping[str, Any]) -> str:
     for name, reached in found["reached"].items():
         whole = found["end_to_end"][name]
         names = list(reached["ndcg@10"])
+        lists = (
+            f"{reached['lists']:,} reached test lists of {reached['users']:,} users, of "
+            f"{whole['lists']:,} test lists; {found['validation_lists']:,} validation lists."
+        )
+        heads = "row | nDCG@10 reached | to the control | to the retriever | recall@10, all"
         lines += [
             f"\n## Top {found['top']}, {name}\n",
-            f"{reached['lists']:,} reached test lists of {reached['users']:,} users, of "
-            f"{whole['lists']:,} test lists; {found['validation_lists']:,} validation lists.\n",
-            "| row | nDCG@10 reached | to the control | to the retriever | recall@10, all | "
-            "nDCG@10, all |",
+            f"{lists}\n",
+            f"| {heads} | nDCG@10, all |",
             "|---|---:|---:|---:|---:|---:|",
         ]
         for row in names:

@@ -37,6 +37,7 @@ TOP = 100
 """Candidates of a list."""
 SAVE_EVERY = 120.0
 """Seconds between two saves."""
+SEED = 0
 TRAINING = 2
 """The part of lists that are for training."""
 DAY = 86_400
@@ -84,8 +85,11 @@ def _encoded(row: int) -> tuple[int, ...]:
     return tuple(_writer.model.encode_prompt(before))
 
 
-def read_lists(path: Path, top: int) -> Lists:
-    """Read lists of validation and test, cut to the first ``top``; -1 is no candidate."""
+def read_lists(path: Path, top: int, limit: int | None) -> Lists:
+    """Read lists, cut to the first ``top``; -1 is no candidate.
+
+    Of validation and test at most ``limit`` are drawn each; the others count as of training.
+    """
     with np.load(path) as given:
         lists = dict(given)
     lists["titles"] = json.loads(lists["titles"].tobytes())
@@ -93,6 +97,11 @@ def read_lists(path: Path, top: int) -> Lists:
     lists["retrieval"] = np.where(np.isfinite(scores), scores, np.nan)
     lists["candidates"] = np.where(np.isfinite(scores), lists["candidates"][:, :top], -1)
     lists["history"] = np.diff(lists["history_starts"])
+    if limit:
+        order = np.random.default_rng(SEED).permutation(len(lists["part"]))
+        drawn = [order[lists["part"][order] == part][:limit] for part in (0, 1)]
+        left_out = np.setdiff1d(order, np.concatenate(drawn))
+        lists["part"][left_out] = TRAINING
     if "target_time" in lists:
         lists["same_day"] = same_day(lists)
     return lists
@@ -104,9 +113,6 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     candidates = lists["candidates"]
     reached = (candidates == lists["target"][:, None]).any(axis=1) & (lists["part"] < TRAINING)
     held = np.flatnonzero(reached)
-    if options.limit:
-        by_part = [held[lists["part"][held] == part][: options.limit] for part in (0, 1)]
-        held = np.concatenate(by_part)
     template = options.template
     strategy = Likelihood() if template is None else Likelihood(load_template(template))
     model = loaded(options.model, options.adapter, options.dtype)
@@ -214,7 +220,7 @@ def loaded(ref: str, adapter: Path | None, dtype: str | None) -> TransformersMod
     return model
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Score lists."""
     parser = argparse.ArgumentParser()
     parser.add_argument("lists", type=Path, help="of ranking_lists.py")
@@ -224,12 +230,12 @@ def main() -> None:
     parser.add_argument("--template", help="a likelihood template; the default one if left out")
     parser.add_argument("--out", type=Path, required=True, help="where the parts are written")
     parser.add_argument("--top", type=int, default=TOP, help="candidates scored of each list")
-    parser.add_argument("--limit", type=int, help="lists of each part, at most")
+    parser.add_argument("--limit", type=int, help="lists drawn of validation and of test")
     parser.add_argument("--window", type=int, default=64, help="lists scored at once")
     parser.add_argument("--workers", type=int, default=1, help="processes that write prompts")
     parser.add_argument("--max-seconds", type=float, help="stop after; the same command resumes")
-    options = parser.parse_args()
-    scored(read_lists(options.lists, options.top), options)
+    options = parser.parse_args(arguments)
+    scored(read_lists(options.lists, options.top, options.limit), options)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,8 @@ class Gate:
         except (ValidationError, OptionError) as error:
             what = error.message if isinstance(error, OptionError) else error.errors()[0]["msg"]
             raise StorageError(
-                f"The index holds a damaged gate: {what}", hint="Fit it again with `llmrec fit`."
+                f"The index holds a damaged gate: {what.rstrip('.')}.",
+                hint="Fit it again with `llmrec fit`.",
             ) from error
 
 

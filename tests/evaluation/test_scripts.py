@@ -207,3 +207,54 @@ def test_the_check_for_a_gpu_runs_small_on_a_cpu(script: Script, model: str) -> 
     assert found["rows"] == 8 * (300 + 2 * 60)
     assert found["ratio_to_dense"] > 0
     assert gpu_check.tau(check)["tree against fp32"]["mean"] > 0.99
+
+
+def test_the_gate_is_judged_on_parts_that_a_model_scored(
+    script: Script, model: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    n, items = 120, 40
+    titles = json.dumps([f"{KINDS[item % 3]} {item}" for item in range(items)] + [""]).encode()
+    candidates = np.stack([rng.permutation(items)[:12] for _ in range(n)])
+    scores = -np.sort(-rng.normal(size=(n, 12)), axis=1)
+    scores[:5, 10:] = -np.inf
+    target = candidates[np.arange(n), rng.integers(0, 12, n) % 6]
+    target[-6:] = items  # not retrieved
+    np.savez(
+        tmp_path / "shop_lists.npz",
+        titles=np.frombuffer(titles, dtype=np.uint8),
+        popularity=rng.geometric(0.1, items + 1),
+        part=np.arange(n) % 3,
+        users=np.arange(n) // 6,
+        target=target,
+        history_starts=3 * np.arange(n + 1),
+        history_items=rng.integers(0, items, 3 * n),
+        history_times=np.full(3 * n, 86_400),
+        target_time=np.full(n, 86_400) * (1 + np.arange(n) % 4),
+        candidates=candidates.astype(np.int32),
+        scores=scores.astype(np.float32),
+    )
+    given = [str(tmp_path / "shop_lists.npz"), "--model", model, "--top", "8"]
+    parts = tmp_path / "shop_parts.npz"
+    stopped = [*given, "--out", str(parts), "--window", "16"]
+    script("gated_lists").main([*stopped, "--max-seconds", "1e-9"])
+    assert np.isnan(np.load(parts)["length"]).all(axis=1).any()
+    script("gated_lists").main(stopped)
+    with np.load(parts) as found:
+        whole = dict(found)
+    reached = (candidates[:, :8] == target[:, None]).any(axis=1) & (np.arange(n) % 3 < 2)
+    assert whole["rows"].tolist() == np.flatnonzero(reached).tolist()
+    there = np.isfinite(scores[whole["rows"], :8])
+    assert (np.isfinite(whole["conditional"]) == there).all()
+    assert (np.isfinite(whole["prior"]) == there).all()
+
+    options = [str(parts), str(parts), "--tops", "4", "8", "--out", str(tmp_path)]
+    script("gate_table").main(options)
+    found = json.loads((tmp_path / "gate_shop.json").read_text())
+    assert [table["top"] for table in found["tables"]] == [4, 8]
+    table = found["tables"][1]
+    assert table["reached"]["all"]["lists"] == (whole["part"][whole["rows"]] == 1).sum()
+    assert table["end_to_end"]["all"]["lists"] == 40
+    assert table["reached"]["without same-day targets"]["lists"] < table["reached"]["all"]["lists"]
+    assert set(table["weights"]) == {"retriever", "control", "gate", "gate shop_parts"}
+    assert "by how often the target was met" in (tmp_path / "gate_shop.md").read_text()
