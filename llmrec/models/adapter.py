@@ -1,0 +1,219 @@
+"""Tuned weights of a language model, with what they were tuned for, and their application.
+
+A folder holds ``llmrec_adapter.json`` and, by ``kind``, LoRA weights as PEFT saves them, a plain
+transformers model, or nothing: then the base was better on validation, and it is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from llmrec.documents import parse_json
+from llmrec.errors import LlmrecError, ModelError, StorageError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+RECORD = "llmrec_adapter.json"
+_SAMPLED = 64
+"""Numbers of each tensor that a fingerprint reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """What an adapter is for, and how it was made.
+
+    Attributes:
+        kind: ``lora``, ``full`` weights, or ``base``: the untuned model was better.
+        base: ``name@revision`` of the model that was tuned.
+        base_weights: Fingerprint of its weights, whatever their name and precision.
+        tokenizer: Fingerprint of its vocabulary and chat template.
+        strategy: Whose prompts it was tuned on.
+        template: Name of their template.
+        template_sha256: Hash of the template's text.
+        data: Fingerprint of the training data.
+        settings: How it was tuned.
+        validation: nDCG@10 by row, and the number of validation lists.
+        gate: Weights of the gate by feature, fitted on all validation lists.
+        versions: Of the packages that made it.
+    """
+
+    kind: Literal["lora", "full", "base"]
+    base: str
+    base_weights: str
+    tokenizer: str
+    strategy: str
+    template: str
+    template_sha256: str
+    data: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+    gate: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def save(
+        self,
+        folder: Path,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        """Write the weights, then the record in one move: a folder without it is no adapter.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        import torch  # noqa: PLC0415
+
+        precision = torch.float16 if self.kind == "lora" else torch.bfloat16
+        weights = model.state_dict()
+        if self.kind == "lora":
+            weights = {name: value for name, value in weights.items() if "lora_" in name}
+        part = folder / f"{RECORD}.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RECORD).unlink(missing_ok=True)
+            if self.kind != "base":
+                model.save_pretrained(
+                    str(folder), state_dict={n: value.to(precision) for n, value in weights.items()}
+                )
+                tokenizer.save_pretrained(folder)
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=1, sort_keys=True)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(folder / RECORD)
+        except OSError as error:
+            raise StorageError(
+                f"{folder} cannot be written: {error}.",
+                hint="Free disk space or fix permissions, then run the same command to resume.",
+            ) from error
+
+
+_RECORDS = TypeAdapter(AdapterRecord)
+
+
+def read_adapter(folder: str | Path) -> AdapterRecord:
+    """Read what an adapter is for.
+
+    Raises:
+        StorageError: The folder holds none, or it is damaged.
+    """
+    path = Path(folder).expanduser() / RECORD
+    if not path.is_file():
+        raise StorageError(
+            f"{str(folder)!r} is no adapter: {RECORD} is missing.",
+            hint="Name a folder that `llmrec train reranker` wrote; run it again if it was "
+            "interrupted.",
+        )
+    try:
+        return _RECORDS.validate_python(parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError, LlmrecError) as error:
+        raise StorageError(
+            f"{path} is damaged: {error}.", hint="Train the adapter again."
+        ) from error
+
+
+def apply_adapter(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+) -> PreTrainedModel:
+    """Return the model with an adapter's weights.
+
+    LoRA is merged into the weights, unless they are quantized.
+
+    Args:
+        model: The base, just loaded; it is changed.
+        tokenizer: Its tokenizer.
+        folder: The adapter.
+
+    Raises:
+        StorageError: The folder holds no adapter, or it is damaged.
+        ModelError: The adapter is another model's.
+        LlmrecError: ``peft`` is not installed.
+    """
+    record = check_base(folder, model, tokenizer)
+    if record.kind == "base":
+        return model
+    folder = Path(folder).expanduser()
+    if record.kind == "full":
+        from safetensors.torch import load_file  # noqa: PLC0415
+
+        weights = load_file(folder / "model.safetensors", device=str(model.device))
+        result = model.load_state_dict(weights, strict=False)
+        model.tie_weights()
+        if result.unexpected_keys:
+            raise StorageError(f"{folder} holds weights that the model has not.")
+        return model
+    peft = need_peft()
+    wrapped = peft.PeftModel.from_pretrained(model, folder)
+    quantized = hasattr(model, "hf_quantizer")
+    applied: PreTrainedModel = wrapped.get_base_model() if quantized else wrapped.merge_and_unload()
+    return applied
+
+
+def check_base(
+    folder: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> AdapterRecord:
+    """Read an adapter and check that it is for this model.
+
+    The weights are not compared where the model is quantized.
+
+    Raises:
+        StorageError: The folder holds no adapter, or it is damaged.
+        ModelError: It was trained on another model.
+    """
+    record = read_adapter(folder)
+    same = record.tokenizer == tokenizer_fingerprint(tokenizer)
+    if not hasattr(model, "hf_quantizer"):
+        same = same and record.base_weights == weights_fingerprint(model)
+    if not same:
+        raise ModelError(
+            f"The adapter {str(folder)!r} was trained on {record.base}, another model.",
+            hint=f"Load {record.base.partition('@')[0]}, or train an adapter for this model.",
+        )
+    return record
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Identifies weights by the first numbers of every tensor, rounded to bfloat16."""
+    import torch  # noqa: PLC0415
+
+    digest = hashlib.sha256()
+    named: list[tuple[str, torch.Tensor]] = sorted(model.named_parameters())
+    for name, tensor in named:
+        first = tensor.detach().flatten()[:_SAMPLED].to(torch.bfloat16).view(torch.int16)
+        digest.update(f"{name}{tuple(tensor.shape)}".encode() + first.cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identifies a vocabulary and a chat template."""
+    known = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+
+def need_peft() -> ModuleType:
+    """Import PEFT.
+
+    Raises:
+        LlmrecError: It is not installed.
+    """
+    try:
+        return import_module("peft")
+    except ImportError as error:
+        raise LlmrecError(
+            "peft is not installed.", hint="Install it: pip install 'llmrec[train]'."
+        ) from error

@@ -1,0 +1,202 @@
+"""What a language model is tuned on: histories as windows of titles, and lists of candidates.
+
+A list belongs to a user's row that its retriever does not know (``out_of_fold_lists``). In-sample
+lists would be a lie: the row's own count in popularity, neighbours and co-occurrence lifts the
+target, and the model would learn to trust the retriever more than it deserves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrec.errors import OptionError
+from llmrec.models import TextTokenizer
+from llmrec.models.prompt_tokenizer import PromptTokenizer
+from llmrec.prompting import Budget, Context, PromptWriter, Template
+from llmrec.records import Interaction, Item, Prompt, User
+from llmrec.reranking.gate import Scale, catalogue_scale
+from llmrec.training.packed_rows import Segment, Tokens
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateList:
+    """A prompt with the user's history, and candidates in the retriever's order.
+
+    Attributes:
+        prompt: Tokens of the prompt up to where the title follows.
+        items: Item rows, int64 [n].
+        retrieval: The retriever's scores, float64 [n].
+        target: Place of the target among them.
+    """
+
+    prompt: Tokens
+    items: Rows
+    retrieval: NDArray[np.float64]
+    target: int
+
+    def drawn(self, sizes: tuple[int, int], draw: np.random.Generator) -> CandidateList:
+        """The target with other candidates: half the retriever's top, half drawn from the rest.
+
+        Their order is drawn too. ``sizes`` are the least and the most candidates with the target.
+        """
+        others = np.delete(np.arange(len(self.items)), self.target)
+        n = min(len(others), int(draw.integers(sizes[0], sizes[1] + 1)) - 1)
+        top, rest = others[: n // 2], others[n // 2 :]
+        chosen = np.concatenate([[self.target], top, draw.permutation(rest)[: n - len(top)]])
+        chosen = draw.permutation(chosen)
+        return CandidateList(
+            self.prompt,
+            self.items[chosen],
+            self.retrieval[chosen],
+            int(np.flatnonzero(chosen == self.target)[0]),
+        )
+
+    def top(self, n: int) -> CandidateList | None:
+        """The retriever's first n; None where the target is not among them."""
+        if self.target >= n:
+            return None
+        return CandidateList(self.prompt, self.items[:n], self.retrieval[:n], self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class TuningData:
+    """Everything a tuning reads, as tokens.
+
+    Attributes:
+        titles: By item row, the tokens of a title as it follows a prompt, with its end.
+        bare: Tokens of the prompt without a history.
+        popularity: Training interactions by item row, int64 [n_items].
+        windows: Histories, with loss on their titles.
+        lists: Training lists, out of fold.
+        validation: Lists of other rows, to judge by; the target among the first 20.
+    """
+
+    titles: Sequence[Tokens]
+    bare: Tokens
+    popularity: NDArray[np.int64]
+    windows: Sequence[Segment] = ()
+    lists: Sequence[CandidateList] = ()
+    validation: Sequence[CandidateList] = ()
+
+    def segment(self, entry: CandidateList) -> Segment:
+        """A list's prompt with the titles of its candidates."""
+        return Segment(entry.prompt, tuple(self.titles[row] for row in entry.items))
+
+    @cached_property
+    def scale(self) -> Scale:
+        """Scale of log(1 + popularity) over the catalogue."""
+        return catalogue_scale(self.popularity)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256, in hex, of all of it."""
+        digest = hashlib.sha256(self.bare.tobytes() + self.popularity.tobytes())
+        for window in self.windows:
+            digest.update(window.prompt.tobytes())
+        for entry in (*self.lists, *self.validation):
+            for part in (entry.prompt, entry.items, entry.retrieval, np.array(entry.target)):
+                digest.update(part.tobytes())
+            for row in entry.items:
+                digest.update(self.titles[row].tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class GrowingPrompt:
+    """A template whose prompt grows by each title: start, title, break, title, break...
+
+    Such templates (``likelihood/list``, ``numbered``, ``titles``) write a history as one text in
+    which every title is predicted from those before it. ``breaks[i]`` follows the title number i,
+    counted from 0.
+    """
+
+    start: str
+    breaks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, template: Template, tokenizer: TextTokenizer, longest: int) -> GrowingPrompt:
+        """Find start and breaks by rendering histories of marks.
+
+        Raises:
+            OptionError: The template's prompt does not grow that way.
+        """
+        marks = [f"zq{number}qz" for number in range(longest)]
+        context = Context(items={mark: Item(mark, title=mark) for mark in marks})
+        texts = []
+        for n in range(longest + 1):
+            user = User("", history=tuple(Interaction("", mark) for mark in marks[:n]))
+            budget = Budget(history_items=longest, title=64)
+            writer = PromptWriter(
+                template=template, user=user, tokenizer=tokenizer, budget=budget, context=context
+            )
+            texts.append(writer.without_candidate().prompts[0].text or "")
+        breaks = []
+        for before, after, mark in zip(texts, texts[1:], marks, strict=False):
+            if not before or not after.startswith(before + mark):
+                raise OptionError(
+                    f"The template {template.name} does not go on from title to title: it cannot "
+                    "be trained by the objective next-title.",
+                    hint="Take likelihood/list or likelihood/numbered, or the objective list.",
+                )
+            breaks.append(after[len(before + mark) :])
+        return cls(texts[0], tuple(breaks))
+
+    def prompt(self, titles: Sequence[str]) -> Prompt:
+        """The prompt after these titles, its last space left to the title that follows."""
+        parts = [self.start]
+        for title, after in zip(titles, self.breaks, strict=False):
+            parts += [title, after]
+        return Prompt("", "", "".join(parts).removesuffix(" "))
+
+    def window(self, titles: Sequence[str], tokenizer: PromptTokenizer) -> Segment:
+        """One or more titles after each other, all learned with the space before and the end."""
+        text, spans = self.start, []
+        for place, title in enumerate(titles):
+            start = len(text) - text.endswith(" ")
+            text += title
+            spans.append((start, len(text) + 1))
+            text += "\n" if place + 1 == len(titles) else self.breaks[place]
+        encoded = tokenizer.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
+        mark = "a"  # what is put before every text: the beginning of text, if any
+        first = tokenizer.encode_prompt(Prompt("", "", mark))[: -len(tokenizer.encode(mark))]
+        tokens, added = [*first, *encoded["input_ids"]], len(first)
+        learned = np.zeros(len(tokens), dtype=bool)
+        ends = np.array([end for _, end in encoded["offset_mapping"]])
+        for start, stop in spans:
+            learned[added:] |= (ends > start) & (ends <= stop)
+        learned[0] = False
+        return Segment(np.array(tokens, dtype=np.int32), learned=learned)
+
+
+def title_tokens(title: str, prompt: str, tokenizer: TextTokenizer) -> Tokens:
+    """Tokens of a title right after a plain prompt, with the line break that ends it."""
+    return np.array(tokenizer.encode(" " * prompt.endswith(" ") + title + "\n"), dtype=np.int32)
+
+
+def windows_of(
+    sequences: Sequence[Rows],
+    titles: Sequence[str],
+    tokenizer: PromptTokenizer,
+    growing: GrowingPrompt,
+    *,
+    size: int = 40,
+) -> Iterator[Segment]:
+    """Cut users' item rows, oldest first, into windows of at most ``size`` titles.
+
+    A window of a long history begins anew: its first titles have few before them, as in a user
+    with a short history.
+    """
+    for sequence in sequences:
+        shown = [titles[row] for row in sequence if titles[row]]
+        for start in range(0, len(shown), size):
+            yield growing.window(shown[start : start + size], tokenizer)

@@ -1,0 +1,171 @@
+"""Settings and state of a tuning, and a checkpoint from which a killed run resumes exactly.
+
+A step's draws depend on the seed and its number alone, so no generator's state is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmrec.errors import StorageError
+from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
+
+Objective = Literal["next-title", "list"]
+_RATES = {
+    ("next-title", "full"): 3e-4,
+    ("next-title", "lora"): 1e-3,
+    ("list", "full"): 3e-5,
+    ("list", "lora"): 3e-4,
+}
+"""Learning rates by objective and weights."""
+_KIND = "tuning checkpoint"
+_HINT = "Delete the file to start again, or name another folder."
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How a language model is tuned.
+
+    Args:
+        objective: ``next-title``: every title of a history from those before it. ``list``: the
+            target among candidates of the retriever.
+        weights: ``lora`` on all linear layers, or ``full``.
+        rank: Rank of LoRA.
+        learning_rate: None takes one that suits objective and weights.
+        epochs: Passes over windows or lists.
+        step_tokens: Tokens of a step, for ``next-title``.
+        step_lists: Lists of a step, for ``list``.
+        sizes: Least and most candidates of a list, the target among them.
+        offset: What the list objective adds to the likelihood: the ``gate`` with all its features
+            (the model learns what they lack), the ``retriever``'s score alone, or ``none``.
+        offset_rate: Learning rate of the offset's weights.
+        validations: How often to validate within the training.
+        patience: Validations without a gain until it stops; 0 never stops.
+        seed: Random seed.
+    """
+
+    objective: Objective = "list"
+    weights: Literal["lora", "full"] = "lora"
+    rank: int = 16
+    learning_rate: float | None = None
+    epochs: int = 3
+    step_tokens: int = 16_384
+    step_lists: int = 16
+    sizes: tuple[int, int] = (8, 20)
+    offset: Literal["gate", "retriever", "none"] = "gate"
+    offset_rate: float = 0.01
+    validations: int = 8
+    patience: int = 4
+    seed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the weights."""
+        return self.learning_rate or _RATES[self.objective, self.weights]
+
+
+@dataclass
+class TuningState:
+    """What steps and validations change, beside the trained weights and the optimizer.
+
+    Attributes:
+        step: Steps taken.
+        best: The step of the best validation, 0 for the base.
+        ndcg: nDCG@10 of the gated validation lists, by step.
+        control: The same without a language model.
+        gate: Weights of the gate at the best step, by feature.
+        fallbacks: Counts of what did not go as usual.
+        seconds: Time spent.
+        ended: No step is left, or none is worth it.
+        best_weights: Trained weights of the best step, by name; none for the base.
+        priors: Log-probability of each item's title by the base without a history, [n_items].
+    """
+
+    step: int = 0
+    best: int = 0
+    ndcg: dict[int, float] = field(default_factory=dict)
+    control: float = 0.0
+    gate: dict[str, float] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    ended: bool = False
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    priors: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def count(self, fallback: str) -> None:
+        """Count a fallback."""
+        self.fallbacks[fallback] = self.fallbacks.get(fallback, 0) + 1
+
+
+def save_state(
+    path: Path,
+    state: TuningState,
+    trained: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, Any],
+) -> None:
+    """Replace the checkpoint in one move.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    tensors = {f"now.{name}": _array(value) for name, value in trained.items()}
+    tensors |= {f"best.{name}": _array(value) for name, value in state.best_weights.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"moment.{number}.{name}": _array(value) for name, value in moments.items()}
+    tensors["priors"] = np.nan_to_num(state.priors)
+    kept = asdict(replace(state, best_weights={}, priors=np.empty(0)))
+    del kept["best_weights"], kept["priors"]
+    kept["ndcg"] = [[step, value] for step, value in state.ndcg.items()]
+    write_tensors(path, {"kind": _KIND, "training": dict(settings), "state": kept}, tensors)
+
+
+def load_state(
+    path: Path,
+    trained: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, Any],
+) -> TuningState:
+    """Load the checkpoint, where there is one, into weights and optimizer.
+
+    Raises:
+        StorageError: It is damaged, or of a tuning with another base, data or settings.
+    """
+    if not path.exists():
+        return TuningState()
+    about, tensors = read_tensors(path, _KIND, _HINT)
+    differing = [n for n, value in settings.items() if about["training"].get(n) != value]
+    if differing:
+        raise StorageError(
+            f"{path} is the checkpoint of another training: {', '.join(differing)} differ.",
+            hint=_HINT,
+        )
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "moment": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        if part in parts:
+            parts[part][rest] = torch.from_numpy(value)
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(parts["now"][name])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, moment in parts["moment"].items():
+        number, _, which = name.partition(".")
+        moments.setdefault(int(number), {})[which] = moment
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    kept = dict(about["state"])
+    kept["ndcg"] = {int(step): float(value) for step, value in kept["ndcg"]}
+    return TuningState(**kept, best_weights=parts["best"], priors=tensors["priors"])
+
+
+def _array(value: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = value.detach().float().cpu().numpy()
+    return array
