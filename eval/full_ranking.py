@@ -153,7 +153,7 @@ def shallow(n: int) -> dict[str, Fit]:
     }
 
 
-def sasrec(n: int, validation: Users, epochs: int) -> dict[str, Fit]:
+def sasrec(n: int, validation: Users) -> dict[str, Fit]:
     """SASRec with the loss of the fusion, stopped early on validation, under two settings."""
 
     def make(settings: Settings) -> Fit:
@@ -174,7 +174,7 @@ def sasrec(n: int, validation: Users, epochs: int) -> dict[str, Fit]:
 
         return fit
 
-    return {f"dropout {drop}": make(Settings(dropout=drop, epochs=epochs)) for drop in (0.2, 0.5)}
+    return {f"dropout {drop}": make(Settings(dropout=drop)) for drop in (0.2, 0.5)}
 
 
 def peer_rows(
@@ -192,11 +192,11 @@ def peer_rows(
     families: dict[str, Callable[[], Mapping[str, Fit]]] = {
         "item-kNN": lambda: neighbours(n),
         "EASE": lambda: shallow(n),
-        "SASRec": lambda: sasrec(n, validation, options.epochs or Settings().epochs),
+        "SASRec": lambda: sasrec(n, validation),
     }
     ranks, found = {}, {}
     for name in [name for name in families if name not in options.without]:
-        path = folder / f"{name}_{options.epochs or 'all'}_{fingerprint[:8]}.npz"
+        path = folder / f"{name}_{fingerprint[:8]}.npz"
         if not path.exists():
             start = time.perf_counter()
             tries = families[name]()
@@ -290,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="of the fusion")
     parser.add_argument("--new-items", action="store_true", help="the cold start of items")
     parser.add_argument("--without", action="append", default=[], help="a peer to leave out")
-    parser.add_argument("--epochs", type=int, help="at most, of what is trained")
+    parser.add_argument("--epochs", type=int, help="of the fusion, at most")
     parser.add_argument("--kept", type=Path, default=KEPT / "full_ranking", help="of checkpoints")
     parser.add_argument("--out", type=Path, help="folder of the results")
     options = parser.parse_args(arguments)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from llmrec import TransformersModel
 from llmrec.models import ContinuationRequest, ScoredSequence, load_model
+from llmrec.models.adapter import apply_adapter
 from llmrec.prompting import Budget, Context, field_text, load_template
 from llmrec.records import Interaction, Item, Prompt, User
 from llmrec.reranking import Likelihood
@@ -213,9 +214,7 @@ def loaded(ref: str, adapter: Path | None, dtype: str | None) -> TransformersMod
     if not isinstance(model, TransformersModel):
         raise SystemExit("--model takes a model of transformers.")
     if adapter is not None:
-        from peft import PeftModel  # noqa: PLC0415
-
-        merged = PeftModel.from_pretrained(model.model, adapter).merge_and_unload()
+        merged = apply_adapter(model.model, model.tokenizer, adapter)
         model = replace(model, model=merged, revision=f"{model.revision}+{adapter.name}")
     return model
 
