@@ -15,7 +15,6 @@ results/gate_DATA.json and .md.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -217,7 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = [table(files, top) for top in options.tops if top <= width]
     about = {name: parts["about"].item() for name, parts in files.items()}
     name = options.name or options.parts[0].stem.partition("_parts")[0]
-    command = f"python eval/gate_table.py {' '.join(map(str, arguments or sys.argv[1:]))}"
+    files_given = " ".join(path.name for path in options.parts)
+    tops = " ".join(map(str, options.tops))
+    command = f"python eval/gate_table.py {files_given} --name {name} --tops {tops}"
     text = f"# Gate on {name}\n\n`{command}`\n\n"
     text += "".join(f"- {row}: {model}\n" for row, model in about.items())
     text += "".join(text_of(each) for each in found)
