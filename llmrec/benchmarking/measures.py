@@ -35,6 +35,7 @@ from scipy.special import expit, softmax
 from llmrec.benchmarking.cells import Cell
 from llmrec.benchmarking.rows import RankedLists, RowScores, Scores, Values
 from llmrec.benchmarking.users import ItemFacts, UserList
+from llmrec.evaluation import rarity_classes
 
 FIRST = 10
 BINS = 10
@@ -225,7 +226,7 @@ def paraphrases(rows: Sequence[RowScores]) -> dict[str, tuple[str, ...]]:
 
 
 def user_groups(users: Sequence[UserList]) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Thirds of the users by activity, and by the target's popularity where it is known.
+    """Thirds of the users by activity, and classes by how rare the target is, where it is known.
 
     Returns:
         For each the groups from low to high, bool [n_users]; equal values stay together, so a group
@@ -233,7 +234,10 @@ def user_groups(users: Sequence[UserList]) -> dict[str, dict[str, NDArray[np.boo
     """
     found = {"activity": _thirds([one.activity for one in users])}
     if all(one.popularity for one in users):
-        found["target popularity"] = _thirds([one.target_popularity for one in users])
+        classes = rarity_classes([one.target_popularity for one in users])
+        found["rarity of the target"] = {
+            f"met {name} times ({mask.sum()})": mask for name, mask in classes.items() if mask.any()
+        }
     return found
 
 

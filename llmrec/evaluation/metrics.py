@@ -9,6 +9,7 @@ and are ``inf`` where the list does not hold the item. A metric returns one valu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,23 @@ from llmrec.errors import OptionError
 
 RARITY = (0, 5, 10, 30)
 """Least training interactions of a target by class, rare to popular: 0-4, 5-9, 10-29, 30+."""
+
+
+def rarity_classes(met: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+    """Targets by how often they were met in training, ``0-4`` to ``30+`` (`RARITY`).
+
+    Args:
+        met: Training interactions of each user's target, ``[n_users]``.
+
+    Returns:
+        bool [n_users] by class, rare first, empty classes too.
+    """
+    counts = np.asarray(met, dtype=np.float64)
+    names = [f"{low}-{high - 1}" for low, high in pairwise(RARITY)] + [f"{RARITY[-1]}+"]
+    return {
+        name: (low <= counts) & (counts < high)
+        for name, (low, high) in zip(names, pairwise((*RARITY, np.inf)), strict=True)
+    }
 
 
 def target_ranks(scores: ArrayLike, targets: ArrayLike, *, seed: int) -> NDArray[np.float64]:

@@ -11,14 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmrec.errors import DataError, OptionError
-from llmrec.evaluation import Comparison, Estimate, compare, estimate, ndcg_at, target_ranks
-from llmrec.evaluation.metrics import RARITY
+from llmrec.evaluation import (
+    Comparison,
+    Estimate,
+    compare,
+    estimate,
+    ndcg_at,
+    rarity_classes,
+    target_ranks,
+)
 from llmrec.reranking.gate import (
     BY,
     HISTORY,
@@ -197,18 +203,11 @@ def by_rarity(rows: Mapping[str, Table], met: Table) -> tuple[Rarity, ...]:
         met: Training interactions of each list's target, ``[lists]``.
     """
     found = []
-    for (low, high), name in zip(pairwise((*RARITY, np.inf)), rarity_names(), strict=True):
-        inside = (low <= met) & (met < high)
+    for name, inside in rarity_classes(met).items():
         n = int(inside.sum())
         means = {row: float(values[inside].mean()) if n else np.nan for row, values in rows.items()}
         found.append(Rarity(name, n, means))
     return tuple(found)
-
-
-def rarity_names() -> tuple[str, ...]:
-    """``0-4``, ``5-9``... of `RARITY`."""
-    bounded = [f"{low}-{high - 1}" for low, high in pairwise(RARITY)]
-    return (*bounded, f"{RARITY[-1]}+")
 
 
 def _targets(lists: GateLists) -> Places:

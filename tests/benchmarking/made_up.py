@@ -83,7 +83,7 @@ def made_up_summary() -> Summary:
             }
             for name, lifts in (
                 ("activity", (-0.03, 0.0, 0.05)),
-                ("target popularity", (-0.2, 0.0, 0.1)),
+                ("rarity of the target", (-0.2, 0.0, 0.1)),
             )
         },
         per_user={name: tuple(own.tolist()) for name, own in values.items()},

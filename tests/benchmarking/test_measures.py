@@ -165,17 +165,14 @@ def lists_of(activity: list[int], popularity: list[int]) -> list[UserList]:
     ]
 
 
-def test_users_are_split_into_thirds_and_equal_values_stay_together() -> None:
+def test_users_are_split_by_activity_and_rarity_and_equal_values_stay_together() -> None:
     splits = user_groups(lists_of([9, 1, 2, 8, 3, 5, 6, 4, 7], [0, 0, 0, 0, 0, 0, 0, 4, 9]))
     assert {group: mask.sum() for group, mask in splits["activity"].items()} == {
         "low (1 to 3)": 3,
         "middle (4 to 6)": 3,
         "high (7 to 9)": 3,
     }
-    assert {group: mask.sum() for group, mask in splits["target popularity"].items()} == {
-        "low (0)": 7,
-        "high (4 to 9)": 2,
-    }
+    assert list(splits["rarity of the target"]) == ["met 0-4 times (8)", "met 5-9 times (1)"]
     for groups in splits.values():
         assert np.stack(list(groups.values())).sum(axis=0).tolist() == [1] * 9
 

@@ -203,7 +203,7 @@ def test_paraphrases_have_a_spread() -> None:
 
 
 def test_splits_hold_every_row_and_average_to_the_whole(summary: Summary) -> None:
-    assert set(summary.splits) == {"activity", "target popularity"}
+    assert set(summary.splits) == {"activity", "rarity of the target"}
     groups = summary.splits["activity"]
     assert list(groups) == ["low (0 to 13)", "middle (14 to 26)", "high (27 to 39)"]
     mean = (14 * groups["low (0 to 13)"]["A"].mean + 13 * sum(
