@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -112,7 +113,7 @@ def read_item(value: object, *, where: str) -> GivenItem:
         scored = _of_mapping({"item_id": given.item_id, "score": given.score}, where)
         return replace(scored, signals=given.signals)
     if isinstance(given, str) and given.strip():
-        return replace(_of_mapping({"title": given}, where), bare=True)
+        return _titled(given, where)
     if isinstance(given, Interaction):
         given = {"item_id": given.item_id, "rating": given.rating, "timestamp": given.timestamp}
     elif is_from(given, "pandas", "Series"):
@@ -376,6 +377,18 @@ _REVIEW_PARSERS: Mapping[str, Callable[[object], object]] = {
     "user_id": parse_id,
     "timestamp": parse_timestamp,
 }
+
+
+def _titled(title: str, where: str) -> GivenItem:
+    try:
+        return _of_title(title)
+    except DataError:  # what is cached does not know where it stands
+        return _of_mapping({"title": title}, where)
+
+
+@lru_cache(maxsize=16_384)
+def _of_title(title: str) -> GivenItem:
+    return replace(_of_mapping({"title": title}, ""), bare=True)
 
 
 def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:

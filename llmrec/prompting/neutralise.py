@@ -63,6 +63,7 @@ _MARKS = re.compile(r"[\W_]+")
 _MOST_PASSES = 8
 
 
+@lru_cache(maxsize=16_384)  # titles come again with every user
 def neutralise(text: str, special_tokens: tuple[str, ...] = ()) -> str:
     r"""Write foreign text on one line, without anything that imitates a prompt's structure.
 

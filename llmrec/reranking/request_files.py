@@ -328,15 +328,16 @@ def _listed(history: str) -> object:
 def _answers(
     lines: Sequence[str], rank: Rank, known: Context | None
 ) -> Iterator[tuple[list[dict[str, object]], Usage]]:
-    """Answer requests together; on failure one by one, so that one error fails one request."""
+    """Answer requests together; on failure by halves, so that one error fails one request."""
     read = [_parsed(line, known) for line in lines]
     good = [request for request in read if isinstance(request, Request)]
     try:
         rankings = iter(rank(good) if good else ())
     except LlmrecError as error:
         if len(lines) > 1:
-            for line in lines:
-                yield from _answers([line], rank, known)
+            middle = len(lines) // 2
+            yield from _answers(lines[:middle], rank, known)
+            yield from _answers(lines[middle:], rank, known)
             return
         if isinstance(error, _PASSING):
             raise
