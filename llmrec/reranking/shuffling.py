@@ -15,6 +15,7 @@ from llmrec.models import LanguageModel
 from llmrec.reranking.driver import together
 from llmrec.reranking.strategy import Conversation, Judgement, Question, Strategy
 
+MOST_SHUFFLES = 1000
 _ROUND = 2
 """Orders per round with early stopping."""
 LEAST_TO_STOP = 3 * _ROUND + 1
@@ -38,7 +39,7 @@ class Shuffled:
         stable_top: Stop when the order of this many of the best is stable; 0 runs all orders.
 
     Raises:
-        OptionError: ``times`` is below 1, or ``stable_top`` negative.
+        OptionError: ``times`` is not from 1 to `MOST_SHUFFLES`, or ``stable_top`` is negative.
     """
 
     strategy: Strategy
@@ -47,10 +48,10 @@ class Shuffled:
     stable_top: int = 0
 
     def __post_init__(self) -> None:
-        if self.times < 1 or self.stable_top < 0:
+        if not 1 <= self.times <= MOST_SHUFFLES or self.stable_top < 0:
             raise OptionError(
-                f"Shuffles times={self.times}, stable_top={self.stable_top}: allowed is 1 or more, "
-                "and 0 or more."
+                f"Shuffles times={self.times}, stable_top={self.stable_top}: allowed are 1 to "
+                f"{MOST_SHUFFLES:,}, and 0 or more."
             )
 
     @property

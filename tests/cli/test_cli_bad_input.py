@@ -176,6 +176,7 @@ def test_a_strategy_that_there_is_not(run: Run, plain_index: Path) -> None:
             "more than once for likelihood",
         ),
         (("--strategy", "listwise", "--shuffles", "-1"), 2, "greater than or equal to 0"),
+        (("--strategy", "listwise", "--shuffles", "1000000000"), 2, "allowed are 1 to 1,000"),
         (("--model", "openai:localhost:8000#m"), 2, "has to begin with http"),
         (("--model", "openai:http://h/v1#m", "--device", "cpu"), 2, "the server decides that"),
         (("--model", "openai:http://h/v1#m", "--skip-layers", "2"), 2, "the server decides that"),

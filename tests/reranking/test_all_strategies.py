@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrec.errors import OptionError
 from llmrec.models import TransformersModel
 from llmrec.models.labels import label_tokens
 from llmrec.prompting import Context
@@ -18,11 +19,13 @@ from llmrec.reranking import (
     Listwise,
     ListwiseGenerated,
     Pairwise,
+    Pointwise,
     Question,
     Reranker,
     Shuffled,
 )
 from llmrec.reranking.groups import LabelledGroups
+from llmrec.reranking.shuffling import MOST_SHUFFLES
 from llmrec.retrieval import Index
 from tests.reranking.cases import (
     EXACT,
@@ -216,3 +219,9 @@ def test_constrained_model_writes_a_complete_order(
     assert sorted(judged.scores) == [1, 2, 3, 4, 5, 6]
     assert judged.fallbacks == {}
     assert judged.usage.tokens_generated > 0
+
+
+@pytest.mark.parametrize("times", [0, -1, MOST_SHUFFLES + 1, 10**9, 10**400])
+def test_the_number_of_shuffles_has_limits(times: int) -> None:
+    with pytest.raises(OptionError, match="allowed are 1 to 1,000"):
+        Shuffled(Pointwise(), times)
