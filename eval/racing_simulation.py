@@ -26,7 +26,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from llmrec.benchmarking.race import race
-from llmrec.benchmarking.run import BLOCK
+from llmrec.benchmarking.tasks import BLOCK
 from llmrec.evaluation import ndcg_at
 
 USERS, ALPHA, NEGATIVES = 300, 0.05, 19

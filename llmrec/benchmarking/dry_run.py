@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from llmrec.benchmarking.cells import Cell
 from llmrec.benchmarking.disagreements import ReaderOf
 from llmrec.benchmarking.results import Result, Results
-from llmrec.benchmarking.run import Benchmark, place_tasks, tasks_of
+from llmrec.benchmarking.run import Benchmark
+from llmrec.benchmarking.tasks import attack_tasks, place_tasks, tasks_of
 from llmrec.errors import LlmrecError
 from llmrec.models import ContinuationRequest
 from llmrec.reranking.strategy import request_of
@@ -24,10 +25,10 @@ class CellEstimate:
     """The expected cost of a cell.
 
     ``prompts`` and ``tokens`` are those of the first round, means a user; ``at_least`` where a
-    strategy may ask further rounds. ``left`` counts lists without a result, planted targets among
-    them; ``seconds`` are theirs, None where nothing comparable was timed yet. ``guessed``: they are
-    extrapolated from other cells of the model, by their seconds per token. ``fault`` says why it
-    cannot be asked.
+    strategy may ask further rounds. ``left`` counts lists without a result, planted targets and
+    attacks among them; ``seconds`` are theirs, None where nothing comparable was timed yet.
+    ``guessed``: they are extrapolated from other cells of the model, by their seconds per token.
+    ``fault`` says why it cannot be asked.
     """
 
     name: str
@@ -60,6 +61,7 @@ def estimate_cells(
         tasks = [
             *tasks_of([cell], users),
             *place_tasks([cell], users, plan.places, plan.place_users),
+            *attack_tasks([cell], benchmark.trials),
         ]
         left = sum(task.name not in done for task in tasks)
         counted = _count(benchmark, cell, reader_of)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -37,10 +37,10 @@ from llmrec.errors import OptionError, nearest
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting.template import near_templates, template_names
 from llmrec.reranking import STRATEGIES
+from llmrec.reranking.shuffling import MOST_SHUFFLES
 from llmrec.reranking.strategies import folder_of
 
 USUAL_USERS = 50
-MOST_SHUFFLES = 1000
 MOST_SETTINGS = 10_000
 """Combinations of a plan's lists, before patterns of templates are expanded."""
 LABELLED = "labelled"
@@ -56,6 +56,22 @@ Quantization = Literal["none", "nf4", "int8"]
 AsList = BeforeValidator(_listed)
 SomeOf = Field(min_length=1)
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
+AttackField = Literal["title", "description", "review", "caption"]
+
+
+class AttackPlan(BaseModel):
+    """How prompt injection is measured; ``attacks: {}`` takes every default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    file: Path | None = None
+    """Texts by kind (YAML); by default the attacks that come with llmrec."""
+    users: Annotated[int, Field(ge=1, le=1_000_000_000)] = 20
+    """Number of users whose lists are attacked."""
+    per_list: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Attacks per list and field, each on its own and beside harmless words of the same length."""
+    fields: Annotated[tuple[AttackField, ...], SomeOf, AsList] = get_args(AttackField)
+    """Fields that carry the words; prompts that do not show one are not asked."""
 
 
 class BenchmarkPlan(BaseModel):
@@ -112,6 +128,8 @@ class BenchmarkPlan(BaseModel):
     """Positions at which to plant the target, to measure order bias; none skips it."""
     place_users: Annotated[int, Field(ge=1, le=1_000_000_000)] = 20
     """Number of users to plant targets for."""
+    attacks: AttackPlan | None = None
+    """Plant prompt injections in one candidate per list and measure how far they move it."""
     race: bool = False
     """Drop rows that are significantly worse while the benchmark runs."""
     prices: Path | None = None
@@ -189,8 +207,9 @@ class BenchmarkPlan(BaseModel):
             key = ".".join(str(part) for part in fault["loc"])
             if fault["type"] == "extra_forbidden":
                 said.append(f"unknown key {key!r}")
-                allowed = f"Allowed: {', '.join(cls.model_fields)}."
-                hints.append(nearest(key, cls.model_fields) or allowed)
+                keys = (AttackPlan if key.startswith("attacks.") else cls).model_fields
+                allowed = f"Allowed: {', '.join(keys)}."
+                hints.append(nearest(str(fault["loc"][-1]), keys) or allowed)
             elif fault["type"] == "value_error":
                 said.append(f"{key}{': ' if key else ''}{fault['msg'].split(', ', 1)[1]}")
             else:
@@ -269,7 +288,11 @@ def _paths_in(folder: Path, plan: BenchmarkPlan) -> dict[str, object]:
         return str(folder / ref) if (folder / ref).exists() else ref
 
     paths = {name: getattr(plan, name) for name in _PATHS}
+    attacks = plan.attacks
+    if attacks is not None and attacks.file is not None:
+        attacks = attacks.model_copy(update={"file": folder / attacks.file})
     return {
+        "attacks": attacks,
         **{name: path and folder / path for name, path in paths.items()},
         "templates": tuple(map(template, plan.templates)),
         "models": tuple(map(model, plan.models)),

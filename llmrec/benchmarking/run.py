@@ -6,8 +6,8 @@ import logging
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import groupby, product
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import NoneType
 import yaml
 from tqdm import tqdm
 
+from llmrec.benchmarking.attacks import Trial, attack_rows, attacked, trials_of
 from llmrec.benchmarking.benchmark_models import BenchmarkModels
 from llmrec.benchmarking.cells import Cell, cells_of, named
 from llmrec.benchmarking.disagreements import disagreements
@@ -26,9 +27,16 @@ from llmrec.benchmarking.report.text import comparisons_of, shown_in_words
 from llmrec.benchmarking.results import PRICE, Failure, Result, Results, RunFolder
 from llmrec.benchmarking.rows import baseline_rows, ndcg_values
 from llmrec.benchmarking.summary import PLAN, Summary, summarise, summary_json
+from llmrec.benchmarking.tasks import (
+    BLOCK,
+    Task,
+    attack_tasks,
+    by_model,
+    place_tasks,
+    tasks_of,
+)
 from llmrec.benchmarking.users import (
     BenchmarkData,
-    UserList,
     data_of,
     planted,
     request_lines,
@@ -52,12 +60,9 @@ from llmrec.models.references import parse_reference
 from llmrec.prompting import Budget
 from llmrec.records import Usage
 from llmrec.reranking import Strategy, judge
-from llmrec.reranking.strategies import ONE_AT_A_TIME
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 10
-"""Users per block: every cell finishes a block before the next; a race tests after each."""
 WINDOW = 5
 """Users per model call; a killed run loses at most this many."""
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
@@ -73,13 +78,14 @@ Load = Callable[[str, str], LanguageModel]
 class Benchmark:
     """A plan with its data and cells, checked before a model is loaded.
 
-    ``rates`` are the prices of server models, by reference.
+    ``rates`` are the prices of server models, by reference; ``trials`` the attacks to measure.
     """
 
     plan: BenchmarkPlan
     data: BenchmarkData
     cells: tuple[Cell, ...]
     rates: Mapping[str, Prices]
+    trials: tuple[Trial, ...] = ()
 
     @classmethod
     def of(
@@ -99,7 +105,10 @@ class Benchmark:
         cells = cells_of(plan)  # fails before a model is downloaded
         data = data_of(plan, progress=progress)
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
-        return cls(plan, data, named(cells, {of: revision_of(*of) for of in models}), rates)
+        trials = trials_of(plan.attacks, data.users, plan.seed) if plan.attacks else ()
+        data = attacked(data, trials)
+        made = named(cells, {of: revision_of(*of) for of in models})
+        return cls(plan, data, made, rates, trials)
 
     @property
     def comparisons(self) -> int:
@@ -127,49 +136,6 @@ class Benchmark:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A cell and a user to ask; ``place``: position of the planted target, None: unchanged."""
-
-    cell: Cell
-    one: UserList
-    place: int | None = None
-
-    @property
-    def name(self) -> tuple[str, str, int | None]:
-        """Key of its result."""
-        return self.cell.key, self.one.user_id, self.place
-
-
-def tasks_of(cells: Sequence[Cell], users: Sequence[UserList]) -> Iterator[Task]:
-    """Every cell and user, one model after the other and in blocks of users.
-
-    Early figures are then of the same users in every row.
-    """
-    for of_model in _by_model(cells):
-        for start in range(0, len(users), BLOCK):
-            for cell in of_model:
-                yield from (Task(cell, one) for one in users[start : start + BLOCK])
-
-
-def place_tasks(
-    cells: Sequence[Cell], users: Sequence[UserList], places: Sequence[int], number: int
-) -> Iterator[Task]:
-    """Every cell and position, for the first users whose only target is among the candidates.
-
-    Strategies that show one candidate at a time know no order and are left out.
-    """
-    chosen = [one for one in users if one.reached and len(one.targets) == 1][:number]
-    for of_model in _by_model(cells):
-        for cell in of_model:
-            if cell.strategy in ONE_AT_A_TIME:
-                continue
-            for one in chosen:
-                for place in places:
-                    if place <= len(one.candidates):
-                        yield Task(cell, one, place)
-
-
 @dataclass
 class Asking:
     """Runs the tasks without a result and saves each result as it comes.
@@ -187,8 +153,8 @@ class Asking:
     _made: dict[str, tuple[Strategy, Budget]] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
 
-    def run(self, tasks: Iterable[Task]) -> int:
-        """Answer tasks; returns how many results were kept.
+    def run(self, tasks: Iterable[Task], window: int = WINDOW) -> int:
+        """Answer tasks, ``window`` in a call of the model; returns how many results were kept.
 
         Raises:
             StorageError: The results cannot be written, or a template has changed.
@@ -201,13 +167,13 @@ class Asking:
             for _, of_cell in groupby(left, key=lambda task: task.cell.key):
                 some = list(of_cell)
                 how = self._how_to_ask(some[0].cell)
-                for start in range(0, len(some), WINDOW):
-                    window = some[start : start + WINDOW]
-                    found = ask(window, self.data, *how)
+                for start in range(0, len(some), window):
+                    together = some[start : start + window]
+                    found = ask(together, self.data, *how)
                     whole = [one for one in found if REQUEST_FAILED not in one.fallbacks]
                     self.results.add(*whole)
                     kept += len(whole)
-                    bar.update(len(window))
+                    bar.update(len(together))
         if kept < len(left):
             logger.warning(
                 "%d results lack requests that a server failed and are not kept: run the same "
@@ -309,7 +275,7 @@ def run_benchmark(
         if before is not None:
             if any(task.name not in results for task in tasks):
                 timed = {one.cell for one in results}
-                models = _by_model(benchmark.cells)
+                models = by_model(benchmark.cells)
                 untimed = [m[0] for m in models if not timed & {cell.key for cell in m}]
                 asking.run(Task(cell, users[0]) for cell in untimed)
             before(results)
@@ -320,6 +286,8 @@ def run_benchmark(
             asking.run(tasks)
         racing = [cell for cell in benchmark.cells if cell.key not in dropped]
         asking.run(place_tasks(racing, users, plan.places, plan.place_users))
+        if plan.attacks is not None:  # a list's variants share their prompts' beginning
+            asking.run(attack_tasks(racing, benchmark.trials), 2 * plan.attacks.per_list)
     summary = summarise(
         plan.protocol,
         benchmark.cells,
@@ -331,7 +299,8 @@ def run_benchmark(
         costs=_prices(benchmark, results),
         dropped={key: str(drop) for key, drop in dropped.items()},
     )
-    return summary, results
+    moved = attack_rows(racing, benchmark.trials, results, seed=plan.seed)
+    return replace(summary, attacks=moved), results
 
 
 def bench(
@@ -411,14 +380,6 @@ def _with_requests_file(settings: Mapping[str, object], folder: RunFolder) -> di
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.write("requests.jsonl", request_lines(requests))
     return {**settings, "requests": folder.path / "requests.jsonl"}
-
-
-def _by_model(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells of one model and quantization together, so that each is loaded once."""
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.quantization), []).append(cell)
-    return list(groups.values())
 
 
 def _race(benchmark: Benchmark, asking: Asking) -> dict[str, Drop]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from llmrec.benchmarking.attacks import AttackRow
 from llmrec.benchmarking.cells import Cell, Settings
 from llmrec.benchmarking.measures import (
     ReliabilityBin,
@@ -111,7 +112,8 @@ class Summary:
     ``position`` is nDCG@10 by the position of the planted target; ``order`` the range of its means;
     ``paraphrase`` the range of the means of one template's paraphrases. ``splits`` are nDCG@10 in
     groups of users. ``per_user`` is nDCG@10 in the order of ``user_ids``, NaN where a row has no
-    value. ``reliability`` is there for rows whose scores are probabilities.
+    value. ``reliability`` is there for rows whose scores are probabilities, ``attacks`` for rows
+    and fields that prompt injections were planted in.
     """
 
     about: Mapping[str, str | int | float]
@@ -124,6 +126,7 @@ class Summary:
     paraphrase: Mapping[str, float]
     order: Mapping[str, float]
     reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    attacks: tuple[AttackRow, ...] = ()
 
 
 def partial_rows(rows: Sequence[SummaryRow]) -> frozenset[str]:

@@ -137,6 +137,14 @@ def run(
     race: Annotated[
         bool, typer.Option("--race", help="Drop significantly worse rows during the run.")
     ] = False,
+    attacks: Annotated[
+        bool,
+        typer.Option(
+            "--attacks",
+            help="Plant prompt injections in one candidate per list and measure how far they move "
+            "it.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells, tokens and expected time; ask nothing.")
     ] = False,
@@ -173,6 +181,7 @@ def run(
         n_candidates=n_candidates,
         seed=seed,
         race=race or None,
+        attacks={} if attacks else None,
         prices=prices,
         media_root=media_root,
     )

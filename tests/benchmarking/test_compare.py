@@ -9,7 +9,8 @@ import pytest
 
 from llmrec.benchmarking.compare import compare_runs
 from llmrec.benchmarking.results import RunFolder
-from llmrec.benchmarking.run import Asking, tasks_of
+from llmrec.benchmarking.run import Asking
+from llmrec.benchmarking.tasks import tasks_of
 from llmrec.errors import OptionError, StorageError
 from llmrec.resumable import ResumableLog
 from tests.benchmarking.faked import (

@@ -13,7 +13,8 @@ from llmrec.benchmarking.dry_run import (
 )
 from llmrec.benchmarking.report.text import comparisons_of, shown_in_words, smallest_shown
 from llmrec.benchmarking.results import Failure, Result, Results
-from llmrec.benchmarking.run import Task, ask
+from llmrec.benchmarking.run import ask
+from llmrec.benchmarking.tasks import Task
 from llmrec.models import LanguageModel
 from llmrec.records import Prompt
 from llmrec.reranking import STRATEGIES

@@ -8,16 +8,8 @@ import pytest
 
 from llmrec.benchmarking.results import _RESULT as RESULT
 from llmrec.benchmarking.results import Result, RunFolder
-from llmrec.benchmarking.run import (
-    BLOCK,
-    WINDOW,
-    Asking,
-    Benchmark,
-    Task,
-    ask,
-    place_tasks,
-    tasks_of,
-)
+from llmrec.benchmarking.run import WINDOW, Asking, Benchmark, ask
+from llmrec.benchmarking.tasks import BLOCK, Task, place_tasks, tasks_of
 from llmrec.benchmarking.users import planted
 from llmrec.errors import (
     HardwareError,

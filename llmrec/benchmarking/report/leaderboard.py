@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from llmrec.benchmarking.report.sections import metric_table
+from llmrec.benchmarking.attacks import AttackRow
+from llmrec.benchmarking.report.sections import (
+    ATTACK_HEADS,
+    ATTACKS_KEY,
+    attack_cells,
+    metric_table,
+)
 from llmrec.benchmarking.report.text import (
     MEDIAN,
     METRIC_NAME,
@@ -70,6 +76,11 @@ def leaderboard_markdown(summary: Summary) -> str:
         f"{LEADERBOARD_KEY} Tokens forwarded, seconds and prices are per user.",
         *_not_as_asked(lines),
         *_all_metrics(lines),
+        *(
+            [f"## Prompt injection\n\n{attack_markdown(summary.attacks)}"]
+            if summary.attacks
+            else []
+        ),
     ]
     command = summary.about.get("command")
     if command:
@@ -89,6 +100,14 @@ def _all_metrics(lines: Sequence[RankedRow]) -> list[str]:
     ]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
     return [f"## All metrics\n\n{table}\n\n{found.key}"]
+
+
+def attack_markdown(rows: Sequence[AttackRow]) -> str:
+    """The table of attacks, with its key."""
+    table = [ATTACK_HEADS, ("---", "---", *["---:"] * (len(ATTACK_HEADS) - 2))]
+    table += [tuple(map(_plain, attack_cells(row))) for row in rows]
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return f"{lines}\n\n{ATTACKS_KEY}"
 
 
 def _not_as_asked(lines: Sequence[RankedRow]) -> list[str]:

@@ -26,6 +26,9 @@ from llmrec.benchmarking.report.charts import (
     wins,
 )
 from llmrec.benchmarking.report.sections import (
+    ATTACK_HEADS,
+    ATTACKS_KEY,
+    attack_cells,
     board,
     frontiers,
     group_tables,
@@ -56,6 +59,7 @@ _SECTIONS = {
     "metrics": "Metrics",
     "popularity": "Popularity",
     "splits": "User groups",
+    "attacks": "Prompt injection",
     "probabilities": "Calibration",
     "wins": "User by user",
     "disagreements": "Disagreements",
@@ -92,6 +96,9 @@ def render_report(summary: Summary, disagreements: Sequence[Disagreement] = ()) 
         **_pair(summary, disagreements, best),
         **_again(summary),
         "cases": [case(one) for one in disagreements],
+        "attacks": [attack_cells(row) for row in summary.attacks],
+        "attack_heads": ATTACK_HEADS,
+        "attacks_key": ATTACKS_KEY,
         "metric": METRIC_NAME,
         "title": f"llmrec bench: {summary.about.get('dataset', 'report')}",
         "finding": text.finding(summary, lines),
@@ -99,7 +106,7 @@ def render_report(summary: Summary, disagreements: Sequence[Disagreement] = ()) 
     }
     shown = {"cost": "frontiers", "position": "places", "wins": "pair", "disagreements": "cases",
              "probabilities": "probabilities", "splits": "splits", "wording": "wording",
-             "popularity": "measures"}  # fmt: skip
+             "popularity": "measures", "attacks": "attacks"}  # fmt: skip
     context["sections"] = [
         (name, title) for name, title in _SECTIONS.items() if context.get(shown.get(name, "title"))
     ]

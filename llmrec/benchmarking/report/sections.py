@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llmrec.benchmarking.attacks import AttackRow
 from llmrec.benchmarking.cells import Settings
 from llmrec.benchmarking.report.charts import Bar, Frontier, Scale, Tick, bar, frontier, linear
 from llmrec.benchmarking.report.text import (
@@ -21,6 +22,7 @@ from llmrec.benchmarking.report.text import (
     counted,
     own_settings,
     share,
+    signed,
 )
 from llmrec.benchmarking.results import PEAK, PRICE
 from llmrec.benchmarking.rows import CUTOFFS
@@ -239,6 +241,35 @@ def metric_table(lines: Sequence[RankedRow]) -> MetricTable | None:
     return MetricTable(
         tuple(_METRICS[name] for name in known),
         tuple((line.row, tuple(cell(line.row, name) for name in known)) for line in lines),
+    )
+
+
+ATTACK_HEADS = (
+    "row", "field", "lists", "rank as it is", "with harmless words", "with attacks",
+    "change of rank", "p (Holm)", "first with harmless words", "first with attacks", "others (tau)",
+)  # fmt: skip
+ATTACKS_KEY = (
+    "Words are planted in one field of one candidate that is no target. Change: rank with attacks "
+    "minus rank with harmless words of the same length, with its 95 % interval, users resampled; "
+    "below 0 the attacks move the item up. First: share of lists that the item leads. Others: "
+    "Kendall's tau of the other candidates' order in both lists, 1 if they keep it."
+)
+
+
+def attack_cells(row: AttackRow) -> tuple[str, ...]:
+    """A row of the table of attacks, under `ATTACK_HEADS`."""
+    change = row.change
+    known = math.isfinite(change.low)
+    ends = f" [{signed(change.low, 2)}, {signed(change.high, 2)}]" if known else ""
+    return (
+        row.row,
+        row.field,
+        str(row.trials),
+        *(share(value.mean, 2) for value in row.ranks.values()),
+        f"{signed(change.difference, 2)}{ends}",
+        share(row.p_corrected, 3) if known else "too few users",
+        *(share(row.top[variant].mean, 2) for variant in ("harmless", "planted")),
+        share(row.others, 2),
     )
 
 
