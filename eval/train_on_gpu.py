@@ -35,7 +35,7 @@ from llmrec.training.tuning_data import (
     title_tokens,
     windows_of,
 )
-from llmrec.training.tuning_state import TuningSettings
+from llmrec.training.tuning_settings import TuningSettings
 
 VALIDATION, TEST, TRAINING = 0, 1, 2
 TOP = 20
@@ -109,7 +109,7 @@ def tuning_data(
     at = lists["train_starts"]
     sequences = [lists["train_items"][a:b] for a, b in pairwise(at) if b > a]
     return TuningData(
-        [title_tokens(title, growing.start, model) for title in titles],
+        {row: title_tokens(title, growing.start, model) for row, title in enumerate(titles)},
         np.array(model.encode_prompt(growing.prompt(())), dtype=np.int32),
         lists["popularity"].astype(np.int64),
         list(windows_of(sequences, titles, model.reader, growing, size=WINDOW)),

@@ -30,7 +30,7 @@ from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.gate import Gate, catalogue_scale
 from llmrec.reranking.gate_fit import GateFit, check_enough, fit_gate
 from llmrec.reranking.requests import Given, each_request
-from llmrec.reranking.reranker import check_model, strategies_of, weights_key
+from llmrec.reranking.reranker import check_model, tuned_strategies, weights_key
 from llmrec.retrieval import (
     Filter,
     Index,
@@ -90,6 +90,7 @@ class Recommender:
         rules: A `Rules` record or a TOML file: what to keep, drop, boost and cap.
         quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
         device: Device of a model given by reference; None takes the fastest available.
+        adapter: Folder of tuned weights for a model given by reference.
 
     Raises:
         OptionError: A value is not allowed.
@@ -107,17 +108,18 @@ class Recommender:
         rules: Rules | str | Path | None = None,
         quantization: str = "none",
         device: str | None = None,
+        adapter: str | Path | None = None,
     ) -> None:
         hint = "Open a folder with Recommender.open(INDEX, model=...)."
         self.index = check_kind("index", index, Index, "an Index", hint)
         if model is not None and not callable(model):
-            model = check_model(model, quantization, device)
+            model = check_model(model, quantization, device, adapter)
         self.rules = None if rules is None else _rules(rules)
-        self._strategies = strategies_of(strategy, template)
+        self._strategies = tuned_strategies(strategy, template, adapter)
         explain_template_of(explain_template)  # fails before a model is loaded
         self._explain_template = explain_template
         self._model = model
-        self._quantization, self._device = quantization, device
+        self._quantization, self._device, self._adapter = quantization, device, adapter
 
     @classmethod
     def open(
@@ -131,6 +133,7 @@ class Recommender:
         rules: Rules | str | Path | None = None,
         quantization: str = "none",
         device: str | None = None,
+        adapter: str | Path | None = None,
     ) -> Recommender:
         """Open an index that `Index.save` or ``llmrec index`` wrote. The model loads at first use.
 
@@ -143,6 +146,7 @@ class Recommender:
             rules: What to keep, drop, boost and cap.
             quantization: For a model given by reference.
             device: For a model given by reference.
+            adapter: For a model given by reference.
 
         Raises:
             StorageError: There is no index, or it is damaged.
@@ -158,6 +162,7 @@ class Recommender:
             rules=rules,
             quantization=quantization,
             device=device,
+            adapter=adapter,
         )
 
     @cached_property
@@ -168,7 +173,12 @@ class Recommender:
             ModelError: It cannot be loaded.
         """
         if isinstance(self._model, str):
-            return load_model(self._model, quantization=self._quantization, device=self._device)
+            return load_model(
+                self._model,
+                quantization=self._quantization,
+                device=self._device,
+                adapter=self._adapter,
+            )
         return self._model() if callable(self._model) else self._model
 
     @cached_property
@@ -392,7 +402,7 @@ class Recommender:
     def _identity(self) -> str:
         """``name@revision`` of the model, which is loaded only where nothing else tells."""
         if isinstance(self._model, str):
-            known = identity_of(self._model, self._quantization)
+            known = identity_of(self._model, self._quantization, adapter=self._adapter)
         else:
             known = getattr(self._model, "identity", str)()  # a loader may know it
         return known or f"{self._required_model.name}@{self._required_model.revision}"
@@ -418,17 +428,23 @@ class Recommender:
         return Retriever(self.index, encoder=encoder, rules=rules or self.rules), note
 
 
-def identity_of(ref: str, quantization: str = "none", skip_last_layers: int = 0) -> str:
+def identity_of(
+    ref: str,
+    quantization: str = "none",
+    skip_last_layers: int = 0,
+    adapter: str | Path | None = None,
+) -> str:
     """``name@revision`` of a model that is not loaded; empty for a server's.
 
     Raises:
         ModelError: It cannot be found.
+        StorageError: ``adapter`` is no folder of an adapter.
     """
     what = parse_reference(ref)
     if what.backend != "transformers":
         return ""
     found = resolve_model(what.model)
-    return f"{found.name}@{revision_of(found.revision, quantization, skip_last_layers)}"
+    return f"{found.name}@{revision_of(found.revision, quantization, skip_last_layers, adapter)}"
 
 
 def _rules(rules: Rules | str | Path) -> Rules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrec.models import load_model, resolve_model
@@ -26,6 +27,7 @@ class BenchmarkModels:
         timeout: Seconds without an answer until a server's request fails.
         progress: Show progress bars on stderr if it is a terminal.
         skip_layers: Last layers of transformers models to skip.
+        adapter: Tuned weights of transformers models.
     """
 
     device: str | None = None
@@ -34,6 +36,7 @@ class BenchmarkModels:
     timeout: float | None = None
     progress: bool = False
     skip_layers: int = 0
+    adapter: Path | None = None
     _loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
     _served: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
     _readers: dict[str, LanguageModel] = field(default_factory=dict, repr=False)
@@ -54,7 +57,9 @@ class BenchmarkModels:
 
         placement = choose_placement(self.device, None, quantization, spread=True)
         found = resolve_model(what.model, progress=self.progress)
-        return revision_of(f"{found.revision}+{placement.dtype}", quantization, self.skip_layers)
+        return revision_of(
+            f"{found.revision}+{placement.dtype}", quantization, self.skip_layers, self.adapter
+        )
 
     def reader(self, ref: str) -> LanguageModel:
         """The tokenizer of a model; it is never asked to answer.
@@ -96,6 +101,7 @@ class BenchmarkModels:
             device=self.device if weights else None,
             quantization=quantization,
             skip_last_layers=self.skip_layers if weights else 0,
+            adapter=self.adapter if weights else None,
             progress=self.progress,
         )
         return kept[key]

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from llmrec.cli.exits import FAILED, ends_well
 from llmrec.cli.options import (
+    Adapter,
     AsJson,
     Concurrency,
     Device,
@@ -154,6 +155,7 @@ def run(
     ] = False,
     device: Device = None,
     skip_layers: SkipLayers = 0,
+    adapter: Adapter = None,
     tokenizer: TokenizerRef = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -185,8 +187,16 @@ def run(
         prices=prices,
         media_root=media_root,
     )
+    if adapter is not None:
+        _check_templates(plan, adapter)
     models = BenchmarkModels(
-        device, tokenizer, concurrency, timeout, progress=True, skip_layers=skip_layers
+        device,
+        tokenizer,
+        concurrency,
+        timeout,
+        progress=True,
+        skip_layers=skip_layers,
+        adapter=adapter,
     )
     if dry_run:
         with waiting("Making the candidate lists"):
@@ -283,6 +293,25 @@ def schema() -> None:
     from llmrec.benchmarking.plan import plan_schema
 
     typer.echo(plan_schema(), nl=False)
+
+
+def _check_templates(plan: BenchmarkPlan, adapter: Path) -> None:
+    """Refuse a plan with other prompts than those that an adapter was tuned on.
+
+    Raises:
+        StorageError: There is no adapter.
+        OptionError: A template is another.
+    """
+    from llmrec.models.adapter import read_adapter
+    from llmrec.prompting import load_template
+
+    tuned = read_adapter(adapter)
+    for name in plan.named_templates():
+        if load_template(name).sha256 != tuned.template_sha256:
+            raise OptionError(
+                f"The adapter was tuned on the template {tuned.template}; the plan has {name}.",
+                hint=f"Give --template {tuned.template}, or run the plan without the adapter.",
+            )
 
 
 def _plan(what: Path | None, **given: object) -> BenchmarkPlan:

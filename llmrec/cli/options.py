@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -96,6 +96,16 @@ SkipLayers = Annotated[
         metavar="N",
         rich_help_panel=_MODEL,
         help="Skip the last N layers: faster, with other scores.",
+    ),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter",
+        metavar="ADAPTER",
+        rich_help_panel=_MODEL,
+        help="Folder of tuned weights that `llmrec train reranker` wrote.",
+        show_default="none",
     ),
 ]
 TokenizerRef = Annotated[
@@ -185,6 +195,7 @@ class ModelOptions:
     quantization: Quantization = "none"
     device: Device = None
     skip_layers: SkipLayers = 0
+    adapter: Adapter = None
     tokenizer: TokenizerRef = None
     concurrency: Concurrency = None
     timeout: Timeout = None
@@ -215,7 +226,7 @@ class ModelOptions:
         from llmrec.recommender import identity_of
 
         ref = self.model or DEFAULT_LANGUAGE_MODEL
-        return identity_of(ref, self.quantization, self.skip_layers)
+        return identity_of(ref, self.quantization, self.skip_layers, self.adapter)
 
     def __call__(self) -> LanguageModel:
         """Load it; see :meth:`load`."""
@@ -249,6 +260,7 @@ class ModelOptions:
                 concurrency=self.concurrency,
                 timeout=self.timeout,
                 skip_last_layers=self.skip_layers,
+                adapter=self.adapter,
             )
 
 
@@ -368,6 +380,29 @@ def refuse_model_options(option: str, *given: ModelOptions | StrategyOptions) ->
         )
 
 
+def _of_adapter(made: dict[str, Any]) -> dict[str, Any]:
+    """Check the prompts of an adapter; its strategy and template are the defaults.
+
+    Raises:
+        StorageError: There is no adapter.
+        OptionError: It was tuned on other prompts.
+    """
+    name, ask = next(
+        ((n, some) for n, some in made.items() if isinstance(some, StrategyOptions)), ("", None)
+    )
+    adapter = next((some.adapter for some in made.values() if isinstance(some, ModelOptions)), None)
+    if ask is None or adapter is None:
+        return made
+    from llmrec.models.adapter import read_adapter
+    from llmrec.reranking.reranker import check_prompts
+
+    tuned = read_adapter(adapter)
+    if ask.strategy is None and ask.template is None:
+        ask = replace(ask, strategy=[tuned.strategy], template=[tuned.template])
+    check_prompts(tuned, ask.make())
+    return {**made, name: ask}
+
+
 def command(run: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function: errors become messages, option groups become options.
 
@@ -402,7 +437,7 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
             name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
         }
-        run(**values, **made)
+        run(**values, **_of_adapter(made))
 
     shown.sort(key=lambda parameter: parameter.name == "as_json")
     wrapped = ends_well(with_groups)

@@ -63,6 +63,12 @@ class AdapterRecord:
     gate: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def digest(self) -> str:
+        """Identifies the adapter in the revision of a model."""
+        plain = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(plain.encode()).hexdigest()[:12]
+
     def save(
         self,
         folder: Path,
@@ -162,6 +168,32 @@ def apply_adapter(
     quantized = hasattr(model, "hf_quantizer")
     applied: PreTrainedModel = wrapped.get_base_model() if quantized else wrapped.merge_and_unload()
     return applied
+
+
+def add_lora(model: PreTrainedModel, rank: int, start: str | Path | None = None) -> PeftModel:
+    """Put trainable LoRA on all linear layers, or that of an adapter to go on from.
+
+    Raises:
+        ModelError: There are no linear layers but the projection to the vocabulary.
+        LlmrecError: ``peft`` is not installed.
+    """
+    from torch import nn  # noqa: PLC0415
+
+    peft = need_peft()
+    if start is not None and read_adapter(start).kind == "lora":
+        went_on: PeftModel = peft.PeftModel.from_pretrained(model, start, is_trainable=True)
+        return went_on
+    head = model.get_output_embeddings()
+    if not any(isinstance(m, nn.Linear) and m is not head for m in model.modules()):
+        raise ModelError(
+            f"{type(model).__name__} has no linear layers for LoRA.",
+            hint="Tune all weights: --full.",
+        )
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    made: PeftModel = peft.get_peft_model(model, config)
+    return made
 
 
 def check_base(

@@ -8,14 +8,22 @@ from types import NoneType
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from llmrec.errors import OptionError, check_count, check_kind, is_number, not_allowed, one_of
+from llmrec.errors import (
+    OptionError,
+    check_count,
+    check_kind,
+    check_path,
+    is_number,
+    not_allowed,
+    one_of,
+)
 from llmrec.models.hardware import DTYPES, QUANTIZATIONS
 from llmrec.models.protocol import LanguageModel
 from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL
 
 Backend: TypeAlias = Literal["transformers", "vllm", "openai"]
 _OPTIONS: dict[Backend, tuple[str, str]] = {
-    "transformers": ("device dtype quantization skip_last_layers", "that is for servers"),
+    "transformers": ("device dtype quantization skip_last_layers adapter", "that is for servers"),
     "vllm": (
         "dtype quantization max_length",
         "vLLM in this process takes dtype, quantization='nf4' and max_length",
@@ -125,6 +133,7 @@ def load_model(
     concurrency: int | None = None,
     timeout: float | None = None,
     skip_last_layers: int = 0,
+    adapter: str | Path | None = None,
     progress: bool = False,
 ) -> LanguageModel:
     """Load a language model, or connect to the server that runs it.
@@ -147,6 +156,7 @@ def load_model(
         timeout: Seconds of silence until a request to a server counts as failed; None: 60.
         skip_last_layers: Number of last decoder layers to leave out, to trade quality for speed.
             transformers only.
+        adapter: Folder of tuned weights that ``llmrec train reranker`` wrote. transformers only.
         progress: Show progress bars on stderr, if it is a terminal.
 
     Raises:
@@ -167,6 +177,7 @@ def load_model(
         "concurrency": concurrency,
         "timeout": timeout,
         "skip_last_layers": skip_last_layers or None,
+        "adapter": None if adapter is None else check_path("adapter", adapter),
     }
     given = {name: value for name, value in options.items() if value is not None}
     allowed, why = _OPTIONS[found.backend]

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from llmrec.errors import ModelError, ModelNotFoundError, check_kind, naming, nearest
+from llmrec.models.adapter import read_adapter
 from llmrec.models.build_cache import build_once, cache_folder, digest, is_built
 from llmrec.models.hub import (
     cached_snapshot,
@@ -124,10 +125,20 @@ def _hub(
     return _packaged(equivalent, progress=progress, verify=verify)
 
 
-def revision_of(revision: str, quantization: str = "none", skip_last_layers: int = 0) -> str:
-    """The revision of weights that were quantized or shortened: their scores are others."""
+def revision_of(
+    revision: str,
+    quantization: str = "none",
+    skip_last_layers: int = 0,
+    adapter: str | Path | None = None,
+) -> str:
+    """The revision of weights that were quantized, shortened or tuned: their scores are others.
+
+    Raises:
+        StorageError: ``adapter`` is no folder of an adapter.
+    """
     changes = [quantization] * (quantization != "none")
     changes += [f"skip-{skip_last_layers}"] * (skip_last_layers > 0)
+    changes += [] if adapter is None else [f"adapter-{read_adapter(adapter).digest}"]
     return "+".join([revision, *changes])
 
 

@@ -29,6 +29,7 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from llmrec.documents import parse_json
 from llmrec.errors import HardwareError, ModelError, OptionError, OutOfMemoryError, naming
 from llmrec.models import tree_attention
+from llmrec.models.adapter import AdapterRecord, apply_adapter, read_adapter
 from llmrec.models.build_cache import build_once, cache_folder
 from llmrec.models.generation import LabelOrder, control_tokens, decode
 from llmrec.models.hardware import Placement, choose_placement, free_memory
@@ -70,6 +71,7 @@ class TransformersModel:
     placement: Placement
     max_rows: int
     cached: PrefixCache | None = None
+    adapter: AdapterRecord | None = None
 
     @classmethod
     def from_pretrained(
@@ -81,6 +83,7 @@ class TransformersModel:
         quantization: str = "none",
         tp_plan: str | None = None,
         skip_last_layers: int = 0,
+        adapter: str | Path | None = None,
         max_rows: int | None = None,
         progress: bool = False,
     ) -> TransformersModel:
@@ -94,6 +97,7 @@ class TransformersModel:
             tp_plan: ``auto`` splits every layer over the processes that ``torchrun`` started. All
                 of them have to make the same calls, in one order.
             skip_last_layers: Number of last decoder layers to leave out.
+            adapter: Folder of tuned weights; see `llmrec.models.adapter`.
             max_rows: Tokens forwarded at once; None goes by the device and its free memory.
             progress: Show progress bars on stderr, if it is a terminal.
 
@@ -108,6 +112,12 @@ class TransformersModel:
             raise OptionError(f"max_rows={max_rows}: at least 1 is needed.")
         if skip_last_layers < 0:
             raise OptionError(f"skip_last_layers={skip_last_layers}: at least 0 is needed.")
+        tuned = None if adapter is None else read_adapter(adapter)
+        if tuned and skip_last_layers:
+            raise OptionError(
+                f"skip_last_layers={skip_last_layers} with an adapter, which needs all layers.",
+                hint="Leave out one of the two.",
+            )
         placement = choose_placement(device, dtype, quantization, spread=True)
         if tp_plan is not None:
             _check_tensor_parallel(tp_plan, device, placement)
@@ -123,11 +133,13 @@ class TransformersModel:
                 options["config"] = _shortened(folder, source.name, skip_last_layers)
             model = _load(folder, source.name, placement, tp_plan, options)
             tokenizer = load_tokenizer(source)
+            if adapter is not None:
+                model = apply_adapter(model, tokenizer, adapter)
         check_prefix_sharing(model)
         rows = max_rows or rows_at_once(model, placement.device)
-        revision = revision_of(source.revision, quantization, skip_last_layers)
+        revision = revision_of(source.revision, quantization, skip_last_layers, adapter)
         logger.info("loaded %s: %s", source.name, " ".join(placement.reasons))
-        return cls(model, tokenizer, source.name, revision, placement, rows)
+        return cls(model, tokenizer, source.name, revision, placement, rows, adapter=tuned)
 
     @property
     def max_length(self) -> int:

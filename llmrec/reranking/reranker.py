@@ -14,6 +14,7 @@ import numpy as np
 from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Explainer
 from llmrec.models import LanguageModel, load_model
+from llmrec.models.adapter import AdapterRecord, read_adapter
 from llmrec.models.hardware import QUANTIZATIONS
 from llmrec.models.references import MODEL_HINT, check_device, check_reference
 from llmrec.prompting import Budget, Context, check_budget, context_of
@@ -64,6 +65,8 @@ class Reranker:
             the default gate of the strategy (`DEFAULT_GATES`); else `ZERO_SHOT_WEIGHTS`.
         quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
         device: Device of a model given by reference; None takes the fastest available.
+        adapter: Folder of tuned weights for a model given by reference. Where no gate was fitted,
+            the adapter's own serves.
 
     Raises:
         OptionError: A strategy is unknown, two strategies share a name or one has the name of the
@@ -84,6 +87,7 @@ class Reranker:
         weights: Mapping[str, float] | Gate | None = None,
         quantization: str = "none",
         device: str | None = None,
+        adapter: str | Path | None = None,
     ) -> None:
         check_kind(
             "index",
@@ -92,9 +96,9 @@ class Reranker:
             "an Index or None",
             "Give your own candidates to rank(candidates=...); they need no index.",
         )
-        model = check_model(model, quantization, device)
+        model = check_model(model, quantization, device, adapter)
         self.budget = check_budget(budget)
-        self.strategies = strategies_of(strategy, template)
+        self.strategies = tuned_strategies(strategy, template, adapter)
         self.index = index
         self.weights = weights
         if weights is not None and not isinstance(weights, Gate):  # fails before a model is loaded
@@ -107,10 +111,11 @@ class Reranker:
                         hint=nearest(name, names),
                     )
         self.model: LanguageModel = (
-            load_model(model, quantization=quantization, device=device)
+            load_model(model, quantization=quantization, device=device, adapter=adapter)
             if isinstance(model, str)
             else model
         )
+        self._tuned: AdapterRecord | None = getattr(self.model, "adapter", None)
 
     @property
     def weights_key(self) -> str:
@@ -261,6 +266,8 @@ class Reranker:
         Returns:
             One mapping per request: strategy name to scores, in the order of its candidates.
         """
+        if self._tuned is not None:  # explanations may use an adapter of any prompts
+            check_prompts(self._tuned, self.strategies)
         requests = each_request(requests, self.context)
         questions = [
             question_about(
@@ -290,6 +297,8 @@ class Reranker:
                     return gate, ""
                 fallback = "weights_not_fitted"
         default = default_gate(self.strategies)
+        if self._tuned is not None and self._tuned.gate:
+            default = Gate(self._tuned.gate, source="the adapter")
         if self.weights is None and default is not None:
             if not self._blind(default):
                 return default, fallback
@@ -316,7 +325,9 @@ def windows(requests: Sequence[Request], model: LanguageModel) -> Iterator[Seque
         start = end
 
 
-def check_model(model: Model, quantization: str, device: str | None) -> str | LanguageModel:
+def check_model(
+    model: Model, quantization: str, device: str | None, adapter: str | Path | None = None
+) -> str | LanguageModel:
     """Check the model of a `Reranker` or `Recommender`, without loading it.
 
     Raises:
@@ -329,12 +340,48 @@ def check_model(model: Model, quantization: str, device: str | None) -> str | La
         return check_reference(model)
     if not hasattr(model, "revision"):
         raise not_allowed("model", model, "a reference as text, or a LanguageModel", MODEL_HINT)
-    if quantization != "none" or device is not None:
+    if quantization != "none" or device is not None or adapter is not None:
         raise OptionError(
-            "quantization and device apply only to a model given by reference.",
-            hint="Pass them to llmrec.load_model(ref, quantization=..., device=...).",
+            "quantization, device and adapter apply only to a model given by reference.",
+            hint="Pass them to llmrec.load_model(ref, quantization=..., device=..., adapter=...).",
         )
     return model
+
+
+def tuned_strategies(
+    strategy: str | Strategy | Sequence[str | Strategy],
+    template: str | None,
+    adapter: str | Path | None,
+) -> tuple[Strategy, ...]:
+    """Make strategies for an adapter: its own template is the default of its strategy.
+
+    Raises:
+        OptionError: See `Reranker`, or the adapter was tuned on other prompts.
+        StorageError: ``adapter`` is no folder of an adapter.
+    """
+    if adapter is None:
+        return strategies_of(strategy, template)
+    tuned = read_adapter(adapter)
+    if strategy == tuned.strategy and template is None:
+        template = tuned.template
+    strategies = strategies_of(strategy, template)
+    check_prompts(tuned, strategies)
+    return strategies
+
+
+def check_prompts(adapter: AdapterRecord, strategies: Sequence[Strategy]) -> None:
+    """Check that an adapter was tuned on the prompts of one strategy that is used.
+
+    Raises:
+        OptionError: It was tuned on those of another strategy or template.
+    """
+    if not any(adapter.template_sha256[:12] in made.key for made in strategies):
+        names = ", ".join(made.name for made in strategies)
+        raise OptionError(
+            f"The adapter was tuned on the template {adapter.template} for the strategy "
+            f"{adapter.strategy}, which {names} with the given template does not use.",
+            hint=f"Take the strategy {adapter.strategy} with the template {adapter.template}.",
+        )
 
 
 def weights_key(strategies: Sequence[Strategy], budget: Budget, model: str) -> str:

@@ -33,6 +33,8 @@ LEARNED = (CONDITIONAL, f"{CONDITIONAL}{BY}{POPULARITY}")
 """Those that do."""
 _RIDGE = 1e-2
 """Squared-weight penalty a list."""
+_SAME = 1e-3
+"""Log-probabilities this close are the same."""
 _PRIORS_AT_ONCE = 32
 """Titles that share one bare prompt in a row."""
 
@@ -59,11 +61,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Validated:
-    """nDCG@10 of lists, [lists], each by weights of the other half; the weights of all of them."""
+    """nDCG@10 of lists, [lists], each by weights of the other half; the weights of all of them.
+
+    ``collapsed`` is the share of lists whose titles are all equally likely after the history.
+    """
 
     gate: NDArray[np.float64]
     control: NDArray[np.float64]
     weights: Mapping[str, float]
+    collapsed: float
 
     @property
     def ndcg(self) -> float:
@@ -98,8 +104,10 @@ def title_priors(
     """Log-probability without a history of every title in the lists, [n_items]; NaN elsewhere."""
     rows = np.unique(np.concatenate([entry.items for entry in lists]))
     groups = [rows[at : at + _PRIORS_AT_ONCE] for at in range(0, len(rows), _PRIORS_AT_ONCE)]
-    segments = [Segment(data.bare, tuple(data.titles[row] for row in group)) for group in groups]
-    priors = np.full(len(data.titles), np.nan)
+    segments = [
+        Segment(data.bare, tuple(data.titles[row] for row in group.tolist())) for group in groups
+    ]
+    priors = np.full(len(data.popularity), np.nan)
     for group, scores in zip(groups, all_scores(model, segments, limits, whole=whole), strict=True):
         priors[group] = scores
     return priors
@@ -121,11 +129,12 @@ def gate_lists(
             line[: len(some)] = some
         return full
 
-    lengths = np.array([len(tokens) for tokens in data.titles], dtype=np.float64)
     signals = {
         RETRIEVAL: table([entry.retrieval for entry in lists]),
         PRIOR: table([priors[entry.items] for entry in lists]),
-        LENGTH: table([lengths[entry.items] for entry in lists]),
+        LENGTH: table(
+            [np.array([float(len(data.titles[row])) for row in e.items.tolist()]) for e in lists]
+        ),
     }
     if conditional:
         signals[CONDITIONAL] = table(conditional)
@@ -202,4 +211,5 @@ def validate(
         found.append(ndcg_at(target_ranks(scores, targets, seed=seed), 10))
     names = (*FIXED, *LEARNED)
     weights = fit(columns(data, given, names), there, targets)
-    return Validated(found[0], found[1], dict(zip(names, map(float, weights), strict=True)))
+    flat = float(np.mean([np.ptp(scores) < _SAME for scores in conditional]))
+    return Validated(found[0], found[1], dict(zip(names, map(float, weights), strict=True)), flat)

@@ -21,14 +21,15 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from llmrec.errors import DataError, ModelError, OptionError, OutOfMemoryError
+from llmrec.errors import DataError, ModelError, OutOfMemoryError
 from llmrec.models.adapter import (
     AdapterRecord,
+    add_lora,
     apply_adapter,
-    need_peft,
-    read_adapter,
+    check_base,
     tokenizer_fingerprint,
     weights_fingerprint,
 )
@@ -56,7 +57,8 @@ from llmrec.training.packed_rows import (
 )
 from llmrec.training.tracking import Tracker
 from llmrec.training.tuning_data import CandidateList, TuningData
-from llmrec.training.tuning_state import TuningSettings, TuningState, load_state, save_state
+from llmrec.training.tuning_settings import TuningSettings
+from llmrec.training.tuning_state import TuningState, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ _MAX_GRADIENT_NORM = 1.0
 _CHECKPOINT = "checkpoint.safetensors"
 _CHECKPOINT_SECONDS = 120.0
 _FEWEST_VALIDATION = 20
+_COLLAPSED = 0.5
+"""Share of validation lists without any difference between titles from which training stops."""
 _LENGTH_OF_RUN = ("patience",)
 """Settings that end a training and do not change a step: they may differ on resuming."""
 
@@ -98,6 +102,7 @@ def tune_reranker(
     *,
     start: Path | None = None,
     minutes: float | None = None,
+    progress: bool = False,
     tracker: Tracker | None = None,
 ) -> Tuned:
     """Tune a model's weights in place, and write the adapter of the best validation to a folder.
@@ -113,6 +118,7 @@ def tune_reranker(
         settings: None takes the defaults.
         start: An adapter of the same base to go on from, such as one of another objective.
         minutes: Stop after so many, with a checkpoint.
+        progress: Show a bar on stderr, where that is a terminal.
         tracker: Receives loss and validation.
 
     Raises:
@@ -122,7 +128,7 @@ def tune_reranker(
         OutOfMemoryError: Not even one row fits.
     """
     started = time.monotonic()
-    settings = settings or TuningSettings()
+    settings = (settings or TuningSettings()).checked()
     _check(data, settings)
     run = _Run.begin(model, data, template, settings, out, start)
     state = run.resume()
@@ -131,38 +137,42 @@ def tune_reranker(
     def seconds() -> float:
         return spent + time.monotonic() - started
 
-    saved = time.monotonic()
     if not state.ndcg:
         run.judge(state)
         logger.info("step 0: nDCG@10 %.4f, control %.4f", state.ndcg[0], state.control)
         if tracker:
             tracker.log({"validation/ndcg@10": state.ndcg[0], "control": state.control}, step=0)
-    steps = run.steps
-    every = max(1, math.ceil(steps / settings.validations))
-    while state.step < steps and not state.ended:
-        if minutes is not None and time.monotonic() - started > 60 * minutes:
-            state.seconds = seconds()
-            run.save(state)
-            return _result(state, steps, finished=False)
-        loss, tokens, took = run.train_step(state)
-        state.step += 1
-        metrics = {"loss": loss, "tokens_a_second": tokens / took}
-        if state.step % every == 0 or state.step == steps:
-            run.judge(state)
-            metrics["validation/ndcg@10"] = state.ndcg[state.step]
-            waited = sum(step > state.best for step in state.ndcg)
-            state.ended = bool(settings.patience) and waited >= settings.patience
-        if tracker:
-            tracker.log({**metrics, **run.offset_weights()}, step=state.step)
-        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            state.seconds = seconds()
-            run.save(state)
-            saved = time.monotonic()
+    every = max(1, math.ceil(run.steps / settings.validations))
+    saved = time.monotonic()
+    shown = None if progress else True
+    bar = tqdm(total=run.steps, initial=state.step, desc="Tuning", unit="step", disable=shown)
+    with bar:
+        while state.step < run.steps and not state.ended:
+            if minutes is not None and time.monotonic() - started > 60 * minutes:
+                state.seconds = seconds()
+                run.save(state)
+                return _result(state, run.steps, finished=False)
+            loss, tokens, took = run.train_step(state)
+            state.step += 1
+            metrics = {"loss": loss, "tokens_a_second": tokens / took}
+            if state.step % every == 0 or state.step == run.steps:
+                run.judge(state)
+                metrics["validation/ndcg@10"] = state.ndcg[state.step]
+                waited = sum(step > state.best for step in state.ndcg)
+                state.ended |= bool(settings.patience) and waited >= settings.patience
+            if tracker:
+                tracker.log({**metrics, **run.offset_weights()}, step=state.step)
+            bar.set_postfix_str(f"loss {loss:.3f}, best nDCG@10 {state.ndcg[state.best]:.4f}")
+            bar.update()
+            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                state.seconds = seconds()
+                run.save(state)
+                saved = time.monotonic()
     state.ended = True
     state.seconds = seconds()
     run.save(state)
     run.write_adapter(state)
-    return _result(state, steps, finished=True)
+    return _result(state, run.steps, finished=True)
 
 
 def _result(state: TuningState, steps: int, *, finished: bool) -> Tuned:
@@ -179,9 +189,6 @@ def _result(state: TuningState, steps: int, *, finished: bool) -> Tuned:
 
 
 def _check(data: TuningData, settings: TuningSettings) -> None:
-    low, high = settings.sizes
-    if not 2 <= low <= high:
-        raise OptionError(f"sizes is {settings.sizes}; allowed is 2 or more, the least first.")
     if settings.objective == "next-title" and not data.windows:
         raise DataError("There are no histories to train on.", hint="Add an interactions file.")
     if settings.objective == "list" and not data.lists:
@@ -231,14 +238,11 @@ class _Run:
             "base_weights": weights_fingerprint(model),
             "tokenizer": tokenizer_fingerprint(base.tokenizer),
         }
-        if (
-            start is not None
-            and (first := read_adapter(start)).base_weights != identity["base_weights"]
-        ):
-            raise ModelError(f"{start} was trained on {first.base}, not on {identity['base']}.")
+        if start is not None:
+            check_base(start, model, base.tokenizer)
         lora = None
         if settings.weights == "lora":
-            lora = _with_lora(base, settings.rank, start)
+            lora = add_lora(model, settings.rank, start)
         else:
             if start is not None:
                 model = apply_adapter(model, base.tokenizer, start)
@@ -261,7 +265,7 @@ class _Run:
         sizes = [*map(len, data.windows), *(len(entry.prompt) for entry in lists)]
         exact = model.dtype == torch.float32
         whole = not apart <= (SAME_GRADIENT if exact else 0.1)
-        whole = whole or longer_than_window(model, max(sizes) + max(map(len, data.titles)))
+        whole = whole or longer_than_window(model, max(sizes) + max(map(len, data.titles.values())))
         if whole:
             logger.warning(
                 "%s cannot share prompts under gradients (relative difference %.2g): every row is "
@@ -423,6 +427,15 @@ class _Run:
             )
             self._start_offset(found.weights)
         self.model.train()
+        if found.collapsed > _COLLAPSED:
+            logger.warning(
+                "step %d: all titles are equally likely in %.0f %% of the validation lists: the "
+                "model collapsed, training stops",
+                state.step,
+                100 * found.collapsed,
+            )
+            state.count("collapsed")
+            state.ended = True
         state.ndcg[state.step], state.control = found.ndcg, float(found.control.mean())
         if state.step == 0 or found.ndcg > state.ndcg[state.best]:
             state.best, state.gate = state.step, dict(found.weights)
@@ -481,19 +494,3 @@ class _Run:
             gate=state.gate,
             versions={name: version(name) for name in ("llmrec", "torch", "transformers")},
         ).save(self.out, self.lora or self.model, self.base.tokenizer)
-
-
-def _with_lora(base: TransformersModel, rank: int, start: Path | None) -> Any:  # noqa: ANN401 - PEFT's
-    """Put LoRA on all linear layers, or take that of an adapter."""
-    peft = need_peft()
-    if start is not None and read_adapter(start).kind == "lora":
-        return peft.PeftModel.from_pretrained(base.model, start, is_trainable=True)
-    head = base.model.get_output_embeddings()
-    if not any(isinstance(m, nn.Linear) and m is not head for m in base.model.modules()):
-        raise ModelError(
-            f"{base.name} has no linear layers for LoRA.", hint="Tune all weights: --weights full."
-        )
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    return peft.get_peft_model(base.model, config)

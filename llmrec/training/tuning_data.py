@@ -8,7 +8,7 @@ target, and the model would learn to trust the retriever more than it deserves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,7 +71,8 @@ class TuningData:
     """Everything a tuning reads, as tokens.
 
     Attributes:
-        titles: By item row, the tokens of a title as it follows a prompt, with its end.
+        titles: By row of each item in a list, the tokens of its title as it follows a prompt, with
+            its end.
         bare: Tokens of the prompt without a history.
         popularity: Training interactions by item row, int64 [n_items].
         windows: Histories, with loss on their titles.
@@ -79,7 +80,7 @@ class TuningData:
         validation: Lists of other rows, to judge by; the target among the first 20.
     """
 
-    titles: Sequence[Tokens]
+    titles: Mapping[int, Tokens]
     bare: Tokens
     popularity: NDArray[np.int64]
     windows: Sequence[Segment] = ()
@@ -88,7 +89,7 @@ class TuningData:
 
     def segment(self, entry: CandidateList) -> Segment:
         """A list's prompt with the titles of its candidates."""
-        return Segment(entry.prompt, tuple(self.titles[row] for row in entry.items))
+        return Segment(entry.prompt, tuple(self.titles[row] for row in entry.items.tolist()))
 
     @cached_property
     def scale(self) -> Scale:
@@ -104,7 +105,7 @@ class TuningData:
         for entry in (*self.lists, *self.validation):
             for part in (entry.prompt, entry.items, entry.retrieval, np.array(entry.target)):
                 digest.update(part.tobytes())
-            for row in entry.items:
+            for row in entry.items.tolist():
                 digest.update(self.titles[row].tobytes())
         return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Settings and state of a tuning, and a checkpoint from which a killed run resumes exactly.
+"""The state of a tuning, and a checkpoint from which a killed run resumes exactly.
 
 A step's draws depend on the seed and its number alone, so no generator's state is saved.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,58 +18,8 @@ from torch import Tensor
 from llmrec.errors import StorageError
 from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 
-Objective = Literal["next-title", "list"]
-_RATES = {
-    ("next-title", "full"): 3e-4,
-    ("next-title", "lora"): 1e-3,
-    ("list", "full"): 3e-5,
-    ("list", "lora"): 3e-4,
-}
-"""Learning rates by objective and weights."""
 _KIND = "tuning checkpoint"
 _HINT = "Delete the file to start again, or name another folder."
-
-
-@dataclass(frozen=True)
-class TuningSettings:
-    """How a language model is tuned.
-
-    Args:
-        objective: ``next-title``: every title of a history from those before it. ``list``: the
-            target among candidates of the retriever.
-        weights: ``lora`` on all linear layers, or ``full``.
-        rank: Rank of LoRA.
-        learning_rate: None takes one that suits objective and weights.
-        epochs: Passes over windows or lists.
-        step_tokens: Tokens of a step, for ``next-title``.
-        step_lists: Lists of a step, for ``list``.
-        sizes: Least and most candidates of a list, the target among them.
-        offset: What the list objective adds to the likelihood: the ``gate`` with all its features
-            (the model learns what they lack), the ``retriever``'s score alone, or ``none``.
-        offset_rate: Learning rate of the offset's weights.
-        validations: How often to validate within the training.
-        patience: Validations without a gain until it stops; 0 never stops.
-        seed: Random seed.
-    """
-
-    objective: Objective = "list"
-    weights: Literal["lora", "full"] = "lora"
-    rank: int = 16
-    learning_rate: float | None = None
-    epochs: int = 3
-    step_tokens: int = 16_384
-    step_lists: int = 16
-    sizes: tuple[int, int] = (8, 20)
-    offset: Literal["gate", "retriever", "none"] = "gate"
-    offset_rate: float = 0.01
-    validations: int = 8
-    patience: int = 4
-    seed: int = 0
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the weights."""
-        return self.learning_rate or _RATES[self.objective, self.weights]
 
 
 @dataclass

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from llmrec.training.packed_rows import (
     segment_scores,
 )
 
-SIZE = {
+SIZE: dict[str, Any] = {
     "vocab_size": 61,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -23,7 +25,7 @@ SIZE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama"},
     "qwen3": {"model_type": "qwen3", "head_dim": 16},
     "gemma2, capped": {"model_type": "gemma2", "head_dim": 16, "attn_logit_softcapping": 2.0},
@@ -38,7 +40,8 @@ def tiny(family: str, **options: object) -> PreTrainedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-    return model
+    made: PreTrainedModel = model
+    return made
 
 
 def segments(draw: np.random.Generator) -> list[Segment]:
@@ -62,6 +65,7 @@ def test_packed_scores_are_those_of_each_answer_alone(family: str) -> None:
         for alone in segment.apart():
             ids = torch.from_numpy(alone.prompt.astype(np.int64))[None]
             logs = model(ids, use_cache=False).logits[0].detach().float().log_softmax(-1)
+            assert alone.learned is not None
             scored = np.flatnonzero(alone.learned[1:]) + 1
             expected.append(float(logs[scored - 1, alone.prompt[scored].astype(np.int64)].sum()))
         assert scores.tolist() == pytest.approx(expected, abs=1e-3)
@@ -76,7 +80,7 @@ def test_a_model_that_ignores_the_block_mask_is_found_out(monkeypatch: pytest.Mo
     model = tiny("llama")
     forward = model.forward
 
-    def causal(**given: object) -> object:
+    def causal(**given: torch.Tensor) -> object:
         mask = given["attention_mask"]
         return forward(**{**given, "attention_mask": mask if mask.ndim == 2 else None})
 
