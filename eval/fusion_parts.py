@@ -7,7 +7,7 @@ replacing the function that the package calls.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType, SimpleNamespace
@@ -100,7 +100,7 @@ def as_drawn(dataset: FusionDataset, random: Tensor) -> Tensor:  # noqa: ARG001
     return random
 
 
-def the_last(mean: list[Tensor], now: list[Tensor], steps: int) -> None:  # noqa: ARG001
+def the_last(mean: Sequence[Tensor], now: Sequence[Tensor], steps: int) -> None:  # noqa: ARG001
     """No average."""
     for average, value in zip(mean, now, strict=True):
         average.copy_(value)

@@ -192,7 +192,7 @@ def initial_identities(dataset: FusionDataset, random: Tensor) -> Tensor:
     return made
 
 
-def move(mean: list[Tensor], now: list[Tensor], steps: Tensor | int) -> None:
+def move(mean: Sequence[Tensor], now: Sequence[Tensor], steps: Tensor | int) -> None:
     """Move an average of parameters towards those of now; after few steps it remembers fewer."""
     share = max(1 / _AVERAGED_STEPS, 9 / (int(steps) + 10))
     for average, value in zip(mean, now, strict=True):
