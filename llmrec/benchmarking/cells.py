@@ -23,7 +23,7 @@ from llmrec.reranking.strategies import ONE_AT_A_TIME, WITHOUT_LABELS
 
 logger = logging.getLogger(__name__)
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Raised whenever scoring changes: older results are then asked again."""
 Settings = Mapping[str, str | int | bool]
 _NAMES = ("template", "fields", "variant_of", "name")
