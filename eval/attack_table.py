@@ -1,6 +1,6 @@
 """How far words planted in one candidate move it, for every strategy and three defences.
 
-    python eval/attack_table.py [--model REF] [--users 13]
+    python eval/attack_table.py [--model REF] [--users 13] [--parts PART...]
 
 Users and items are those of the packaged sample: 8 candidates, the last 5 history items. Each of 52
 attacks (4 a list) stands in one candidate beside harmless words of the same length. Defences:
@@ -11,6 +11,7 @@ titles quoted as data (templates/), calibration, and likelihood. Writes results/
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,16 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
     index = make_index(sample_folder(), options.runs / "sample")
+    command = f"python eval/attack_table.py --model {options.model} --users {options.users}"
+    name = f"attacks_{Path(options.model).name.lower()}"
     rows: list[AttackRow] = []
     for part in options.parts:
         found = attacked(part, index, options.model, options.users, options.runs)
         rows += [replace(row, row=shorter(row.row)) for row in found]
         corrected = holm([row.change.p_value for row in rows])
         rows = [replace(row, p_corrected=float(p)) for row, p in zip(rows, corrected, strict=True)]
-        command = f"python eval/attack_table.py --model {options.model} --users {options.users}"
-        name = f"attacks_{Path(options.model).name.lower()}"
-        text = f"{attack_markdown(rows)}\n\n```\n{command}\n```\n"
-        write_results(name, text, {"command": command, "rows": rows}, options.out)
+        done = options.parts[: options.parts.index(part) + 1]
+        chosen = shlex.join(["", "--parts", *done])[2:] if len(done) < len(PARTS) else ""
+        said = f"{command}{chosen}"
+        text = f"{attack_markdown(rows)}\n\n```\n{said}\n```\n"
+        write_results(name, text, {"command": said, "rows": rows}, options.out)
 
 
 def shorter(name: str) -> str:
