@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -512,7 +512,8 @@ def generation(check: Check) -> Found:
     device = model.model.device
     started = time.perf_counter()
     with torch.inference_mode():
-        theirs = model.model.generate(
+        generate = cast("Callable[..., torch.Tensor]", model.model.generate)
+        theirs = generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=new,

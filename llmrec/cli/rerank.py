@@ -107,7 +107,6 @@ def _rerank_file(
         tokens_line,
     )
     from llmrec.prompting import Context
-    from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker, items_context
     from llmrec.reranking.driver import window_of
     from llmrec.reranking.rankings import ID_AS_TITLE
@@ -117,6 +116,8 @@ def _rerank_file(
     known: Context | None
     settings: tuple[object, ...]
     if index is not None:
+        from llmrec.recommender import Recommender
+
         with waiting("Opening the index"):
             recommender = Recommender.open(index, model=model.load, strategy=strategies)
         known, rank, reranker = recommender.context, recommender.rank_many, recommender.reranker

@@ -1,5 +1,7 @@
 """Decoding: padded batches of transformers' generation, constrained to an order of labels if asked.
 
+Prompts of a batch are read through their prefix tree: what they share is forwarded once.
+
 Everything in an order ``[B] > [A] > [C]`` but the labels is fixed, so at each place either one
 token is allowed, or those of the labels that are still left.
 """
@@ -15,7 +17,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
 from llmrec.models.labels import BETWEEN, CLOSE, OPEN
-from llmrec.models.prefix_scoring import input_device, out_of_memory
+from llmrec.models.prefix_scoring import input_device, out_of_memory, shared_prefill
 from llmrec.models.protocol import TextTokenizer
 
 
@@ -47,10 +49,14 @@ class LabelOrder:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Tokens of each answer without its end, whether the model ended it, and what it took."""
+    """Tokens of each answer without its end, whether the model ended it, and what it took.
+
+    ``rows`` counts the tokens of prompts that were forwarded.
+    """
 
     answers: tuple[tuple[int, ...], ...]
     finished: tuple[bool, ...]
+    rows: int
     forwards: int
     halvings: int
 
@@ -83,11 +89,11 @@ def decode(
     )
     answers: list[tuple[int, ...]] = []
     finished: list[bool] = []
-    forwards, halvings, size = 0, 0, len(prompts)
+    forwarded, forwards, halvings, size = 0, 0, 0, len(prompts)
     while len(answers) < len(prompts):
         part = slice(len(answers), len(answers) + size)
         try:
-            rows = _batch(model, prompts[part], orders[part], config, seed)
+            rows, read = _batch(model, prompts[part], orders[part], config, seed)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -95,6 +101,7 @@ def decode(
                 raise out_of_memory("one prompt", error) from error
             size, halvings = (size + 1) // 2, halvings + 1
             continue
+        forwarded += read
         longest = 0
         for row, order in zip(rows, orders[part], strict=True):
             most = len(row) if order is None else min(len(row), len(order.places))
@@ -104,7 +111,7 @@ def decode(
             finished.append(end < len(row) or complete)
             longest = max(longest, end + finished[-1])
         forwards += longest
-    return Decoded(tuple(answers), tuple(finished), forwards, halvings)
+    return Decoded(tuple(answers), tuple(finished), forwarded, forwards, halvings)
 
 
 def control_tokens(config: GenerationConfig | Mapping[str, object]) -> GenerationConfig:
@@ -123,8 +130,8 @@ def _batch(
     orders: Sequence[LabelOrder | None],
     config: GenerationConfig,
     seed: int,
-) -> list[list[int]]:
-    """Tokens that follow each prompt of one batch, which is padded on the left."""
+) -> tuple[list[list[int]], int]:
+    """Tokens that follow each prompt of one batch, padded on the left; rows read before."""
     longest = max(map(len, prompts))
     fill, ends = config.pad_token_id, config.eos_token_id
     rows = [[fill] * (longest - len(p)) + list(p) for p in prompts]
@@ -143,8 +150,16 @@ def _batch(
     generate = cast("Callable[..., torch.Tensor]", model.generate)
     with torch.inference_mode(), torch.random.fork_rng():  # the caller's draws stay theirs
         torch.manual_seed(seed)
+        known, read = None, sum(map(len, prompts))
+        if len(prompts) > 1 and min(map(len, prompts)) > 1:
+            known, read = shared_prefill(model, prompts)
+            read += len(prompts)  # the last tokens
         output = generate(
-            input_ids=ids, attention_mask=mask, generation_config=config, **constrained
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=known,
+            generation_config=config,
+            **constrained,
         )
     continued: list[list[int]] = output[:, longest:].tolist()
-    return continued
+    return continued, read

@@ -18,7 +18,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
@@ -257,6 +257,31 @@ def forward_chunk(
         )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
+
+
+def shared_prefill(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]]
+) -> tuple[DynamicCache, int]:
+    """Keys and values of a left-padded batch, for all tokens of each prompt but its last.
+
+    Returns them with the number of rows that were forwarded: shared beginnings once.
+    """
+    tree = PrefixTree.of([ScoredSequence(prompt, len(prompt) - 1) for prompt in prompts])
+    (chunk,) = tree.chunks(len(tree))
+    device = input_device(model)
+    attention = TreeAttention.of(tree, chunk, device.type)
+    padded = np.zeros((len(prompts), max(map(len, prompts)) - 1), dtype=np.int64)
+    for row, last in zip(padded, tree.score_rows, strict=True):
+        path = np.flatnonzero(tree.ends[: last + 1] > last)
+        row[len(row) - len(path) :] = path
+    wanted, none = sent(device, attention.places[padded.ravel()], padded[:0, 0])
+    layers = [_PathLayer.along(_Path(none, wanted)) for _ in range(_layers(model))]
+    forward_chunk(model, tree, chunk, attention, Cache(layers=[*layers]))
+    cache = DynamicCache(config=model.config)
+    for number, layer in enumerate(layers):
+        keys, values = (some[0].unflatten(1, padded.shape).transpose(0, 1) for some in layer.common)
+        cache.update(keys, values, number)
+    return cache, len(tree)
 
 
 def log_probs_at(

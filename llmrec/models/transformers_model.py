@@ -262,7 +262,7 @@ class TransformersModel:
                 str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
                 for tokens in decoded.answers
             ),
-            Usage(given, given, written, decoded.forwards, seconds),
+            Usage(given, decoded.rows, written, decoded.forwards, seconds),
             _fallbacks(decoded.halvings),
             decoded.finished,
             tuple(len(p) + len(a) for p, a in zip(encoded, decoded.answers, strict=True)),

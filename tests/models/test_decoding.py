@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from llmrec.models import TransformersModel
+from llmrec.models.generation import Decoded, decode
 from llmrec.records import Prompt
 from tests.models.conftest import tiny_model
 
@@ -105,6 +107,23 @@ def expected(greedy: list[list[int]], ends: set[int], n: int = 6) -> list[str]:
         end = next((at for at, token in enumerate(tokens[:n]) if token in ends), n)
         texts.append(" ".join(WORDS[token] for token in tokens[:end] if token not in special))
     return texts
+
+
+def test_prompts_of_a_batch_share_their_beginning_and_are_continued_as_alone(family: str) -> None:
+    model = tiny_model(family)
+    rng = np.random.default_rng(0)
+    shared = rng.integers(3, 97, 40).tolist()
+    prompts = [[*shared[:n], *rng.integers(3, 97, n % 7 + 1).tolist()] for n in (40, 40, 33, 2)]
+    prompts.append(shared[:30])
+
+    def answers(*some: list[int]) -> Decoded:
+        return decode(
+            model, some, [None] * len(some), ends=(2,), max_new_tokens=9, temperature=0.0, seed=0
+        )
+
+    together = answers(*prompts)
+    assert together.answers == tuple(answers(prompt).answers[0] for prompt in prompts)
+    assert together.rows == 40 + 3 * 5 + 2 + len(prompts)
 
 
 @pytest.mark.parametrize("where", ["generation_config.json", "config.json", "both"])

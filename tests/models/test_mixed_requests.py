@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from llmrec.models import ScoredSequence, prefix_scoring, tree_attention
 from llmrec.models.prefix_scoring import PrefixCache, forward_chunk, score_sequences
+from llmrec.models.prefix_tree import PrefixTree
 from llmrec.models.tree_attention import Sizes
 from tests.models.conftest import tiny_model
 
@@ -36,7 +37,8 @@ def whole(model: PreTrainedModel, sequence: ScoredSequence) -> Tensor:
     kept = len(sequence.tokens) - sequence.start + 1
     ids = torch.tensor([list(sequence.tokens)])
     logits = model(input_ids=ids, logits_to_keep=kept).logits[0, :-1]
-    return logits.log_softmax(-1).gather(1, ids[0, sequence.start :, None])[:, 0]
+    scores: Tensor = logits.log_softmax(-1).gather(1, ids[0, sequence.start :, None])[:, 0]
+    return scores
 
 
 @settings(max_examples=25, deadline=None)
@@ -86,7 +88,7 @@ def test_long_and_empty_histories_and_many_candidates_share_a_call(
 def test_one_long_history_does_not_lengthen_the_keys_of_the_others() -> None:
     rng = np.random.default_rng(0)
     users = [request(rng, history, 20) for history in (40, 6000, 50, 30)]
-    tree = prefix_scoring.PrefixTree.of([one for user in users for one in user])
+    tree = PrefixTree.of([one for user in users for one in user])
     (chunk,) = tree.chunks(len(tree))
     attention = tree_attention.TreeAttention.of(tree, chunk)
     needed = sum(int(tree.depths[head]) + 64 for head in attention.heads)

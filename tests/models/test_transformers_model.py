@@ -208,7 +208,7 @@ def test_a_batch_that_does_not_fit_is_generated_in_halves(
 
     def short(
         model: PreTrainedModel, prompts: Sequence[Sequence[int]], *rest: object
-    ) -> list[list[int]]:
+    ) -> tuple[list[list[int]], int]:
         if len(prompts) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return batch(model, prompts, *rest)  # type: ignore[arg-type]
