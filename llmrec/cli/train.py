@@ -269,6 +269,35 @@ def reranker(
     screen().print(fields(rows))
 
 
+@app.command(rich_help_panel="Language model")
+@ends_well
+def merge(
+    adapter: Annotated[
+        Path, typer.Argument(metavar="ADAPTER", help="Folder that `llmrec train reranker` wrote.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="Folder to write.")],
+    model: ModelRef = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge an adapter into its model: a plain transformers folder with the same scores.
+
+    llama.cpp's convert_hf_to_gguf.py makes a GGUF file of that folder.
+    """
+    from llmrec.models.adapter import merge_adapter, read_adapter
+
+    record = read_adapter(adapter)
+    with waiting("Loading torch"):
+        from llmrec.models import TransformersModel
+    base = model or record.base.partition("@")[0]
+    loaded = TransformersModel.from_pretrained(base, device="cpu", dtype="float32", progress=True)
+    difference = merge_adapter(loaded.model, loaded.tokenizer, adapter, out)
+    if as_json:
+        print_json({"model": out, "base": record.base, "difference": difference})
+        return
+    screen().print(fields({"Model": out, "Difference": f"{difference:.1e} in log-probability"}))
+
+
 @tune_app.command("fusion")
 @ends_well
 def tune_fusion_(

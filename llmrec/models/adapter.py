@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 RECORD = "llmrec_adapter.json"
+PARITY = 1e-4
+"""Largest difference of log-probabilities that merging may make."""
 _SAMPLED = 64
 """Numbers of each tensor that a fingerprint reads."""
 
@@ -249,3 +252,73 @@ def need_peft() -> ModuleType:
         raise LlmrecError(
             "peft is not installed.", hint="Install it: pip install 'llmrec[train]'."
         ) from error
+
+
+def merge_adapter(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapter: str | Path, out: Path
+) -> float:
+    """Write a plain transformers folder with an adapter's weights in it.
+
+    The folder is loaded again and compared before it gets its name: log-probabilities of random
+    tokens by the merged folder and by base and adapter apart.
+
+    Args:
+        model: The base in fp32, just loaded; it is changed.
+        tokenizer: Its tokenizer.
+        adapter: The adapter.
+        out: Folder to write; it must not exist, or be empty.
+
+    Returns:
+        The largest difference of a log-probability.
+
+    Raises:
+        StorageError: There is no adapter, or the folder cannot be written.
+        ModelError: The adapter is another model's, or the difference is above 1e-4.
+    """
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StorageError(f"{out} is not empty.", hint="Name a new folder.")
+    record = check_base(adapter, model, tokenizer)
+    vocabulary = model.config.get_text_config().vocab_size
+    drawn = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocabulary, (2, 32), generator=drawn).to(model.device)
+
+    def scored(by: PreTrainedModel) -> torch.Tensor:
+        with torch.inference_mode():
+            logits: torch.Tensor = by(input_ids=tokens, use_cache=False).logits
+            return logits.float().log_softmax(-1)
+
+    if record.kind == "lora":
+        wrapped = need_peft().PeftModel.from_pretrained(model, adapter)
+        apart = scored(wrapped)
+        merged: PreTrainedModel = wrapped.merge_and_unload()
+    else:
+        merged = apply_adapter(model, tokenizer, adapter)
+        apart = scored(merged)
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        merged.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        saved = AutoModelForCausalLM.from_pretrained(
+            part,
+            dtype=torch.float32,
+            device_map={"": model.device},
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        difference = float((scored(saved) - apart).abs().max())
+        if not difference <= PARITY:
+            raise ModelError(
+                f"The merged model differs from base and adapter by {difference:.2g} in "
+                f"log-probability; allowed is {PARITY}. Nothing was written.",
+                hint="Load the base with dtype float32.",
+            )
+        part.replace(out)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return difference

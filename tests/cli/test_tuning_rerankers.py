@@ -92,6 +92,18 @@ def test_python_takes_the_adapter(index: Path, adapter: Path, byte_model: Path) 
     assert sorted(ranking.item_ids) == ["i1", "i2", "i3"]
 
 
+def test_a_merged_model_scores_like_base_and_adapter(
+    run: Run, document: Document, adapter: Path, byte_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "merged"
+    words = ("train", "merge", adapter, "--model", byte_model, "--out", out)
+    assert document(run(*words, "--json"))["difference"] <= 1e-4
+    assert (out / "model.safetensors").exists()
+    ended = run(*words)
+    assert ended.returncode != 0
+    assert "is not empty" in said(ended)
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
