@@ -11,13 +11,13 @@ DEFAULT_GATES: Mapping[str, Gate] = MappingProxyType(
     {
         "likelihood": Gate(
             {
-                "retrieval": 0.59,
-                "likelihood.conditional": 0.27,
-                "likelihood.prior": -0.18,
-                "likelihood.conditional x popularity": -0.16,
-                "likelihood.prior x popularity": 0.13,
+                "retrieval": 0.61,
+                "likelihood.conditional": 0.31,
+                "likelihood.prior": -0.21,
+                "likelihood.conditional x popularity": -0.20,
+                "likelihood.prior x popularity": 0.17,
             },
-            source="default: SmolLM2-135M-Instruct on amazon_beauty_seq and another sparse set",
+            source="default: SmolLM2-135M-Instruct on amazon_beauty_seq and amazon_gift_cards",
         ),
     }
 )
