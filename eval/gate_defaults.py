@@ -114,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
     every, p_values = learned(list(lists.values()))
     models = sorted({model for _, model in read.values()})
-    command = f"python eval/gate_defaults.py {' '.join(path.name for path in options.parts)}"
+    names = " ".join(path.name for path in options.parts)
+    settings = f"--top {options.top} --lists {options.lists}"
+    command = f"python eval/gate_defaults.py {names} {settings}"
     text = f"# A default gate across data sets\n\n`{command}`, {', '.join(models)}\n\n"
     document = {"sets": sets, "weights": every.weights, "p_values": p_values, "models": models}
     write_results("gate_defaults", text + text_of(sets, every, p_values), document, options.out)

@@ -30,7 +30,7 @@ from llmrec.reranking.gate_fit import by_rarity
 Values = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 VALIDATION, TEST = 0, 1
-PARTS = ("conditional", "prior", "length")
+PARTS = ("conditional", "prior", "length", "head")
 RETRIEVER, CONTROL, GATE = "retriever", "control", "gate"
 
 
@@ -42,7 +42,7 @@ def lists_of(parts: Arrays, top: int) -> tuple[GateLists, NDArray[np.int64]]:
     some = held.any(axis=1) & scored
     rows, candidates = parts["rows"][some], candidates[some]
     signals = {"retrieval": parts["retrieval"]}
-    signals |= {f"likelihood.{name}": parts[name] for name in PARTS}
+    signals |= {f"likelihood.{name}": parts[name] for name in PARTS if name in parts}
     there = candidates >= 0
     return GateLists(
         {n: np.where(there, v[some, :top], np.nan).astype(float) for n, v in signals.items()},

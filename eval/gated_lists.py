@@ -39,8 +39,8 @@ TOP = 100
 SAVE_EVERY = 120.0
 """Seconds between two saves."""
 SEED = 0
-TRAINING = 2
-"""The part of lists that are for training."""
+TRAINING, LEFT_OUT = 2, 3
+"""Parts of lists that are for training, and that were not drawn."""
 DAY = 86_400
 Lists = dict[str, Any]
 """Arrays by name."""
@@ -89,7 +89,7 @@ def _encoded(row: int) -> tuple[int, ...]:
 def read_lists(path: Path, top: int, limit: int | None) -> Lists:
     """Read lists, cut to the first ``top``; -1 is no candidate.
 
-    Of validation and test at most ``limit`` are drawn each; the others count as of training.
+    Of validation and test at most ``limit`` are drawn each; the others belong to no part.
     """
     with np.load(path) as given:
         lists = dict(given)
@@ -101,8 +101,8 @@ def read_lists(path: Path, top: int, limit: int | None) -> Lists:
     if limit:
         order = np.random.default_rng(SEED).permutation(len(lists["part"]))
         drawn = [order[lists["part"][order] == part][:limit] for part in (0, 1)]
-        left_out = np.setdiff1d(order, np.concatenate(drawn))
-        lists["part"][left_out] = TRAINING
+        left_out = np.setdiff1d(order[lists["part"][order] < TRAINING], np.concatenate(drawn))
+        lists["part"][left_out] = LEFT_OUT
     if "target_time" in lists:
         lists["same_day"] = same_day(lists)
     return lists

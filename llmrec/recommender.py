@@ -275,7 +275,7 @@ class Recommender:
                 "The language model was not asked: the fitted gate does without it "
                 "(always_ask=True or --always-ask asks it)."
             )
-            ranking = retrieval_ranking(request, gate, catalogue_scale(self.index.popularity))
+            ranking = retrieval_ranking(request, gate)
             explained = self._explained(request, ranking, k) if explain else ()
             return Recommendation(ranking, k, explained, fitted=True, notes=tuple(notes))
         return self._recommended(request, k, explain, notes)

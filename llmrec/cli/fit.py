@@ -163,23 +163,21 @@ def _print_gate(fitted: GateFit) -> None:
         for name in names
     ]
     gains = {"gate": fitted.gain, "control": fitted.control_gain}
-    against = {"gate": "control", "control": "retriever"}
     rows = [
         (
             name,
             f"{value.mean:.4f}",
-            f"{gains[name].difference:+.4f} [{gains[name].low:+.4f}, {gains[name].high:+.4f}] "
-            f"to the {against[name]}"
+            f"{gains[name].difference:+.4f} [{gains[name].low:+.4f}, {gains[name].high:+.4f}]"
             if name in gains
             else "",
             *(_figure(rarity.ndcg[name]) for rarity in fitted.rarity),
         )
         for name, value in fitted.ndcg.items()
     ]
-    counts = [f">met {rarity.name} times ({rarity.lists})" for rarity in fitted.rarity]
+    counts = [f">met {rarity.name} ({rarity.lists})" for rarity in fitted.rarity]
     console = screen()
     console.print(table(("Feature", ">gate", ">control", ">p-value"), weights), "")
-    console.print(table(("Row", ">nDCG@10", "difference", *counts), rows), "")
+    console.print(table(("Row", ">nDCG@10", "to the row above", *counts), rows), "")
 
 
 def _figure(value: float) -> str:

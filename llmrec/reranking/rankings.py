@@ -72,20 +72,17 @@ def gated_ranking(
     )
 
 
-def retrieval_ranking(
-    request: Request, gate: Gate | None = None, catalogue: Scale = (0.0, 1.0)
-) -> Ranking:
+def retrieval_ranking(request: Request, gate: Gate | None = None) -> Ranking:
     """A ranking without a language model: the retriever's order, or that of a gate without parts.
 
     Args:
         request: Candidates in the retriever's order.
-        gate: It weighs the retriever's score and popularity alone; None keeps the order.
-        catalogue: See :meth:`Gate.scores`.
+        gate: A fitted one, of the retriever's score and popularity alone; None keeps the order.
     """
     scores = [candidate.score for candidate in request.candidates]
     if gate is not None:
         lists = gate_list(request, retrieval_signal(request.candidates))
-        scores = gate.scores(lists, catalogue)[0].tolist()
+        scores = gate.scores(lists)[0].tolist()
     order = np.arange(len(scores)) if gate is None else np.argsort(-np.array(scores), kind="stable")
     items = []
     for rank, place in enumerate(order.tolist(), start=1):

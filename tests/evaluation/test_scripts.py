@@ -248,7 +248,17 @@ def test_the_gate_is_judged_on_parts_that_a_model_scored(
     assert (np.isfinite(whole["conditional"]) == there).all()
     assert (np.isfinite(whole["prior"]) == there).all()
 
-    options = [str(parts), str(parts), "--tops", "4", "8", "--out", str(tmp_path)]
+    states, head = tmp_path / "states.npz", tmp_path / "head.npz"
+    script("frozen_head").main(["states", *given, "--out", str(states)])
+    with np.load(states) as found:
+        assert np.isfinite(found["histories"].astype(float)).all()
+        assert np.isfinite(found["items"][found["candidates"][found["candidates"] >= 0]]).all()
+    trained = ["train", str(states), str(parts), "--out", str(head), "--set", "epochs=2"]
+    script("frozen_head").main(trained)
+    with np.load(head) as found:
+        assert (np.isfinite(found["head"]) >= there).all()
+
+    options = [str(parts), str(head), "--tops", "4", "8", "--out", str(tmp_path)]
     script("gate_table").main(options)
     found = json.loads((tmp_path / "gate_shop.json").read_text())
     assert [table["top"] for table in found["tables"]] == [4, 8]
@@ -256,5 +266,5 @@ def test_the_gate_is_judged_on_parts_that_a_model_scored(
     assert table["reached"]["all"]["lists"] == (whole["part"][whole["rows"]] == 1).sum()
     assert table["end_to_end"]["all"]["lists"] == 40
     assert table["reached"]["without same-day targets"]["lists"] < table["reached"]["all"]["lists"]
-    assert set(table["weights"]) == {"retriever", "control", "gate", "gate shop_parts"}
+    assert set(table["weights"]) == {"retriever", "control", "gate", "gate head"}
     assert "by how often the target was met" in (tmp_path / "gate_shop.md").read_text()

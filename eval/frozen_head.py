@@ -1,0 +1,289 @@
+"""A small head on the states of a frozen language model: it trains in minutes without a GPU.
+
+    python eval/frozen_head.py states LISTS.npz --model REF --out STATES.npz [--top 20]
+        [--limit N] [--max-seconds S]
+    python eval/frozen_head.py train STATES.npz PARTS.npz --out HEAD.npz [--set NAME=VALUE]...
+
+The first command forwards each title and each history once and keeps the last hidden states: of a
+title at its end, of a history where the next title follows. Lists of training, validation and test
+are taken whose target is among the first TOP. A command that was stopped continues where it
+stopped. The second trains two projections of them, whose product is added to the retriever and to
+popularity, by a softmax over the candidates of training lists, which their retriever does not know.
+Training ends where validation lists are ranked best. HEAD.npz is PARTS.npz with the part ``head``:
+`gate_table.py PARTS.npz HEAD.npz` shows it under the same gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gated_lists import SEED, TRAINING, Lists, Writer, loaded, read_lists
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from llmrec import TransformersModel
+from llmrec.evaluation import ndcg_at, target_ranks
+from llmrec.models import ContinuationRequest
+from llmrec.prompting import Budget, field_text
+from llmrec.reranking import Likelihood, catalogue_scale
+
+TOKENS = 16_384
+"""Tokens of a batch, with padding."""
+SAVE_EVERY = 60.0
+"""Seconds between two saves."""
+VALIDATION = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the head is trained."""
+
+    width: int = 64
+    dropout: float = 0.3
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    epochs: int = 30
+    patience: int = 4
+    lists: int = 64
+
+
+def last_states(model: TransformersModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+    """The last layer's state of each sequence's last token, [sequences, d]."""
+    device = model.model.device
+    rows = pad_sequence([torch.tensor(tokens) for tokens in sequences], batch_first=True)
+    ends = torch.tensor([len(tokens) - 1 for tokens in sequences])
+    seen = (torch.arange(rows.shape[1]) <= ends[:, None]).to(device)
+    with torch.inference_mode():
+        found = model.model.base_model(rows.to(device), attention_mask=seen, use_cache=False)
+    states: Tensor = found.last_hidden_state[torch.arange(len(rows)), ends]
+    return states.float().cpu()
+
+
+def states_of(lists: Lists, options: argparse.Namespace) -> None:
+    """Write the states of titles and histories."""
+    reached = (lists["candidates"] == lists["target"][:, None]).any(axis=1)
+    rows = np.flatnonzero(reached & (lists["part"] <= TRAINING))
+    model = loaded(options.model, None, options.dtype)
+    writer = Writer(Likelihood(), model, lists, Budget())
+    used = np.unique(lists["candidates"][rows])
+    titles = {int(i): field_text(lists["titles"][i], Budget().title, model) for i in used if i >= 0}
+    items = [item for item, title in titles.items() if title]
+    width = model.model.config.get_text_config().hidden_size
+    kept: dict[str, Any] = {
+        "items": np.full((len(lists["titles"]), width), np.nan, dtype=np.float16),
+        "histories": np.full((len(rows), width), np.nan, dtype=np.float16),
+    }
+    about = f"{model.name}@{model.revision}"
+    if options.out.is_file():
+        with np.load(options.out) as before:
+            if before["about"].item() != about or before["rows"].tolist() != rows.tolist():
+                raise SystemExit(f"{options.out} holds other lists or another model: remove it.")
+            kept = {name: before[name] for name in kept}
+    started = saved = time.perf_counter()
+
+    def save() -> None:
+        same = ("target", "part", "popularity", "candidates", "retrieval")
+        inside = {name: lists[name] if name == "popularity" else lists[name][rows] for name in same}
+        part = options.out.with_suffix(".part.npz")
+        np.savez_compressed(part, rows=rows, **kept, **inside, about=np.array(about))
+        part.replace(options.out)
+
+    bare = writer.prompt(None)
+    todo = [("items", i) for i in items if np.isnan(kept["items"][i, 0])]
+    todo += [("histories", i) for i in range(len(rows)) if np.isnan(kept["histories"][i, 0])]
+    batch: list[tuple[str, int, Sequence[int]]] = []
+    for number, (kind, place) in enumerate(tqdm(todo, desc="States", mininterval=5)):
+        if kind == "items":
+            tokens = [int(token) for token in writer.tokens(bare, titles[place]).tokens]
+        else:
+            before, _ = ContinuationRequest(writer.prompt(int(rows[place])), "x", end=True).split()
+            tokens = model.encode_prompt(before)
+        batch.append((kind, place, tokens))
+        longest = max(len(each) for _, _, each in batch)
+        if longest * (len(batch) + 1) < TOKENS and number < len(todo) - 1:
+            continue
+        states = last_states(model, [each for _, _, each in batch])
+        for (name, at, _), state in zip(batch, states, strict=True):
+            kept[name][at] = state.numpy()
+        batch = []
+        now = time.perf_counter()
+        if now - saved > SAVE_EVERY:
+            save()
+            saved = now
+        if options.max_seconds and now - started > options.max_seconds:
+            break
+    save()
+    left = int(np.isnan(kept["histories"][:, 0]).sum())
+    sys.stdout.write(f"{len(rows) - left} histories, {left} left; {about}\n")
+
+
+class Head(nn.Module):
+    """The product of two projections, added to the retriever and popularity."""
+
+    def __init__(self, width: int, settings: Settings) -> None:
+        super().__init__()
+        self.histories = nn.Linear(width, settings.width, bias=False)
+        self.items = nn.Linear(width, settings.width, bias=False)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.weights = nn.Linear(3, 1, bias=False)
+
+    def forward(self, history: Tensor, item: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's score and the whole score, [lists, candidates].
+
+        Args:
+            history: [lists, d].
+            item: [lists, candidates, d].
+            known: Retriever, popularity and their product, [lists, candidates, 3].
+        """
+        own = self.histories(self.dropout(history))[:, None]
+        other = self.items(self.dropout(item))
+        score = (own * other).sum(-1) / own.shape[-1] ** 0.5
+        return score, score + self.weights(known).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Standardised states and what the control knows, by list."""
+
+    histories: Tensor
+    items: Tensor
+    known: Tensor
+    candidates: Tensor
+    targets: Tensor
+    there: Tensor
+
+    @classmethod
+    def of(cls, states: Mapping[str, NDArray[Any]]) -> Tables:
+        """Standardise over titles and over training histories."""
+        candidates = states["candidates"]
+        there = candidates >= 0
+        mean, spread = catalogue_scale(states["popularity"])
+        popular = (np.log1p(states["popularity"])[candidates] - mean) / spread
+        retrieval = np.where(there, states["retrieval"], np.nan)
+        centre = np.nanmean(retrieval, axis=1, keepdims=True)
+        deviation = np.nanstd(retrieval, axis=1, keepdims=True)
+        standard = np.nan_to_num((retrieval - centre) / np.where(deviation > 0, deviation, 1))
+        known = np.stack([standard, popular, standard * popular], axis=-1)
+        of_training = states["part"] == TRAINING
+        return cls(
+            _standard(states["histories"], of_training),
+            _standard(states["items"], ~np.isnan(states["items"][:, 0])),
+            torch.from_numpy(known).float(),
+            torch.from_numpy(np.maximum(candidates, 0)).long(),
+            torch.from_numpy(np.argmax(candidates == states["target"][:, None], axis=1)),
+            torch.from_numpy(there),
+        )
+
+    def scores(self, head: Head, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's score and the whole score of some lists; -inf where there is no candidate."""
+        own, whole = head(self.histories[rows], self.items[self.candidates[rows]], self.known[rows])
+        return own, whole.masked_fill(~self.there[rows], -torch.inf)
+
+
+def _standard(states: NDArray[np.float16], some: NDArray[np.bool_]) -> Tensor:
+    table = torch.from_numpy(states.astype(np.float32))
+    given = table[torch.from_numpy(some)]
+    standard = (table - given.mean(dim=0)) / (given.std(dim=0) + 1e-6)
+    return torch.nan_to_num(standard)
+
+
+def trained(tables: Tables, part: NDArray[np.int8], settings: Settings) -> Head:
+    """Train on training lists until validation lists are ranked no better."""
+    torch.manual_seed(SEED)
+    head = Head(tables.items.shape[1], settings)
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    training = torch.from_numpy(np.flatnonzero(part == TRAINING))
+    held = torch.from_numpy(np.flatnonzero(part == VALIDATION))
+    best, kept, at = -1.0, head.state_dict(), 0
+    for epoch in range(1, settings.epochs + 1):
+        head.train()
+        for rows in training[torch.randperm(len(training))].split(settings.lists):
+            _, whole = tables.scores(head, rows)
+            loss = cross_entropy(whole, tables.targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        head.eval()
+        with torch.inference_mode():
+            whole = tables.scores(head, held)[1]
+        ranks = target_ranks(whole.numpy(), tables.targets[held].numpy(), seed=SEED)
+        value = float(ndcg_at(ranks, 10).mean())
+        sys.stderr.write(f"epoch {epoch}: validation nDCG@10 {value:.4f}\n")
+        if value > best:
+            best, at = value, epoch
+            kept = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        if epoch - at >= settings.patience:
+            break
+    head.load_state_dict(kept)
+    return head.eval()
+
+
+def with_head(states: Mapping[str, NDArray[Any]], options: argparse.Namespace) -> None:
+    """Write the parts of a file with those of the head."""
+    settings = Settings()
+    kinds = {name: type(value) for name, value in asdict(settings).items()}
+    for given in options.set:
+        name, _, value = given.partition("=")
+        if name not in kinds:
+            raise SystemExit(f"--set {given}: settings are {', '.join(kinds)}.")
+        settings = replace(settings, **{name: kinds[name](value)})
+    with np.load(options.parts) as read:
+        parts = dict(read)
+    tables = Tables.of(states)
+    started = time.perf_counter()
+    head = trained(tables, states["part"], settings)
+    seconds = time.perf_counter() - started
+    where = {row: place for place, row in enumerate(states["rows"].tolist())}
+    width = states["candidates"].shape[1]
+    parts["head"] = np.full(parts["conditional"].shape, np.nan, dtype=np.float32)
+    shared = [(at, where[row]) for at, row in enumerate(parts["rows"].tolist()) if row in where]
+    into, rows = (torch.tensor([pair[side] for pair in shared]) for side in (0, 1))
+    with torch.inference_mode():
+        scores = torch.cat([tables.scores(head, some)[0] for some in rows.split(1024)])
+    parts["head"][into.numpy(), :width] = scores.numpy()
+    parts["about"] = np.array(f"{states['about'].item()}, head of {settings}, {seconds:.0f} s")
+    np.savez_compressed(options.out, **parts)
+    sys.stdout.write(f"trained in {seconds:.0f} s\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make states, or train a head on them."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("states")
+    make.add_argument("lists", type=Path, help="of ranking_lists.py")
+    make.add_argument("--model", required=True, help="a model of transformers")
+    make.add_argument("--dtype", help="bfloat16 on an accelerator if left out, else float32")
+    make.add_argument("--top", type=int, default=20, help="candidates of a list")
+    make.add_argument("--limit", type=int, help="lists drawn of validation and of test")
+    make.add_argument("--max-seconds", type=float, help="stop after; the same command resumes")
+    train = commands.add_parser("train")
+    train.add_argument("states", type=Path)
+    train.add_argument("parts", type=Path, help="of gated_lists.py, on the same lists")
+    train.add_argument("--set", action="append", default=[], help="NAME=VALUE, see Settings")
+    for each in (make, train):
+        each.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    if options.command == "states":
+        states_of(read_lists(options.lists, options.top, options.limit), options)
+        return
+    with np.load(options.states) as read:
+        states = dict(read)
+    with_head(states, options)
+
+
+if __name__ == "__main__":
+    main()
