@@ -1,6 +1,6 @@
 """Lists a second under gradients: shared histories beside a padded batch of whole prompts.
 
-    python eval/benchmark_tuning.py [--model REF] [--lists 4] [--candidates 20] [--rounds 3]
+    python eval/benchmark_tuning.py [--model REF] [--lists 2] [--candidates 20] [--rounds 3]
 
 A list is a history of 20 titles and its candidates, of random tokens: 300 and 15 a title. Both ways
 are one forward and one backward pass of the same loss; rounds alternate. Without --model, a random
@@ -13,6 +13,8 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,14 +39,15 @@ def loaded(ref: str | None) -> tuple[str, PreTrainedModel]:
     return "a random llama of 25M parameters", AutoModelForCausalLM.from_config(config)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model")
     parser.add_argument("--lists", type=int, default=2)
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    options = parser.parse_args(arguments)
     name, model = loaded(options.model)
     model.requires_grad_(requires_grad=True)
     vocabulary = model.config.get_text_config().vocab_size
@@ -85,7 +88,7 @@ def main() -> None:
         "gradient_difference": apart,
         "seconds": {"padded": taken[True], "shared": taken[False]},
     }
-    write_results("benchmark_tuning", text, document)
+    write_results("benchmark_tuning", text, document, options.out)
 
 
 if __name__ == "__main__":

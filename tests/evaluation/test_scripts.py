@@ -152,6 +152,42 @@ def test_rerankers_are_compared_on_the_same_prompts(
     assert found["costs"]["tokens forwarded"] < found["costs"]["tokens given"]
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_lists_are_tuned_on_and_resumed(script: Script, byte_model: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    n, titles = 60, [f"{KINDS[row % 3]} {row}" for row in range(24)]
+    candidates = np.array([draw.permutation(24)[:20] for _ in range(n)], dtype=np.int32)
+    lists: dict[str, np.ndarray] = {
+        "titles": np.frombuffer(json.dumps(titles).encode(), np.uint8),
+        "popularity": np.arange(24, dtype=np.int32),
+        "train_starts": np.arange(0, 41, 4),
+        "train_items": draw.integers(0, 24, 40, dtype=np.int32),
+        "part": np.repeat([0, 2, 1], n // 3).astype(np.int8),
+        "target": candidates[np.arange(n), draw.integers(0, 8, n)],
+        "history_starts": np.arange(0, 2 * n + 1, 2),
+        "history_items": draw.integers(0, 24, 2 * n, dtype=np.int32),
+        "candidates": candidates,
+        "scores": -np.sort(draw.normal(size=(n, 20)).astype(np.float32), axis=1),
+    }
+    np.savez(tmp_path / "lists.npz", allow_pickle=False, **lists)
+    train = script("train_on_gpu")
+    words = [
+        str(tmp_path / "lists.npz"),
+        "--model",
+        str(byte_model),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    words += ["--device", "cpu", "--next-epochs", "1", "--list-epochs", "1", "--weights", "lora"]
+    assert train.main([*words, "--minutes", "0"]) == 3
+    assert train.main([*words, "--set", "patience=0"]) == 0
+    assert {folder.name for folder in (tmp_path / "out").iterdir() if folder.is_dir()} == {
+        "next-title", "list",
+    }  # fmt: skip
+    lines = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["finished"] is True
+
+
 def test_every_plan_is_a_benchmark_file() -> None:
     paths = sorted((EVAL / "plans").glob("*.yaml"))
     assert len(paths) > 5
