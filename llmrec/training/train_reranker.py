@@ -139,13 +139,12 @@ def tune_reranker(
 
     if not state.ndcg:
         run.judge(state)
-        logger.info("step 0: nDCG@10 %.4f, control %.4f", state.ndcg[0], state.control)
         if tracker:
             tracker.log({"validation/ndcg@10": state.ndcg[0], "control": state.control}, step=0)
     every = max(1, math.ceil(run.steps / settings.validations))
     saved = time.monotonic()
-    shown = None if progress else True
-    bar = tqdm(total=run.steps, initial=state.step, desc="Tuning", unit="step", disable=shown)
+    hidden = None if progress else True
+    bar = tqdm(total=run.steps, initial=state.step, desc="Tuning", unit="step", disable=hidden)
     with bar:
         while state.step < run.steps and not state.ended:
             if minutes is not None and time.monotonic() - started > 60 * minutes:
@@ -233,6 +232,11 @@ class _Run:
     ) -> _Run:
         torch.manual_seed(settings.seed)
         model = base.model
+        if base.adapter is not None or any("lora_" in name for name, _ in model.named_parameters()):
+            raise ModelError(
+                f"{base.name} is tuned already.",
+                hint="Load the base again; start= goes on from an adapter.",
+            )
         identity = {
             "base": f"{base.name}@{base.revision}",
             "base_weights": weights_fingerprint(model),

@@ -16,6 +16,11 @@ from tests.cli.calls import Document, Run, said
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
+@pytest.fixture(autouse=True)
+def _models_loaded_once() -> None:
+    """Load a model for every command: tuning changes it."""
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Users who stay with one of three kinds of items."""

@@ -160,6 +160,8 @@ def test_time_that_runs_out_leaves_a_checkpoint_and_no_adapter(
     assert not tuned.finished
     with pytest.raises(StorageError, match="is missing"):
         read_adapter(tmp_path)
+    with pytest.raises(ModelError, match="is tuned already"):
+        tune_reranker(model, made_data(model), TEMPLATE, tmp_path, FAST)
 
 
 def test_the_base_is_kept_where_tuning_is_not_better(byte_model: Path, tmp_path: Path) -> None:
