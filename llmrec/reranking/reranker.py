@@ -293,7 +293,7 @@ class Reranker:
             kept = self.index.gates.get(self.weights_key)
             if kept is not None:
                 gate = Gate.from_document(kept)
-                if {main.rpartition(".")[0] or main for main in gate.parts} <= {*names}:
+                if all({part, part.rpartition(".")[0]} & {*names} for part in gate.parts):
                     return gate, ""
                 fallback = "weights_not_fitted"
         default = default_gate(self.strategies)
