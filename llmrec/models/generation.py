@@ -8,6 +8,7 @@ token is allowed, or those of the labels that are still left.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,9 +17,12 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
+from llmrec.errors import ModelError
 from llmrec.models.labels import BETWEEN, CLOSE, OPEN
 from llmrec.models.prefix_scoring import input_device, out_of_memory, shared_prefill
 from llmrec.models.protocol import TextTokenizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +156,11 @@ def _batch(
         torch.manual_seed(seed)
         known, read = None, sum(map(len, prompts))
         if len(prompts) > 1 and min(map(len, prompts)) > 1:
-            known, read = shared_prefill(model, prompts)
-            read += len(prompts)  # the last tokens
+            try:
+                known, read = shared_prefill(model, prompts)
+                read += len(prompts)  # the last tokens
+            except (ModelError, TypeError) as error:  # layers of another kind than attention
+                logger.info("Prompts are read one by one: %s", error)
         output = generate(
             input_ids=ids,
             attention_mask=mask,

@@ -288,7 +288,7 @@ def test_wrong_arguments_are_refused_before_a_model_is_loaded() -> None:
         Reranker("no-such-model", {})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="strategy 'likelyhood'"):
         Reranker("no-such-model", strategy="likelyhood")
-    with pytest.raises(OptionError, match="quantization and device"):
+    with pytest.raises(OptionError, match="quantization, device and adapter"):
         Reranker(ByteModel(), quantization="nf4")
 
 
