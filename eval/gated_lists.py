@@ -180,7 +180,7 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
 
 def _ending(writer: Writer, title: str) -> tuple[int, ...]:
     sequence = writer.tokens(writer.prompt(None), title)
-    return (*sequence.tokens[sequence.start :],)
+    return tuple(sequence.tokens[sequence.start :])
 
 
 def priors(

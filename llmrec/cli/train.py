@@ -40,6 +40,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of FusionConfig; repeatable."),
 ]
+Track = Annotated[
+    Literal["tensorboard", "wandb"] | None,
+    typer.Option(help="Log metrics there too; needs the extra `tracking`."),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="0")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Maximum epochs.", show_default="100")]
 
@@ -73,10 +77,7 @@ def fusion(
     seed: Seed = None,
     settings: Settings = None,
     skip_broken: SkipBroken = False,
-    track: Annotated[
-        Literal["tensorboard", "wandb"] | None,
-        typer.Option(help="Log metrics there too; needs the extra `tracking`."),
-    ] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one representation of items from text, reviews, pictures and interactions.
@@ -183,10 +184,7 @@ def reranker(
         ),
     ] = None,
     device: Device = None,
-    track: Annotated[
-        Literal["tensorboard", "wandb"] | None,
-        typer.Option(help="Log metrics there too; needs the extra `tracking`."),
-    ] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Tune a language model on your interactions, for `--adapter` of the other commands.

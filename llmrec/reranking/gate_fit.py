@@ -65,7 +65,7 @@ class Rarity:
 
 @dataclass(frozen=True, slots=True)
 class GateFit:
-    """A fitted gate, its control, and what both are worth.
+    """A fitted gate, its control, and their nDCG@10.
 
     ``p_values`` are those of leaving a part out, by part; ``dropped`` are the parts that the gate
     does without. ``ndcg`` is nDCG@10 by row (`ROWS`) on folds that were not fitted on, ``gain`` the
@@ -195,6 +195,46 @@ def check_enough(lists: int) -> None:
         )
 
 
+def conditional_logit(values: Table, there: NDArray[np.bool_], ridge: float) -> tuple[Table, float]:
+    """Fit weights by Newton's method: the target is the choice.
+
+    Args:
+        values: Features less those of the list's target, ``[lists, longest, features]``.
+        there: Which places hold a candidate, ``[lists, longest]``.
+        ridge: Squared-weight penalty per list.
+
+    Returns:
+        Weights ``[features]``, and the penalised negative log-likelihood.
+    """
+    n, width = len(values), values.shape[-1]
+    flat, penalty = values.reshape(-1, width), ridge * n
+
+    def chances(weights: Table) -> tuple[Table, float]:
+        scores = np.where(there, (flat @ weights).reshape(there.shape), -np.inf)
+        most = scores.max(axis=1, keepdims=True)
+        odds = np.exp(scores - most)
+        totals = odds.sum(axis=1, keepdims=True)
+        loss = float((most + np.log(totals)).sum() + penalty * weights @ weights)
+        return odds / totals, loss
+
+    weights = np.zeros(width)
+    chance, loss = chances(weights)
+    for _ in range(MOST_STEPS):
+        weighted = values * chance[..., None]
+        means = weighted.sum(axis=1)
+        gradient = means.sum(axis=0) + 2 * penalty * weights
+        curvature = weighted.reshape(-1, width).T @ flat - means.T @ means
+        step = np.linalg.solve(curvature + 2 * penalty * np.eye(width), gradient)
+        if gradient @ step < 1e-8:
+            break
+        after = chances(weights - step)
+        while after[1] > loss and np.abs(step).max() > 1e-9:  # a whole step is too far
+            step /= 2
+            after = chances(weights - step)
+        weights, (chance, loss) = weights - step, after
+    return weights, loss
+
+
 def by_rarity(rows: Mapping[str, Table], met: Table) -> tuple[Rarity, ...]:
     """Means of rows by how often the target was met in training.
 
@@ -318,35 +358,8 @@ class _Problem:
         return columns
 
     def _fit(self, rows: Places, names: Sequence[str], ridge: float) -> tuple[Table, float]:
-        """Weights, and the penalised negative log-likelihood, by Newton's method."""
-        values, there = self._columns(rows, names), self.there[rows]
-        n, width = len(rows), len(names)
-        flat, penalty = values.reshape(-1, width), ridge * n
-
-        def chances(weights: Table) -> tuple[Table, float]:
-            scores = np.where(there, (flat @ weights).reshape(there.shape), -np.inf)
-            most = scores.max(axis=1, keepdims=True)
-            odds = np.exp(scores - most)
-            totals = odds.sum(axis=1, keepdims=True)
-            loss = float((most + np.log(totals)).sum() + penalty * weights @ weights)
-            return odds / totals, loss
-
-        weights = np.zeros(width)
-        chance, loss = chances(weights)
-        for _ in range(MOST_STEPS):
-            weighted = values * chance[..., None]
-            means = weighted.sum(axis=1)
-            gradient = means.sum(axis=0) + 2 * penalty * weights
-            curvature = weighted.reshape(-1, width).T @ flat - means.T @ means
-            step = np.linalg.solve(curvature + 2 * penalty * np.eye(width), gradient)
-            if gradient @ step < 1e-8:
-                break
-            after = chances(weights - step)
-            while after[1] > loss and np.abs(step).max() > 1e-9:  # a whole step is too far
-                step /= 2
-                after = chances(weights - step)
-            weights, (chance, loss) = weights - step, after
-        return weights, loss
+        """Weights, and the penalised negative log-likelihood."""
+        return conditional_logit(self._columns(rows, names), self.there[rows], ridge)
 
 
 def _names(parts: Sequence[str], extra: Sequence[str]) -> list[str]:

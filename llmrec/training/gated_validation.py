@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmrec.evaluation import ndcg_at, target_ranks
@@ -21,12 +20,11 @@ from llmrec.reranking.gate import (
     GateLists,
     features,
 )
+from llmrec.reranking.gate_fit import CONTROL, conditional_logit
 from llmrec.training.packed_rows import Segment, batches_of, segment_scores
 from llmrec.training.tuning_data import CandidateList, TuningData
 
 CONDITIONAL, PRIOR, LENGTH = "likelihood.conditional", "likelihood.prior", "likelihood.length"
-CONTROL = (RETRIEVAL, POPULARITY, f"{RETRIEVAL}{BY}{POPULARITY}")
-"""Features without a language model."""
 FIXED = (*CONTROL, PRIOR, f"{PRIOR}{BY}{POPULARITY}", LENGTH, f"{LENGTH}{BY}{POPULARITY}")
 """Features that do not read the conditional likelihood."""
 LEARNED = (CONDITIONAL, f"{CONDITIONAL}{BY}{POPULARITY}")
@@ -163,21 +161,9 @@ def fit(
         there: Places that hold a candidate, [lists, longest].
         targets: Place of each target, [lists].
     """
-    values, holds = torch.from_numpy(table), torch.from_numpy(there)
-    chosen = torch.from_numpy(targets)
-    weights = torch.zeros(table.shape[-1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        scores = (values @ weights).masked_fill(~holds, -torch.inf)
-        value = torch.nn.functional.cross_entropy(scores, chosen)
-        value = value + _RIDGE * weights.square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return weights.detach().numpy()
+    values = table - table[np.arange(len(table)), targets][:, None]
+    weights, _ = conditional_logit(np.where(there[..., None], values, 0.0), there, _RIDGE)
+    return weights
 
 
 def validate(
