@@ -29,9 +29,9 @@ from llmrec import TransformersModel
 from llmrec.prompting import Budget, Template, field_text, load_template
 from llmrec.training.train_reranker import tune_reranker
 from llmrec.training.tuning_data import (
-    CandidateList,
     GrowingPrompt,
     TuningData,
+    TuningList,
     title_tokens,
     windows_of,
 )
@@ -89,7 +89,7 @@ def tuning_data(
     starts = lists["history_starts"]
     drawn = np.random.default_rng(options.seed)
 
-    def some(part: int, top: int, most: int | None) -> list[CandidateList]:
+    def some(part: int, top: int, most: int | None) -> list[TuningList]:
         wanted = lists["part"] == part
         wanted &= (lists["candidates"][:, :top] == lists["target"][:, None]).any(axis=1)
         made = []
@@ -97,7 +97,7 @@ def tuning_data(
             past = lists["history_items"][starts[row] : starts[row + 1]][-budget.history_items :]
             known = np.isfinite(lists["scores"][row])
             items = lists["candidates"][row][known].astype(np.int64)
-            entry = CandidateList(
+            entry = TuningList(
                 np.array(model.encode_prompt(growing.prompt([titles[i] for i in past])), np.int32),
                 items,
                 lists["scores"][row][known].astype(np.float64),

@@ -55,7 +55,7 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Rarity:
+class RarityMeans:
     """Mean nDCG@10 by row over targets with this many training interactions."""
 
     name: str
@@ -79,7 +79,7 @@ class GateFit:
     ndcg: Mapping[str, Estimate]
     gain: Comparison
     control_gain: Comparison
-    rarity: tuple[Rarity, ...]
+    rarity: tuple[RarityMeans, ...]
     lists: int
 
     @property
@@ -235,7 +235,7 @@ def conditional_logit(values: Table, there: NDArray[np.bool_], ridge: float) -> 
     return weights, loss
 
 
-def by_rarity(rows: Mapping[str, Table], met: Table) -> tuple[Rarity, ...]:
+def by_rarity(rows: Mapping[str, Table], met: Table) -> tuple[RarityMeans, ...]:
     """Means of rows by how often the target was met in training.
 
     Args:
@@ -246,7 +246,7 @@ def by_rarity(rows: Mapping[str, Table], met: Table) -> tuple[Rarity, ...]:
     for name, inside in rarity_classes(met).items():
         n = int(inside.sum())
         means = {row: float(values[inside].mean()) if n else np.nan for row, values in rows.items()}
-        found.append(Rarity(name, n, means))
+        found.append(RarityMeans(name, n, means))
     return tuple(found)
 
 

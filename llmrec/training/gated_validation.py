@@ -22,7 +22,7 @@ from llmrec.reranking.gate import (
 )
 from llmrec.reranking.gate_fit import CONTROL, conditional_logit
 from llmrec.training.packed_rows import Segment, batches_of, segment_scores
-from llmrec.training.tuning_data import CandidateList, TuningData
+from llmrec.training.tuning_data import TuningData, TuningList
 
 CONDITIONAL, PRIOR, LENGTH = "likelihood.conditional", "likelihood.prior", "likelihood.length"
 FIXED = (*CONTROL, PRIOR, f"{PRIOR}{BY}{POPULARITY}", LENGTH, f"{LENGTH}{BY}{POPULARITY}")
@@ -94,7 +94,7 @@ def all_scores(
 def title_priors(
     model: PreTrainedModel,
     data: TuningData,
-    lists: Sequence[CandidateList],
+    lists: Sequence[TuningList],
     limits: Limits,
     *,
     whole: bool = False,
@@ -113,7 +113,7 @@ def title_priors(
 
 def gate_lists(
     data: TuningData,
-    lists: Sequence[CandidateList],
+    lists: Sequence[TuningList],
     priors: NDArray[np.float64],
     conditional: Sequence[NDArray[np.float64]] = (),
 ) -> GateLists:

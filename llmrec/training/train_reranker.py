@@ -56,7 +56,7 @@ from llmrec.training.packed_rows import (
     segment_scores,
 )
 from llmrec.training.tracking import Tracker
-from llmrec.training.tuning_data import CandidateList, TuningData
+from llmrec.training.tuning_data import TuningData, TuningList
 from llmrec.training.tuning_settings import TuningSettings
 from llmrec.training.tuning_state import TuningState, load_state, save_state
 
@@ -350,7 +350,7 @@ class _Run:
         return loss, sum(map(len, segments)), time.monotonic() - began
 
     def _accumulate(
-        self, state: TuningState, segments: Sequence[Segment], entries: Sequence[CandidateList]
+        self, state: TuningState, segments: Sequence[Segment], entries: Sequence[TuningList]
     ) -> float:
         """Gradients of a step, in as many batches as memory takes."""
         while True:
@@ -371,7 +371,7 @@ class _Run:
                 logger.warning("out of memory: %d tokens at once, the same step", smaller)
 
     def _batch_losses(
-        self, state: TuningState, segments: Sequence[Segment], entries: Sequence[CandidateList]
+        self, state: TuningState, segments: Sequence[Segment], entries: Sequence[TuningList]
     ) -> Iterator[float]:
         limits = self.limits
         if entries:
@@ -392,7 +392,7 @@ class _Run:
             yield float(loss.detach())
 
     def _list_loss(
-        self, scores: Sequence[Tensor], entries: Sequence[CandidateList], state: TuningState
+        self, scores: Sequence[Tensor], entries: Sequence[TuningList], state: TuningState
     ) -> Tensor:
         """Summed cross-entropy of the targets."""
         device, offset = scores[0].device, self.settings.offset

@@ -27,7 +27,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class CandidateList:
+class TuningList:
     """A prompt with the user's history, and candidates in the retriever's order.
 
     Attributes:
@@ -42,7 +42,7 @@ class CandidateList:
     retrieval: NDArray[np.float64]
     target: int
 
-    def drawn(self, sizes: tuple[int, int], draw: np.random.Generator) -> CandidateList:
+    def drawn(self, sizes: tuple[int, int], draw: np.random.Generator) -> TuningList:
         """The target with other candidates: half the retriever's top, half drawn from the rest.
 
         Their order is drawn too. ``sizes`` are the least and the most candidates with the target.
@@ -52,18 +52,18 @@ class CandidateList:
         top, rest = others[: n // 2], others[n // 2 :]
         chosen = np.concatenate([[self.target], top, draw.permutation(rest)[: n - len(top)]])
         chosen = draw.permutation(chosen)
-        return CandidateList(
+        return TuningList(
             self.prompt,
             self.items[chosen],
             self.retrieval[chosen],
             int(np.flatnonzero(chosen == self.target)[0]),
         )
 
-    def top(self, n: int) -> CandidateList | None:
+    def top(self, n: int) -> TuningList | None:
         """The retriever's first n; None where the target is not among them."""
         if self.target >= n:
             return None
-        return CandidateList(self.prompt, self.items[:n], self.retrieval[:n], self.target)
+        return TuningList(self.prompt, self.items[:n], self.retrieval[:n], self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,10 @@ class TuningData:
     bare: Tokens
     popularity: NDArray[np.int64]
     windows: Sequence[Segment] = ()
-    lists: Sequence[CandidateList] = ()
-    validation: Sequence[CandidateList] = ()
+    lists: Sequence[TuningList] = ()
+    validation: Sequence[TuningList] = ()
 
-    def segment(self, entry: CandidateList) -> Segment:
+    def segment(self, entry: TuningList) -> Segment:
         """A list's prompt with the titles of its candidates."""
         return Segment(entry.prompt, tuple(self.titles[row] for row in entry.items.tolist()))
 

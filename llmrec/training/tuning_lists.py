@@ -19,7 +19,7 @@ from llmrec.reranking.strategy import Question, writer_of
 from llmrec.retrieval import Index
 from llmrec.retrieval.signals import history_rows
 from llmrec.training.packed_rows import Tokens
-from llmrec.training.tuning_data import CandidateList, GrowingPrompt, TuningData, windows_of
+from llmrec.training.tuning_data import GrowingPrompt, TuningData, TuningList, windows_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def tuning_data(
     rows = {item_id: row for row, item_id in enumerate(index.item_ids)}
     titles: dict[int, Tokens] = {}
 
-    def made(requests: Sequence[Request], what: str) -> list[CandidateList]:
+    def made(requests: Sequence[Request], what: str) -> list[TuningList]:
         bar = tqdm(requests, desc=what, unit="list", disable=None if progress else True)
         return [_tokens(request, rows, titles, model, template, budget) for request in bar]
 
@@ -140,7 +140,7 @@ def _tokens(
     model: TransformersModel,
     template: Template,
     budget: Budget,
-) -> CandidateList:
+) -> TuningList:
     """A request as the likelihood strategy asks it; new titles are added."""
     question = Question(request.user, (), request.context, budget)
     writer = writer_of(template, question, model, room=budget.title + 1)
@@ -152,7 +152,7 @@ def _tokens(
             titles[row] = _title(prompt, name or "?", model)
     before, _ = ContinuationRequest(prompt, "x").split()
     target = next(i for i, c in enumerate(request.candidates) if c.item_id in request.relevant)
-    return CandidateList(
+    return TuningList(
         np.array(model.encode_prompt(before), dtype=np.int32),
         items,
         np.array([candidate.score for candidate in request.candidates]),

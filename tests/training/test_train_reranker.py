@@ -22,9 +22,9 @@ from llmrec.training import train_reranker
 from llmrec.training.packed_rows import Segment, segment_scores
 from llmrec.training.train_reranker import tune_reranker
 from llmrec.training.tuning_data import (
-    CandidateList,
     GrowingPrompt,
     TuningData,
+    TuningList,
     title_tokens,
     windows_of,
 )
@@ -47,12 +47,12 @@ def made_data(model: TransformersModel, lists: int = 32) -> TuningData:
     titles = [f"{'abc'[row % KINDS]}{row:02}" for row in range(ITEMS)]
     growing = GrowingPrompt.of(TEMPLATE, model, 8)
 
-    def entry() -> CandidateList:
+    def entry() -> TuningList:
         kind = int(draw.integers(KINDS))
         own, others = np.arange(kind, ITEMS, KINDS), np.arange(ITEMS) % KINDS != kind
         past, target = np.split(draw.permutation(own)[:5], [4])
         items = draw.permutation([*draw.permutation(np.flatnonzero(others))[:7], target[0]])
-        return CandidateList(
+        return TuningList(
             np.array(model.encode_prompt(growing.prompt([titles[i] for i in past])), np.int32),
             items,
             draw.normal(size=8),
