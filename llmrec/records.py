@@ -306,18 +306,35 @@ class TextSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One fact an explanation may use: ``kind`` is item, history, profile or review."""
+    """One fact an explanation may use: ``kind`` is item, history, profile or review.
+
+    ``unit`` names its source (``history:3``, ``review:12#2``, ``caption``, ``attribute:brand``).
+    ``weight`` is how far the item's fused score falls when the unit is left out, None where that
+    was not measured; ``parts`` divides it by signal.
+    """
 
     kind: str
     text: str
     item_id: str | None = None
+    unit: str = ""
+    weight: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One sentence of an explanation and the units of evidence that it rests on."""
+
+    text: str
+    units: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """An explanation of one item for one user, with the evidence used to check it.
 
-    ``faults`` lists the faults of the rejected texts. ``title`` is the item's name.
+    ``faults`` lists the faults of the rejected texts. ``title`` is the item's name. ``claims``
+    divides the text into sentences with their evidence.
     """
 
     user_id: str
@@ -328,3 +345,4 @@ class Explanation:
     faults: tuple[str, ...] = ()
     usage: Usage = Usage()
     title: str = ""
+    claims: tuple[Claim, ...] = ()
