@@ -17,6 +17,7 @@ from llmrec.cli.options import (
     DataFolder,
     Device,
     IndexFolder,
+    MediaRoot,
     ModelRef,
     load_text_encoder,
 )
@@ -77,6 +78,7 @@ def fusion(
     seed: Seed = None,
     settings: Settings = None,
     skip_broken: SkipBroken = False,
+    media_root: MediaRoot = None,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +93,7 @@ def fusion(
         from llmrec.training.tracking import open_tracker
     tracker = open_tracker(track, out / "runs", asdict(config)) if track else None
     try:
-        given = _read_input(data, columns, skip_broken=skip_broken)
+        given = _read_input(data, columns, skip_broken=skip_broken, media_root=media_root)
         trained = train_fusion(*given, config, out=out, progress=True, tracker=tracker)
     finally:
         if tracker:
@@ -308,6 +310,7 @@ def tune_fusion_(
     seed: Seed = None,
     settings: Settings = None,
     skip_broken: SkipBroken = False,
+    media_root: MediaRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """Tune the settings of a fusion on each user's last interaction, then train with the best.
@@ -319,7 +322,7 @@ def tune_fusion_(
     with waiting("Loading torch"):
         from llmrec.training import train_fusion
         from llmrec.training.tuning import tune_fusion
-    given = _read_input(data, columns, skip_broken=skip_broken)
+    given = _read_input(data, columns, skip_broken=skip_broken, media_root=media_root)
     file = out / "trials.sqlite3"
     tuned = tune_fusion(*given, config, trials=trials, storage=file, progress=True)
     # No checkpoint: that of an earlier call, with fewer trials, has other settings.
@@ -368,7 +371,9 @@ def _named_values(settings: list[str] | None) -> dict[str, str]:
     return given
 
 
-def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _TrainingInput:
+def _read_input(
+    data: Path, columns: Path | None, *, skip_broken: bool, media_root: Path | None
+) -> _TrainingInput:
     """Read a data set, hold out each user's last interaction, and embed its items.
 
     Raises:
@@ -378,7 +383,7 @@ def _read_input(data: Path, columns: Path | None, *, skip_broken: bool) -> _Trai
     from llmrec.items import modalities_of
     from llmrec.training import hold_out_last_rows
 
-    catalog = read_data(data, columns, skip_broken=skip_broken)
+    catalog = read_data(data, columns, skip_broken=skip_broken, media_root=media_root)
     with waiting("Holding out the last interactions"):
         training, validation = hold_out_last_rows(catalog)
     modalities = modalities_of(training, load_text_encoder(), progress=True)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from llmrec.catalog import sample_folder
 from llmrec.items.fusion import Fusion
@@ -96,6 +97,24 @@ def test_broken_rows_are_left_out_with_skip_broken(
     assert "--skip-broken" in refused.stderr
     ran = run(*call, "--skip-broken")
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pictures_of_another_folder_are_read_with_media_root(
+    run: Run, minilm_folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    (data / "items.csv").write_text("item_id,title,image\na,A,../a.png\nb,B,../b.png\n")
+    (data / "interactions.csv").write_text("user_id,item_id\nu,a\nu,b\n")
+    call = ("train", "fusion", data, *SHORT)
+    modalities = [
+        json.loads(run(*call, "--out", tmp_path / name, *root).stdout)["modalities"]
+        for name, root in (("inside", ()), ("wide", ("--media-root", tmp_path)))
+    ]
+    assert [list(each) for each in modalities] == [["text"], ["text", "image"]]
 
 
 @pytest.mark.parametrize(
