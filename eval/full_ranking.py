@@ -32,6 +32,7 @@ from forked import on_all_cores
 from numpy.typing import NDArray
 from peers.linear import ease, item_knn, met_table, recent
 from peers.sasrec import SasRec, Settings, score, train
+from scipy.sparse import csr_array
 
 from llmrec import Catalog, Index, Retriever, TextEncoder, User
 from llmrec.catalog import Split, cold_start_split, leave_one_out
@@ -122,7 +123,9 @@ def ndcg(ranks: Ranks) -> float:
     return float(ndcg_at(ranks, 10).mean())
 
 
-def linear(make: Callable[..., Table], n: int, half_life: float, **settings: float) -> Fit:
+def linear(
+    make: Callable[..., Table | csr_array], n: int, half_life: float, **settings: float
+) -> Fit:
     """Scores by an item-to-item matrix."""
 
     def fit(users: Users) -> Scorer:

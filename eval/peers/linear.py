@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +28,20 @@ def recent(histories: Sequence[NDArray[np.int64]], n_items: int, half_life: floa
     return table
 
 
-def item_knn(met: csr_array, shrinkage: float = 0.0, neighbours: int | None = None) -> Table:
+def item_knn(met: csr_array, shrinkage: float = 0.0, neighbours: int | None = None) -> csr_array:
     """Shrunk cosine of items (Sarwar et al. 2001), of the nearest neighbours or of all."""
-    counts, together = met.sum(axis=0), (met.T @ met).toarray()
-    np.fill_diagonal(together, 0)
-    likeness: Table = together / (np.sqrt(np.outer(counts, counts)) + shrinkage + 1e-9)
-    if neighbours is None:
-        return likeness
-    least = np.partition(likeness, -neighbours, axis=0)[-neighbours]
-    return np.where(likeness >= least, likeness, 0.0)
+    counts = met.sum(axis=0)
+    likeness = csr_array(met.T @ met)
+    rows = np.repeat(np.arange(len(counts)), np.diff(likeness.indptr))
+    lengths = np.sqrt(counts[rows] * counts[likeness.indices])
+    likeness.data /= lengths + shrinkage + 1e-9
+    likeness.data[rows == likeness.indices] = 0
+    for start, end in pairwise(likeness.indptr):
+        if neighbours is not None and end - start > neighbours:
+            row = likeness.data[start:end]
+            row[row < np.partition(row, -neighbours)[-neighbours]] = 0
+    likeness.eliminate_zeros()
+    return csr_array(likeness.T)
 
 
 def ease(met: csr_array, ridge: float) -> Table:
