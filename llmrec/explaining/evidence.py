@@ -87,7 +87,11 @@ def gather_evidence(
 
     Returns:
         Facts about the item first (its title always), then the items of the history most related
-        to it, the profile, the query, and reviews.
+        to it, the profile, the query, and reviews. ``unit`` names the source of each: ``title``,
+        ``attribute:NAME``, ``description#SENTENCE``, ``caption``, ``fact:N``, ``opinion``,
+        ``popularity``, ``history:PLACE``, ``profile:COLUMN``, ``query``, ``friends`` or
+        ``review:N#SENTENCE``. Numbers count from 1: the place in the user's history, the review
+        among the item's, the sentence in its text.
 
     Raises:
         UnknownItemError: The context does not hold the item, or one of the history.
@@ -131,15 +135,21 @@ def shortened(text: str, length: int) -> str:
     return (cut.rpartition(" ")[0] or cut) + "…"
 
 
+def read_sentences(text: str) -> list[str]:
+    """The sentences of a description or review, as far as it is read; units count them from 1."""
+    return split_sentences(text[:_TEXT_READ])
+
+
 def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
-    yield Evidence("item", f"{TITLE}{quoted_name(item)}", item.item_id)
+    yield Evidence("item", f"{TITLE}{quoted_name(item)}", item.item_id, "title")
     told = [(name, readable(name, value)) for name, value in item.attributes.items()]
     for name, values in [(name, values) for name, values in told if values][: limits.attributes]:
-        yield Evidence(
-            "item", f"{_label(name)}: {', '.join(values[: limits.values])}", item.item_id
-        )
-    for sentence in split_sentences(item.description[:_TEXT_READ])[: limits.sentences]:
-        yield Evidence("item", ABOUT + shortened(sentence, limits.characters), item.item_id)
+        text = f"{_label(name)}: {', '.join(values[: limits.values])}"
+        yield Evidence("item", text, item.item_id, f"attribute:{name}")
+    sentences = read_sentences(item.description)[: limits.sentences]
+    for number, sentence in enumerate(sentences, 1):
+        text = ABOUT + shortened(sentence, limits.characters)
+        yield Evidence("item", text, item.item_id, f"description#{number}")
 
 
 def _insight_facts(context: Context, item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
@@ -147,26 +157,26 @@ def _insight_facts(context: Context, item: Item, limits: EvidenceLimits) -> Iter
     insight = context.insight(item.item_id)
     # Class names are guesses: not reliable enough for a user.
     if insight.picture and insight.picture.source is not CaptionSource.CLASSES:
-        yield Evidence(
-            "item", SHOWS + shortened(insight.picture.text, limits.characters), item.item_id
-        )
-    for fact in insight.facts[: limits.facts]:
-        yield Evidence("item", shortened(fact, limits.characters), item.item_id)
+        shows = SHOWS + shortened(insight.picture.text, limits.characters)
+        yield Evidence("item", shows, item.item_id, "caption")
+    for number, fact in enumerate(insight.facts[: limits.facts], 1):
+        yield Evidence("item", shortened(fact, limits.characters), item.item_id, f"fact:{number}")
     if insight.opinion and insight.opinion.n >= limits.opinion_from:
-        yield Evidence("review", REVIEWERS + opinion_line(insight.opinion), item.item_id)
+        said = REVIEWERS + opinion_line(insight.opinion)
+        yield Evidence("review", said, item.item_id, "opinion")
 
 
 def _friends_fact(context: Context, user: User, item: Item) -> Iterator[Evidence]:
     friends = context.met_by(item.item_id) & set(user.friends)
     if friends:
         people = "one of your friends" if len(friends) == 1 else f"{len(friends)} of your friends"
-        yield Evidence("profile", CHOSEN + people, item.item_id)
+        yield Evidence("profile", CHOSEN + people, item.item_id, "friends")
 
 
 def _popularity_fact(context: Context, item: Item) -> Iterator[Evidence]:
     count = context.popularity(item.item_id)
     if count > 1:
-        yield Evidence("item", f"{CHOSEN}{count} people", item.item_id)
+        yield Evidence("item", f"{CHOSEN}{count} people", item.item_id, "popularity")
 
 
 def _history_facts(
@@ -185,9 +195,10 @@ def _history_facts(
         # A shared value alone, such as a colour, does not make two items related.
         related.append((similarity * (1 + share), item_id, shared))
     related.sort(key=lambda row: -row[0])  # stable: of two as close, the latest stays first
+    places = {row.item_id: place for place, row in enumerate(user.history, 1)}
     for _, item_id, shared in related[: limits.history]:
-        text = LIKED + quoted_name(context.items[item_id])
-        yield Evidence("history", text + _shared_text(shared, limits, rarity), item_id)
+        text = LIKED + quoted_name(context.items[item_id]) + _shared_text(shared, limits, rarity)
+        yield Evidence("history", text, item_id, f"history:{places[item_id]}")
 
 
 def _shared_text(shared: list[tuple[str, str]], limits: EvidenceLimits, rarity: Rarity) -> str:
@@ -214,17 +225,17 @@ def _profile_facts(user: User, item: Item, limits: EvidenceLimits) -> Iterator[E
         values = readable(name, value, longest=limits.characters)
         fitting = [text for text in values if text.casefold() in item_values]
         told = ", ".join((fitting or values)[: limits.values])
-        facts.append((not fitting, f"{FITS if fitting else 'Your '}{_label(name)}: {told}", told))
-    for _, text, told in sorted(facts, key=lambda fact: fact[0])[: limits.profile]:
+        text = f"{FITS if fitting else 'Your '}{_label(name)}: {told}"
+        facts.append((not fitting, Evidence("profile", text, unit=f"profile:{name}"), told))
+    for _, fact, told in sorted(facts, key=lambda fact: fact[0])[: limits.profile]:
         if told:
-            yield Evidence("profile", text)
+            yield fact
 
 
 def _query_fact(user: User, limits: EvidenceLimits) -> Iterator[Evidence]:
     if user.query.strip():
-        yield Evidence(
-            "profile", ASKED + shortened(user.query, limits.characters).replace('"', "'")
-        )
+        asked = ASKED + shortened(user.query, limits.characters).replace('"', "'")
+        yield Evidence("profile", asked, unit="query")
 
 
 def _review_facts(
@@ -233,8 +244,8 @@ def _review_facts(
     """One sentence of each of the reviews with a good rating that say most about the item."""
     best = context.best_rating()
     good = [
-        (review.rating, review)
-        for review in context.reviews(item.item_id)
+        (review.rating, number, review)
+        for number, review in enumerate(context.reviews(item.item_id), 1)
         if review.rating is not None
         and 0 < _GOOD * best <= review.rating
         and review.user_id != user.user_id
@@ -245,23 +256,25 @@ def _review_facts(
             [item.title, item.description[:_TEXT_READ], *(text for _, text in named_values(item))]
         )
     )
-    sentences = [_most_telling(review, about) for _, review in good[:_REVIEWS_READ]]
-    sentences.sort(key=lambda row: -row[0])
-    for hits, sentence in sentences[: limits.reviews]:
+    sentences = [(n, *_most_telling(review, about)) for _, n, review in good[:_REVIEWS_READ]]
+    sentences.sort(key=lambda row: -row[1])
+    for number, hits, place, sentence in sentences[: limits.reviews]:
         if hits:
-            yield Evidence("review", f'{REVIEW}"{sentence}"', item.item_id)
+            unit = f"review:{number}#{place}"
+            yield Evidence("review", f'{REVIEW}"{sentence}"', item.item_id, unit)
 
 
-def _most_telling(review: Review, about: set[str]) -> tuple[int, str]:
-    """The sentence that shares most words with the item's own text, with their number."""
-    sentences = [
-        " ".join(s.replace('"', "'").split()) for s in split_sentences(review.text[:_TEXT_READ])
-    ]
-    fitting = [s for s in sentences if len(s) in _REVIEW_SENTENCE]
+def _most_telling(review: Review, about: set[str]) -> tuple[int, int, str]:
+    """The sentence that shares most words with the item's text: their number, its place, itself."""
+    sentences = [" ".join(s.replace('"', "'").split()) for s in read_sentences(review.text)]
     return max(
-        ((len(content_keys(s) & about), s) for s in fitting),
+        (
+            (len(content_keys(s) & about), place, s)
+            for place, s in enumerate(sentences, 1)
+            if len(s) in _REVIEW_SENTENCE
+        ),
         key=lambda row: row[0],
-        default=(0, ""),
+        default=(0, 0, ""),
     )
 
 
