@@ -214,9 +214,11 @@ def run(
     if as_json:
         print_json({"out": out, "summary": summary})
         return
-    from llmrec.cli.leaderboard_view import leaderboard_view
+    from llmrec.cli.leaderboard_view import attacks_view, leaderboard_view
 
     screen().print(leaderboard_view(summary), "")
+    if summary.attacks:
+        screen().print(attacks_view(summary.attacks), "")
     screen().print(fields({"Report": out / "report.html", "Results": out / "results.jsonl"}))
 
 

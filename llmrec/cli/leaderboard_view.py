@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Group
 from rich.text import Text
 
+from llmrec.benchmarking.attacks import AttackRow
 from llmrec.benchmarking.report.leaderboard import LEADERBOARD_KEY, cost_cells, verdict_cell
+from llmrec.benchmarking.report.sections import ATTACK_HEADS, ATTACKS_KEY, attack_cells
 from llmrec.benchmarking.report.text import (
     METRIC_NAME,
     NOTHING,
@@ -51,6 +54,18 @@ def leaderboard_view(summary: Summary, width: int = 0) -> Group:
         see="leaderboard.md",
         notes=[LEADERBOARD_KEY, fallbacks_key(names)],
     )  # fmt: skip
+
+
+def attacks_view(rows: Sequence[AttackRow]) -> Group:
+    """How far planted words moved an item, row by row, and a key."""
+    first, *rest = ATTACK_HEADS
+    return table(
+        (first, *(name if name == "field" else f">{name}" for name in rest)),
+        [tuple(map(safe, attack_cells(row))) for row in rows],
+        leave_out=("others (tau)", "first with harmless words", "rank as it is", "lists", "field"),
+        see="leaderboard.md",
+        notes=[ATTACKS_KEY],
+    )
 
 
 def _name(line: RankedRow, style: str) -> Text:

@@ -156,6 +156,30 @@ def test_strategies_calibration_and_shuffles_are_options(
     assert loaded == ["words"]
 
 
+def test_attacks_are_planted_and_shown(
+    run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    words: tuple[object, ...] = ("bench", plain_index, "--attacks", "--users", "3")
+    words += (
+        "--templates",
+        "pointwise/plain-list",
+        "--n-candidates",
+        "5",
+        "--model",
+        "words",
+        "--out",
+        tmp_path,
+        "--yes",
+    )
+    ended = run(*words, "--json")
+    assert ended.returncode == 0, ended.stderr
+    (row, *_) = document(ended)["summary"]["attacks"]
+    assert row["row"].startswith("pointwise/plain-list")
+    assert row["trials"] > 0
+    assert "Words are planted in one field" in run(*words).stdout
+    assert loaded == ["words"]
+
+
 def test_labelled_requests_need_no_index(
     run: Run, document: Document, loaded: list[str], tmp_path: Path
 ) -> None:
