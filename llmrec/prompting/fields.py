@@ -20,7 +20,8 @@ from llmrec.models import TextTokenizer
 from llmrec.prompting.neutralise import neutralise
 from llmrec.records import AttributeValue, Caption, Insight, Item, Review, User
 
-_REVIEWS = 2
+REVIEWS = 2
+"""Reviews of a candidate that a template reads at most, the first ones."""
 _ELLIPSIS = "…"
 # No readable text has more characters in a token: what comes later is cut off without being read
 # (a description may have 100,000 characters).
@@ -136,7 +137,7 @@ def shown_item(
                 name: text(value_text(value), budget.attributes)
                 for name, value in item.attributes.items()
             },
-            "reviews": lambda: texts([review.text for review in reviews[:_REVIEWS]]),
+            "reviews": lambda: texts([review.text for review in reviews[:REVIEWS]]),
             "picture": lambda: text(_words(insight.picture), budget.attributes),
             "clip": lambda: text(_words(insight.clip), budget.attributes),
             "opinion": lambda: text(opinion_line(opinion) if opinion else "", budget.review),

@@ -201,12 +201,36 @@ class Gate:
             lists: What is known of the candidates.
             catalogue: Scale of log(1 + popularity) where the gate has none of its own.
         """
-        names = [name for name, weight in self.weights.items() if weight]
-        scales = {POPULARITY: self.popularity or catalogue, **self.scales}
         total = np.zeros(lists.popularity.shape)
-        for name, values in zip(names, features(lists, names, scales), strict=True):
-            total += self.weights[name] * values
+        for values in self.terms(lists, catalogue).values():
+            total += values
         return np.where(lists.there, total, np.nan)
+
+    def terms(self, lists: GateLists, catalogue: Scale = (0.0, 1.0)) -> dict[str, Table]:
+        """The terms of the scores by feature, float64 ``[lists, longest]``; see :meth:`scores`."""
+        names = [name for name, weight in self.weights.items() if weight]
+        values = features(lists, names, self._scales(catalogue))
+        return {name: self.weights[name] * each for name, each in zip(names, values, strict=True)}
+
+    def slopes(self, lists: GateLists, catalogue: Scale = (0.0, 1.0)) -> dict[str, Table]:
+        """By signal, how far a score rises per unit of it, all else held fixed.
+
+        Held fixed are the list's means and standard deviations, and the multipliers of products.
+        See :meth:`scores`; a signal without spread in its list has the slope 0.
+        """
+        names = [name for name, weight in self.weights.items() if weight]
+        known = {**lists.signals, POPULARITY: np.log1p(lists.popularity)}
+        found: dict[str, Table] = {}
+        values = factors(lists, names, self._scales(catalogue))
+        for name, factor in zip(names, values, strict=True):
+            main = name.partition(BY)[0]
+            if main in known:
+                steps = np.apply_along_axis(_step, 1, known[main])[:, None]
+                found[main] = found.get(main, 0.0) + self.weights[name] * factor * steps
+        return {main: np.broadcast_to(each, lists.popularity.shape) for main, each in found.items()}
+
+    def _scales(self, catalogue: Scale) -> dict[str, Scale]:
+        return {POPULARITY: self.popularity or catalogue, **self.scales}
 
     def without(self, signal: str) -> dict[str, float]:
         """The weights of features that do not read a signal."""
@@ -258,25 +282,44 @@ def features(
         names: Of signals, and of products with a multiplier.
         scales: Of the multipliers.
     """
-    popular = np.log1p(lists.popularity)
-    known = {**lists.signals, POPULARITY: popular}
-    raw = {POPULARITY: popular, HISTORY: np.log1p(lists.history)[:, None]}
+    known = {**lists.signals, POPULARITY: np.log1p(lists.popularity)}
     mains: dict[str, Table] = {}
-    multipliers: dict[str, Table] = {}
     found = []
-    for name in names:
-        main, by, multiplier = name.partition(BY)
+    for name, factor in zip(names, factors(lists, names, scales), strict=True):
+        main = name.partition(BY)[0]
         if main not in mains:
             values = known.get(main)
             mains[main] = (
-                np.zeros(popular.shape) if values is None else np.nan_to_num(_by_list(values))
+                np.zeros(lists.popularity.shape)
+                if values is None
+                else np.nan_to_num(_by_list(values))
             )
-        if by and multiplier not in multipliers:
+        found.append(mains[main] * factor)
+    return tuple(found)
+
+
+def factors(
+    lists: GateLists, names: Collection[str], scales: Mapping[str, Scale]
+) -> tuple[Table, ...]:
+    """What each feature multiplies its standardised signal by: 1, or the multiplier of a product.
+
+    Args:
+        lists: See :func:`features`.
+        names: See :func:`features`.
+        scales: See :func:`features`.
+
+    Returns:
+        For each feature float64 ``[lists, longest]``, or ``[lists, 1]`` where it is constant in a
+        list.
+    """
+    raw = {POPULARITY: np.log1p(lists.popularity), HISTORY: np.log1p(lists.history)[:, None]}
+    found: dict[str, Table] = {"": np.ones((len(lists.sizes), 1))}
+    for multiplier in dict.fromkeys(name.partition(BY)[2] for name in names):
+        if multiplier:
             mean, spread = scales[multiplier]
             plain = lists.margins[:, None] if multiplier == MARGIN else raw[multiplier]
-            multipliers[multiplier] = np.nan_to_num((plain - mean) / spread)
-        found.append(mains[main] * multipliers[multiplier] if by else mains[main])
-    return tuple(found)
+            found[multiplier] = np.nan_to_num((plain - mean) / spread)
+    return tuple(found[name.partition(BY)[2]] for name in names)
 
 
 def scale_of(values: ArrayLike) -> Scale:
@@ -292,6 +335,11 @@ def catalogue_scale(popularity: ArrayLike) -> Scale:
         popularity: Interactions by item, ``[items]``.
     """
     return scale_of(np.log1p(np.asarray(popularity, dtype=np.float64)))
+
+
+def _step(values: NDArray[np.float64]) -> float:
+    """Standard deviations per unit of a list's values; 0 without spread."""
+    return 1.0 / float(np.nanstd(values)) if np.nan_to_num(standardise(values)).any() else 0.0
 
 
 def _by_list(values: Table) -> Table:

@@ -30,7 +30,7 @@ from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.rankings import gated_ranking, retrieval_signal
 from llmrec.reranking.requests import Given, Request, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
-from llmrec.reranking.strategy import Judgement, Strategy, question_about
+from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
 from llmrec.retrieval import Index
 from llmrec.retrieval.weights import check_weights
 
@@ -245,7 +245,7 @@ class Reranker:
         Raises:
             See :meth:`rank`.
         """
-        gate, fallback = self._gate()  # fails before the model is used
+        gate, fallback = self.gate()  # fails before the model is used
         read = each_request(requests, self.context)
         rankings: list[Ranking] = []
         for batch in windows(read, self.model):
@@ -266,8 +266,6 @@ class Reranker:
         Returns:
             One mapping per request: strategy name to scores, in the order of its candidates.
         """
-        if self._tuned is not None:  # explanations may use an adapter of any prompts
-            check_prompts(self._tuned, self.strategies)
         requests = each_request(requests, self.context)
         questions = [
             question_about(
@@ -275,16 +273,24 @@ class Reranker:
             )
             for request in requests
         ]
-        judged = {s.name: judge(self.model, s, questions) for s in self.strategies}
+        judged = {s.name: self.judge_questions(s, questions) for s in self.strategies}
         return [{name: some[row] for name, some in judged.items()} for row in range(len(requests))]
+
+    def judge_questions(
+        self, strategy: Strategy, questions: Sequence[Question]
+    ) -> tuple[Judgement, ...]:
+        """Answer questions by one of the reranker's strategies, all in one call of the model."""
+        if self._tuned is not None:  # explanations may use an adapter of any prompts
+            check_prompts(self._tuned, self.strategies)
+        return judge(self.model, strategy, questions)
 
     @cached_property
     def catalogue_scale(self) -> Scale:
         """The scale of log(1 + popularity) over the items of the index."""
         return catalogue_scale(self.index.popularity) if self.index else (0.0, 1.0)
 
-    def _gate(self) -> tuple[Gate, str]:
-        """The gate, and the name of a fallback if there is one."""
+    def gate(self) -> tuple[Gate, str]:
+        """The gate that fuses scores, and the name of a fallback if there is one."""
         if isinstance(self.weights, Gate):
             return self.weights, "popularity_unknown" * (self._blind(self.weights))
         names = [strategy.name for strategy in self.strategies]
