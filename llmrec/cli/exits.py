@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -38,6 +39,9 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             STDERR.print("Interrupted.", style="yellow")
             raise typer.Exit(INTERRUPTED) from error
 
+    # typer's help would keep the line breaks of the source.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return run
 
 

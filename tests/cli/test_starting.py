@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_every_command_has_help_and_json(run: Run, command: tuple[str, ...]) -> 
     ended = run(*command, "--help")
     assert ended.returncode == 0
     assert "--json" in ended.stdout
+    lines = ended.stdout.splitlines()
+    width = max(map(len, lines))
+    said = list(itertools.takewhile(lambda line: not line.startswith("╭"), lines))
+    broken = [
+        line
+        for line, following in itertools.pairwise(said)
+        if line.strip()
+        and following.strip()
+        and len(line.rstrip()) + len(following.split()[0]) < width - 2
+    ]
+    assert not broken
 
 
 def test_version(run: Run) -> None:
