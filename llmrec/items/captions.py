@@ -258,7 +258,7 @@ class Captioner:
             parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
             return [text for part in parts for text in self._write(part)]
 
-        texts = halve_until_it_fits(compute, self.batch_size, unit="picture", name=self.name)
+        texts, _ = halve_until_it_fits(compute, self.batch_size, unit="picture", name=self.name)
         lines = [one_line(text) for text in texts]
         return [Caption(line, CaptionSource.MODEL) if line else None for line in lines]
 
@@ -333,7 +333,7 @@ class ClassCaptioner:
 
     def describe(self, pictures: Sequence[Image.Image]) -> list[Caption | None]:
         """Name the likely classes of each RGB picture; None where none is likely enough."""
-        found = halve_until_it_fits(
+        found, _ = halve_until_it_fits(
             lambda size: self.model.probabilities(pictures, batch_size=size),
             self.batch_size,
             unit="picture",

@@ -249,7 +249,7 @@ class PictureEncoder:
                 dtype=np.float32,
             )
 
-        vectors = halve_until_it_fits(compute, self.batch_size, unit="picture", name=self.name)
+        vectors, _ = halve_until_it_fits(compute, self.batch_size, unit="picture", name=self.name)
         return unit_rows(vectors, len(pictures), kind="picture", name=self.name)
 
 

@@ -165,7 +165,7 @@ class SoundEncoder:
             ModelError: The model returned values that are not finite.
             OutOfMemoryError: Not even one sound fits.
         """
-        rows = halve_until_it_fits(
+        rows, _ = halve_until_it_fits(
             lambda _: [self._vector(sound) for sound in sounds], 1, unit="sound", name=self.name
         )
         vectors = np.stack(rows)

@@ -164,7 +164,7 @@ class TextEncoder:
             made = self.model.encode(whole, batch_size=size, show_progress_bar=False)
             return unit_rows(made, len(texts), kind="text", name=self.name)
 
-        return halve_until_it_fits(compute, self.batch_size, unit="text", name=self.name)
+        return halve_until_it_fits(compute, self.batch_size, unit="text", name=self.name)[0]
 
 
 def load_sentence_transformer(

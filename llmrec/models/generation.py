@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
 from llmrec.errors import ModelError
+from llmrec.models.hardware import halve_until_it_fits
 from llmrec.models.labels import BETWEEN, CLOSE, OPEN
-from llmrec.models.prefix_scoring import input_device, out_of_memory, shared_prefill
+from llmrec.models.prefix_scoring import input_device, shared_prefill
 from llmrec.models.protocol import TextTokenizer
 
 logger = logging.getLogger(__name__)
@@ -95,19 +95,18 @@ def decode(
     finished: list[bool] = []
     forwarded, forwards, halvings, size = 0, 0, 0, len(prompts)
     while len(answers) < len(prompts):
-        part = slice(len(answers), len(answers) + size)
-        try:
-            rows, read = _batch(model, prompts[part], orders[part], config, seed)
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            if size == 1:
-                raise out_of_memory("one prompt", error) from error
-            size, halvings = (size + 1) // 2, halvings + 1
-            continue
-        forwarded += read
+        first = len(answers)
+
+        def compute(most: int, first: int = first) -> tuple[list[list[int]], int]:
+            part = slice(first, first + most)
+            return _batch(model, prompts[part], orders[part], config, seed)
+
+        (rows, read), halved = halve_until_it_fits(
+            compute, size, unit="prompt", name=type(model).__name__
+        )
+        size, halvings, forwarded = size >> halved, halvings + halved, forwarded + read
         longest = 0
-        for row, order in zip(rows, orders[part], strict=True):
+        for row, order in zip(rows, orders[first : first + size], strict=True):
             most = len(row) if order is None else min(len(row), len(order.places))
             end = next((at for at, token in enumerate(row[:most]) if token in ends), most)
             complete = order is not None and end == len(order.places)

@@ -211,29 +211,46 @@ def _cpu() -> tuple[frozenset[str], str]:
     return frozenset(words), fields.get("model name", platform.machine())
 
 
-def halve_until_it_fits(compute: Callable[[int], T], size: int, *, unit: str, name: str) -> T:
+def halve_until_it_fits(
+    compute: Callable[[int], T],
+    size: int,
+    *,
+    unit: str,
+    name: str,
+    least: int = 1,
+    hint: str = "Use a smaller or quantized model, shorter inputs, or another device.",
+) -> tuple[T, int]:
     """Return ``compute(size)``, with half the size as long as memory does not suffice.
 
-    ``compute`` runs a model with at most ``size`` inputs at once; ``unit`` (``text``,
-    ``picture``...) and ``name`` are for messages.
+    Args:
+        compute: Runs a model with at most so many inputs at once.
+        size: How many to begin with.
+        unit: What an input is (``text``, ``picture``...), for messages.
+        name: The model, for messages.
+        least: Below it, halving ends.
+        hint: The way out, for the error.
+
+    Returns:
+        The result, and how often the size was halved.
 
     Raises:
-        OutOfMemoryError: Not even one fits.
+        OutOfMemoryError: Not even ``least`` fit.
     """
+    halvings = 0
     while True:
         try:
-            return compute(size)
+            return compute(size), halvings
         except RuntimeError as error:
             from accelerate.utils.memory import should_reduce_batch_size  # noqa: PLC0415
 
             if not should_reduce_batch_size(error):
                 raise
-            if size == 1:
+            if size // 2 < least:
+                what = f"one {unit} fits" if size == 1 else f"{size} {unit}s fit"
                 raise OutOfMemoryError(
-                    f"Not even one {unit} fits into memory for {name} ({error}).",
-                    hint="Use a smaller encoder or another device.",
+                    f"Not even {what} into memory for {name} ({error}).", hint=hint
                 ) from error
-            size //= 2
+            size, halvings = size // 2, halvings + 1
             logger.warning("out of memory: trying again with %d %ss at once", size, unit)
 
 

@@ -8,13 +8,11 @@ candidates; and under autograd the same pass can be trained through.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -22,11 +20,10 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
-from llmrec.errors import ModelError, OutOfMemoryError
+from llmrec.errors import ModelError
+from llmrec.models.hardware import halve_until_it_fits
 from llmrec.models.prefix_tree import Chunk, PrefixTree, ScoredSequence, common_length
 from llmrec.models.tree_attention import TreeAttention, sent
-
-logger = logging.getLogger(__name__)
 
 LOGITS = 32_000_000
 """Logits (scored rows times vocabulary) projected at once: 128 MB in fp32."""
@@ -139,28 +136,14 @@ def score_sequences(
     if not sequences:
         return Passed(torch.empty(0), [], 0, 0, 0, 0)
     tree = PrefixTree.of(sequences)
-    halvings = 0
-    while True:
-        try:
-            scores, forwards, rows = _pass_over(model, tree, max_rows, cached)
-            break
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            if max_rows // 2 < SMALLEST:
-                raise out_of_memory(f"{max_rows} tokens", error) from error
-            halvings += 1
-            max_rows //= 2
-            logger.warning("out of memory: trying again with %d tokens at once", max_rows)
-    return Passed(scores, tree.counts.tolist(), rows, tree.given, forwards, halvings)
-
-
-def out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
-    """The error for ``what`` that does not fit even by itself."""
-    return OutOfMemoryError(
-        f"{what} at once do not fit into memory ({error}).",
-        hint="Use a smaller or quantized model, a shorter history, or another device.",
+    (scores, forwards, rows), halvings = halve_until_it_fits(
+        lambda most: _pass_over(model, tree, most, cached),
+        max_rows,
+        unit="token",
+        name=type(model).__name__,
+        least=SMALLEST,
     )
+    return Passed(scores, tree.counts.tolist(), rows, tree.given, forwards, halvings)
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
