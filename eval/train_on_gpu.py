@@ -1,7 +1,8 @@
 """Tune a language model offline on lists that are carried to a machine with a GPU.
 
     python eval/train_on_gpu.py LISTS.npz --model FOLDER --out FOLDER [--minutes 8]
-        [--objective next-title|list|both] [--weights full|lora] [--set NAME=VALUE]...
+        [--objective next-title|list|both|pointwise|listwise] [--weights full|lora|qlora]
+        [--template NAME] [--set NAME=VALUE]...
 
 ``ranking_lists.py`` makes LISTS.npz (`KEYS` there). The same command goes on where a call ended by
 ``--minutes`` or was killed. Test lists are never read. OUT/next-title and OUT/list hold an adapter
@@ -15,8 +16,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,17 +28,22 @@ import torch
 from numpy.typing import NDArray
 
 from llmrec import TransformersModel
-from llmrec.prompting import Budget, Template, field_text, load_template
-from llmrec.training.train_reranker import tune_reranker
-from llmrec.training.tuning_data import (
-    GrowingPrompt,
-    TuningData,
-    TuningList,
-    title_tokens,
-    windows_of,
+from llmrec.prompting import (
+    DEFAULT_TEMPLATES,
+    Budget,
+    Context,
+    Template,
+    field_text,
+    load_template,
 )
+from llmrec.records import Interaction, Item, User
+from llmrec.training.packed_rows import Segment
+from llmrec.training.train_reranker import tune_reranker
+from llmrec.training.tuning_data import GrowingPrompt, TuningData, TuningList, windows_of
+from llmrec.training.tuning_lists import ListWriter
 from llmrec.training.tuning_settings import TuningSettings
 
+OBJECTIVES = ["next-title", "list", "both", "pointwise", "listwise"]
 VALIDATION, TEST, TRAINING = 0, 1, 2
 TOP = 20
 """Candidates of a validation list."""
@@ -84,10 +91,16 @@ def tuning_data(
     """Turn the lists into tokens: no test list is read."""
     budget = Budget()
     names = json.loads(lists["titles"].tobytes())
-    titles = [field_text(name, budget.title, model) or "?" for name in names]
-    growing = GrowingPrompt.of(template, model, WINDOW)
+    ids = [str(row) for row in range(len(names))]
+    context = Context({i: Item(i, name) for i, name in zip(ids, names, strict=True)})
     starts = lists["history_starts"]
     drawn = np.random.default_rng(options.seed)
+    windows: Iterable[Segment] = ()
+    if options.objective in {"next-title", "both"}:
+        titles = [field_text(name, budget.title, model) or "?" for name in names]
+        sequences = [lists["train_items"][a:b] for a, b in pairwise(lists["train_starts"])]
+        growing = GrowingPrompt.of(template, model, WINDOW)
+        windows = windows_of(sequences, titles, model.reader, growing, size=WINDOW)
 
     def some(part: int, top: int, most: int | None) -> list[TuningList]:
         wanted = lists["part"] == part
@@ -95,10 +108,11 @@ def tuning_data(
         made = []
         for row in drawn.permutation(np.flatnonzero(wanted))[:most]:
             past = lists["history_items"][starts[row] : starts[row + 1]][-budget.history_items :]
+            user = User(str(row), tuple(Interaction("", ids[item]) for item in past))
             known = np.isfinite(lists["scores"][row])
             items = lists["candidates"][row][known].astype(np.int64)
             entry = TuningList(
-                np.array(model.encode_prompt(growing.prompt([titles[i] for i in past])), np.int32),
+                user,
                 items,
                 lists["scores"][row][known].astype(np.float64),
                 int(np.flatnonzero(items == lists["target"][row])[0]),
@@ -106,15 +120,14 @@ def tuning_data(
             made.append(entry.top(top) if top < entry.items.size else entry)
         return [entry for entry in made if entry is not None]
 
-    at = lists["train_starts"]
-    sequences = [lists["train_items"][a:b] for a, b in pairwise(at) if b > a]
     return TuningData(
-        {row: title_tokens(title, growing.start, model) for row, title in enumerate(titles)},
-        np.array(model.encode_prompt(growing.prompt(())), dtype=np.int32),
+        template.strategy,
+        ListWriter(template.strategy, template, model, context, ids, budget),
         lists["popularity"].astype(np.int64),
-        list(windows_of(sequences, titles, model.reader, growing, size=WINDOW)),
+        list(windows),
         some(TRAINING, lists["candidates"].shape[1], options.lists),
         some(VALIDATION, TOP, options.validation),
+        sha256(lists["titles"].tobytes()).hexdigest(),
     )
 
 
@@ -134,9 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="folder or reference of the base")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8.0, help="of this call")
-    parser.add_argument("--objective", choices=["next-title", "list", "both"], default="both")
-    parser.add_argument("--weights", choices=["full", "lora"], default="full")
-    parser.add_argument("--template", default="likelihood/list")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="both")
+    parser.add_argument("--weights", choices=["full", "lora", "qlora"], default="full")
+    parser.add_argument("--template", help="likelihood/list, or the strategy's default")
     parser.add_argument("--set", action="append", default=[], type=setting, metavar="NAME=VALUE")
     parser.add_argument("--next-epochs", type=int, default=4)
     parser.add_argument("--list-epochs", type=int, default=3)
@@ -150,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with np.load(options.lists, allow_pickle=False) as file:
         lists = {name: file[name] for name in file.files}
     options.lists = options.most
-    template = load_template(options.template)
+    usual = DEFAULT_TEMPLATES.get(options.objective, "likelihood/list")
+    template = load_template(options.template or usual)
     start = options.start
     stages = ["next-title", "list"] if options.objective == "both" else [options.objective]
     data = None
@@ -158,7 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = options.out / objective
         log = Log(options.out / "log.jsonl", objective=objective)
         model = TransformersModel.from_pretrained(
-            options.model, device=options.device, dtype="float32"
+            options.model,
+            device=options.device,
+            dtype="float32",
+            quantization="nf4" if options.weights == "qlora" else "none",
         )
         data = data or tuning_data(lists, model, template, options)
         epochs = options.next_epochs if objective == "next-title" else options.list_epochs

@@ -15,10 +15,7 @@ from llmrec.cli.options import (
     AsJson,
     ColumnFile,
     DataFolder,
-    Device,
-    IndexFolder,
     MediaRoot,
-    ModelRef,
     load_text_encoder,
 )
 from llmrec.cli.output import fields, print_json, screen, waiting
@@ -131,173 +128,6 @@ def fusion(
     screen().print(fields(rows))
 
 
-@app.command(rich_help_panel="Language model")
-@ends_well
-def reranker(
-    index: IndexFolder,
-    *,
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="ADAPTER", help="Folder to write; run again to resume."),
-    ],
-    objective: Annotated[
-        Literal["next-title", "list"],
-        typer.Option(
-            help="next-title: predict every title of a history from those before it. list: choose "
-            "each user's next item among the retriever's candidates."
-        ),
-    ] = "list",
-    model: ModelRef = None,
-    template: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Likelihood template, by name or .jinja file."),
-    ] = "likelihood/list",
-    start: Annotated[
-        Path | None,
-        typer.Option(metavar="ADAPTER", help="Adapter to go on from, such as one of next-title."),
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Tune all weights instead of LoRA on linear layers.")
-    ] = False,
-    events: Annotated[
-        int, typer.Option(min=1, help="Training events of a user, before the last one.")
-    ] = 3,
-    lists: Annotated[
-        int | None, typer.Option(min=1, help="Training lists of each event.", show_default="all")
-    ] = None,
-    validation: Annotated[int, typer.Option(min=20, help="Validation lists at most.")] = 500,
-    max_time: Annotated[
-        float | None,
-        typer.Option(
-            "--max-time",
-            min=0.0,
-            help="Minutes until it stops with a checkpoint.",
-            show_default="none",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Maximum epochs.", show_default="3")
-    ] = None,
-    seed: Seed = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting of TuningSettings; repeatable."
-        ),
-    ] = None,
-    device: Device = None,
-    track: Track = None,
-    as_json: AsJson = False,
-) -> None:
-    """Tune a language model on your interactions, for `--adapter` of the other commands.
-
-    Each user's last interaction is held out for validation: nDCG@10 of the gated score. The
-    untuned model is kept where tuning is not better. Needs the extra `train`.
-    """
-    from llmrec.models import DEFAULT_LANGUAGE_MODEL
-    from llmrec.models.adapter import read_adapter
-    from llmrec.prompting import load_template
-    from llmrec.retrieval import Index
-    from llmrec.training.tuning_settings import TuningSettings
-
-    named = {"objective": objective, "weights": "full" if full else "lora"}
-    given = {"epochs": epochs, "seed": seed}
-    named |= {name: str(value) for name, value in given.items() if value is not None}
-    config = TuningSettings.from_texts({**named, **_named_values(settings)})
-    chosen = load_template(template)
-    if chosen.strategy != "likelihood":
-        raise OptionError(
-            f"--template {template} is for {chosen.strategy}; tuning takes likelihood templates.",
-            hint="Take likelihood/list.",
-        )
-    if start is not None and read_adapter(start).template_sha256 != chosen.sha256:
-        raise OptionError(
-            f"--start {start} was tuned on {read_adapter(start).template}; --template is "
-            f"{template}.",
-            hint="Give both the same template.",
-        )
-    check_writable(out)
-    opened = Index.open(index)
-    with waiting("Loading torch"):
-        from llmrec.models import TransformersModel
-        from llmrec.training.tracking import open_tracker
-        from llmrec.training.train_reranker import tune_reranker
-        from llmrec.training.tuning_lists import tuning_data
-    loaded = TransformersModel.from_pretrained(
-        model or DEFAULT_LANGUAGE_MODEL, device=device, dtype="float32", progress=True
-    )
-    data = tuning_data(
-        opened,
-        loaded,
-        chosen,
-        events=events,
-        lists=lists,
-        validation=validation,
-        windows=objective == "next-title",
-        seed=config.seed,
-        progress=True,
-    )
-    tracker = open_tracker(track, out / "runs", asdict(config)) if track else None
-    try:
-        tuned = tune_reranker(
-            loaded,
-            data,
-            chosen,
-            out,
-            config,
-            start=start,
-            minutes=max_time,
-            progress=True,
-            tracker=tracker,
-        )
-    finally:
-        if tracker:
-            tracker.close()
-    if as_json:
-        print_json({"adapter": out, **asdict(tuned), "validation_lists": len(data.validation)})
-        return
-    rows = {
-        "Adapter": out if tuned.finished else "not finished: run again to resume",
-        "Steps": f"{tuned.step} of {tuned.steps}, best {tuned.best}",
-        "nDCG@10": f"{tuned.ndcg[tuned.best]:.4f} of {len(data.validation):,} validation lists",
-        "untuned": f"{tuned.ndcg[0]:.4f}",
-        "no model": f"{tuned.control:.4f}",
-    }
-    if tuned.finished and not tuned.best:
-        rows["Note"] = "Tuning was not better: the adapter keeps the untuned model."
-    rows |= {name: f"{count} times" for name, count in tuned.fallbacks.items()}
-    screen().print(fields(rows))
-
-
-@app.command(rich_help_panel="Language model")
-@ends_well
-def merge(
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="Folder that `llmrec train reranker` wrote.")
-    ],
-    *,
-    out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="Folder to write.")],
-    model: ModelRef = None,
-    as_json: AsJson = False,
-) -> None:
-    """Merge an adapter into its model: a plain transformers folder with the same scores.
-
-    llama.cpp's convert_hf_to_gguf.py makes a GGUF file of that folder.
-    """
-    from llmrec.models.adapter import merge_adapter, read_adapter
-
-    record = read_adapter(adapter)
-    with waiting("Loading torch"):
-        from llmrec.models import TransformersModel
-    base = model or record.base.partition("@")[0]
-    loaded = TransformersModel.from_pretrained(base, device="cpu", dtype="float32", progress=True)
-    difference = merge_adapter(loaded.model, loaded.tokenizer, adapter, out)
-    if as_json:
-        print_json({"model": out, "base": record.base, "difference": difference})
-        return
-    screen().print(fields({"Model": out, "Difference": f"{difference:.1e} in log-probability"}))
-
-
 @tune_app.command("fusion")
 @ends_well
 def tune_fusion_(
@@ -349,14 +179,14 @@ def _config(settings: list[str] | None, epochs: int | None, seed: int | None) ->
     """
     from llmrec.items.fusion import FusionConfig
 
-    given = _named_values(settings)
+    given = named_values(settings)
     for name, number in (("epochs", epochs), ("seed", seed)):
         if number is not None:
             given[name] = str(number)
     return FusionConfig().with_texts(given)
 
 
-def _named_values(settings: list[str] | None) -> dict[str, str]:
+def named_values(settings: list[str] | None) -> dict[str, str]:
     """Values of ``--set`` by name.
 
     Raises:

@@ -173,7 +173,9 @@ def apply_adapter(
     return applied
 
 
-def add_lora(model: PreTrainedModel, rank: int, start: str | Path | None = None) -> PeftModel:
+def add_lora(
+    model: PreTrainedModel, rank: int, dropout: float = 0.0, start: str | Path | None = None
+) -> PeftModel:
     """Put trainable LoRA on all linear layers, or that of an adapter to go on from.
 
     Raises:
@@ -181,19 +183,24 @@ def add_lora(model: PreTrainedModel, rank: int, start: str | Path | None = None)
         LlmrecError: ``peft`` is not installed.
     """
     from torch import nn  # noqa: PLC0415
+    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
     peft = need_peft()
     if start is not None and read_adapter(start).kind == "lora":
         went_on: PeftModel = peft.PeftModel.from_pretrained(model, start, is_trainable=True)
         return went_on
     head = model.get_output_embeddings()
-    if not any(isinstance(m, nn.Linear) and m is not head for m in model.modules()):
+    if not any(isinstance(m, nn.Linear | Conv1D) and m is not head for m in model.modules()):
         raise ModelError(
             f"{type(model).__name__} has no linear layers for LoRA.",
-            hint="Tune all weights: --full.",
+            hint="Tune all weights: --weights full.",
         )
     config = peft.LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
     made: PeftModel = peft.get_peft_model(model, config)
     return made
@@ -204,7 +211,7 @@ def check_base(
 ) -> AdapterRecord:
     """Read an adapter and check that it is for this model.
 
-    The weights are not compared where the model is quantized.
+    The weights are not compared where the model is quantized and the adapter was not.
 
     Raises:
         StorageError: The folder holds no adapter, or it is damaged.
@@ -212,8 +219,9 @@ def check_base(
     """
     record = read_adapter(folder)
     same = record.tokenizer == tokenizer_fingerprint(tokenizer)
-    if not hasattr(model, "hf_quantizer"):
-        same = same and record.base_weights == weights_fingerprint(model)
+    quantized = record.settings.get("weights") == "qlora"
+    if quantized or not hasattr(model, "hf_quantizer"):
+        same = same and record.base_weights == weights_fingerprint(model, quantized=quantized)
     if not same:
         raise ModelError(
             f"The adapter {str(folder)!r} was trained on {record.base}, another model.",
@@ -222,12 +230,20 @@ def check_base(
     return record
 
 
-def weights_fingerprint(model: PreTrainedModel) -> str:
-    """Identifies weights by the first numbers of every tensor, rounded to bfloat16."""
+def weights_fingerprint(model: PreTrainedModel, *, quantized: bool = False) -> str:
+    """Identifies weights by the first numbers of every tensor, rounded to bfloat16.
+
+    With ``quantized``, those of linear layers are left out: a quantized model has others.
+    """
     import torch  # noqa: PLC0415
 
     digest = hashlib.sha256()
-    named: list[tuple[str, torch.Tensor]] = sorted(model.named_parameters())
+    linear = {n for n, each in model.named_modules() if isinstance(each, torch.nn.Linear)}
+    named: list[tuple[str, torch.Tensor]] = sorted(
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if not (quantized and name.rpartition(".")[0] in linear)
+    )
     for name, tensor in named:
         first = tensor.detach().flatten()[:_SAMPLED].to(torch.bfloat16).view(torch.int16)
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + first.cpu().numpy().tobytes())

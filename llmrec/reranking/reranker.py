@@ -376,12 +376,15 @@ def tuned_strategies(
 
 
 def check_prompts(adapter: AdapterRecord, strategies: Sequence[Strategy]) -> None:
-    """Check that an adapter was tuned on the prompts of one strategy that is used.
+    """Check that an adapter was tuned for one strategy that is used, and on its prompts.
 
     Raises:
         OptionError: It was tuned on those of another strategy or template.
     """
-    if not any(adapter.template_sha256[:12] in made.key for made in strategies):
+    if not any(
+        made.name == adapter.strategy and adapter.template_sha256[:12] in made.key
+        for made in strategies
+    ):
         names = ", ".join(made.name for made in strategies)
         raise OptionError(
             f"The adapter was tuned on the template {adapter.template} for the strategy "

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
@@ -33,16 +32,22 @@ _MULTIPLE = 32
 class Segment:
     """A prompt and the answers that may follow it, each scored by the sum over its tokens.
 
+    With ``labels``, what follows the text is scored instead: each answer by the log-odds of its
+    first label against the second (pointwise), or, without answers, each label by its
+    log-probability after the prompt (listwise).
+
     Attributes:
         prompt: Tokens of the prompt, one or more.
         answers: Tokens of each answer. Without any, the ``learned`` tokens of the prompt are scored
             as one answer.
         learned: bool, one a token of the prompt; its first token cannot be scored.
+        labels: The tokens of each label, one a spelling; their probabilities are summed.
     """
 
     prompt: Tokens
     answers: tuple[Tokens, ...] = ()
     learned: NDArray[np.bool_] | None = None
+    labels: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.answers))
@@ -53,20 +58,22 @@ class Segment:
         return len(self.prompt) + max(map(len, self.answers), default=0)
 
     @property
-    def scores(self) -> int:
-        """How many scores it has."""
-        return len(self.answers) or 1
+    def sums(self) -> int:
+        """How many sums of tokens, or probabilities of labels, its scores are made of."""
+        return (len(self.answers) or 1) * (len(self.labels) or 1)
 
     def apart(self) -> list[Segment]:
         """The whole rows that it shares the prompt of."""
         if not self.answers:
             return [self]
+        rows = [np.concatenate([self.prompt, answer]) for answer in self.answers]
         return [
             Segment(
-                np.concatenate([self.prompt, answer]),
-                learned=np.arange(len(self.prompt) + len(answer)) >= len(self.prompt),
+                row,
+                learned=None if self.labels else np.arange(len(row)) >= len(self.prompt),
+                labels=self.labels,
             )
-            for answer in self.answers
+            for row in rows
         ]
 
 
@@ -129,21 +136,33 @@ def segment_scores(
 
     Args:
         model: A causal language model whose attention takes a four-dimensional mask.
-        rows: The segments of each row.
+        rows: The segments of each row: all with labels, or none.
         whole: Forward every answer in a row of its own: for models that cannot share prompts.
 
     Returns:
-        For each segment, row by row, log-probabilities [answers] in fp32.
+        For each segment, row by row, scores [answers], or [labels] without answers, in fp32.
     """
-    counts = [segment.scores for row in rows for segment in row]
+    segments = [segment for row in rows for segment in row]
     if whole:
-        rows = [[alone] for row in rows for segment in row for alone in segment.apart()]
+        rows = [[alone] for segment in segments for alone in segment.apart()]
     owner, made = 0, []
     for row in rows:
         made.append(_row(row, owner))
-        owner += sum(segment.scores for segment in row)
-    scores = _forward(model, made, owner, whole=whole)
-    return list(torch.split(scores, counts))
+        owner += sum(segment.sums for segment in row)
+    tokens, owners = _forward(model, made, whole=whole)
+    sums = torch.zeros(owner, device=tokens.device)
+    if segments[0].labels:
+        # log of the summed probabilities of a label's spellings
+        most = torch.full_like(sums, -torch.inf)
+        most = most.scatter_reduce(0, owners, tokens.detach(), "amax")
+        sums = sums.index_add(0, owners, (tokens - most[owners]).exp()).log() + most
+    else:
+        sums = sums.index_add(0, owners, tokens)
+    found = torch.split(sums, [segment.sums for segment in segments])
+    return [
+        own[0::2] - own[1::2] if segment.labels and segment.answers else own
+        for segment, own in zip(segments, found, strict=True)
+    ]
 
 
 def gradient_difference(model: PreTrainedModel) -> float:
@@ -168,13 +187,13 @@ def gradient_difference(model: PreTrainedModel) -> float:
     return float(apart / size.clamp_min(1e-12))
 
 
-def longer_than_window(model: PreTrainedModel, tokens: int) -> bool:
-    """Whether a layer with a sliding window would not see all of so many tokens.
+def longer_than_window(model: PreTrainedModel, segments: Sequence[Segment]) -> bool:
+    """Whether a layer with a sliding window would not see all of a prompt with an answer.
 
     The block mask knows no such window.
     """
     window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return window is not None and tokens > window
+    return window is not None and max(segment.longest for segment in segments) > window
 
 
 def _row(segments: Sequence[Segment], first: int) -> _Row:
@@ -185,21 +204,30 @@ def _row(segments: Sequence[Segment], first: int) -> _Row:
         places = np.arange(len(prompt), dtype=np.int32)
         tokens, position, answer = [prompt], [places], [np.zeros_like(places)]
         read, following, owner = [], [], []
-        if segment.learned is not None and not segment.answers:
+        if segment.learned is not None:
             scored = np.flatnonzero(segment.learned[1:]) + 1
             read.append(scored - 1)
             following.append(prompt[scored])
             owner.append(np.full(len(scored), first))
         at = len(prompt)
-        for place, given in enumerate(segment.answers):
+        spelled = np.array([token for label in segment.labels for token in label], dtype=np.int32)
+        label = np.repeat(np.arange(len(segment.labels)), [len(some) for some in segment.labels])
+        # Labels without answers follow the prompt: an answer without tokens.
+        texts = segment.answers or (spelled[:0],) * bool(segment.labels)
+        for place, given in enumerate(texts):
             own = np.arange(len(given), dtype=np.int32)
             tokens.append(given)
             position.append(len(prompt) + own)
             answer.append(np.full(len(given), place + 1, dtype=np.int32))
-            # The prompt's last token predicts the first, each token the one after it.
-            read.append(np.concatenate([[len(prompt) - 1], at + own[:-1]]))
-            following.append(given)
-            owner.append(np.full(len(given), first + place))
+            if segment.labels:
+                read.append(np.full(len(spelled), at + len(given) - 1))
+                following.append(spelled)
+                owner.append(first + place * len(segment.labels) + label)
+            else:
+                # The prompt's last token predicts the first, each token the one after it.
+                read.append(np.concatenate([[len(prompt) - 1], at + own[:-1]]))
+                following.append(given)
+                owner.append(np.full(len(given), first + place))
             at += len(given)
         parts.append(
             _Row(
@@ -213,12 +241,13 @@ def _row(segments: Sequence[Segment], first: int) -> _Row:
             )
         )
         start += at
-        first += segment.scores
+        first += segment.sums
     names = _Row.__dataclass_fields__
     return _Row(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _forward(model: PreTrainedModel, rows: Sequence[_Row], scores: int, *, whole: bool) -> Tensor:
+def _forward(model: PreTrainedModel, rows: Sequence[_Row], *, whole: bool) -> tuple[Tensor, Tensor]:
+    """The log-probability of each token that is read, and the number of its sum."""
     longest = max(len(row.tokens) for row in rows)
     longest += -longest % _MULTIPLE
     device = input_device(model)
@@ -243,15 +272,15 @@ def _forward(model: PreTrainedModel, rows: Sequence[_Row], scores: int, *, whole
         same = segment[:, :, None] == segment[:, None, :]
         shared = (answer[:, None, :] == 0) | (answer[:, :, None] == answer[:, None, :])
         mask = (before & same & shared)[:, None]
-    with _projecting(model, joined("read", longest)):
+    places, which = joined("read", longest).unique(return_inverse=True)  # labels share a place
+    with _projecting(model, places):
         logits = model(
             input_ids=table("tokens"),
             position_ids=table("position"),
             attention_mask=mask,
             use_cache=False,
         ).logits[0]
-    found = -functional.cross_entropy(logits.float(), joined("following"), reduction="none")
-    return torch.zeros(scores, device=device).index_add(0, joined("owner"), found)
+    return logits.float().log_softmax(-1)[which, joined("following")], joined("owner")
 
 
 @contextmanager

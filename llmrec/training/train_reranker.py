@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from llmrec.errors import DataError, ModelError, OutOfMemoryError
+from llmrec.errors import DataError, ModelError, OptionError
 from llmrec.models.adapter import (
     AdapterRecord,
     add_lora,
@@ -33,20 +32,12 @@ from llmrec.models.adapter import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
+from llmrec.models.hardware import halve_until_it_fits
 from llmrec.models.prefix_scoring import input_device
 from llmrec.models.transformers_model import TransformersModel
 from llmrec.prompting import Template
-from llmrec.reranking.gate import RETRIEVAL
-from llmrec.training.gated_validation import (
-    FIXED,
-    LEARNED,
-    Limits,
-    Validated,
-    columns,
-    gate_lists,
-    title_priors,
-    validate,
-)
+from llmrec.training.gated_validation import Limits, Validated, title_priors, validate
+from llmrec.training.list_loss import ListLoss
 from llmrec.training.packed_rows import (
     SAME_GRADIENT,
     Segment,
@@ -62,6 +53,8 @@ from llmrec.training.tuning_state import TuningState, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
+_TIMED = 3
+"""Steps after which their number is fitted to the time."""
 _WARM_UP = 0.05
 """Share of the steps over which the learning rate rises."""
 _MAX_GRADIENT_NORM = 1.0
@@ -69,7 +62,7 @@ _CHECKPOINT = "checkpoint.safetensors"
 _CHECKPOINT_SECONDS = 120.0
 _FEWEST_VALIDATION = 20
 _COLLAPSED = 0.5
-"""Share of validation lists without any difference between titles from which training stops."""
+"""Share of validation lists without any difference of scores from which training stops."""
 _LENGTH_OF_RUN = ("patience",)
 """Settings that end a training and do not change a step: they may differ on resuming."""
 
@@ -102,6 +95,7 @@ def tune_reranker(
     *,
     start: Path | None = None,
     minutes: float | None = None,
+    fit_time: bool = False,
     progress: bool = False,
     tracker: Tracker | None = None,
 ) -> Tuned:
@@ -118,6 +112,7 @@ def tune_reranker(
         settings: None takes the defaults.
         start: An adapter of the same base to go on from, such as one of another objective.
         minutes: Stop after so many, with a checkpoint.
+        fit_time: Take only as many steps as fit into the minutes, with their validations.
         progress: Show a bar on stderr, where that is a terminal.
         tracker: Receives loss and validation.
 
@@ -141,26 +136,32 @@ def tune_reranker(
         run.judge(state)
         if tracker:
             tracker.log({"validation/ndcg@10": state.ndcg[0], "control": state.control}, step=0)
-    every = max(1, math.ceil(run.steps / settings.validations))
+    if not state.steps:
+        state.steps = run.steps_an_epoch * settings.epochs
+        state.every = max(1, math.ceil(state.steps / settings.validations))
     saved = time.monotonic()
     hidden = None if progress else True
-    bar = tqdm(total=run.steps, initial=state.step, desc="Tuning", unit="step", disable=hidden)
+    bar = tqdm(total=state.steps, initial=state.step, desc="Tuning", unit="step", disable=hidden)
     with bar:
-        while state.step < run.steps and not state.ended:
+        while state.step < state.steps and not state.ended:
             if minutes is not None and time.monotonic() - started > 60 * minutes:
                 state.seconds = seconds()
                 run.save(state)
-                return _result(state, run.steps, finished=False)
+                return _result(state, finished=False)
             loss, tokens, took = run.train_step(state)
             state.step += 1
             metrics = {"loss": loss, "tokens_a_second": tokens / took}
-            if state.step % every == 0 or state.step == run.steps:
+            if fit_time and minutes is not None and state.step == _TIMED:
+                left = 60 * minutes - (time.monotonic() - started)
+                state.plan(left, took, settings.validations)
+                bar.total = state.steps
+            if state.step % state.every == 0 or state.step == state.steps:
                 run.judge(state)
                 metrics["validation/ndcg@10"] = state.ndcg[state.step]
                 waited = sum(step > state.best for step in state.ndcg)
                 state.ended |= bool(settings.patience) and waited >= settings.patience
             if tracker:
-                tracker.log({**metrics, **run.offset_weights()}, step=state.step)
+                tracker.log({**metrics, **run.list_loss.weights()}, step=state.step)
             bar.set_postfix_str(f"loss {loss:.3f}, best nDCG@10 {state.ndcg[state.best]:.4f}")
             bar.update()
             if time.monotonic() - saved > _CHECKPOINT_SECONDS:
@@ -171,14 +172,14 @@ def tune_reranker(
     state.seconds = seconds()
     run.save(state)
     run.write_adapter(state)
-    return _result(state, run.steps, finished=True)
+    return _result(state, finished=True)
 
 
-def _result(state: TuningState, steps: int, *, finished: bool) -> Tuned:
+def _result(state: TuningState, *, finished: bool) -> Tuned:
     return Tuned(
         finished,
         state.step,
-        steps,
+        state.steps,
         state.best,
         dict(state.ndcg),
         state.control,
@@ -188,9 +189,14 @@ def _result(state: TuningState, steps: int, *, finished: bool) -> Tuned:
 
 
 def _check(data: TuningData, settings: TuningSettings) -> None:
-    if settings.objective == "next-title" and not data.windows:
+    if data.strategy != settings.strategy:
+        raise OptionError(
+            f"The prompts are those of {data.strategy}; {settings.objective} needs those of "
+            f"{settings.strategy}."
+        )
+    if not settings.on_lists and not data.windows:
         raise DataError("There are no histories to train on.", hint="Add an interactions file.")
-    if settings.objective == "list" and not data.lists:
+    if settings.on_lists and not data.lists:
         raise DataError(
             "No training list holds its target among the candidates.",
             hint="Retrieve more candidates, or take the objective next-title.",
@@ -205,7 +211,10 @@ def _check(data: TuningData, settings: TuningSettings) -> None:
 
 @dataclass
 class _Run:
-    """Model, data and optimizer of one tuning."""
+    """Model, data and optimizer of one tuning.
+
+    ``lazy``: without its LoRA the model is the untuned one, which titles' priors come from.
+    """
 
     base: TransformersModel
     model: PreTrainedModel
@@ -213,11 +222,12 @@ class _Run:
     template: Template
     settings: TuningSettings
     out: Path
-    offset: nn.ParameterDict
+    list_loss: ListLoss
     optimizer: torch.optim.Optimizer
     limits: Limits
     whole: bool
     lora: Any
+    lazy: bool
     identity: dict[str, str]
 
     @classmethod
@@ -237,39 +247,39 @@ class _Run:
                 f"{base.name} is tuned already.",
                 hint="Load the base again; start= goes on from an adapter.",
             )
+        quantization = base.placement.quantization
+        if (settings.weights == "qlora", quantization) not in {(True, "nf4"), (False, "none")}:
+            raise OptionError(
+                f"The weights {settings.weights!r} cannot be tuned on a model with the "
+                f"quantization {quantization!r}.",
+                hint="Load it in nf4 for qlora, else with quantization none.",
+            )
         identity = {
             "base": f"{base.name}@{base.revision}",
-            "base_weights": weights_fingerprint(model),
+            "base_weights": weights_fingerprint(model, quantized=quantization != "none"),
             "tokenizer": tokenizer_fingerprint(base.tokenizer),
         }
         if start is not None:
             check_base(start, model, base.tokenizer)
         lora = None
-        if settings.weights == "lora":
-            lora = add_lora(model, settings.rank, start)
-        else:
+        if settings.weights == "full":
             if start is not None:
                 model = apply_adapter(model, base.tokenizer, start)
             model.requires_grad_(requires_grad=True)
-        model.train()
-        device = input_device(model)
-        offset = nn.ParameterDict(
-            {
-                "fixed": nn.Parameter(torch.zeros(len(FIXED), device=device)),
-                "learned": nn.Parameter(torch.zeros(len(LEARNED), device=device)),
-            }
-        )
+        else:
+            lora = add_lora(model, settings.rank, settings.dropout, start)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        groups = [{"params": trained, "base_rate": settings.rate}]
-        if settings.objective == "list":
-            groups.append({"params": list(offset.values()), "base_rate": settings.offset_rate})
+        list_loss = ListLoss(data, settings).to(input_device(model))
+        weights = {"params": trained, "base_rate": settings.rate}
+        groups = [{**weights, "weight_decay": settings.weight_decay}]
+        if settings.on_lists:
+            parameters = list(list_loss.parameters())
+            groups.append({"params": parameters, "base_rate": settings.offset_rate})
         optimizer = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=0.0)
-        apart = gradient_difference(model)
-        lists = (*data.lists, *data.validation)
-        sizes = [*map(len, data.windows), *(len(entry.prompt) for entry in lists)]
+        apart = gradient_difference(model.eval())  # dropout would differ
+        model.train()
         exact = model.dtype == torch.float32
         whole = not apart <= (SAME_GRADIENT if exact else 0.1)
-        whole = whole or longer_than_window(model, max(sizes) + max(map(len, data.titles.values())))
         if whole:
             logger.warning(
                 "%s cannot share prompts under gradients (relative difference %.2g): every row is "
@@ -279,35 +289,21 @@ class _Run:
             )
         limits = Limits.of(model)
         return cls(
-            base, model, data, template, settings, out, offset, optimizer, limits, whole, lora,
-            identity,
+            base, model, data, template, settings, out, list_loss, optimizer, limits, whole, lora,
+            lora is not None and start is None, identity,
         )  # fmt: skip
 
     @property
     def steps_an_epoch(self) -> int:
         """Steps of one pass."""
-        if self.settings.objective == "list":
+        if self.settings.on_lists:
             return math.ceil(len(self.data.lists) / self.settings.step_lists)
         return math.ceil(sum(map(len, self.data.windows)) / self.settings.step_tokens)
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole training."""
-        return self.steps_an_epoch * self.settings.epochs
 
     def trained(self) -> dict[str, Tensor]:
         """Everything that is trained, by name."""
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        return {**named, **{f"offset.{name}": p for name, p in self.offset.items()}}
-
-    def offset_weights(self) -> dict[str, float]:
-        """The offset's weights that are in use, by feature."""
-        if self.settings.objective != "list" or self.settings.offset == "none":
-            return {}
-        fixed = dict(zip(FIXED, self.offset["fixed"].tolist(), strict=True))
-        if self.settings.offset == "retriever":
-            return {RETRIEVAL: fixed[RETRIEVAL]}
-        return {**fixed, **dict(zip(LEARNED, self.offset["learned"].tolist(), strict=True))}
+        return {**named, **{f"offset.{name}": p for name, p in self.list_loss.named_parameters()}}
 
     # Steps
 
@@ -315,19 +311,23 @@ class _Run:
         """Train on a step's windows or lists; its loss, tokens and seconds."""
         began = time.monotonic()
         epoch, place = divmod(state.step, self.steps_an_epoch)
-        progress = (state.step + 1) / self.steps
+        progress = (state.step + 1) / state.steps
         warm = min(1.0, progress / _WARM_UP)
         factor = warm * 0.5 * (1 + math.cos(math.pi * progress))
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_rate"] * factor
         draw = np.random.default_rng((self.settings.seed, epoch))
-        if self.settings.objective == "list":
+        torch.manual_seed(self.settings.seed + state.step)  # of dropout
+        if self.settings.on_lists:
             order = draw.permutation(len(self.data.lists))
             size = self.settings.step_lists
             chosen = order[place * size : (place + 1) * size]
             draw = np.random.default_rng((self.settings.seed, epoch, place))
             entries = [self.data.lists[i].drawn(self.settings.sizes, draw) for i in chosen]
-            segments = [self.data.segment(entry) for entry in entries]
+            users = [self.settings.augmented(entry.user, draw) for entry in entries]
+            self._add_priors(state, entries)
+            pairs = zip(users, entries, strict=True)
+            segments = [self.data.write(user, entry.items) for user, entry in pairs]
         else:
             order = draw.permutation(len(self.data.windows))
             sizes = np.array([len(window) for window in self.data.windows])[order]
@@ -353,25 +353,33 @@ class _Run:
         self, state: TuningState, segments: Sequence[Segment], entries: Sequence[TuningList]
     ) -> float:
         """Gradients of a step, in as many batches as memory takes."""
-        while True:
-            try:
-                return sum(self._batch_losses(state, segments, entries))
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                self.optimizer.zero_grad(set_to_none=True)
-                smaller = self.limits.batch_tokens // 2
-                if smaller < max(map(len, segments)) // 2:
-                    raise OutOfMemoryError(
-                        f"{2 * smaller:,} tokens do not fit into memory under gradients.",
-                        hint="Take LoRA, a smaller model, or shorter histories.",
-                    ) from error
-                self.limits = replace(self.limits, batch_tokens=smaller)
-                state.count("batch_halved")
-                logger.warning("out of memory: %d tokens at once, the same step", smaller)
+        whole = self.whole or longer_than_window(self.model, segments)
+        if whole:
+            state.count("whole_rows")
+
+        def compute(batch_tokens: int) -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.limits = replace(self.limits, batch_tokens=batch_tokens)
+            return sum(self._batch_losses(state, segments, entries, whole=whole))
+
+        loss, halvings = halve_until_it_fits(
+            compute,
+            self.limits.batch_tokens,
+            least=max(map(len, segments)) // 2,
+            unit="token",
+            name="training",
+            hint="Take LoRA, a smaller model, or shorter histories.",
+        )
+        state.count("batch_halved", halvings)
+        return loss
 
     def _batch_losses(
-        self, state: TuningState, segments: Sequence[Segment], entries: Sequence[TuningList]
+        self,
+        state: TuningState,
+        segments: Sequence[Segment],
+        entries: Sequence[TuningList],
+        *,
+        whole: bool,
     ) -> Iterator[float]:
         limits = self.limits
         if entries:
@@ -382,58 +390,47 @@ class _Run:
             rows = [[segments[number] for number in row] for row in batch]
             numbers = [number for row in batch for number in row]
             with limits.products():
-                scores = segment_scores(self.model, rows, whole=self.whole)
+                scores = segment_scores(self.model, rows, whole=whole)
             if entries:
-                total = self._list_loss(scores, [entries[number] for number in numbers], state)
+                some = [entries[number] for number in numbers]
+                written = [segments[number] for number in numbers]
+                total = self.list_loss(scores, some, written, state.priors)
             else:
                 total = -torch.cat(scores).sum()
             loss = total * weight
             loss.backward()
             yield float(loss.detach())
 
-    def _list_loss(
-        self, scores: Sequence[Tensor], entries: Sequence[TuningList], state: TuningState
-    ) -> Tensor:
-        """Summed cross-entropy of the targets."""
-        device, offset = scores[0].device, self.settings.offset
-        lists = gate_lists(self.data, entries, state.priors)
-        there = torch.from_numpy(lists.there).to(device)
-        logits = pad_sequence(list(scores), batch_first=True)
-        if offset != "none":
-            table = columns(self.data, lists, FIXED)
-            known = torch.from_numpy(table).float().to(device)
-        if offset == "retriever":
-            logits = logits + known[..., 0] * self.offset["fixed"][0]
-        elif offset == "gate":
-            popular = (np.log1p(lists.popularity) - self.data.scale[0]) / self.data.scale[1]
-            rarity = torch.from_numpy(np.nan_to_num(popular)).float().to(device)
-            sizes = there.sum(1, keepdim=True)
-            centred = (logits - logits.sum(1, keepdim=True) / sizes) * there
-            spread = (centred.square().sum(1, keepdim=True) / sizes).sqrt().clamp_min(1e-6)
-            main, product = self.offset["learned"]
-            logits = known @ self.offset["fixed"] + centred / spread * (main + product * rarity)
-        targets = torch.tensor([entry.target for entry in entries], device=device)
-        return nn.functional.cross_entropy(
-            logits.masked_fill(~there, -torch.inf), targets, reduction="sum"
-        )
+    def _add_priors(self, state: TuningState, entries: Sequence[TuningList]) -> None:
+        """Score titles without a history by the base, those that no step had before."""
+        new = [e for e in entries if np.isnan(state.priors[e.items]).any()]
+        if not new or self.data.strategy != "likelihood":
+            return
+        self.model.eval()
+        with self.lora.disable_adapter() if self.lazy else nullcontext():
+            found = title_priors(self.model, self.data, new, self.limits, whole=self.whole)
+        self.model.train()
+        state.priors = np.where(np.isnan(state.priors), found, state.priors)
 
     # Validation
 
     def judge(self, state: TuningState) -> None:
         """Validate; keep the weights if they are the best so far."""
+        began = time.monotonic()
         self.model.eval()
         found: Validated = validate(
             self.model, self.data, self.limits, seed=self.settings.seed, whole=self.whole
         )
-        if state.step == 0 and self.settings.objective == "list":
-            state.priors = title_priors(
-                self.model, self.data, self.data.lists, self.limits, whole=self.whole
-            )
-            self._start_offset(found.weights)
+        if state.step == 0 and self.settings.on_lists:
+            state.priors = np.full(len(self.data.popularity), np.nan)
+            if not self.lazy:
+                self._add_priors(state, self.data.lists)
+            self.list_loss.start(found.weights)
         self.model.train()
+        state.judging = time.monotonic() - began
         if found.collapsed > _COLLAPSED:
             logger.warning(
-                "step %d: all titles are equally likely in %.0f %% of the validation lists: the "
+                "step %d: all candidates have one score in %.0f %% of the validation lists: the "
                 "model collapsed, training stops",
                 state.step,
                 100 * found.collapsed,
@@ -449,19 +446,13 @@ class _Run:
                 if state.step
             }
 
-    def _start_offset(self, weights: Mapping[str, float]) -> None:
-        """Begin at the gate of the untuned model."""
-        for part, names in (("fixed", FIXED), ("learned", LEARNED)):
-            given = torch.tensor([weights[name] for name in names])
-            with torch.no_grad():
-                self.offset[part].copy_(given)
-
     # Files
 
     def settings_document(self) -> dict[str, Any]:
         """What a step depends on."""
         kept = {n: v for n, v in asdict(self.settings).items() if n not in _LENGTH_OF_RUN}
         known = {**kept, "sizes": list(self.settings.sizes), "torch": torch.__version__}
+        known["template"] = self.template.sha256
         return {**known, **self.identity, "data": self.data.fingerprint}
 
     def save(self, state: TuningState) -> None:
@@ -481,9 +472,9 @@ class _Run:
                 for name, parameter in self.trained().items():
                     parameter.copy_(state.best_weights[name])
         AdapterRecord(
-            kind=self.settings.weights if state.best else "base",
+            kind=("lora" if self.lora else "full") if state.best else "base",
             **self.identity,
-            strategy="likelihood",
+            strategy=self.data.strategy,
             template=self.template.name,
             template_sha256=self.template.sha256,
             data=self.data.fingerprint,

@@ -8,12 +8,14 @@ target, and the model would learn to trust the retriever more than it deserves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from llmrec.errors import OptionError
 from llmrec.models import TextTokenizer
@@ -21,26 +23,31 @@ from llmrec.models.prompt_tokenizer import PromptTokenizer
 from llmrec.prompting import Budget, Context, PromptWriter, Template
 from llmrec.records import Interaction, Item, Prompt, User
 from llmrec.reranking.gate import Scale, catalogue_scale
-from llmrec.training.packed_rows import Segment, Tokens
+from llmrec.retrieval.weights import standardise
+from llmrec.training.packed_rows import Segment
 
 Rows = NDArray[np.int64]
+Write: TypeAlias = Callable[[User, Rows], Segment]
+"""Writes a user's prompt, with scores of the items of these rows, as a strategy asks it."""
 
 
 @dataclass(frozen=True, eq=False)
 class TuningList:
-    """A prompt with the user's history, and candidates in the retriever's order.
+    """A user before an event, and candidates in the retriever's order.
 
     Attributes:
-        prompt: Tokens of the prompt up to where the title follows.
+        user: The user, whose history ends before the event.
         items: Item rows, int64 [n].
         retrieval: The retriever's scores, float64 [n].
         target: Place of the target among them.
+        teacher: Scores of a stronger ranker, float64 [n], to learn instead of the target.
     """
 
-    prompt: Tokens
+    user: User
     items: Rows
     retrieval: NDArray[np.float64]
     target: int
+    teacher: NDArray[np.float64] | None = None
 
     def drawn(self, sizes: tuple[int, int], draw: np.random.Generator) -> TuningList:
         """The target with other candidates: half the retriever's top, half drawn from the rest.
@@ -51,45 +58,54 @@ class TuningList:
         n = min(len(others), int(draw.integers(sizes[0], sizes[1] + 1)) - 1)
         top, rest = others[: n // 2], others[n // 2 :]
         chosen = np.concatenate([[self.target], top, draw.permutation(rest)[: n - len(top)]])
-        chosen = draw.permutation(chosen)
-        return TuningList(
-            self.prompt,
-            self.items[chosen],
-            self.retrieval[chosen],
-            int(np.flatnonzero(chosen == self.target)[0]),
-        )
+        return self._only(draw.permutation(chosen))
 
     def top(self, n: int) -> TuningList | None:
         """The retriever's first n; None where the target is not among them."""
-        if self.target >= n:
-            return None
-        return TuningList(self.prompt, self.items[:n], self.retrieval[:n], self.target)
+        return None if self.target >= n else self._only(np.arange(len(self.items))[:n])
+
+    def _only(self, places: Rows) -> TuningList:
+        return TuningList(
+            self.user,
+            self.items[places],
+            self.retrieval[places],
+            int(np.flatnonzero(places == self.target)[0]),
+            None if self.teacher is None else self.teacher[places],
+        )
+
+    def wished(self, temperature: float) -> NDArray[np.float64]:
+        """The probability that each candidate should have.
+
+        The target's is 1; by a teacher, a softmax over its scores, standardised in the list.
+        """
+        wish = np.zeros(len(self.items))
+        wish[self.target] = 1.0
+        if self.teacher is not None:
+            wish[:] = softmax(standardise(self.teacher) / temperature)
+        return wish
 
 
 @dataclass(frozen=True, eq=False)
 class TuningData:
-    """Everything a tuning reads, as tokens.
+    """Everything a tuning reads.
 
     Attributes:
-        titles: By row of each item in a list, the tokens of its title as it follows a prompt, with
-            its end.
-        bare: Tokens of the prompt without a history.
+        strategy: Whose prompts are written: likelihood, pointwise or listwise.
+        write: Writes them.
         popularity: Training interactions by item row, int64 [n_items].
         windows: Histories, with loss on their titles.
         lists: Training lists, out of fold.
         validation: Lists of other rows, to judge by; the target among the first 20.
+        content: Identifies the items' texts.
     """
 
-    titles: Mapping[int, Tokens]
-    bare: Tokens
+    strategy: str
+    write: Write
     popularity: NDArray[np.int64]
     windows: Sequence[Segment] = ()
     lists: Sequence[TuningList] = ()
     validation: Sequence[TuningList] = ()
-
-    def segment(self, entry: TuningList) -> Segment:
-        """A list's prompt with the titles of its candidates."""
-        return Segment(entry.prompt, tuple(self.titles[row] for row in entry.items.tolist()))
+    content: str = ""
 
     @cached_property
     def scale(self) -> Scale:
@@ -99,14 +115,16 @@ class TuningData:
     @cached_property
     def fingerprint(self) -> str:
         """The sha256, in hex, of all of it."""
-        digest = hashlib.sha256(self.bare.tobytes() + self.popularity.tobytes())
+        digest = hashlib.sha256(f"{self.strategy} {self.content}".encode())
+        digest.update(self.popularity.tobytes())
         for window in self.windows:
             digest.update(window.prompt.tobytes())
         for entry in (*self.lists, *self.validation):
-            for part in (entry.prompt, entry.items, entry.retrieval, np.array(entry.target)):
+            history = [row.item_id for row in entry.user.history]
+            digest.update("\0".join([entry.user.user_id, *history]).encode())
+            teacher = np.empty(0) if entry.teacher is None else entry.teacher
+            for part in (entry.items, entry.retrieval, np.array(entry.target), teacher):
                 digest.update(part.tobytes())
-            for row in entry.items.tolist():
-                digest.update(self.titles[row].tobytes())
         return digest.hexdigest()
 
 
@@ -177,11 +195,6 @@ class GrowingPrompt:
             learned[added:] |= (ends > start) & (ends <= stop)
         learned[0] = False
         return Segment(np.array(tokens, dtype=np.int32), learned=learned)
-
-
-def title_tokens(title: str, prompt: str, tokenizer: TextTokenizer) -> Tokens:
-    """Tokens of a title right after a plain prompt, with the line break that ends it."""
-    return np.array(tokenizer.encode(" " * prompt.endswith(" ") + title + "\n"), dtype=np.int32)
 
 
 def windows_of(

@@ -5,6 +5,7 @@ A step's draws depend on the seed and its number alone, so no generator's state 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,10 @@ from llmrec.errors import StorageError
 from llmrec.items.fusion.fusion_files import read_tensors, write_tensors
 
 _KIND = "tuning checkpoint"
+_UNKNOWN = 1.0
+"""A prior that is not known, as files hold finite numbers alone; a log-probability is below 0."""
+_MARGIN = 0.9
+"""Share of the time left that steps are fitted to."""
 _HINT = "Delete the file to start again, or name another folder."
 
 
@@ -28,6 +33,9 @@ class TuningState:
 
     Attributes:
         step: Steps taken.
+        steps: Steps of the whole training; 0 before it begins.
+        every: Steps from one validation to the next.
+        judging: Seconds of a validation.
         best: The step of the best validation, 0 for the base.
         ndcg: nDCG@10 of the gated validation lists, by step.
         control: The same without a language model.
@@ -36,10 +44,14 @@ class TuningState:
         seconds: Time spent.
         ended: No step is left, or none is worth it.
         best_weights: Trained weights of the best step, by name; none for the base.
-        priors: Log-probability of each item's title by the base without a history, [n_items].
+        priors: Log-probability of each item's title by the untuned model without a history,
+            [n_items]; NaN where no list had the title yet.
     """
 
     step: int = 0
+    steps: int = 0
+    every: int = 0
+    judging: float = 0.0
     best: int = 0
     ndcg: dict[int, float] = field(default_factory=dict)
     control: float = 0.0
@@ -50,9 +62,23 @@ class TuningState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     priors: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
-    def count(self, fallback: str) -> None:
+    def count(self, fallback: str, times: int = 1) -> None:
         """Count a fallback."""
-        self.fallbacks[fallback] = self.fallbacks.get(fallback, 0) + 1
+        if times:
+            self.fallbacks[fallback] = self.fallbacks.get(fallback, 0) + times
+
+    def plan(self, left: float, seconds: float, validations: int) -> None:
+        """Take only the steps that fit into the time.
+
+        Args:
+            left: Seconds that are left; validations may take a third of them.
+            seconds: Seconds of a step.
+            validations: Most validations.
+        """
+        validations = max(1, min(validations, int(left / 3 / max(self.judging, 1e-3))))
+        fitting = int(_MARGIN * (left - validations * self.judging) / seconds)
+        self.steps = min(self.steps, self.step + max(1, fitting))
+        self.every = max(1, math.ceil(self.steps / validations))
 
 
 def save_state(
@@ -71,7 +97,7 @@ def save_state(
     tensors |= {f"best.{name}": _array(value) for name, value in state.best_weights.items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"moment.{number}.{name}": _array(value) for name, value in moments.items()}
-    tensors["priors"] = np.nan_to_num(state.priors)
+    tensors["priors"] = np.nan_to_num(state.priors, nan=_UNKNOWN)
     kept = asdict(replace(state, best_weights={}, priors=np.empty(0)))
     del kept["best_weights"], kept["priors"]
     kept["ndcg"] = [[step, value] for step, value in state.ndcg.items()]
@@ -113,7 +139,8 @@ def load_state(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     kept = dict(about["state"])
     kept["ndcg"] = {int(step): float(value) for step, value in kept["ndcg"]}
-    return TuningState(**kept, best_weights=parts["best"], priors=tensors["priors"])
+    priors = np.where(tensors["priors"] == _UNKNOWN, np.nan, tensors["priors"])
+    return TuningState(**kept, best_weights=parts["best"], priors=priors)
 
 
 def _array(value: Tensor) -> NDArray[Any]:

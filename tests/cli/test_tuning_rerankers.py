@@ -74,6 +74,17 @@ def test_time_that_runs_out_says_how_to_resume(
     assert not (tmp_path / RECORD).exists()
 
 
+def test_settings_are_tried_and_the_best_is_trained(
+    run: Run, document: Document, words: tuple[object, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+    few = ("--trials", 1, "--objective", "listwise", "--lists", 8, "--set", "sizes=4,6")
+    found = document(run("tune", *words[1:], *few, "--out", tmp_path, "--json"))
+    assert found["trials"] == 1
+    assert found["settings"].keys() <= {"learning_rate", "weight_decay", "rank", "dropout"}
+    assert read_adapter(tmp_path).strategy == "listwise"
+
+
 def test_every_command_with_a_model_takes_the_adapter(
     run: Run, document: Document, index: Path, adapter: Path, byte_model: Path, tmp_path: Path
 ) -> None:
@@ -148,7 +159,13 @@ def test_an_adapter_of_other_prompts_is_refused(
         (("--set", "sizes=9,8"), "the least first"),
         (("--set", "ranks=4"), "There is no setting 'ranks'"),
         (("--set", "offset=prior"), "offset is 'prior'"),
-        (("--template", "pointwise/plain-list"), "tuning takes likelihood"),
+        (("--template", "pointwise/plain-list"), "takes templates of likelihood"),
+        (("--objective", "listwise", "--template", "likelihood/list"), "templates of listwise"),
+        (("--objective", "listwise", "--set", "sizes=8,40"), "can label 26 candidates"),
+        (("--weights", "full", "--set", "dropout=0.1"), "dropout is 0.1 with all weights"),
+        (("--set", "temperature=0"), "temperature is '0'"),
+        (("--set", "crop=1.5"), "crop is '1.5'"),
+        (("--teacher", "nowhere.jsonl"), "cannot be read"),
         (("--template", "likelihood/chat-next", "--objective", "next-title"), "does not go on"),
         (("--start", "nowhere"), "is no adapter"),
     ],

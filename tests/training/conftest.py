@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmrec.catalog import Catalog, Split, leave_one_out
 from llmrec.evaluation import training_catalog
@@ -48,6 +51,20 @@ def world() -> World:
 @pytest.fixture
 def without_interactions(world: World) -> Catalog:
     return replace(world.training, interactions=())
+
+
+@pytest.fixture(scope="session")
+def label_model(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model that reads bytes, with a token for Yes and one for No."""
+    made = tmp_path_factory.mktemp("labels")
+    tokenizer = AutoTokenizer.from_pretrained(byte_model)
+    tokenizer.add_tokens(["Yes", "No"])
+    tokenizer.save_pretrained(made)
+    model = AutoModelForCausalLM.from_pretrained(byte_model)
+    torch.manual_seed(0)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(made)
+    return made
 
 
 def _units(rows: np.ndarray) -> np.ndarray:

@@ -96,6 +96,30 @@ def test_whole_rows_give_the_same_scores() -> None:
         assert torch.allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_labels_are_read_where_their_prompt_ends(whole: bool) -> None:
+    model, draw = tiny("llama"), np.random.default_rng(4)
+    prompt, *answers = (draw.integers(0, 61, size, dtype=np.int32) for size in (7, 3, 5, 4))
+    labels = ((5, 6), (7,), (8, 9))
+    pointwise = Segment(prompt, tuple(answers), labels=labels[:2])
+    listwise = Segment(prompt, labels=labels)
+    found = segment_scores(model, [[pointwise, listwise], [listwise]], whole=whole)
+
+    def chances(*parts: np.ndarray) -> list[torch.Tensor]:
+        ids = torch.from_numpy(np.concatenate(parts).astype(np.int64))[None]
+        last = model(ids, use_cache=False).logits[0, -1].detach().float().log_softmax(-1)
+        return [last[list(tokens)].logsumexp(0) for tokens in labels]
+
+    odds = [yes - no for yes, no, _ in (chances(prompt, answer) for answer in answers)]
+    assert torch.allclose(found[0], torch.stack(odds), atol=1e-4)
+    for scores in found[1:]:
+        assert torch.allclose(scores, torch.stack(chances(prompt)), atol=1e-4)
+    found[0].sum().backward()  # gradients flow, and none is NaN
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
 def test_rows_hold_every_segment_once_and_stay_within_their_length() -> None:
     draw = np.random.default_rng(3)
     given = [Segment(np.zeros(size, dtype=np.int32)) for size in draw.integers(1, 90, 40)]
@@ -109,5 +133,6 @@ def test_rows_hold_every_segment_once_and_stay_within_their_length() -> None:
 
 def test_only_segments_beyond_a_sliding_window_need_whole_rows() -> None:
     model = tiny("gemma3", sliding_window=24)
-    assert [longer_than_window(model, tokens) for tokens in (24, 25)] == [False, True]
-    assert not longer_than_window(tiny("llama"), 10_000)
+    lists = [[Segment(np.zeros(size, np.int32), (np.zeros(4, np.int32),))] for size in (20, 21)]
+    assert [longer_than_window(model, some) for some in lists] == [False, True]
+    assert not longer_than_window(tiny("llama"), lists[1])

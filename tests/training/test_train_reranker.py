@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,39 +12,59 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from llmrec.errors import DataError, ModelError, OptionError, StorageError
 from llmrec.models import TransformersModel
-from llmrec.models.adapter import RECORD, apply_adapter, read_adapter
-from llmrec.prompting import load_template
+from llmrec.models.adapter import RECORD, add_lora, apply_adapter, read_adapter
+from llmrec.prompting import Context, load_template
+from llmrec.records import Interaction, Item, User
+from llmrec.reranking.reranker import tuned_strategies
 from llmrec.training import train_reranker
 from llmrec.training.packed_rows import Segment, segment_scores
 from llmrec.training.train_reranker import tune_reranker
+from llmrec.training.tuning import tune_reranker_settings
 from llmrec.training.tuning_data import (
     GrowingPrompt,
     TuningData,
     TuningList,
-    title_tokens,
     windows_of,
 )
+from llmrec.training.tuning_lists import ListWriter
 from llmrec.training.tuning_settings import Objective, TuningSettings
+from llmrec.training.tuning_state import TuningState
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 Rows: TypeAlias = Sequence[Sequence[Segment]]
 TEMPLATE = load_template("likelihood/list")
+TEMPLATES = {
+    "likelihood": TEMPLATE,
+    "pointwise": load_template("pointwise/plain-list"),
+    "listwise": load_template("listwise/plain-list"),
+}
 KINDS, ITEMS = 3, 24
 FAST = TuningSettings(step_lists=8, step_tokens=2048, validations=2, learning_rate=3e-3)
+
+TWICE: dict[str, Any] = {"epochs": 2, "dropout": 0.1, "crop": 0.5, "weight_decay": 0.1}
 
 
 def load(folder: Path) -> TransformersModel:
     return TransformersModel.from_pretrained(str(folder), device="cpu")
 
 
-def made_data(model: TransformersModel, lists: int = 32) -> TuningData:
+def made_data(
+    model: TransformersModel, lists: int = 32, strategy: str = "likelihood"
+) -> TuningData:
     """Users stay with one kind; a title's first letter is its kind; the retriever knows nothing."""
     draw = np.random.default_rng(0)
     titles = [f"{'abc'[row % KINDS]}{row:02}" for row in range(ITEMS)]
+    ids = [str(row) for row in range(ITEMS)]
+    items = {item_id: Item(item_id, title) for item_id, title in zip(ids, titles, strict=True)}
     growing = GrowingPrompt.of(TEMPLATE, model, 8)
 
     def entry() -> TuningList:
@@ -53,7 +73,7 @@ def made_data(model: TransformersModel, lists: int = 32) -> TuningData:
         past, target = np.split(draw.permutation(own)[:5], [4])
         items = draw.permutation([*draw.permutation(np.flatnonzero(others))[:7], target[0]])
         return TuningList(
-            np.array(model.encode_prompt(growing.prompt([titles[i] for i in past])), np.int32),
+            User("", tuple(Interaction("", str(row)) for row in past)),
             items,
             draw.normal(size=8),
             int(np.flatnonzero(items == target[0])[0]),
@@ -61,8 +81,8 @@ def made_data(model: TransformersModel, lists: int = 32) -> TuningData:
 
     sequences = [draw.permutation(np.arange(u % KINDS, ITEMS, KINDS)) for u in range(60)]
     return TuningData(
-        {row: title_tokens(title, growing.start, model) for row, title in enumerate(titles)},
-        np.array(model.encode_prompt(growing.prompt(())), np.int32),
+        strategy,
+        ListWriter(strategy, TEMPLATES[strategy], model, Context(items), ids),
         np.arange(1, ITEMS + 1),
         list(windows_of(sequences, titles, model.reader, growing, size=8)),
         [entry() for _ in range(lists)],
@@ -80,10 +100,9 @@ def test_windows_learn_titles_and_their_ends_alone(byte_model: Path) -> None:
 
 @pytest.mark.parametrize("name", ["likelihood/list", "likelihood/numbered"])
 def test_growing_prompts_are_those_of_the_template(name: str, byte_model: Path) -> None:
-    model = load(byte_model)
-    growing = GrowingPrompt.of(load_template(name), model, 3)
-    end = "- x\n- y\n-" if name == "likelihood/list" else "1. x\n2. y\n3."
-    assert str(growing.prompt(["x", "y"]).text).endswith(end)
+    growing = GrowingPrompt.of(load_template(name), load(byte_model), 3)
+    text = growing.start + "".join(f"x{after}" for after in growing.breaks[:2])
+    assert text.endswith("- x\n- x\n- " if name == "likelihood/list" else "1. x\n2. x\n3. ")
 
 
 def test_a_chat_template_cannot_be_trained_title_by_title(byte_model: Path) -> None:
@@ -115,10 +134,174 @@ def test_tuning_is_kept_where_validation_gains(
     assert apart < (5e-2 if weights == "full" else 5e-3)
 
 
+class Losses:
+    """A tracker that keeps the losses."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        if step:
+            self.seen.append(metrics["loss"])
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("strategy", ["pointwise", "listwise"])
+def test_labels_are_tuned_for_their_strategy_alone(
+    strategy: Objective, label_model: Path, tmp_path: Path
+) -> None:
+    model, tracker = load(label_model), Losses()
+    data = made_data(model, 8, strategy)
+    settings = replace(FAST, objective=strategy, epochs=2, sizes=(4, 4), validations=1)
+    tuned = tune_reranker(model, data, TEMPLATES[strategy], tmp_path, settings, tracker=tracker)
+    assert tuned.finished
+    assert np.isfinite(tracker.seen).all()
+    assert read_adapter(tmp_path).strategy == strategy
+    assert {strategy, f"{strategy} x popularity"} < read_adapter(tmp_path).gate.keys()
+    (made,) = tuned_strategies(strategy, None, tmp_path)
+    assert made.name == strategy
+    for other in ("likelihood", "tournament"):
+        with pytest.raises(OptionError, match=f"for the strategy {strategy}"):
+            tuned_strategies(other, None, tmp_path)
+    with pytest.raises(OptionError, match="The prompts are those of"):
+        tune_reranker(load(label_model), data, TEMPLATE, tmp_path, FAST)
+
+
+def test_a_teacher_is_learned_instead_of_the_target(byte_model: Path, tmp_path: Path) -> None:
+    model, tracker = load(byte_model), Losses()
+    data = made_data(model, 8)
+    # the teacher likes what stands first in the catalogue
+    taught = [replace(e, teacher=-e.items.astype(float), target=0) for e in data.lists]
+    settings = replace(FAST, epochs=3, offset="none", temperature=0.1)
+    tune_reranker(model, replace(data, lists=taught), TEMPLATE, tmp_path, settings, tracker=tracker)
+    assert tracker.seen[-1] < tracker.seen[0]
+    wish = taught[0].wished(0.1)
+    assert wish.sum() == pytest.approx(1)
+    assert wish.argmax() == taught[0].items.argmin()
+    assert taught[0].wished(100).max() < 0.2
+
+
+def test_weights_in_nf4_are_tuned_by_lora(byte_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    quantized = TransformersModel.from_pretrained(
+        str(byte_model), device="cpu", quantization="nf4", dtype="float32"
+    )
+    settings = replace(FAST, weights="qlora", epochs=1, learning_rate=0.03, patience=0)
+    with pytest.raises(OptionError, match="cannot be tuned on a model with the quantization"):
+        tune_reranker(load(byte_model), made_data(quantized), TEMPLATE, tmp_path, settings)
+    tuned = tune_reranker(quantized, made_data(quantized), TEMPLATE, tmp_path, settings)
+    assert tuned.finished
+    for quantization in ("none", "nf4"):  # the adapter knows its base in either
+        again = TransformersModel.from_pretrained(
+            str(byte_model), device="cpu", quantization=quantization, adapter=tmp_path
+        )
+        assert again.adapter is not None
+    other = load(byte_model)
+    with torch.no_grad():
+        next(other.model.parameters()).add_(1.0)
+    with pytest.raises(ModelError, match="another model"):
+        apply_adapter(other.model, other.tokenizer, tmp_path)
+
+
+def test_settings_are_tried_and_trials_resumed(byte_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+    data = made_data(load(byte_model), 8)
+    settings = replace(FAST, epochs=1, validations=1)
+    found = [
+        tune_reranker_settings(
+            lambda: load(byte_model),
+            data,
+            TEMPLATE,
+            settings,
+            trials=trials,
+            storage=tmp_path / "trials.sqlite3",
+        )
+        for trials in (1, 2)
+    ]
+    assert [best.trials for best in found] == [1, 2]
+    assert found[1].score >= found[0].score
+    assert found[1].config.rank in {8, 16, 32}
+
+
+@pytest.mark.parametrize("change", [{"crop": 0.9}, {"mask": 0.9}, {"reorder": 0.9}])
+def test_histories_are_changed_by_the_draw_alone(change: dict[str, Any]) -> None:
+    user = User("", tuple(Interaction("", str(n)) for n in range(6)))
+    settings = replace(FAST, **change)
+
+    def drawn(seed: int) -> list[str]:
+        made = settings.augmented(user, np.random.default_rng(seed))
+        return [row.item_id for row in made.history]
+
+    found = [drawn(seed) for seed in range(20)]
+    assert found == [drawn(seed) for seed in range(20)]
+    assert all(0 < len(some) <= 6 and len(set(some)) == len(some) for some in found)
+    ordered = [some == sorted(some) for some in found]
+    assert any(some != [row.item_id for row in user.history] for some in found)
+    assert all(ordered) != ("reorder" in change)
+    assert FAST.augmented(user, np.random.default_rng(0)) is user
+
+
+def test_steps_are_fitted_to_the_time() -> None:
+    state = TuningState(step=3, steps=10_000, every=1250, judging=60.0)
+    state.plan(left=1800.0, seconds=10.0, validations=8)
+    assert state.steps == 3 + int(0.9 * (1800 - 8 * 60) / 10)
+    assert state.every * 8 >= state.steps
+    late = TuningState(step=3, steps=10_000, every=1250, judging=60.0)
+    late.plan(left=100.0, seconds=10.0, validations=8)
+    assert (late.steps, late.every) == (6, 6)
+    short = TuningState(step=3, steps=5, every=1)
+    short.plan(left=1800.0, seconds=10.0, validations=8)
+    assert short.steps == 5
+
+
+def test_an_interrupted_save_leaves_no_adapter_and_is_made_up_for(
+    byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(FAST, epochs=1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedTokenizerBase, "save_pretrained", full)
+        model = load(byte_model)
+        rate = replace(settings, learning_rate=0.01)
+        with pytest.raises(StorageError, match="No space left"):
+            tune_reranker(model, made_data(model), TEMPLATE, tmp_path, rate)
+    with pytest.raises(StorageError, match="is missing"):
+        read_adapter(tmp_path)
+    model = load(byte_model)
+    assert tune_reranker(model, made_data(model), TEMPLATE, tmp_path, rate).best > 0
+    assert read_adapter(tmp_path).kind == "lora"
+
+
+def test_a_model_without_layers_for_lora_is_refused() -> None:
+    config = AutoConfig.for_model(
+        "llama", num_hidden_layers=0, vocab_size=8, hidden_size=8, num_attention_heads=2
+    )
+    with pytest.raises(ModelError, match="no linear layers for LoRA"):
+        add_lora(AutoModelForCausalLM.from_config(config), 4)
+
+
+def test_a_model_with_one_score_for_all_stops_the_training(
+    byte_model: Path, tmp_path: Path
+) -> None:
+    model = load(byte_model)
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            parameter.zero_()
+    data = made_data(model)
+    tuned = tune_reranker(model, data, TEMPLATE, tmp_path, replace(FAST, offset="none"))
+    assert tuned.fallbacks == {"collapsed": 1}
+    assert tuned.step == 0
+    assert read_adapter(tmp_path).kind == "base"
+
+
 def test_a_killed_run_resumes_and_ends_with_the_same_weights(
     byte_model: Path, tmp_path: Path
 ) -> None:
-    settings = replace(FAST, epochs=2)
+    settings = replace(FAST, **TWICE)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     model = load(byte_model)
     tune_reranker(model, made_data(model), TEMPLATE, whole, settings)
@@ -133,7 +316,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(
         "    def close(self): ...\n"
         "model = t.load(Path(sys.argv[1]))\n"
         "t.tune_reranker(model, t.made_data(model), t.TEMPLATE, Path(sys.argv[2]),\n"
-        "                t.replace(t.FAST, epochs=2), tracker=Kill())\n"
+        "                t.replace(t.FAST, **t.TWICE), tracker=Kill())\n"
     )
     here = str(Path(__file__).parent)
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
