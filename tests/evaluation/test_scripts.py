@@ -188,6 +188,29 @@ def test_lists_are_tuned_on_and_resumed(script: Script, byte_model: Path, tmp_pa
     assert json.loads(lines[-1])["finished"] is True
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_choices_of_a_tuning_are_judged(
+    script: Script, data: Path, byte_model: Path, tmp_path: Path
+) -> None:
+    shop = shutil.copytree(data, tmp_path / "shop")
+    draw = np.random.default_rng(0)
+    rows = [
+        f"u{user},i{3 * item + user % 3},3,{at}"
+        for user in range(50)
+        for at, item in enumerate(draw.permutation(12)[:6])
+    ]
+    (shop / "interactions.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
+    words = [str(shop), "--model", str(byte_model), "--device", "cpu", "--limit", "30"]
+    words += ["--events", "1", "--rows", "list", "in-sample lists", "--set", "epochs=1"]
+    words += ["--kept", str(tmp_path / "kept"), "--out", str(tmp_path / "out")]
+    ablate = script("ablate_tuning")
+    assert ablate.main([*words, "--minutes", "0"]) == 3
+    assert ablate.main(words) == 0
+    found = json.loads((tmp_path / "out" / "ablate_tuning_shop.json").read_text())["rows"]
+    assert found.keys() == {"list", "in-sample lists"}
+    assert all(0 < row["tuned"] <= 1 for row in found.values())
+
+
 def test_every_plan_is_a_benchmark_file() -> None:
     paths = sorted((EVAL / "plans").glob("*.yaml"))
     assert len(paths) > 5
