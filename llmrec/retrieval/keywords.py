@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from llmrec.retrieval.item_table import Ids
 from llmrec.retrieval.search import EXACT_UP_TO
 from llmrec.retrieval.storage import check_rows, check_scores
 
+WORDS_KEPT = 1 << 17
+"""Words whose rows are remembered."""
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
 _WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
 
@@ -59,16 +62,24 @@ class Postings:
         A word that the query has twice counts twice. Of more than ``EXACT_UP_TO`` items, a word
         that all have is left out: its score is below 1e-5.
         """
+        named = [row for word in tokens(query) if (row := self._row(word)) is not None]
+        rows = np.array(named, dtype=np.int64)
+        starts, ends = self.starts[rows], self.starts[rows + 1]
+        if self.n_items > EXACT_UP_TO:
+            rare = ends - starts < self.n_items
+            starts, ends = starts[rare], ends[rare]
+        spans = [slice(0), *map(slice, starts.tolist(), ends.tolist())]
+        found = np.concatenate([self.items[span] for span in spans])
+        added = np.concatenate([self.scores[span] for span in spans])
         scores = np.zeros(self.n_items, dtype=np.float32)
-        for word in tokens(query):
-            row = self.words.find(word)
-            if row is None:
-                continue
-            span = slice(self.starts[row], self.starts[row + 1])
-            if span.stop - span.start < self.n_items or self.n_items <= EXACT_UP_TO:
-                scores[check_rows(self.items[span], self.n_items, "keywords")] += self.scores[span]
-        rows = np.flatnonzero(check_scores(scores))
-        return rows, scores[rows].astype(np.float64)
+        np.add.at(scores, check_rows(found, self.n_items, "keywords"), added)
+        some = np.flatnonzero(check_scores(scores))
+        return some, scores[some].astype(np.float64)
+
+    @cached_property
+    def _row(self) -> Callable[[str], int | None]:
+        """The row of a word; users ask for the same words again and again."""
+        return lru_cache(WORDS_KEPT)(self.words.find)
 
 
 def tokens(text: str) -> list[str]:
