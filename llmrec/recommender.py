@@ -12,7 +12,7 @@ from pathlib import Path
 from llmrec.catalog import read_user
 from llmrec.errors import ModelError, OptionError, check_count, check_flag, check_kind
 from llmrec.explaining import Explainer
-from llmrec.explaining.explainer import explain_template_of
+from llmrec.explaining.explainer import check_text_options
 from llmrec.items import TextEncoder
 from llmrec.models import LanguageModel, load_model, resolve_model
 from llmrec.models.references import parse_reference
@@ -86,7 +86,8 @@ class Recommender:
             first use. None keeps the retriever's order.
         strategy: How the model ranks; see `Reranker`.
         template: A template of that strategy, by name or path.
-        explain_template: The explanation template.
+        explain_text: ``statements``, ``template`` or ``written``; see `Explainer`.
+        explain_template: The explanation template, for ``written``.
         rules: A `Rules` record or a TOML file: what to keep, drop, boost and cap.
         quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
         device: Device of a model given by reference; None takes the fastest available.
@@ -104,7 +105,8 @@ class Recommender:
         model: str | LanguageModel | Callable[[], LanguageModel] | None = None,
         strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
         template: str | None = None,
-        explain_template: str = "explain/plain",
+        explain_text: str = "statements",
+        explain_template: str | Path | None = None,
         rules: Rules | str | Path | None = None,
         quantization: str = "none",
         device: str | None = None,
@@ -116,7 +118,8 @@ class Recommender:
             model = check_model(model, quantization, device, adapter)
         self.rules = None if rules is None else _rules(rules)
         self._strategies = tuned_strategies(strategy, template, adapter)
-        explain_template_of(explain_template)  # fails before a model is loaded
+        check_text_options(explain_text, explain_template)  # fails before a model is loaded
+        self._explain_text = explain_text
         self._explain_template = explain_template
         self._model = model
         self._quantization, self._device, self._adapter = quantization, device, adapter
@@ -129,7 +132,8 @@ class Recommender:
         model: str | LanguageModel | Callable[[], LanguageModel] | None = None,
         strategy: str | Strategy | Sequence[str | Strategy] = "likelihood",
         template: str | None = None,
-        explain_template: str = "explain/plain",
+        explain_text: str = "statements",
+        explain_template: str | Path | None = None,
         rules: Rules | str | Path | None = None,
         quantization: str = "none",
         device: str | None = None,
@@ -142,7 +146,8 @@ class Recommender:
             model: See `Recommender`, as for all other arguments.
             strategy: How the model ranks.
             template: A template of that strategy.
-            explain_template: The explanation template.
+            explain_text: ``statements``, ``template`` or ``written``.
+            explain_template: The explanation template, for ``written``.
             rules: What to keep, drop, boost and cap.
             quantization: For a model given by reference.
             device: For a model given by reference.
@@ -158,6 +163,7 @@ class Recommender:
             model=model,
             strategy=strategy,
             template=template,
+            explain_text=explain_text,
             explain_template=explain_template,
             rules=rules,
             quantization=quantization,
@@ -193,8 +199,16 @@ class Recommender:
 
     @cached_property
     def explainer(self) -> Explainer:
-        """The explainer that uses the model; raises the errors of :attr:`reranker`."""
-        return Explainer(self._required_model, self.index, template=self._explain_template)
+        """The explainer; it uses the model, and raises its errors, only for written texts."""
+        return self._explainer_of(self.context)
+
+    def _explainer_of(self, context: Context) -> Explainer:
+        return Explainer(
+            self._required_model if self._explain_text == "written" else None,
+            context,
+            text=self._explain_text,
+            template=self._explain_template,
+        )
 
     @property
     def _required_model(self) -> LanguageModel:
@@ -242,7 +256,7 @@ class Recommender:
         Raises:
             UnknownUserError: The index does not know the user.
             UnknownItemError: The history holds an unknown item.
-            OptionError: A number or filter is not allowed, or ``explain`` is set without a model.
+            OptionError: A number or filter is not allowed, or written explanations lack a model.
             ModelError: The model cannot be loaded or cannot score.
         """
         k = check_count("k", k)
@@ -253,9 +267,10 @@ class Recommender:
                 hint=f"Give n_candidates from {k} on, or a smaller k.",
             )
         check_flag("explain", explain)
-        if explain and self._model is None:
+        if explain and self._explain_text == "written" and self._model is None:
             raise OptionError(
-                "explain=True needs a language model.", hint="Make the Recommender with model=...."
+                "explain_text='written' needs a language model.",
+                hint="Make the Recommender with model=..., or with explain_text='statements'.",
             )
         conditions = read_filters(filters)
         person = read_user(user, self.context.user, self.context.neutral_rating)
@@ -374,7 +389,9 @@ class Recommender:
         self, request: Request, k: int, explain: bool, notes: Sequence[str]
     ) -> Recommendation:
         if self._model is None:
-            return Recommendation(retrieval_ranking(request), k, notes=tuple(notes))
+            ranking = retrieval_ranking(request)
+            explanations = self._explained(request, ranking, k) if explain else ()
+            return Recommendation(ranking, k, explanations, notes=tuple(notes))
         (ranking,) = self.reranker.rank_many([request])
         explanations = self._explained(request, ranking, k) if explain else ()
         fitted = self.reranker.weights_key in self.index.gates
@@ -383,9 +400,7 @@ class Recommender:
     def _explained(self, request: Request, ranking: Ranking, k: int) -> tuple[Explanation, ...]:
         explainer = self.explainer
         if request.context is not self.context:
-            explainer = Explainer(
-                self._required_model, request.context, template=self._explain_template
-            )
+            explainer = self._explainer_of(request.context)
         return explainer.explain(request.user, ranking.item_ids[:k])
 
     def _gate_without_model(self) -> Gate | None:

@@ -297,11 +297,13 @@ class Ranking:
 class TextSource(StrEnum):
     """Source of an explanation's text."""
 
+    STATEMENTS = "statements"
+    """The item's own attributes, facts and review sentences, quoted."""
+    TEMPLATE = "template"
+    """A template sentence from the evidence."""
     MODEL = "model"
     REWRITTEN = "rewritten"
     """The model's second text: the first one had an unsupported claim."""
-    EVIDENCE = "evidence"
-    """A template sentence from the evidence: both texts of the model failed the check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +332,53 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a text, or a fact, was not used; ``kind`` is a name of `FAULT_KINDS`."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+FAULT_KINDS: Mapping[str, str] = {
+    "subject": "it is not about the item, or offers another one",
+    "name": "a title, name or quotation that the evidence lacks",
+    "number": "a number that the evidence lacks",
+    "value": "an attribute value, aspect or product word that the evidence lacks",
+    "polarity": "the evidence says the opposite",
+    "user": "something about the user that is not known",
+    "support": "a sentence without evidence",
+    "entailment": "the entailment model does not infer it from its evidence",
+    "form": "unfinished, too long, a list, a repetition, or not addressed to the reader",
+    "instruction": "it reads like an instruction to a language model",
+    "prompt": "the prompt does not fit the model",
+}
+"""The kinds of faults that texts and facts are rejected for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of an item's text that the explanation rests on.
+
+    ``start`` and ``end`` are code points, ``score`` is between 0 and 1: the weight of the ``unit``
+    as a share of the largest, 1 where weights were not measured.
+    """
+
+    start: int
+    end: int
+    score: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """An explanation of one item for one user, with the evidence used to check it.
 
-    ``faults`` lists the faults of the rejected texts. ``title`` is the item's name. ``claims``
-    divides the text into sentences with their evidence.
+    ``faults`` lists why facts were left out and why texts were rejected. ``title`` is the item's
+    name. ``claims`` divides the text into statements with their evidence. ``spans`` are places in
+    ``item_text``: title, attributes and description, a line each.
     """
 
     user_id: str
@@ -342,7 +386,9 @@ class Explanation:
     text: str
     source: TextSource
     evidence: tuple[Evidence, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
     usage: Usage = Usage()
     title: str = ""
     claims: tuple[Claim, ...] = ()
+    item_text: str = ""
+    spans: tuple[Span, ...] = ()

@@ -12,7 +12,7 @@ from llmrec import Recommender
 from llmrec.errors import DataError, OptionError, PromptError, UnknownItemError, UnknownUserError
 from llmrec.models import LanguageModel, TransformersModel
 from llmrec.prompting import context_of
-from llmrec.records import Candidate, Interaction, Item, Status, User
+from llmrec.records import Candidate, Interaction, Item, Status, Usage, User
 from llmrec.reranking import Gate, Request, Reranker, keep_gate
 from llmrec.retrieval import Index, Retriever
 from tests.reranking.oracle import Oracle
@@ -63,9 +63,18 @@ def test_without_a_model_the_retriever_s_order_is_kept(index: Index) -> None:
     scores = [row.score for row in found.ranking.items]
     assert scores == sorted(scores, reverse=True)
     with pytest.raises(OptionError, match="needs a language model"):
-        Recommender(index).recommend("u1", explain=True)
+        Recommender(index, explain_text="written").recommend("u1", explain=True)
     with pytest.raises(OptionError, match="no language model"):
-        Recommender(index).explain("u1", ["i9"])
+        Recommender(index, explain_text="written").explain("u1", ["i9"])
+
+
+def test_without_a_model_statements_explain(index: Index) -> None:
+    found = Recommender(index).recommend("u1", k=3, explain=True)
+    assert [each.item_id for each in found.explanations] == [row.item_id for row in found.items]
+    assert all(
+        row.title in each.text for row, each in zip(found.items, found.explanations, strict=True)
+    )
+    assert found.usage == Usage()
 
 
 def test_filters_rules_and_seen_items(index: Index, tmp_path: Path) -> None:
@@ -132,7 +141,9 @@ def test_a_model_loads_at_first_use_and_once(index: Index, model: Oracle) -> Non
     [
         ({"strategy": "likelyhood"}, OptionError),
         ({"template": "pointwise/plain-list"}, PromptError),
-        ({"explain_template": "explain/none"}, PromptError),
+        ({"explain_text": "written", "explain_template": "explain/none"}, PromptError),
+        ({"explain_template": "explain/shopper"}, OptionError),
+        ({"explain_text": "long"}, OptionError),
         ({"strategy": ["likelihood"], "template": "likelihood/list"}, OptionError),
     ],
 )
@@ -216,7 +227,8 @@ def test_a_model_that_the_fitted_gate_does_without_is_not_asked(
 
 
 def test_explanations_count_in_the_usage(index: Index, smollm2: TransformersModel) -> None:
-    found = Recommender(index, model=smollm2).recommend("u1", k=1, n_candidates=3, explain=True)
+    recommender = Recommender(index, model=smollm2, explain_text="written")
+    found = recommender.recommend("u1", k=1, n_candidates=3, explain=True)
     (why,) = found.explanations
     assert why.item_id == found.items[0].item_id
     assert why.title == found.items[0].title

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from scipy import stats
 
@@ -14,11 +13,11 @@ from llmrec.benchmarking.results import CellResults, Result, Results
 from llmrec.benchmarking.rows import METRIC, rank_lists
 from llmrec.benchmarking.summary import Summary, partial_rows
 from llmrec.benchmarking.users import BenchmarkData, UserList
-from llmrec.catalog.media_files import MediaError, media_path
 from llmrec.errors import LlmrecError
+from llmrec.items import picture_path
 from llmrec.models import LanguageModel
 from llmrec.prompting import Budget
-from llmrec.records import Item, Prompt
+from llmrec.records import Prompt
 from llmrec.reranking.strategy import request_of
 
 logger = logging.getLogger(__name__)
@@ -133,17 +132,6 @@ def _text(prompt: Prompt) -> str:
     if prompt.text is not None:
         return prompt.text
     return f"{prompt.system}\n\n{prompt.user}" if prompt.system else prompt.user
-
-
-def picture_path(item: Item, folder: Path | None, media_root: Path | None) -> str:
-    """The path of an item's picture; "" where there is none that may be opened."""
-    if folder is None or not item.image:
-        return ""
-    try:
-        return str(media_path(folder, item.image, root=media_root))
-    except MediaError as error:
-        logger.info("A picture is left out of the report: %s", error)
-        return ""
 
 
 def _ranking(

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from llmrec.cli.options import AsJson, ItemTable, ModelOptions, OptionalIndex, command, split_names
+from llmrec.cli.options import (
+    AsJson,
+    ExplainText,
+    ItemTable,
+    ModelOptions,
+    OptionalIndex,
+    command,
+    split_names,
+)
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
 
@@ -30,25 +38,50 @@ def explain(
         ),
     ] = None,
     items: ItemTable = None,
+    text: ExplainText = "statements",
     template: Annotated[
-        str, typer.Option(metavar="NAME", help="An explain template, or a .jinja file.")
-    ] = "explain/plain",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="An explain template, or a .jinja file, for --text written.",
+            show_default="explain/shopper",
+        ),
+    ] = None,
+    entailment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="NLI cross-encoder that must infer each claim from its evidence."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML card of each item too.")
+    ] = None,
     model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
     """Explain items to a user: INDEX with --user and --item, or --requests.
 
-    Each text is shown with the evidence that it was checked against.
+    Each text is shown with the evidence that it was checked against. Only --text written loads a
+    language model.
     """
-    from llmrec.cli.ranking_view import cost_line, describe_model, explanation_view, model_line
-    from llmrec.explaining.explainer import explain_template_of
+    from llmrec.cli.ranking_view import (
+        cost_line,
+        describe_model,
+        explanation_view,
+        faults_line,
+        model_line,
+    )
+    from llmrec.explaining.card import write_cards
+    from llmrec.explaining.explainer import check_text_options
+    from llmrec.items import picture_path
     from llmrec.prompting import context_of
     from llmrec.records import Usage
-    from llmrec.reranking import Reranker, items_context, make_request
+    from llmrec.reranking import items_context, make_request
     from llmrec.reranking.request_files import read_requests
+    from llmrec.reranking.reranker import explain_requests
     from llmrec.retrieval import Index
 
-    explain_template_of(template)  # fails before a model is loaded
+    check_text_options(text, template)  # fails before a model is loaded
     if index is not None and items is not None:
         raise OptionError(
             f"--items {items} beside the index {index}, which has its own items.",
@@ -56,9 +89,11 @@ def explain(
         )
     rates = model.rates()
     known = items_context(items) if items else None
+    found: Index | None = None
     if index is not None:
         with waiting("Opening the index"):
-            known = context_of(Index.open(index))
+            found = Index.open(index)
+            known = context_of(found)
     match index, user, item, requests:
         case Path(), str(), list(), None:
             ids = split_names(item, known.items.__contains__) if known else item
@@ -70,9 +105,11 @@ def explain(
                 "Items to explain come either from an index or from a file.",
                 hint="Give INDEX, --user and --item; or --requests.",
             )
-    language_model = model.load()
+    language_model = model.load() if text == "written" else None
     with waiting("Explaining"):
-        many = Reranker(language_model).explain_many(asked, template=template)
+        many = explain_requests(
+            asked, language_model, text=text, template=template, entailment=entailment
+        )
     explanations = [explanation for each in many for explanation in each]
     new = (request.user.user_id for request in asked if not request.user.history)
     notes = [
@@ -81,13 +118,20 @@ def explain(
         for user_id in new
     ]
     usage = sum((each.usage for each in explanations), start=Usage())
+    if html is not None:
+        pictures = {
+            each.item_id: picture_path(found.items[each.item_id], found.folder, found.media_root)
+            for each in explanations
+            if found is not None
+        }
+        write_cards(explanations, html, pictures)
     if as_json:
         print_json(
             {
                 "explanations": [
                     {"title": each.title, "explanation": each} for each in explanations
                 ],
-                "model": describe_model(language_model),
+                "model": describe_model(language_model) if language_model else None,
                 "cost": rates.cost(usage) if rates else None,
                 "notes": notes,
             }
@@ -95,5 +139,10 @@ def explain(
         return
     console = screen()
     console.print(explanation_view(explanations, evidence=True), "")
-    rows = {"Model": model_line(language_model), "Cost": cost_line(rates, usage)}
+    rows = {
+        "Checked": faults_line(explanations),
+        "Model": model_line(language_model) if language_model else "none was asked",
+        "Cost": cost_line(rates, usage),
+        "Cards": str(html or ""),
+    }
     console.print(fields({**rows, "Note": " ".join(notes)}))

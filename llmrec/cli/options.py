@@ -56,6 +56,15 @@ UserId = Annotated[str, typer.Option("--user", metavar="ID", help="Id of the use
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")
 ]
+ExplainText = Annotated[
+    str,
+    typer.Option(
+        "--text",
+        metavar="HOW",
+        help="Text of an explanation: statements (quotes the facts), template (one plain sentence) "
+        "or written (by the language model).",
+    ),
+]
 ItemTable = Annotated[
     Path | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import fields as fields_of
@@ -15,6 +16,7 @@ from rich.text import Text
 from llmrec.cli.output import fields, print_json, safe, screen, table
 from llmrec.records import (
     FALLBACKS,
+    FAULT_KINDS,
     Explanation,
     RankedItem,
     Ranking,
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
     from llmrec.recommender import Recommendation
 
 _SOURCES = {
+    TextSource.STATEMENTS: "quoted from the evidence",
+    TextSource.TEMPLATE: "a template sentence from the evidence",
     TextSource.MODEL: "written by the model; passed the check against the evidence",
     TextSource.REWRITTEN: "the model's second text; passed the check against the evidence",
-    TextSource.EVIDENCE: "a template sentence: the model's texts failed the check",
 }
 
 
@@ -53,6 +56,7 @@ def print_recommendation(
     console.print(ranking_table(found.ranking, found.k, console.width), "")
     if found.explanations:
         console.print(explanation_view(found.explanations), "")
+        console.print(fields({"Checked": faults_line(found.explanations)}))
     console.print(fields(dict(footer(found, model, rates))))
 
 
@@ -200,7 +204,7 @@ def tokens_line(usage: Usage) -> str:
 def explanation_view(
     explanations: Sequence[Explanation], *, evidence: bool = False
 ) -> RenderableType:
-    """Title, text and source of each; with ``evidence`` also the facts and the faults found."""
+    """Title, text, sources of each; with ``evidence`` also the facts and the faults found."""
     parts: list[RenderableType] = []
     for at, explanation in enumerate(explanations, start=1):
         place = f"{at}. " if len(explanations) > 1 else ""
@@ -208,13 +212,36 @@ def explanation_view(
         title = safe(explanation.title, "bold")
         parts.append(Text.assemble(place, title, safe(item_id, "dim")))
         parts.append(Padding(safe(explanation.text), (0, 0, 0, 3)))
-        parts.append(Padding(safe(f"({_SOURCES[explanation.source]})", "dim"), (0, 0, 0, 3)))
+        units = dict.fromkeys(unit for claim in explanation.claims for unit in claim.units)
+        source = f"({_SOURCES[explanation.source]}{': ' if units else ''}{', '.join(units)})"
+        parts.append(Padding(safe(source, "dim"), (0, 0, 0, 3)))
         if evidence:
-            rows = [(fact.kind, safe(fact.text)) for fact in explanation.evidence]
-            facts = table(("Evidence", "what it says"), rows, width=screen().width - 3)
+            rows = [
+                (
+                    "" if fact.weight is None else f"{fact.weight:+.2f}",
+                    safe(fact.unit),
+                    safe(fact.text),
+                )
+                for fact in explanation.evidence
+            ]
+            heads = (">weight", "evidence", "what it says")
+            facts = table(heads, rows, width=screen().width - 3)
             parts.append(Padding(facts, (1, 0, 0, 3)))
             parts.extend(
-                Padding(safe(f"Refused: {fault}", "dim"), (0, 0, 0, 3))
+                Padding(safe(f"Refused ({fault.kind}): {fault.text}", "dim"), (0, 0, 0, 3))
                 for fault in explanation.faults
             )
     return Group(*parts)
+
+
+def _weight(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def faults_line(explanations: Sequence[Explanation]) -> str:
+    """The number of texts by source, and of what was refused by kind, with its meaning."""
+    sources = Counter(each.source.value for each in explanations)
+    kinds = Counter(fault.kind for each in explanations for fault in each.faults)
+    said = ", ".join(f"{name} {count:,}" for name, count in sources.items())
+    refused = "; ".join(f"{kind} {n:,} ({FAULT_KINDS[kind]})" for kind, n in kinds.items())
+    return f"{said}; refused: {refused}" if refused else said

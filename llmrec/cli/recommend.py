@@ -9,6 +9,7 @@ import typer
 
 from llmrec.cli.options import (
     AsJson,
+    ExplainText,
     IndexFolder,
     ModelOptions,
     StrategyOptions,
@@ -40,6 +41,7 @@ def recommend(
     explain: Annotated[
         bool, typer.Option("--explain", help="Explain each item that is printed.")
     ] = False,
+    text: ExplainText = "statements",
     filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,16 +78,22 @@ def recommend(
     "Fallbacks" count what did not go as requested, each with its meaning.
     """
     from llmrec.cli.ranking_view import print_recommendation
+    from llmrec.explaining.explainer import check_text_options
     from llmrec.recommender import Recommender
 
-    if no_llm and explain:
-        raise OptionError("--explain needs a language model; --no-llm loads none.")
+    check_text_options(text, None)
+    if no_llm and text == "written":
+        raise OptionError("--text written needs a language model; --no-llm loads none.")
     if no_llm:
         refuse_model_options("--no-llm", ask, model)
     strategies, rates = ask.make(top=k), model.rates()
     with waiting("Opening the index"):
         recommender = Recommender.open(
-            index, model=None if no_llm else model, strategy=strategies, rules=rules
+            index,
+            model=None if no_llm else model,
+            strategy=strategies,
+            rules=rules,
+            explain_text=text,
         )
     with waiting(f"Recommending to {user}"):
         found = recommender.recommend(

@@ -6,7 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from llmrec.explaining.claims import claim_faults
 from llmrec.explaining.evidence import ABOUT, TITLE
+from llmrec.explaining.instructions import is_command
 from llmrec.explaining.subject import subject_faults
 from llmrec.explaining.titles import (
     COVER,
@@ -14,7 +16,6 @@ from llmrec.explaining.titles import (
     STARTERS,
     Titles,
     Word,
-    content_keys,
     cover,
     keys,
     leaves_quote_open,
@@ -23,7 +24,7 @@ from llmrec.explaining.titles import (
     title_forms,
     words,
 )
-from llmrec.records import Evidence
+from llmrec.records import Evidence, Fault
 
 MAX_SENTENCES = 3
 MAX_CHARACTERS = 4_000
@@ -41,8 +42,6 @@ _THIRD_PERSON = ("the user", "this user", "该用户", "这位用户")
 
 _ECHO_WORDS = 5  # a shorter sentence may occur in the prompt by chance
 _BEGINNING = 6  # two sentences repeat each other if they begin with as many equal words
-_SUPPORTED = 1 / 2  # the least share of a text's words, titles excluded, from the evidence
-_FRAME = frozenset({"like", "love", "enjoy", "would", "might", "item", "also", "great", "good"})
 _PAST_CHOICE = frozenset({"bought", "chose", "enjoyed", "liked", "loved", "played", "watched"})
 """Directly before a title, such a word claims that the title is in the history."""
 _QUOTED = re.compile(
@@ -50,12 +49,11 @@ _QUOTED = re.compile(
     r"|\*+([^*\n]+)\*+|(?<!\w)_([^_\n]+)_(?!\w)|(?<!\w)['‘]([^\n]+?)['’](?!\w)"
 )
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_STEM = 5  # words with as many equal letters at their beginning count as one
 
 
 def check_text(
     text: str, evidence: Sequence[Evidence], titles: Titles, *, prompt: str = ""
-) -> tuple[str, ...]:
+) -> tuple[Fault, ...]:
     """List the faults of an explanation's text.
 
     Faults are titles, quoted phrases, names of several words and numbers that the evidence lacks;
@@ -66,9 +64,9 @@ def check_text(
     Args:
         text: The text to check.
         evidence: All that it may use.
-        titles: The catalogue's titles.
+        titles: The catalogue's titles, attribute values and aspects.
         prompt: The prompt of a model's text. If given, the text must not repeat it, must name or
-            mean the item, and must take half of its words, titles excluded, from the evidence.
+            mean the item, and each sentence must rest on evidence (:func:`claim_faults`).
 
     Returns:
         The faults, each a clause about the text ("it names 'Heat', which ...") for a rewriting
@@ -76,29 +74,38 @@ def check_text(
     """
     text = unicodedata.normalize("NFC", text).strip()
     if not text:
-        return ("it is empty",)
+        return (Fault("form", "it is empty"),)
     if len(text) > MAX_CHARACTERS:
-        return (f"it has {len(text):,} characters, which is more than {MAX_CHARACTERS:,}",)
+        said = f"it has {len(text):,} characters, which is more than {MAX_CHARACTERS:,}"
+        return (Fault("form", said),)
     held = _EvidenceIndex(evidence)
     mentions = titles.find(text)
     covered = cover(text, mentions)
-    found = [f"it names {mention.text!r}" for mention in mentions if not held.title(mention.text)]
+    names = [m.text for m in mentions if not held.title(m.text)]
+    found = [Fault("name", f"it names {name!r}") for name in names]
     found += [
-        f"it quotes {phrase!r}"
+        Fault("name", f"it quotes {phrase!r}")
         for phrase in _quoted_phrases(text, covered)
         if not (held.title(phrase) if phrase in titles else held.phrase(phrase))
     ]
-    found += [f"it names {name!r}" for name in _names(covered) if not held.every_word(name)]
-    found += [f"it says {number}" for number in _numbers(covered) if number not in held.numbers]
+    names = [name for name in _names(covered) if not held.every_word(name)]
+    found += [Fault("name", f"it names {name!r}") for name in names]
+    numbers = [number for number in _numbers(covered) if number not in held.numbers]
+    found += [Fault("number", f"it says {number}") for number in numbers]
     for mention in mentions:
         before = covered[: mention.start].rstrip(OPENING).rpartition(" ")[2].casefold()
         if before in _PAST_CHOICE and held.title(mention.text) and not held.liked(mention.text):
-            found.append(f"it says that {mention.text!r} was chosen before")
-    faults = [f"{fault}, which the evidence does not hold" for fault in dict.fromkeys(found)]
-    faults += _form_faults(text, covered, held)
+            found.append(Fault("user", f"it says that {mention.text!r} was chosen before"))
+    faults = [
+        Fault(one.kind, f"{one.text}, which the evidence does not hold")
+        for one in dict.fromkeys(found)
+    ]
+    faults += [Fault("form", fault) for fault in _form_faults(text, covered, held)]
     if prompt:
-        faults += _answer_faults(text, covered, held, prompt)
-    faults += subject_faults(text, evidence, titles, must_name=bool(prompt) and not faults)
+        faults += _answer_faults(text, held, prompt)
+        faults += claim_faults(covered, evidence, titles)
+    subject = subject_faults(text, evidence, titles, must_name=bool(prompt) and not faults)
+    faults += [Fault("subject", fault) for fault in subject]
     return tuple(faults)
 
 
@@ -142,16 +149,15 @@ def _form_faults(text: str, covered: str, held: _EvidenceIndex) -> Iterator[str]
             yield f"it says {talk!r} instead of speaking to the reader about the item"
 
 
-def _answer_faults(text: str, covered: str, held: _EvidenceIndex, prompt: str) -> Iterator[str]:
-    """Whether a text repeats its prompt or is off topic; a title alone supports no claim."""
+def _answer_faults(text: str, held: _EvidenceIndex, prompt: str) -> Iterator[Fault]:
+    """Whether a model's text repeats its prompt, or an instruction that stands in the evidence."""
     for sentence in split_sentences(text):
         long = len(keys(sentence)) >= _ECHO_WORDS
         if long and _said(sentence, prompt) and not held.phrase(sentence):
-            yield "it repeats the instruction"
+            yield Fault("form", "it repeats the instruction")
             break
-    said_words = content_keys(covered) - _FRAME
-    if sum(map(held.word, said_words)) < _SUPPORTED * max(1, len(said_words)):
-        yield "it says little of what the evidence holds"
+    if is_command(text):
+        yield Fault("instruction", "it reads like an instruction to a language model")
 
 
 def _said(phrase: str, text: str) -> bool:
@@ -166,7 +172,6 @@ class _EvidenceIndex:
         self.text = "\n".join(texts)
         self.numbers = {number for text in texts for number in _numbers(text)}
         self._words = {key for text in texts for key in keys(text)}
-        self._stems = {key[:_STEM] for key in self._words}
         self._keys = "|".join(f" {' '.join(keys(text))} " for text in texts)
         self._written = "|".join(f" {' '.join(_written(text))} " for text in texts)
         self._forms = _quoted_forms(texts)
@@ -186,10 +191,6 @@ class _EvidenceIndex:
         if not phrase_keys:
             return phrase in self.text
         return f" {' '.join(phrase_keys)} " in self._keys or phrase_keys in self._forms
-
-    def word(self, key: str) -> bool:
-        """Whether the evidence has a word with this beginning: "carved" matches "carves"."""
-        return key[:_STEM] in self._stems
 
     def every_word(self, name: str) -> bool:
         """Whether the evidence has each of these words."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
+from typing import TYPE_CHECKING, Protocol, cast
 
-from llmrec.catalog import read_ids, read_user
+from llmrec.catalog import liked, read_ids, read_user
 from llmrec.errors import (
     OptionError,
     PromptError,
@@ -17,12 +19,19 @@ from llmrec.errors import (
     check_count,
     check_kind,
     not_allowed,
+    one_of,
 )
 from llmrec.explaining.check import MAX_SENTENCES, check_text
+from llmrec.explaining.claims import claims_of
+from llmrec.explaining.entailment import Entailment
 from llmrec.explaining.evidence import EvidenceLimits, gather_evidence
-from llmrec.explaining.plain import BARE, plain_texts
+from llmrec.explaining.plain import BARE, plain_texts, unmoved_texts
 from llmrec.explaining.rarity import Rarity
+from llmrec.explaining.statements import ranked, spans_of, statements, words_of
+from llmrec.explaining.subject import names_title
 from llmrec.explaining.titles import Titles, cover, sentence_ends
+from llmrec.explaining.usable import shown_name, usable_fact, usable_profile, without_orders
+from llmrec.items.text_encoder import item_text
 from llmrec.models import LanguageModel
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,
@@ -34,29 +43,79 @@ from llmrec.prompting import (
     context_of,
     load_template,
 )
-from llmrec.records import Evidence, Explanation, Prompt, TextSource, Usage, User
+from llmrec.records import (
+    Claim,
+    Evidence,
+    Explanation,
+    Fault,
+    Item,
+    Prompt,
+    TextSource,
+    Usage,
+    User,
+)
 from llmrec.retrieval import Index
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 logger = logging.getLogger(__name__)
 
+TEXTS = ("statements", "template", "written")
+"""How a text is made, the most to be trusted first."""
 EXPLAIN = "explain"
 """The folder of templates for explanations."""
 MAX_NEW_TOKENS = 64
 """Tokens of an answer: enough for two or three short sentences, since a half one is cut off."""
 
-_TOO_LONG = "its prompt does not fit the model"
+_TOO_LONG = Fault("prompt", "its prompt does not fit the model")
+_REVIEWS = 6
+"""Review sentences among which statements are chosen."""
+_GIVEN = 5
+"""Facts that a model is given."""
+_LOOKED_AT = 6
+"""Facts that pass the check among which statements are chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """An unfinished explanation; ``text`` stays empty until one passes the check."""
+    """An unfinished explanation; ``claims`` stay empty until a text passes the check."""
 
     item_id: str
+    name: str
     evidence: tuple[Evidence, ...]
-    text: str = ""
-    source: TextSource = TextSource.EVIDENCE
-    faults: tuple[str, ...] = ()
+    best: tuple[Evidence, ...]
+    carried: Mapping[str, float] | None
+    claims: tuple[Claim, ...] = ()
+    source: TextSource = TextSource.TEMPLATE
+    faults: tuple[Fault, ...] = ()
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def given(self) -> tuple[Evidence, ...]:
+        """What a model is given: the title, and the facts that count most."""
+        return (*self.evidence[:1], *self.best[:_GIVEN])
+
+    def told(self, claims: Sequence[Claim]) -> tuple[Evidence, ...]:
+        """The facts with a weight; without weights those that claims rest on."""
+        units = {unit for claim in claims for unit in claim.units}
+        return tuple(f for f in self.evidence if f.weight is not None or f.unit in units)
+
+
+def check_text_options(text: str, template: str | Path | None) -> Template:
+    """Check how a text is to be made, and load its template.
+
+    Raises:
+        OptionError: ``text`` is unknown, or a template is given for a text that no model writes.
+        PromptError: The template cannot be used, or is a strategy's.
+    """
+    one_of("text", text, TEXTS)
+    if template is not None and text != "written":
+        raise OptionError(
+            f"template={str(template)!r} is given, but text={text!r} asks no model.",
+            hint="Give text='written' too (--text written).",
+        )
+    return explain_template_of(template or DEFAULT_TEMPLATES[EXPLAIN])
 
 
 def explain_template_of(name: str | Path) -> Template:
@@ -75,56 +134,96 @@ def explain_template_of(name: str | Path) -> Template:
     return template
 
 
+class Weighed(Protocol):
+    """Evidence with weights, as `llmrec.reranking` finds it by removal."""
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """All facts, the title among them."""
+
+    @property
+    def noise(self) -> float:
+        """How far the score moves with the wording alone."""
+
+    @property
+    def carried(self) -> Mapping[str, float]:
+        """What the score consists of, by signal."""
+
+    @property
+    def usage(self) -> Usage:
+        """Usage of the language model for the weights."""
+
+
 class Explainer:
-    """Explains items to users with a language model; every text is checked against evidence.
+    """Explains items to users; every text is checked against its evidence before it is shown.
 
     Args:
-        model: Writes the texts, greedily.
+        model: Writes the texts of ``text="written"``, greedily; else None will do.
         known: The facts: an index, or the `Context` of a request.
-        template: Name or path of an ``explain`` template.
+        text: ``statements`` quotes the facts that count most, ``template`` is one plain sentence of
+            them, ``written`` lets the model write.
+        template: Name or path of an ``explain`` template, for ``written`` alone; None takes
+            ``explain/shopper``.
         budget: Tokens per field of the prompt.
         limits: How much evidence is gathered.
         seed: Random seed of the generation.
+        entailment: A cross-encoder that must infer each claim from its evidence: a reference, or a
+            loaded ``CrossEncoder``. None leaves this check out.
 
     Raises:
+        OptionError: A value is not allowed, or the text needs a model and there is none.
         PromptError: The template cannot be used, or is a strategy's.
+        ModelError: The cross-encoder cannot be used.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: LanguageModel | None,
         known: Index | Context,
         *,
-        template: str | Path = "explain/plain",
+        text: str = "statements",
+        template: str | Path | None = None,
         budget: Budget | None = None,
         limits: EvidenceLimits | None = None,
         seed: int = 0,
+        entailment: str | Path | CrossEncoder | Entailment | None = None,
     ) -> None:
-        if not hasattr(model, "generate"):
+        self.template = check_text_options(text, template)
+        if (text == "written" or model is not None) and not hasattr(model, "generate"):
             raise not_allowed("model", model, "a LanguageModel", "Load it: llmrec.load_model(ref).")
         hint = "Open a folder with Index.open(INDEX)."
         check_kind("known", known, (Index, Context), "an Index or a Context", hint)
+        self.text = text
         self.model = model
         self.context = context_of(known) if isinstance(known, Index) else known
-        self.template = explain_template_of(template)
         self.budget = check_budget(budget)
         hint = "Give llmrec.explaining.EvidenceLimits(...)."
         none_or = (EvidenceLimits, NoneType)
         limits = check_kind("limits", limits, none_or, "EvidenceLimits or None", hint)
-        self.limits = limits or EvidenceLimits()
+        self.limits = limits or EvidenceLimits(reviews=_REVIEWS)
         self.seed = check_count("seed", seed, least=0)
+        own = entailment is None or isinstance(entailment, Entailment)
+        self.entailment = entailment if own else Entailment(entailment)
 
-    def explain(self, user: str | int | User, item_ids: object) -> tuple[Explanation, ...]:
+    def explain(
+        self,
+        user: str | int | User,
+        item_ids: object,
+        *,
+        weighed: Mapping[str, Weighed] = MappingProxyType({}),
+    ) -> tuple[Explanation, ...]:
         """Explain each item to a user, in one to three sentences.
 
-        All texts are written in one batch. A text that fails :func:`check_text` is rewritten once
-        with its faults named, in a second batch. If that fails too, template sentences from the
-        evidence replace it. ``source`` names the result's origin, ``faults`` the reasons.
+        A text of the model that fails :func:`check_text` is rewritten once with its faults named,
+        all in one batch. If that fails too, a template sentence replaces it. ``source`` names the
+        result's origin, ``faults`` the reasons, and the facts that were left out.
 
         Args:
             user: The reader: a known user's id, or any `User`; without a history, the text is
                 about the item alone.
             item_ids: Known items, each once: one id, or ids in any form of a list or column.
+            weighed: Weighed evidence by item id. An item that has none gets the facts that fit the
+                user best.
 
         Returns:
             One explanation per item, in the given order. A batch's usage is divided among its
@@ -137,43 +236,116 @@ class Explainer:
         ids = read_ids(item_ids, where="item_ids")
         user = read_user(user, self.context.user, self.context.neutral_rating)
         _check_ids(ids)
-        drafts = [_Draft(item_id, self._evidence(user, item_id)) for item_id in ids]
-        for source in (TextSource.MODEL, TextSource.REWRITTEN):
-            drafts = self._written(user, drafts, source)
-        plain = sum(not draft.text for draft in drafts)
-        if plain:
-            logger.info("%d of %d explanations are plain sentences.", plain, len(drafts))
-        return tuple(
-            Explanation(
-                user.user_id,
-                draft.item_id,
-                draft.text or self._plain_text(draft.evidence),
-                draft.source,
-                draft.evidence,
-                draft.faults,
-                draft.usage,
-                self.context.items[draft.item_id].name,
-            )
-            for draft in drafts
-        )
+        drafts = [self._draft(user, item_id, weighed.get(item_id)) for item_id in ids]
+        if self.text == "written":
+            for source in (TextSource.MODEL, TextSource.REWRITTEN):
+                drafts = self._written(user, drafts, source)
+            plain = sum(not draft.claims for draft in drafts)
+            if plain:
+                logger.info("%d of %d explanations are plain sentences.", plain, len(drafts))
+        return tuple(self._finished(user, draft) for draft in drafts)
 
     @cached_property
     def _titles(self) -> Titles:
-        return Titles(self.context.items)
+        opinions = (self.context.insight(item_id).opinion for item_id in self.context.items)
+        aspects = (aspect.name for each in opinions if each for aspect in each.aspects)
+        return Titles(self.context.items, aspects)
 
     @cached_property
     def _rarity(self) -> Rarity:
         return Rarity.of(self.context.items.values())
 
-    def _evidence(self, user: User, item_id: str) -> tuple[Evidence, ...]:
-        return gather_evidence(self.context, user, item_id, limits=self.limits, rarity=self._rarity)
+    def _draft(self, user: User, item_id: str, weighed: Weighed | None) -> _Draft:
+        found = (
+            gather_evidence(self.context, user, item_id, limits=self.limits, rarity=self._rarity)
+            if weighed is None
+            else weighed.evidence
+        )
+        item = self.context.items[item_id]
+        usable = [usable_fact(fact, item) for fact in found]
+        faults = [
+            Fault("instruction", f"{fact.unit} reads like an instruction, and was left out")
+            for fact, kept in zip(found, usable, strict=True)
+            if kept is None
+        ]
+        evidence = tuple(fact for fact in usable if fact is not None)
+        told = liked(user.history, user.neutral_rating)
+        likes = [row.item_id for row, good in zip(user.history, told, strict=True) if good]
+        best = ranked(
+            evidence,
+            words_of(user, self.context, likes),
+            weighed.noise if weighed else 0.0,
+        )
+        return _Draft(
+            item_id,
+            shown_name(item),
+            evidence,
+            tuple(best),
+            weighed.carried if weighed else None,
+            faults=tuple(faults),
+            usage=weighed.usage if weighed else Usage(),
+        )
+
+    def _finished(self, user: User, draft: _Draft) -> Explanation:
+        item = self.context.items[draft.item_id]
+        source, claims, faults = draft.source, draft.claims, draft.faults
+        if not claims and self.text == "statements" and draft.best:
+            claims, refused = self._statements(draft)
+            source, faults = TextSource.STATEMENTS, (*faults, *refused)
+        if not claims:
+            source, claims = TextSource.TEMPLATE, self._plain(draft)
+        shown = item_text(item)
+        return Explanation(
+            user.user_id,
+            draft.item_id,
+            " ".join(claim.text for claim in claims),
+            source,
+            draft.evidence,
+            tuple(dict.fromkeys(faults)),
+            draft.usage,
+            item.name,
+            claims,
+            shown,
+            spans_of(item, shown, draft.told(claims)),
+        )
+
+    def _statements(self, draft: _Draft) -> tuple[tuple[Claim, ...], list[Fault]]:
+        """The first statements that pass the check, and the faults of the others."""
+        good, refused = [], []
+        for fact in draft.best:
+            (claim,) = statements(draft.name, [fact])
+            faults = check_text(claim.text, draft.evidence, self._titles)
+            faults += self._entailed((claim,), draft.evidence) if not faults else ()
+            if faults:
+                refused += [Fault(one.kind, f"{fact.unit}: {one.text}") for one in faults]
+            else:
+                good.append(fact)
+            if len(good) == _LOOKED_AT:
+                break
+        return tuple(statements(draft.name, good)), refused
+
+    def _plain(self, draft: _Draft) -> tuple[Claim, ...]:
+        facts = (*draft.evidence[:1], *draft.best[:2])
+        if draft.best or draft.carried is None:
+            texts = plain_texts(draft.name, draft.best)
+        else:
+            texts = unmoved_texts(draft.name, draft.evidence, draft.carried)
+        for text in texts:
+            if not check_text(text, draft.evidence, self._titles):
+                return claims_of(text, facts)
+        return (Claim(BARE, ()),)
+
+    def _entailed(
+        self, claims: tuple[Claim, ...], evidence: tuple[Evidence, ...]
+    ) -> tuple[Fault, ...]:
+        return self.entailment.faults(claims, evidence) if self.entailment else ()
 
     def _written(self, user: User, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
         """Let the model write the missing texts, in one batch."""
         prompts: dict[str, Prompt] = {}
         done: dict[str, _Draft] = {}
         for draft in drafts:
-            if draft.text or _TOO_LONG in draft.faults:
+            if draft.claims or _TOO_LONG in draft.faults:
                 continue
             try:
                 prompts[draft.item_id] = self._prompt(user, draft)
@@ -181,7 +353,7 @@ class Explainer:
                 done[draft.item_id] = replace(draft, faults=(*draft.faults, _TOO_LONG))
         if prompts:
             asked = [draft for draft in drafts if draft.item_id in prompts]
-            generated = self.model.generate(
+            generated = self._writer.generate(
                 list(prompts.values()),
                 max_new_tokens=MAX_NEW_TOKENS,
                 temperature=0.0,
@@ -194,32 +366,46 @@ class Explainer:
         return [done.get(draft.item_id, draft) for draft in drafts]
 
     def _prompt(self, user: User, draft: _Draft) -> Prompt:
+        items = {
+            item_id: without_orders(self.context.items[item_id])
+            for item_id in {draft.item_id, *(row.item_id for row in user.history)}
+        }
+        known = cast("MutableMapping[str, Item]", self.context.items)  # only read
         writer = PromptWriter(
             template=self.template,
-            user=user,
-            tokenizer=self.model,
+            user=replace(user, profile=usable_profile(user.profile)),
+            tokenizer=self._writer,
             budget=self.budget,
-            evidence=[fact.text for fact in draft.evidence],
-            fault="; ".join(draft.faults),
-            context=self.context,
+            evidence=[fact.text for fact in draft.given],
+            fault="; ".join(dict.fromkeys(f.text for f in draft.faults if f.kind != "instruction")),
+            context=replace(self.context, items=ChainMap(items, known)),
             fits=self._fits,
         )
-        return writer.for_each([self.context.items[draft.item_id]]).prompts[0]
+        return writer.for_each([items[draft.item_id]]).prompts[0]
+
+    @property
+    def _writer(self) -> LanguageModel:
+        if self.model is None:
+            raise not_allowed("model", None, "a LanguageModel", "Load it: llmrec.load_model(ref).")
+        return self.model
 
     def _fits(self, prompt: Prompt) -> bool:
-        return self.model.count_tokens(prompt) + MAX_NEW_TOKENS <= self.model.max_length
+        return self._writer.count_tokens(prompt) + MAX_NEW_TOKENS <= self._writer.max_length
 
     def _judged(self, draft: _Draft, answer: str, source: TextSource, prompt: Prompt) -> _Draft:
         text = tidied(answer, self._titles)
         shown = prompt.text or f"{prompt.system}\n{prompt.user}"
-        faults = check_text(text, draft.evidence, self._titles, prompt=shown)
+        faults = check_text(text, draft.given, self._titles, prompt=shown)
+        claims = claims_of(text, draft.given)
+        faults += self._entailed(claims, draft.given) if not faults else ()
+        if not faults and not names_title(text, draft.name, self._titles):
+            first, *rest = claims
+            claims = (Claim(f"{draft.name}: {first.text}", first.units), *rest)
+            named = " ".join(claim.text for claim in claims)
+            faults = check_text(named, draft.given, self._titles)
         if faults:
             return replace(draft, faults=tuple(dict.fromkeys((*draft.faults, *faults))))
-        return replace(draft, text=text, source=source)
-
-    def _plain_text(self, evidence: tuple[Evidence, ...]) -> str:
-        texts = plain_texts(evidence)
-        return next((t for t in texts if not check_text(t, evidence, self._titles)), BARE)
+        return replace(draft, claims=claims, source=source)
 
 
 def tidied(answer: str, titles: Titles) -> str:

@@ -1,58 +1,97 @@
-"""Template sentences from the evidence: the fallback if no text of the model passes the check."""
+"""Sentences made of facts, and what is said where no fact moves the score."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
-from llmrec.explaining.evidence import ABOUT, CHOSEN, FITS, LIKED, SHOWS, TITLE
+from llmrec.explaining.evidence import (
+    ABOUT,
+    ASKED,
+    CHOSEN,
+    FITS,
+    LIKED,
+    REVIEW,
+    REVIEWERS,
+    SHOWS,
+    shortened,
+)
 from llmrec.records import Evidence
 
 BARE = "This was chosen for you from the catalogue."
 """The last fallback, true of every item."""
 
-_LONGEST_QUOTATION = 200
+_CLAUSES = {
+    ABOUT: 'its description says "{}"',
+    ASKED: 'you asked for "{}"',
+    CHOSEN: "{} chose it",
+    FITS: "it fits your {}",
+    REVIEW: "a review says {}",
+    REVIEWERS: "reviewers: {}",
+    SHOWS: 'its picture shows "{}"',
+}
+_LONGEST = 100
+"""Characters of a list of values."""
+_BECAUSE = 2
+"""Facts of a template sentence."""
+_ENDED = re.compile(r"[.!?…。！？][\"'”’]*$")
 
 
-def plain_texts(evidence: Sequence[Evidence]) -> Iterator[str]:
-    """Build texts of one to three sentences, the most informative first.
+def clause(fact: Evidence) -> str:
+    """A fact as a clause: 'its description says "..."'."""
+    for beginning, pattern in _CLAUSES.items():
+        if fact.text.startswith(beginning):
+            said = fact.text.removeprefix(beginning)
+            return pattern.format(said if beginning == REVIEW else said.replace('"', "'"))
+    if fact.text.startswith(LIKED):
+        title, _, shared = fact.text.removeprefix(LIKED).partition('" (')
+        if not shared:
+            return f"you liked {title}"
+        return f'you liked {title}", which has the same {shortened(shared[:-1], _LONGEST)}'
+    if fact.unit.startswith("attribute:"):
+        return f"its {shortened(fact.text, _LONGEST)}"
+    if fact.kind == "profile":
+        return f"{fact.text[0].lower()}{fact.text[1:]}"
+    return f"the catalogue says {fact.text}"
 
-    Later ones serve if the check rejects an earlier one; the last needs no evidence.
+
+def sentence(text: str) -> str:
+    """A clause as a sentence."""
+    return f"{text[0].upper()}{text[1:]}{'' if _ENDED.search(text) else '.'}"
+
+
+def plain_texts(name: str, facts: Sequence[Evidence]) -> Iterator[str]:
+    """One sentence of the best facts; later ones serve if the check rejects an earlier one.
+
+    Args:
+        name: The item's name in quotation marks.
+        facts: What the sentence may use, the best first.
     """
-    reason = _reason(evidence)
-    fits = [f"{fact.text}." for fact in evidence if fact.text.startswith(FITS)][:1]
-    abouts = list(_after(ABOUT, evidence))[:1]
-    abouts = [text for text in abouts if 0 < len(text) <= _LONGEST_QUOTATION]
-    facts = [
-        fact.text
-        for fact in evidence
-        if fact.kind == "item" and not fact.text.startswith((TITLE, ABOUT, CHOSEN, SHOWS))
-    ]
-    if facts:
-        abouts.append(f"The catalogue lists it with {'; '.join(facts)}.")
-    for about in abouts:
-        yield " ".join([reason, *fits, about])
-    yield " ".join([reason, *fits])
-    yield reason
+    for most in range(min(_BECAUSE, len(facts)), 0, -1):
+        reasons = ", and ".join(clause(fact) for fact in facts[:most])
+        yield sentence(f"{name} is suggested because {reasons}")
+    yield f"{name} is suggested from the catalogue."
     yield BARE
 
 
-def _reason(evidence: Sequence[Evidence]) -> str:
-    name = next(_after(TITLE, evidence), "This item")
-    liked = list(_after(LIKED, evidence))
-    shared = [like for like in liked if like.endswith(")")]
-    if liked:
-        return f"{name} is suggested because you liked {_joined(shared or liked)}."
-    chosen = next(_after(CHOSEN, evidence), None)
-    why = f"because {chosen} chose it" if chosen else "on its own merits"
-    return f"Nothing that you liked is known yet, so {name} is suggested {why}."
+def unmoved_texts(
+    name: str, evidence: Sequence[Evidence], carried: Mapping[str, float]
+) -> Iterator[str]:
+    """What is said where no fact moves the score by more than the noise of its wording.
 
-
-def _after(beginning: str, evidence: Sequence[Evidence]) -> Iterator[str]:
-    return (
-        fact.text.removeprefix(beginning) for fact in evidence if fact.text.startswith(beginning)
-    )
-
-
-def _joined(parts: Sequence[str]) -> str:
-    *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last
+    Args:
+        name: The item's name in quotation marks.
+        evidence: What is known.
+        carried: What the score consists of, by signal.
+    """
+    first = max(carried, key=lambda signal: carried[signal], default="")
+    liked = [fact.text.partition('"')[2] for fact in evidence if fact.kind == "history"]
+    if "popularity" in first:
+        yield f"{name} is suggested mostly because it is popular."
+    elif first.startswith("retriev"):
+        for title in liked[:1]:
+            like = title.partition('"')[0]
+            yield f'{name} is suggested because the retriever ranks it high for "{like}".'
+        yield f"{name} is suggested because the retriever ranks it high."
+    yield f"{name} is suggested, but no single fact moves its score."
+    yield BARE

@@ -14,6 +14,7 @@ from llmrec.explaining.titles import (
     keys,
     split_sentences,
     title_forms,
+    title_heads,
     words,
 )
 from llmrec.records import Evidence
@@ -50,8 +51,13 @@ _THIS = re.compile(
     re.IGNORECASE,
 )
 """Words that mean the item without its name."""
-_PARTS = re.compile(r"[,(:;–—]| - |\s(?:with|for|in|of|and|&)\s", re.IGNORECASE)
-_SHORTEST_HEAD = 3
+_REASON = re.compile(
+    r"\b(?:liked|loved|enjoyed|bought|chose|chosen|watched|played|read|owned?|like|love|enjoy|as|"
+    r"similar|than|fans?|same|shares?|both|gefallen|mochte\w*|gemocht|aimé\w*|gust\w+|piaciut\w+)\b"
+    "|[喜欢好看买読]",
+    re.IGNORECASE,
+)
+"""Words of a sentence that names an item of the history as a reason."""
 
 
 def subject_faults(
@@ -75,11 +81,22 @@ def subject_faults(
     item = _Name(name, titles)
     mentions = titles.find(text, any_case=True)
     others = [mention for mention in mentions if not item.is_title(mention.text)]
-    offered = next(_offered(text, mentions, others, item, evidence), None)
+    offered = next(_offered(text, mentions, others, item, evidence, titles), None)
     if offered is not None:
         yield f"it offers {offered!r} instead of {name!r}"
-    elif must_name and not item.is_meant(cover(text, others)):
+        return
+    for sentence in split_sentences(text) if must_name else ():
+        strange = [m.text for m in titles.find(sentence) if not item.is_title(m.text)]
+        if strange and not _REASON.search(cover(sentence, titles.find(sentence))):
+            yield f"it names {strange[0]!r} without saying what it has to do with {name!r}"
+    if must_name and not item.is_meant(cover(text, others)):
         yield f"it does not name {name!r}"
+
+
+def names_title(text: str, name: str, titles: Titles) -> bool:
+    """Whether a text names an item by its title, in one of its forms."""
+    item = _Name(name.strip('"'), titles)
+    return any(item.is_title(mention.text) for mention in titles.find(text, any_case=True))
 
 
 def _offered(
@@ -88,6 +105,7 @@ def _offered(
     others: Sequence[Mention],
     item: _Name,
     evidence: Sequence[Evidence],
+    titles: Titles,
 ) -> Iterator[str]:
     """What a text offers that is not the item."""
     covered = cover(text, mentions)
@@ -105,7 +123,9 @@ def _offered(
         if not item.is_meant(first):
             yield others[0].text
     history = [fact.text.partition('"')[2] for fact in evidence if fact.kind == "history"]
-    heads = {head for title in history for head in _heads(title.partition('"')[0])}
+    heads = {head for title in history for head in title_heads(title.partition('"')[0])}
+    said = {key for fact in evidence if fact.kind == "item" for key in keys(fact.text)}
+    heads |= titles.heads - said
     for start, end in objects:
         if not item.is_meant(text[start:end]):
             yield from (key for key in keys(covered[start:end]) if key in heads - item.words)
@@ -118,7 +138,7 @@ class _Name:
         self.cut = keys(name) if name.endswith("…") else ()
         self.forms = {keys(form) for form in title_forms(name)}
         self.words = {key for form in self.forms for key in form}
-        self.heads = _heads(name)
+        self.heads = title_heads(name)
         if len(keys(name)) == 1:  # "heat" does not name "Heat"
             self.heads = {head for head in self.heads if not titles.is_ordinary(head)}
 
@@ -138,16 +158,3 @@ class _Name:
             or any(key in self.heads or key.removesuffix("s") in self.heads for key in said)
             or _THIS.search(text) is not None
         )
-
-
-def _heads(title: str) -> set[str]:
-    """The nouns of a title: the last word of each of its parts, without numbers and units."""
-    heads = set()
-    for part in _PARTS.split(title):
-        named = [
-            word.key
-            for word in words(part)
-            if len(word.text) >= _SHORTEST_HEAD and word.text.lower() != word.text.upper()
-        ]
-        heads.update(named[-1:])
-    return heads

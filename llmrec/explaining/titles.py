@@ -10,9 +10,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+from llmrec.catalog.values import named_values
 from llmrec.records import Item
 
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, kana, Han
@@ -23,6 +25,10 @@ _LEADING_ARTICLE = re.compile(
 _INVERTED_ARTICLE = re.compile(r"^(.+), (The|A|An|Le|La|Les|Il|El|Los|Las|Der|Die|Das)$")
 _UNCASED_LETTERS = 4
 """The fewest letters of a title without capitals (Chinese, digits) that is known without quotes."""
+
+_PARTS = re.compile(r"[,(:;–—]| - |\s(?:with|for|in|of|and|&)\s", re.IGNORECASE)
+_SHORTEST_HEAD = 3
+_VALUE_WORDS = 3
 
 _MOST_WORDS = 64
 """Words of a title; a longer one is found in no text."""
@@ -112,10 +118,30 @@ def title_forms(title: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for form in (title, main, straight, *shortened, *also) if form))
 
 
-class Titles:
-    """The titles of a catalogue, indexed once for many texts."""
+def title_heads(title: str) -> set[str]:
+    """The nouns of a title: the last word of each of its parts, without numbers and units."""
+    heads = set()
+    for part in _PARTS.split(title):
+        named = [
+            word.key
+            for word in words(part)
+            if len(word.text) >= _SHORTEST_HEAD and word.text.lower() != word.text.upper()
+        ]
+        heads.update(named[-1:])
+    return heads
 
-    def __init__(self, items: Mapping[str, Item]) -> None:
+
+class Titles:
+    """The titles, attribute values and aspects of a catalogue, indexed once for many texts.
+
+    Args:
+        items: The catalogue.
+        aspects: Of the items' reviews.
+    """
+
+    def __init__(self, items: Mapping[str, Item], aspects: Iterable[str] = ()) -> None:
+        self._items = items
+        self._aspects = frozenset(key for aspect in aspects for key in content_keys(aspect))
         self._capitals: dict[tuple[str, ...], tuple[bool, ...]] = {}
         self._longest: dict[str, int] = {}
         for item in items.values():
@@ -124,6 +150,19 @@ class Titles:
         often = max(1, len(items) // 100)
         counts = Counter(self._uncapitalised(items.values()))
         self._ordinary = STARTERS | {word for word, count in counts.items() if count >= often}
+
+    @cached_property
+    def values(self) -> frozenset[str]:
+        """The words of attribute values of up to three words, and of aspects."""
+        texts = {text for item in self._items.values() for _, text in named_values(item)}
+        short = {key for text in texts if len(keys(text)) <= _VALUE_WORDS for key in keys(text)}
+        return self._aspects | {key for key in short - STARTERS if len(key) > 2}
+
+    @cached_property
+    def heads(self) -> frozenset[str]:
+        """The nouns of the titles that name more items than one: "tent", "card"."""
+        counts = Counter(head for item in self._items.values() for head in title_heads(item.title))
+        return frozenset(head for head, count in counts.items() if count > 1)
 
     def __contains__(self, phrase: str) -> bool:
         return self._writes_title(words(phrase))

@@ -17,7 +17,14 @@ from llmrec.items.modality import (
     unit,
 )
 from llmrec.items.opinions import opinion_line, understand_reviews
-from llmrec.items.pictures import PictureEncoder, PictureError, embed_pictures, open_picture
+from llmrec.items.pictures import (
+    PictureEncoder,
+    PictureError,
+    embed_pictures,
+    open_picture,
+    picture_path,
+    picture_uri,
+)
 from llmrec.items.reviews import embed_reviews
 from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL
 from llmrec.items.sounds import SoundEncoder, embed_sounds
@@ -52,6 +59,8 @@ __all__ = [
     "modalities_of",
     "open_picture",
     "opinion_line",
+    "picture_path",
+    "picture_uri",
     "taste_line",
     "understand_items",
     "understand_reviews",

@@ -186,7 +186,7 @@ def _quotes(
             sure = score if good else 1 - score
             names = terms.of_sentence(sentence, title)
             enough = sure >= _WELL if agrees else sure >= _CLEAR and bool(names)
-            if enough and _quotable(sentence):
+            if enough and quotable(sentence):
                 weight = 0.2 * agrees + 0.2 * bool(names) + 0.2 * bool(names & known)
                 found.append((-sure - weight, sentence, number))
     chosen: dict[int, str] = {}
@@ -198,7 +198,8 @@ def _quotes(
     return tuple(chosen.values())
 
 
-def _quotable(text: str) -> bool:
+def quotable(text: str) -> bool:
+    """Whether a reader understands a review's sentence by itself."""
     if not _SHORTEST <= len(text) <= _LONGEST or _ADDRESS.search(text):
         return False
     begins = text[0].isalnum() or text[0] in "\"'“‘«「『"

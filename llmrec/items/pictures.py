@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from llmrec.catalog.media_files import MediaError, MediaPath, open_media
+from llmrec.catalog.media_files import MediaError, MediaPath, media_path, open_media
 from llmrec.errors import ModelNotFoundError
 from llmrec.items.cached_results import (
     FileTask,
@@ -39,6 +41,7 @@ from llmrec.models import (
     resolve_model,
 )
 from llmrec.models.hardware import halve_until_it_fits
+from llmrec.records import Item
 
 logger = logging.getLogger(__name__)
 
@@ -284,3 +287,29 @@ def embed_pictures(
         damaged=lambda known: damaged_vectors(known, lambda: encoder.dimension),
     )
     return embed_files(encoder.name, lambda: encoder.dimension, paths, task, progress=progress)
+
+
+def picture_path(item: Item, folder: Path | None, media_root: Path | None) -> str:
+    """The path of an item's picture; "" where there is none that may be opened."""
+    if folder is None or not item.image:
+        return ""
+    try:
+        return str(media_path(folder, item.image, root=media_root))
+    except MediaError as error:
+        logger.info("A picture is left out: %s", error)
+        return ""
+
+
+@cache
+def picture_uri(path: str, longest_side: int) -> str:
+    """A small picture as a data URI; "" where there is none or it cannot be opened."""
+    if not path:
+        return ""
+    try:
+        picture = open_picture(Path(path), longest_side=longest_side)
+    except MediaError as error:
+        logger.info("A picture is left out: %s", error)
+        return ""
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")

@@ -27,7 +27,7 @@ DEFAULT_TEMPLATES: Mapping[str, str] = MappingProxyType(
         "setwise": "setwise/plain-list",
         "pairwise": "pairwise/plain-list",
         "tournament": "listwise/plain-list",
-        "explain": "explain/plain",
+        "explain": "explain/shopper",
     }
 )
 """The default template of each strategy."""

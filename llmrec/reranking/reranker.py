@@ -7,12 +7,12 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, NoneType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
-from llmrec.explaining import Explainer
+from llmrec.explaining import Entailment, Explainer
 from llmrec.models import LanguageModel, load_model
 from llmrec.models.adapter import AdapterRecord, read_adapter
 from llmrec.models.hardware import QUANTIZATIONS
@@ -28,11 +28,15 @@ from llmrec.reranking.gate import RETRIEVAL, Gate, Scale, catalogue_scale
 from llmrec.reranking.gate_defaults import DEFAULT_GATES
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.rankings import gated_ranking, retrieval_signal
+from llmrec.reranking.removal import find_reasons
 from llmrec.reranking.requests import Given, Request, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
 from llmrec.retrieval import Index
 from llmrec.retrieval.weights import check_weights
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 ZERO_SHOT_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {RETRIEVAL: 1.0, **dict.fromkeys(STRATEGIES, 0.2)}
@@ -183,7 +187,10 @@ class Reranker:
         user: object = None,
         profile: object = None,
         query: object = None,
-        template: str = "explain/plain",
+        text: str = "statements",
+        template: str | Path | None = None,
+        entailment: str | Path | CrossEncoder | None = None,
+        weigh: bool = False,
     ) -> tuple[Explanation, ...]:
         """Explain items to a user; the arguments are those of :meth:`rank`.
 
@@ -193,7 +200,11 @@ class Reranker:
             user: See :meth:`rank`.
             profile: See :meth:`rank`.
             query: See :meth:`rank`.
-            template: An ``explain`` template by name or path.
+            text: ``statements``, ``template`` or ``written``; see `Explainer`.
+            template: An ``explain`` template by name or path, for ``written``.
+            entailment: A cross-encoder that must infer each claim from its evidence.
+            weigh: Weigh the evidence by removal (`find_reasons`), in the list of these candidates.
+                Else facts are ordered by their fit to the user, and the model is not asked.
 
         Returns:
             One explanation per item, in the given order, each checked against its evidence.
@@ -209,16 +220,27 @@ class Reranker:
             query=query,
             known=self.context,
         )
-        return self.explain_many([request], template=template)[0]
+        return self.explain_many(
+            [request], text=text, template=template, entailment=entailment, weigh=weigh
+        )[0]
 
     def explain_many(
-        self, requests: Iterable[Given], *, template: str = "explain/plain"
+        self,
+        requests: Iterable[Given],
+        *,
+        text: str = "statements",
+        template: str | Path | None = None,
+        entailment: str | Path | CrossEncoder | None = None,
+        weigh: bool = False,
     ) -> list[tuple[Explanation, ...]]:
         """Explain the candidates of many users; the arguments are those of :meth:`rank_many`.
 
         Args:
             requests: See :meth:`rank_many`.
-            template: An ``explain`` template by name or path.
+            text: See :meth:`explain`.
+            template: See :meth:`explain`.
+            entailment: See :meth:`explain`.
+            weigh: See :meth:`explain`.
 
         Returns:
             For each request, one explanation per candidate, in the given order.
@@ -226,12 +248,15 @@ class Reranker:
         Raises:
             See :meth:`rank`.
         """
-        return [
-            Explainer(self.model, read.context, template=template, budget=self.budget).explain(
-                read.user, [candidate.item_id for candidate in read.candidates]
-            )
-            for read in each_request(requests, self.context)
-        ]
+        return explain_requests(
+            each_request(requests, self.context),
+            self.model,
+            text=text,
+            template=template,
+            budget=self.budget,
+            entailment=entailment,
+            weigher=self if weigh else None,
+        )
 
     def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
         """Rank for many users, as many per call of the model as it processes at once.
@@ -316,6 +341,35 @@ class Reranker:
     def _blind(self, gate: Gate) -> bool:
         """Whether a gate reads popularity, and there is none."""
         return self.index is None and gate.needs_popularity
+
+
+def explain_requests(
+    requests: Iterable[Request],
+    model: LanguageModel | None = None,
+    *,
+    text: str = "statements",
+    template: str | Path | None = None,
+    budget: Budget | None = None,
+    entailment: str | Path | CrossEncoder | None = None,
+    weigher: Reranker | None = None,
+) -> list[tuple[Explanation, ...]]:
+    """Explain the candidates of requests; only ``written`` texts need the model.
+
+    See :meth:`Reranker.explain_many`; ``weigher`` is the reranker whose score is explained.
+    """
+    judge = None if entailment is None else Entailment(entailment)
+    explained: list[tuple[Explanation, ...]] = []
+    explainer: Explainer | None = None
+    for read in requests:
+        if explainer is None or explainer.context is not read.context:
+            explainer = Explainer(
+                model, read.context, text=text, template=template, budget=budget, entailment=judge
+            )
+        ids = [candidate.item_id for candidate in read.candidates]
+        found = find_reasons(weigher, read, ids) if weigher else ()
+        weighed = {reasons.item_id: reasons for reasons in found}
+        explained.append(explainer.explain(read.user, ids, weighed=weighed))
+    return explained
 
 
 def windows(requests: Sequence[Request], model: LanguageModel) -> Iterator[Sequence[Request]]:

@@ -13,12 +13,12 @@ from llmrec.benchmarking.disagreements import (
     Disagreement,
     disagreeing_users,
     disagreements,
-    picture_path,
 )
 from llmrec.benchmarking.results import Failure, Result, Results, RunFolder
 from llmrec.benchmarking.run import Benchmark, run_benchmark
 from llmrec.benchmarking.summary import Summary, summarise
 from llmrec.benchmarking.users import UserList
+from llmrec.items import picture_path
 from llmrec.models import LanguageModel
 from llmrec.records import Item, Prompt
 from llmrec.retrieval import Index

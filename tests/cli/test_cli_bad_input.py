@@ -203,9 +203,16 @@ def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: P
     ended = run(*words, "pointwise/plain-list")
     assert ended.returncode == 1
     assert "not likelihood" in said(ended)
-    ended = run("explain", plain_index, "--user", "u01", "--item", "o29", "--template", "plain")
+    explain = ("explain", plain_index, "--user", "u01", "--item", "o29")
+    ended = run(*explain, "--text", "written", "--template", "plain")
     assert ended.returncode == 1
-    assert "explain/plain" in said(ended)
+    assert "explain/shopper" in said(ended)
+    ended = run(*explain, "--template", "explain/shopper")
+    assert ended.returncode == 2
+    assert "--text written" in said(ended)
+    ended = run(*explain, "--text", "poem")
+    assert ended.returncode == 2
+    assert "text 'poem' is not one of" in said(ended)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +226,13 @@ def test_a_filter_that_does_not_fit(run: Run, plain_index: Path, condition: str,
 
 
 def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
-    ended = run("recommend", plain_index, "--user", "u01", "--no-llm", "--explain")
+    explain = ("recommend", plain_index, "--user", "u01", "--no-llm", "--explain", "-k", 1)
+    ended = run(*explain, "--text", "written")
     assert ended.returncode == 2
     assert "--no-llm" in said(ended)
+    ended = run(*explain)
+    assert ended.returncode == 0
+    assert "quoted from the evidence" in said(ended)
     for words in (("--strategy", "pointwise"), ("--calibrate",), ("--quantization", "nf4")):
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2

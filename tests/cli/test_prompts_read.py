@@ -144,7 +144,7 @@ def test_prompts_diff_of_a_chat_and_a_plain_prompt_and_of_a_template_with_itself
 def test_prompts_diff_lists_the_fields_of_every_template(run: Run, document: Document) -> None:
     wanted = {
         "listwise/plain-list": {"history.title", "items.label", "items.title"},
-        "explain/plain": {"evidence", "fault", "history", "item.title"},
+        "explain/shopper": {"evidence", "fault", "history", "item.title"},
     }
     for name, reads in wanted.items():
         found = document(run("prompts", "diff", name, name, "--json"))["diff"]["both"]

@@ -9,7 +9,7 @@ import pytest
 
 from llmrec.catalog import Catalog, sample_folder
 from llmrec.retrieval import Index
-from tests.cli.calls import COLD, Document, Run
+from tests.cli.calls import COLD, Document, Run, said
 
 
 def _width(ended: CompletedProcess[str]) -> int:
@@ -152,7 +152,7 @@ def test_recommend_reranks_and_explains(
     (explanation,) = found["explanations"]
     assert explanation["item_id"] == found["items"][0]["item_id"]
     assert explanation["text"]
-    assert explanation["source"] in {"model", "rewritten", "evidence"}
+    assert explanation["source"] == "statements"
     for columns in (80, 120):
         shown = run(*words, "--n-candidates", 10, "--strategy", "pointwise", columns=columns)
         assert shown.returncode == 0
@@ -205,13 +205,34 @@ def test_rerank_keeps_every_candidate(
 def test_explain_shows_the_evidence(
     run: Run, document: Document, sample_index: Path, smollm2_folder: Path, sample: Catalog
 ) -> None:
-    words = ("explain", sample_index, "--user", "u19", "--item", "o29", "--model", smollm2_folder)
+    words = ("explain", sample_index, "--user", "u19", "--item", "o29", "--text", "written")
+    words = (*words, "--model", smollm2_folder)
     shown = run(*words, columns=80)
     assert shown.returncode == 0
     assert _width(shown) <= 80
     assert sample.items["o29"].title in shown.stdout
-    assert "Evidence" in shown.stdout
+    assert "what it says" in shown.stdout
     found = document(run(*words, "--json"))
     (explained,) = found["explanations"]
     assert explained["title"] == sample.items["o29"].title
     assert explained["explanation"]["evidence"]
+
+
+def test_a_card_needs_no_model(
+    run: Run, document: Document, sample_index: Path, sample: Catalog, tmp_path: Path
+) -> None:
+    words = ("explain", sample_index, "--user", "u19", "--item", "o03,k05")
+    found = document(run(*words, "--html", tmp_path / "cards.html", "--json"))
+    assert found["model"] is None
+    page = (tmp_path / "cards.html").read_text()
+    assert page.count("<article") == page.count("data:image/jpeg;base64,") == 2
+    for each in found["explanations"]:
+        explanation = each["explanation"]
+        assert explanation["source"] == "statements"
+        assert all(claim["units"] for claim in explanation["claims"])
+        for span in explanation["spans"]:
+            assert explanation["item_text"][span["start"] : span["end"]]
+    assert "statements 2" in run(*words).stdout
+    ended = run(*words, "--html", tmp_path / "none" / "cards.html")
+    assert ended.returncode == 1
+    assert "cannot be written" in said(ended)

@@ -40,7 +40,7 @@ EVIDENCE = (
 
 
 def faults(text: str, prompt: str = "") -> tuple[str, ...]:
-    return check_text(text, EVIDENCE, TITLES, prompt=prompt)
+    return tuple(map(str, check_text(text, EVIDENCE, TITLES, prompt=prompt)))
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_liked_titles_must_be_in_the_history(text: str) -> None:
 
 
 def test_an_answer_must_say_something_of_the_evidence() -> None:
-    little = ("it says little of what the evidence holds",)
-    assert faults("I'm ready to help. What's the next question?", "Why?") == little
-    assert faults("Your answer was not accepted.", "Why?") == little
+    little = "it says little of what the evidence holds"
+    assert little in faults("I'm ready to help. What's the next question?", "Why?")
+    assert little in faults("Your answer was not accepted.", "Why?")
     assert faults("Jumanji: Peter plays an adventurous game, for families.", "Why?") == ()
 
 

@@ -13,7 +13,7 @@ from llmrec.explaining.check import check_text
 from llmrec.explaining.explainer import MAX_NEW_TOKENS, Explainer, tidied
 from llmrec.explaining.titles import Titles
 from llmrec.models import ContinuationRequest, Generated, LabelRequest, LogProbs
-from llmrec.records import Interaction, Item, Prompt, TextSource, Usage, User
+from llmrec.records import Fault, Interaction, Item, Prompt, TextSource, Usage, User
 from llmrec.retrieval import Index
 
 ANN = User("ann", (Interaction("ann", "zathura", 5.0), Interaction("ann", "heat", 4.0)))
@@ -69,9 +69,13 @@ class ScriptedModel:
         return Generated(tuple(self.answers(prompt) for prompt in prompts), usage)
 
 
+def written_by(model: ScriptedModel, index: Index) -> Explainer:
+    return Explainer(model, index, text="written")
+
+
 def test_a_grounded_text_is_kept(small_index: Index) -> None:
     model = ScriptedModel(lambda _: f"  {GOOD}\n")
-    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    (explanation,) = written_by(model, small_index).explain(ANN, ["jumanji"])
     assert (explanation.text, explanation.source) == (GOOD, TextSource.MODEL)
     assert (explanation.user_id, explanation.item_id) == ("ann", "jumanji")
     assert explanation.faults == ()
@@ -84,36 +88,46 @@ def test_a_grounded_text_is_kept(small_index: Index) -> None:
 
 def test_an_ungrounded_text_is_written_again_with_its_fault(small_index: Index) -> None:
     model = ScriptedModel(lambda prompt: GOOD if "Casino" in prompt.user else BAD)
-    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    (explanation,) = written_by(model, small_index).explain(ANN, ["jumanji"])
     assert (explanation.text, explanation.source) == (GOOD, TextSource.REWRITTEN)
-    assert explanation.faults == ("it names 'Casino', which the evidence does not hold",)
+    assert "it names 'Casino', which the evidence does not hold" in map(str, explanation.faults)
     assert explanation.usage == Usage(20, 18, 16, 14, 2.0, prompts=2)
 
 
 def test_after_two_bad_texts_the_evidence_speaks(small_index: Index) -> None:
     answers = iter([BAD, "As an AI, no."])
     model = ScriptedModel(lambda _: next(answers))
-    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
-    assert explanation.source is TextSource.EVIDENCE
+    (explanation,) = written_by(model, small_index).explain(ANN, ["jumanji"])
+    assert explanation.source is TextSource.TEMPLATE
     assert explanation.text.startswith('"Jumanji" is suggested because you liked "Zathura"')
-    assert "Casino" in explanation.faults[0]
-    assert "as an ai" in explanation.faults[1]
+    faults = " ".join(map(str, explanation.faults))
+    assert "Casino" in faults
+    assert "as an ai" in faults
     assert len(model.batches) == 2
 
 
 def test_a_template_of_a_strategy_is_refused(small_index: Index) -> None:
     with pytest.raises(PromptError, match="pointwise/plain-list is for the strategy pointwise"):
-        Explainer(ScriptedModel(lambda _: GOOD), small_index, template="pointwise/plain-list")
+        Explainer(
+            ScriptedModel(lambda _: GOOD),
+            small_index,
+            text="written",
+            template="pointwise/plain-list",
+        )
 
 
 def test_all_items_are_written_in_one_batch_and_the_failed_in_a_second(small_index: Index) -> None:
-    model = ScriptedModel(
-        lambda prompt: BAD if '"Jumanji"' in prompt.user else "It suits what you liked."
-    )
-    explanations = Explainer(model, small_index).explain(ANN, ["toys", "jumanji", "book"])
+    answers = {"Toy": "It is a family comedy.", "活着": "这是余华的：一个人和他的命运。"}
+
+    def answer(prompt: Prompt) -> str:
+        asked = prompt.user.rpartition("You may like")[2]
+        return next((text for title, text in answers.items() if title in asked), BAD)
+
+    model = ScriptedModel(answer)
+    explanations = written_by(model, small_index).explain(ANN, ["toys", "jumanji", "book"])
     assert [e.item_id for e in explanations] == ["toys", "jumanji", "book"]
     assert [len(batch) for batch in model.batches] == [3, 1]
-    assert [e.source for e in explanations] == ["model", "evidence", "model"]
+    assert [e.source for e in explanations] == ["model", "template", "model"]
     total = sum((e.usage for e in explanations), Usage())
     assert (total.tokens_given, total.tokens_generated, total.forwards) == (20, 16, 14)
     assert total.seconds == pytest.approx(2.0)
@@ -121,24 +135,24 @@ def test_all_items_are_written_in_one_batch_and_the_failed_in_a_second(small_ind
 
 def test_a_prompt_that_does_not_fit_is_not_asked(small_index: Index) -> None:
     model = ScriptedModel(lambda _: GOOD, max_length=MAX_NEW_TOKENS + 20)
-    (explanation,) = Explainer(model, small_index).explain(ANN, ["jumanji"])
+    (explanation,) = written_by(model, small_index).explain(ANN, ["jumanji"])
     assert model.batches == []
-    assert explanation.source is TextSource.EVIDENCE
-    assert explanation.faults == ("its prompt does not fit the model",)
+    assert explanation.source is TextSource.TEMPLATE
+    assert explanation.faults == (Fault("prompt", "its prompt does not fit the model"),)
     assert explanation.usage == Usage()
 
 
 def test_a_cold_start_is_explained(small_index: Index) -> None:
-    (explanation,) = Explainer(ScriptedModel(lambda _: ""), small_index).explain(
+    (explanation,) = written_by(ScriptedModel(lambda _: ""), small_index).explain(
         User("new"), ["jumanji"]
     )
-    assert explanation.text.startswith("Nothing that you liked is known yet")
-    assert explanation.faults == ("it is empty",)
+    assert explanation.text.startswith('"Jumanji" is suggested because a review says')
+    assert [str(fault) for fault in explanation.faults] == ["it is empty"]
 
 
 def test_bad_ids_are_refused_before_the_model_is_asked(small_index: Index) -> None:
     model = ScriptedModel(lambda _: GOOD)
-    explainer = Explainer(model, small_index)
+    explainer = written_by(model, small_index)
     with pytest.raises(OptionError, match="no item"):
         explainer.explain(ANN, [])
     with pytest.raises(OptionError, match="'toys' is given twice"):
@@ -194,5 +208,5 @@ def test_explanation_is_grounded_for_any_model_output(
     }
     index = Index(items, np.ones((len(items), 1), dtype=np.float32))
     user = User("ann", (Interaction("ann", "i1"),), {"name": names[0]})
-    (explanation,) = Explainer(ScriptedModel(lambda _: answer), index).explain(user, ["i0"])
+    (explanation,) = written_by(ScriptedModel(lambda _: answer), index).explain(user, ["i0"])
     assert check_text(explanation.text, explanation.evidence, Titles(items)) == ()

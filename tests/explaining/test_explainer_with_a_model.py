@@ -10,7 +10,7 @@ def test_a_real_model_is_held_to_the_evidence(
     smollm2: TransformersModel, small_index: Index
 ) -> None:
     user = User("ann", (Interaction("ann", "zathura", 5.0), Interaction("ann", "toys", 4.0)))
-    explainer = Explainer(smollm2, small_index)
+    explainer = Explainer(smollm2, small_index, text="written")
     explanations = explainer.explain(user, ["jumanji", "heat"])
     assert [explanation.item_id for explanation in explanations] == ["jumanji", "heat"]
     titles = Titles(small_index.items)

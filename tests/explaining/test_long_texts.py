@@ -58,6 +58,5 @@ def test_work_grows_as_the_text(piece: str) -> None:
 def test_a_text_over_the_limit_is_a_fault_and_not_read_further() -> None:
     evidence = [Evidence("item", 'Title: "Heat"', "1")]
     text = "“" * (MAX_CHARACTERS + 1)
-    assert check_text(text, evidence, Titles({})) == (
-        "it has 4,001 characters, which is more than 4,000",
-    )
+    (fault,) = check_text(text, evidence, Titles({}))
+    assert fault.text == "it has 4,001 characters, which is more than 4,000"

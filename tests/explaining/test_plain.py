@@ -2,72 +2,57 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.explaining.check import check_text
-from llmrec.explaining.evidence import gather_evidence
-from llmrec.explaining.plain import BARE, plain_texts
-from llmrec.explaining.titles import Titles
-from llmrec.prompting import context_of
-from llmrec.records import Interaction, User
-from llmrec.retrieval import Index
+from llmrec.explaining.plain import BARE, clause, plain_texts, sentence, unmoved_texts
+from llmrec.records import Evidence
+
+HISTORY = Evidence("history", 'You liked "Zathura" (genres: Family)', "z", "history:1")
+FACTS = {
+    'You liked "Toys" (genres: Family)': 'you liked "Toys", which has the same genres: Family',
+    'You liked "Heat (1995)"': 'you liked "Heat (1995)"',
+    'Description: A "game". It lives.': "its description says \"A 'game'. It lives.\"",
+    'A review says: "It is a game."': 'a review says "It is a game."',
+    "Reviewers: 75 % of 12 reviews positive": "reviewers: 75 % of 12 reviews positive",
+    "Chosen by 3 people": "3 people chose it",
+    "It fits your genre: Family": "it fits your genre: Family",
+    "You asked for: a tent": 'you asked for "a tent"',
+    "Its picture shows: a tent": 'its picture shows "a tent"',
+    "directed by: Mann": "the catalogue says directed by: Mann",
+}
 
 
-def plain(index: Index, item_id: str, *liked: str, **profile: str) -> list[str]:
-    user = User("ann", tuple(Interaction("ann", item_id) for item_id in liked), profile)
-    return list(plain_texts(gather_evidence(context_of(index), user, item_id)))
+@pytest.mark.parametrize(("text", "said"), FACTS.items())
+def test_a_fact_becomes_a_clause(text: str, said: str) -> None:
+    assert clause(Evidence("item", text, "i", "fact:1")) == said
+    assert sentence(said).rstrip("\"'")[-1] == "."
 
 
-def test_shared_values_are_the_reason(small_index: Index) -> None:
-    assert plain(small_index, "jumanji", "toys", "zathura", "heat")[0] == (
-        '"Jumanji" is suggested because you liked "Zathura" (genres: Adventure, Family) and '
-        '"Toy Story" (genres: Family). A game that comes to life.'
+def test_attributes_and_profiles_become_clauses() -> None:
+    assert clause(Evidence("item", "brand: Acme", "i", "attribute:brand")) == "its brand: Acme"
+    assert clause(Evidence("profile", "Your region: coast", unit="profile:region")) == (
+        "your region: coast"
     )
 
 
-def test_without_anything_shared_closeness_is(small_index: Index) -> None:
-    assert plain(small_index, "jumanji", "heat")[0] == (
-        '"Jumanji" is suggested because you liked "Heat". A game that comes to life.'
+def test_the_best_facts_are_the_reason() -> None:
+    review = Evidence("review", 'A review says: "It is a game."', "j", "review:1#1")
+    assert next(plain_texts('"Jumanji"', [HISTORY, review])) == (
+        '"Jumanji" is suggested because you liked "Zathura", which has the same genres: Family, '
+        'and a review says "It is a game."'
     )
-
-
-def test_a_cold_start_says_that_it_is_one(small_index: Index) -> None:
-    assert plain(small_index, "jumanji", genre="Family")[0] == (
-        'Nothing that you liked is known yet, so "Jumanji" is suggested because 3 people chose it. '
-        "It fits your genre: Family. A game that comes to life."
-    )
-    assert plain(small_index, "heat")[0] == (
-        'Nothing that you liked is known yet, so "Heat" is suggested on its own merits. '
-        "The catalogue lists it with genres: Crime, Drama; year: 1995."
-    )
-
-
-def test_plain_text_for_items_with_little_data(small_index: Index) -> None:
-    assert plain(small_index, "bare")[0] == (
-        'Nothing that you liked is known yet, so "bare" is suggested on its own merits.'
-    )
-    assert plain(small_index, "nameless", "bare")[0].startswith(
-        '"A box of chalk in many colours that children will like a…" is suggested because'
-    )
-    assert plain(small_index, "book2", "book")[0] == (
-        '"许三观卖血记" is suggested because you liked "活着" (author: 余华). '
-        "The catalogue lists it with author: 余华."
-    )
-
-
-def test_there_is_always_something_to_say() -> None:
-    assert list(plain_texts(()))[-1] == BARE
+    assert list(plain_texts('"Jumanji"', [])) == [
+        '"Jumanji" is suggested from the catalogue.',
+        BARE,
+    ]
 
 
 @pytest.mark.parametrize(
-    "item_id", ["jumanji", "heat", "lonely", "nameless", "bare", "book", "odd"]
+    ("carried", "said"),
+    [
+        ({"popularity": 2.0, "likelihood": 1.0}, "mostly because it is popular."),
+        ({"retrieval.content": 2.0}, 'because the retriever ranks it high for "Zathura".'),
+        ({"likelihood": 2.0}, "but no single fact moves its score."),
+        ({}, "but no single fact moves its score."),
+    ],
 )
-@pytest.mark.parametrize("liked", [(), ("toys",), ("odd", "book2", "heat")])
-def test_a_plain_text_better_than_the_bare_one_passes(
-    small_index: Index, item_id: str, liked: tuple[str, ...]
-) -> None:
-    user = User("ann", tuple(Interaction("ann", other) for other in liked))
-    evidence = gather_evidence(context_of(small_index), user, item_id)
-    titles = Titles(small_index.items)
-    passing = [text for text in plain_texts(evidence) if not check_text(text, evidence, titles)]
-    assert BARE in passing
-    if item_id != "odd" and "odd" not in liked:
-        assert len(passing) > 1
+def test_where_nothing_moves_the_score_it_is_said(carried: dict[str, float], said: str) -> None:
+    assert next(unmoved_texts('"Jumanji"', [HISTORY], carried)).endswith(said)

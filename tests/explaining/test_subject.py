@@ -117,4 +117,7 @@ def test_the_check_of_a_text_holds_the_subject_too() -> None:
     )
     text = 'You may like "Cast Iron Skillet" because of your love for merino wool.'
     (fault,) = check_text(text, evidence, TITLES)
-    assert fault == "it offers 'Cast Iron Skillet' instead of 'Merino Wool Scarf'"
+    assert (fault.kind, fault.text) == (
+        "subject",
+        "it offers 'Cast Iron Skillet' instead of 'Merino Wool Scarf'",
+    )

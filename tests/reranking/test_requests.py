@@ -298,7 +298,10 @@ def test_a_reranker_explains_its_own_items(smollm2: TransformersModel) -> None:
         history=[{"title": "Lawrence of Arabia", "genres": ["Epic"], "rating": 5}],
     )
     assert (why.item_id, why.title) == ("Dune", "Dune")
-    assert why.text
+    assert why.text == (
+        '"Dune": You liked "Lawrence of Arabia", which has the same genres: Epic. '
+        'Its description says "A desert planet."'
+    )
     facts = [fact.text for fact in why.evidence]
     assert 'You liked "Lawrence of Arabia" (genres: Epic)' in facts
 

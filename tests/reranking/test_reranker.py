@@ -252,7 +252,7 @@ def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> N
     with pytest.raises(PromptError, match="is for the strategy pointwise"):
         Reranker(ByteModel(), index, template="pointwise/plain-list")
     with pytest.raises(PromptError, match="is for the strategy explain"):
-        Reranker(ByteModel(), index, template="explain/plain")
+        Reranker(ByteModel(), index, template="explain/shopper")
     with pytest.raises(OptionError, match="already has a template"):
         Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -44,8 +42,7 @@ from llmrec.benchmarking.report.text import (
     verdicts,
 )
 from llmrec.benchmarking.summary import PLAN, Summary, SummaryRow
-from llmrec.catalog import MediaError
-from llmrec.items import open_picture
+from llmrec.items import picture_uri
 
 logger = logging.getLogger(__name__)
 
@@ -305,25 +302,10 @@ def _side(name: str, prompt: str, ranking: Sequence[RankedTitle]) -> CaseRow:
     return CaseRow(
         name=name,
         prompt=prompt,
-        first=tuple((at, entry, picture_uri(entry.image)) for at, entry in first),
+        first=tuple((at, entry, picture_uri(entry.image, _SIDE)) for at, entry in first),
         rest=tuple(pair for pair in placed if pair not in first),
     )
 
 
 _SIDE = 80
 """Pixels of a picture's longer side: shown at half of it, sharp on a phone."""
-
-
-@cache
-def picture_uri(path: str) -> str:
-    """A small picture as a data URI; "" where there is none or it cannot be opened."""
-    if not path:
-        return ""
-    try:
-        picture = open_picture(Path(path), longest_side=_SIDE)
-    except MediaError as error:
-        logger.info("A picture is left out of the report: %s", error)
-        return ""
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=72, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")
