@@ -343,77 +343,81 @@ def figures(rows: Sequence[Mapping[str, Any]], target: str) -> dict[str, Any]:
     }
 
 
+HEADS = (
+    "order of units",
+    "deletion",
+    "insertion",
+    "first unit as exhaustive",
+    "Spearman with exhaustive",
+    "dropped",
+    "units until dropped",
+)
+COSTS = (
+    "items explained together",
+    "tokens, each prompt by itself",
+    "tokens forwarded",
+    "ratio",
+    "prompts",
+    "seconds",
+)
+TITLES = {"fused": "The fused score", "model": "The model's log p(title | history)"}
+
+
 def text_of(found: Mapping[str, Any]) -> str:
     """The tables as markdown."""
-    lines = [
-        (
-            f"{found['users']} users; the last {found['history']} items of their history, at least {LEAST}, are the units. "
-            f"{found['model']}.\n"
-        ),
-    ]
-    names = {"fused": "The fused score", "model": "The model's log p(title | history)"}
+    units = f"the last {found['history']} items of their history, {LEAST} or more, are the units"
+    lines = [f"{found['users']} users; {units}. {found['model']}.\n"]
     for target in TARGETS:
         lines += [
-            f"\n## {names[target]}\n",
-            (
-                "Higher is better, except for size. In brackets: removal less the row, with its 95 % "
-                "interval.\n"
-            ),
-            (
-                "| order of units | deletion | insertion | same first unit as exhaustive | Spearman "
-                "with exhaustive | dropped | units until dropped |"
-            ),
-            "|---|---:|---:|---:|---:|---:|---:|",
+            f"\n## {TITLES[target]}\n",
+            "In brackets: removal less the row, with its 95 % interval.\n",
+            f"| {' | '.join(HEADS)} |",
+            f"|---|{'---:|' * (len(HEADS) - 1)}",
+            *(f"| {n} | {cells_of(n, row)} |" for n, row in found["methods"][target].items()),
         ]
-        for name, row in found["methods"][target].items():
-            cells = []
-            for key in ("deletion", "insertion"):
-                other = row["against removal"].get(key)
-                difference = (
-                    f" ({other.difference:+.3f} [{other.low:+.3f}, {other.high:+.3f}])"
-                    if other
-                    else ""
-                )
-                cells.append(f"{row[key]:.3f}{difference}")
-            size = "–" if row["size"] is None else f"{row['size']:.2f}"
-            shares = f"{100 * row['first']:.0f} % | {row['agreement']:.2f}"
-            dropped = "–" if name == RANDOM else f"{100 * row['dropped']:.0f} %"
-            lines.append(f"| {name} | {' | '.join(cells)} | {shares} | {dropped} | {size} |")
     real, hidden = found["counterfactual"], found["planted"]
+    size = "–" if real["size"] is None else f"{real['size']:.2f}"
+    real_part = f"{percent(real['dropped'])} of the items leave the first {TOP}"
+    none = f"{percent(hidden['refused'])} of the explanations name no reason"
     lines += [
         "\n## Counterfactual, planted taste, refusal\n",
-        (
-            f"- Ranked again without the units, {100 * real['dropped']:.0f} % of the items leave the "
-            f"first {TOP}, after {real['size'] or float('nan'):.2f} units on average."
-        ),
-        (
-            f"- The planted reason comes first for {100 * hidden['reason']:.1f} % of "
-            f"{hidden['users']} users; where nothing is planted, {100 * hidden['refused']:.1f} % of "
-            "the explanations name no reason."
-        ),
-        (
-            f"- {100 * found['refused']:.0f} % of the explanations name no reason; these scores rest "
-            f"on {found['carried']}."
-        ),
+        f"- Ranked again without the units, {real_part}, after {size} units on average.",
+        f"- The planted reason comes first for {percent(hidden['reason'])} of the users.",
+        f"- Where nothing is planted, {none}.",
+        f"- {percent(found['refused'])} of the real explanations name no reason; their scores",
+        f"  rest on {found['carried']}.",
         "\n## Cost of an explanation\n",
-        (
-            "| items explained together | tokens, each prompt by itself | tokens forwarded | ratio | "
-            "prompts | seconds |"
-        ),
-        "|---|---:|---:|---:|---:|---:|",
+        f"| {' | '.join(COSTS)} |",
+        f"|---|{'---:|' * (len(COSTS) - 1)}",
     ]
     for n, cost in found["costs"].items():
-        ratio = cost["given"] / cost["forwarded"]
-        lines.append(
-            f"| {n} | {cost['given']:,.0f} | {cost['forwarded']:,.0f} | {ratio:.1f} | "
-            f"{cost['prompts']:.0f} | {cost['seconds']:.1f} |"
-        )
+        tokens = f"{cost['given']:,.0f} | {cost['forwarded']:,.0f}"
+        rest = f"{cost['prompts']:.0f} | {cost['seconds']:.1f}"
+        lines.append(f"| {n} | {tokens} | {cost['given'] / cost['forwarded']:.1f} | {rest} |")
     return "\n".join(lines) + "\n"
 
 
-def kept_index(data: Path) -> Index:
+def percent(share: float) -> str:
+    """A share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def cells_of(name: str, row: Mapping[str, Any]) -> str:
+    """The cells of a method."""
+    cells = []
+    for key in ("deletion", "insertion"):
+        other = row["against removal"].get(key)
+        beside = (
+            f" ({other.difference:+.3f} [{other.low:+.3f}, {other.high:+.3f}])" if other else ""
+        )
+        cells.append(f"{row[key]:.3f}{beside}")
+    cells += [percent(row["first"]), f"{row['agreement']:.2f}"]
+    cells += ["–"] if name == RANDOM else [percent(row["dropped"])]
+    return " | ".join([*cells, "–" if row["size"] is None else f"{row['size']:.2f}"])
+
+
+def kept_index(data: Path, folder: Path) -> Index:
     """The index of training rows and texts, made where it is missing."""
-    folder = KEPT / "faithfulness" / data.name
     if not folder.exists():
         load(read(data)).index.save(folder)
     return Index.open(folder)
@@ -426,10 +430,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--history", type=int, default=5, help="units of a user")
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--log", type=Path, help="rows by user; in the cache if left out")
+    parser.add_argument("--runs", type=Path, default=KEPT / "faithfulness", help="index and rows")
     parser.add_argument("--out", type=Path, help="folder of the results")
     options = parser.parse_args(arguments)
-    index = kept_index(options.data)
+    index = kept_index(options.data, options.runs / options.data.name)
     model = load_model(options.model)
     if not isinstance(model, TransformersModel):
         raise SystemExit("--model takes a model of transformers: gradients are read.")
@@ -446,7 +450,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drawn = np.random.default_rng(SEED).permutation(len(known))[: options.users]
     users = [known[place] for place in drawn]
     name = f"{options.data.name}_{Path(options.model).name.lower()}_{options.history}"
-    log = options.log or KEPT / "faithfulness" / f"{name}.jsonl"
+    log = options.runs / f"{name}.jsonl"
     rows, hidden, costed = [], [], []
     with kept_in(log) as kept:
         for number, user_id in enumerate(tqdm(users, desc="Explaining", mininterval=5)):

@@ -327,3 +327,21 @@ def test_the_gate_is_judged_on_parts_that_a_model_scored(
     assert table["reached"]["without same-day targets"]["lists"] < table["reached"]["all"]["lists"]
     assert set(table["weights"]) == {"retriever", "control", "gate", "gate head"}
     assert "by how often the target was met" in (tmp_path / "gate_shop.md").read_text()
+
+
+def test_faithfulness_compares_orders_of_units(
+    data: Path, model: str, tmp_path: Path, script: Script
+) -> None:
+    options = [str(data), "--users", "3", "--history", "3", "--model", model]
+    options += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    faithfulness = script("faithfulness")
+    faithfulness.main(options)
+    found = json.loads((tmp_path / "faithfulness_shop.json").read_text())
+    for rows in found["methods"].values():
+        best = rows["exhaustive"]["deletion"] + rows["exhaustive"]["insertion"]
+        assert best >= rows["random"]["deletion"] + rows["random"]["insertion"]
+    assert found["planted"]["reason"] > 0.5
+    assert found["costs"]["10"]["given"] > found["costs"]["10"]["forwarded"] > 0
+    table = np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 4.0])  # and 1 for all three together
+    assert faithfulness.shapley(table) == pytest.approx([4 / 3, 7 / 3, 1 / 3])
+    assert faithfulness.curves(table, [1, 0, 2]) == pytest.approx((3.5, 2.5))
