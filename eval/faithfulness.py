@@ -51,7 +51,7 @@ from llmrec.reranking.strategy import question_about, writer_of
 from llmrec.retrieval import Index, Retriever
 
 Values = NDArray[np.float64]
-CANDIDATES, TOP, COSTED, LEAST = 20, 5, 8, 3
+CANDIDATES, TOP, COSTED, LEAST = 20, 5, 4, 3
 MODEL = "smollm2-135m-instruct"
 METHODS = ("removal", "exhaustive", "gradient x input", "attention", "popularity", "recency")
 RANDOM, TARGETS = "random", ("fused", "model")

@@ -96,10 +96,10 @@ def smallest_removal(removal: Removal, reasons: Reasons, k: int) -> Drop | None:
     Greedy: the units that raise the score are left out one after the other, the largest weight
     first, and after each the whole list is ranked. Popularity cannot be left out.
     """
+    if reasons.rank > k:
+        return None
     item_id = reasons.item_id
     units: list[str] = []
-    if removal.ranking(item_id, []).item_ids.index(item_id) >= k:
-        return None
     for unit, weight in reasons.weights.items():
         if weight <= 0 or unit == POPULARITY:
             continue

@@ -63,6 +63,11 @@ class FusedList:
         """A candidate's fused score."""
         return sum(self.shares_of(item_id).values())
 
+    def rank(self, item_id: str) -> int:
+        """A candidate's place by fused score, from 1; a candidate without one comes last."""
+        own = self.score(item_id)
+        return 1 + sum(not self.score(other) <= own for other in self.ids if other != item_id)
+
     def shares_of(self, item_id: str) -> dict[str, float]:
         """What a candidate's fused score consists of."""
         at = self.ids.index(item_id)

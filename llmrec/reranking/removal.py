@@ -10,7 +10,7 @@ own units only the language model's part changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -59,6 +59,7 @@ class Reasons:
     Attributes:
         item_id: The item.
         score: Its fused score in the list; NaN where the model did not score it.
+        rank: Its place by that score, from 1; equal scores share a place.
         evidence: Its title first, then all facts, the largest weight first. ``parts`` of a fact
             divide its weight by signal (``retrieval``, ``popularity`` and the strategies' names)
             and add up to it. The title has no weight: without it there is nothing to score.
@@ -74,6 +75,7 @@ class Reasons:
 
     item_id: str
     score: float
+    rank: int
     evidence: tuple[Evidence, ...]
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     pairs: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -279,33 +281,31 @@ def find_reasons(
     rarity = rarity or Rarity.of(context.items.values())
     reasons: list[Reasons] = []
     for item_id in item_ids:
-        own = {
-            what: answer
-            for (of, what), answer in zip(changes, answers, strict=True)
-            if of == item_id
-        }
-        falls = {
-            u: removal.parts(fused, item_id, [u], a) for u, a in own.items() if isinstance(u, str)
-        }
-        parts = {unit: each for unit, each in falls.items() if not isnan(sum(each.values()))}
-        reworded = [
-            sum(fused.falls(item_id, answer).values())
-            for what, answer in own.items()
-            if isinstance(what, int)
-        ]
-        shown = sum(any(v for n, v in each.items() if n != RETRIEVAL) for each in parts.values())
-        parts[POPULARITY] = removal.popularity_parts(fused, item_id)
+        parts: dict[str, Mapping[str, float]] = {}
+        reworded, usage = [], Usage() if reasons else _usage(judged)
+        for (of, what), answer in zip(changes, answers, strict=True):
+            if of != item_id:
+                continue
+            usage += _usage(answer)
+            if isinstance(what, int):
+                reworded.append(sum(fused.falls(item_id, answer).values()))
+            else:
+                parts[what] = removal.parts(fused, item_id, [what], answer)
+        scored = {unit: each for unit, each in parts.items() if not isnan(sum(each.values()))}
+        shown = sum(any(v for n, v in each.items() if n != RETRIEVAL) for each in scored.values())
+        if popularity := removal.popularity_parts(fused, item_id):
+            scored[POPULARITY] = popularity
         facts = gather_evidence(context, user, item_id, limits=ALL, rarity=rarity)
         reasons.append(
             Reasons(
                 item_id,
                 nan if item_id in unscored else fused.score(item_id),
-                _weighed(facts, parts),
-                parts,
-                {},
-                noise_of(reworded, shown),
-                removal.carried(fused, item_id),
-                sum(map(_usage, own.values()), start=Usage() if reasons else _usage(judged)),
+                fused.rank(item_id),
+                _weighed(facts, scored, failed=parts.keys() - scored.keys()),
+                scored,
+                noise=noise_of(reworded, shown),
+                carried=removal.carried(fused, item_id),
+                usage=usage,
             )
         )
     return _paired(removal, fused, reasons, pairs)
@@ -356,7 +356,7 @@ def _paired(
 
 
 def _weighed(
-    facts: Iterable[Evidence], parts: Mapping[str, Mapping[str, float]]
+    facts: Iterable[Evidence], parts: Mapping[str, Mapping[str, float]], failed: Collection[str]
 ) -> tuple[Evidence, ...]:
     """Facts with their weights, the title first, then the heaviest.
 
@@ -366,11 +366,15 @@ def _weighed(
     weighed = []
     for fact in facts:
         each = parts.get(fact.unit, {})
-        if fact.unit == "title":
+        if fact.unit == "title" or fact.unit in failed:
             weighed.append(fact)
         elif fact.unit in parts or not is_of_user(fact.unit):
             weighed.append(replace(fact, weight=sum(each.values()), parts=each))
-    return tuple(sorted(weighed, key=lambda fact: -inf if fact.weight is None else -fact.weight))
+
+    def place(fact: Evidence) -> float:
+        return -inf if fact.unit == "title" else -(fact.weight or 0.0)
+
+    return tuple(sorted(weighed, key=place))
 
 
 def _usage(judged: Mapping[str, Judgement]) -> Usage:
