@@ -208,9 +208,9 @@ def explanation_view(
     parts: list[RenderableType] = []
     for at, explanation in enumerate(explanations, start=1):
         place = f"{at}. " if len(explanations) > 1 else ""
-        item_id = "" if explanation.item_id == explanation.title else f" ({explanation.item_id})"
+        item_id = "" if explanation.item_id == explanation.title else f"({explanation.item_id})"
         title = safe(explanation.title, "bold")
-        parts.append(Text.assemble(place, title, safe(item_id, "dim")))
+        parts.append(Text.assemble(place, title, " " * bool(item_id), safe(item_id, "dim")))
         parts.append(Padding(safe(explanation.text), (0, 0, 0, 3)))
         units = dict.fromkeys(unit for claim in explanation.claims for unit in claim.units)
         source = f"({_SOURCES[explanation.source]}{': ' if units else ''}{', '.join(units)})"
