@@ -25,7 +25,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from gated_lists import SEED, TRAINING, Lists, Writer, loaded, read_lists
+from gated_lists import (
+    NOTHING,
+    SEED,
+    TRAINING,
+    Lists,
+    list_writer,
+    loaded,
+    read_lists,
+    user_before,
+)  # fmt: skip
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -34,8 +43,8 @@ from tqdm import tqdm
 
 from llmrec import TransformersModel
 from llmrec.evaluation import ndcg_at, target_ranks
-from llmrec.models import ContinuationRequest
 from llmrec.prompting import Budget, field_text
+from llmrec.records import User
 from llmrec.reranking import Likelihood, catalogue_scale
 
 TOKENS = 16_384
@@ -75,10 +84,9 @@ def states_of(lists: Lists, options: argparse.Namespace) -> None:
     reached = (lists["candidates"] == lists["target"][:, None]).any(axis=1)
     rows = np.flatnonzero(reached & (lists["part"] <= TRAINING))
     model = loaded(options.model, None, options.dtype)
-    writer = Writer(Likelihood(), model, lists, Budget())
-    used = np.unique(lists["candidates"][rows])
-    titles = {int(i): field_text(lists["titles"][i], Budget().title, model) for i in used if i >= 0}
-    items = [item for item, title in titles.items() if title]
+    writer = list_writer(lists, Likelihood().template, model)
+    used, budget = np.unique(lists["candidates"][rows]).tolist(), Budget().title
+    items = [i for i in used if i >= 0 and field_text(lists["titles"][i], budget, model)]
     width = model.model.config.get_text_config().hidden_size
     kept: dict[str, Any] = {
         "items": np.full((len(lists["titles"]), width), np.nan, dtype=np.float16),
@@ -99,16 +107,15 @@ def states_of(lists: Lists, options: argparse.Namespace) -> None:
         np.savez_compressed(part, rows=rows, **kept, **inside, about=np.array(about))
         part.replace(options.out)
 
-    bare = writer.prompt(None)
     todo = [("items", i) for i in items if np.isnan(kept["items"][i, 0])]
     todo += [("histories", i) for i in range(len(rows)) if np.isnan(kept["histories"][i, 0])]
     batch: list[tuple[str, int, Sequence[int]]] = []
     for number, (kind, place) in enumerate(tqdm(todo, desc="States", mininterval=5)):
         if kind == "items":
-            tokens = [int(token) for token in writer.tokens(bare, titles[place]).tokens]
+            bare = writer(User(""), np.array([place]))
+            tokens = [*bare.prompt.tolist(), *bare.answers[0].tolist()]
         else:
-            before, _ = ContinuationRequest(writer.prompt(int(rows[place])), "x", end=True).split()
-            tokens = model.encode_prompt(before)
+            tokens = writer(user_before(lists, int(rows[place])), NOTHING).prompt.tolist()
         batch.append((kind, place, tokens))
         longest = max(len(each) for _, _, each in batch)
         if longest * (len(batch) + 1) < TOKENS and number < len(todo) - 1:

@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from llmrec import TransformersModel
-from llmrec.models import ContinuationRequest, ScoredSequence, load_model
+from llmrec.models import ScoredSequence, load_model
 from llmrec.models.adapter import apply_adapter
-from llmrec.prompting import Budget, Context, field_text, load_template
-from llmrec.records import Interaction, Item, Prompt, User
+from llmrec.prompting import Budget, Context, Template, field_text, load_template
+from llmrec.records import Interaction, Item, User
 from llmrec.reranking import Likelihood
-from llmrec.reranking.strategy import Question, writer_of
+from llmrec.training.packed_rows import Segment
+from llmrec.training.tuning_lists import ListWriter
 
 TOP = 100
 """Candidates of a list."""
@@ -46,44 +47,29 @@ Lists = dict[str, Any]
 """Arrays by name."""
 
 
-@dataclass(frozen=True)
-class Writer:
-    """Writes the prompts of the likelihood strategy."""
-
-    strategy: Likelihood
-    model: TransformersModel
-    lists: Lists
-    budget: Budget
-
-    def prompt(self, row: int | None) -> Prompt:
-        """The prompt after a list's history; None: without a history."""
-        past: Sequence[int] = ()
-        if row is not None:
-            starts = self.lists["history_starts"]
-            most = self.budget.history_items
-            past = self.lists["history_items"][starts[row] : starts[row + 1]][-most:].tolist()
-        items = {str(item): Item(str(item), self.lists["titles"][item]) for item in set(past)}
-        user = User("u", tuple(Interaction("u", str(item), None, None) for item in past))
-        question = Question(user, (), Context(items), self.budget)
-        room = self.budget.title + 1
-        writer = writer_of(self.strategy.template, question, self.model, room=room)
-        return writer.without_candidate().prompts[0]
-
-    def tokens(self, prompt: Prompt, title: str) -> ScoredSequence:
-        """A title after a prompt, with its end, as `score_continuations` makes it."""
-        before, text = ContinuationRequest(prompt, title, end=True).split()
-        start = self.model.encode_prompt(before)
-        end = self.model.encode_end() if prompt.text is None else []
-        return ScoredSequence((*start, *self.model.encode(text), *end), len(start))
+def list_writer(lists: Lists, template: Template, model: TransformersModel) -> ListWriter:
+    """Writes lists as the template's strategy asks them; the prompts know titles alone."""
+    ids = [str(row) for row in range(len(lists["titles"]))]
+    items = {i: Item(i, title) for i, title in zip(ids, lists["titles"], strict=True)}
+    return ListWriter(template.strategy, template, model, Context(items), ids)
 
 
-_writer: Writer  # of this process and those that it forks
+def user_before(lists: Lists, row: int) -> User:
+    """The user of a list, with what a prompt shows of the history."""
+    starts, most = lists["history_starts"], Budget().history_items
+    past = lists["history_items"][starts[row] : starts[row + 1]][-most:].tolist()
+    return User(str(row), tuple(Interaction("", str(item)) for item in past))
 
 
-def _encoded(row: int) -> tuple[int, ...]:
+NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+_lists: Lists  # of this process and those that it forks
+_writer: ListWriter
+
+
+def _encoded(row: int) -> list[int]:
     """The tokens before a list's titles."""
-    before, _ = ContinuationRequest(_writer.prompt(row), "x", end=True).split()
-    return tuple(_writer.model.encode_prompt(before))
+    tokens: list[int] = _writer(user_before(_lists, row), NOTHING).prompt.tolist()
+    return tokens
 
 
 def read_lists(path: Path, top: int, limit: int | None) -> Lists:
@@ -110,14 +96,14 @@ def read_lists(path: Path, top: int, limit: int | None) -> Lists:
 
 def scored(lists: Lists, options: argparse.Namespace) -> None:
     """Score the lists that hold their target, and write the parts."""
-    global _writer  # noqa: PLW0603 - inherited by the processes that write prompts
+    global _lists, _writer
     candidates = lists["candidates"]
     reached = (candidates == lists["target"][:, None]).any(axis=1) & (lists["part"] < TRAINING)
     held = np.flatnonzero(reached)
     template = options.template
     strategy = Likelihood() if template is None else Likelihood(load_template(template))
     model = loaded(options.model, options.adapter, options.dtype)
-    _writer = Writer(strategy, model, lists, Budget())
+    _lists, _writer = lists, list_writer(lists, strategy.template, model)
     about = (
         f"{model.name}@{model.revision} {strategy.template.name} {strategy.template.sha256[:12]}"
     )
@@ -132,11 +118,9 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
             parts = {name: before[name] for name in parts}
     budget = Budget().title
     used = np.unique(candidates[held])
-    titles = {
-        int(item): field_text(lists["titles"][item], budget, model) for item in used[used >= 0]
-    }
-    titles = {item: title for item, title in titles.items() if title}
-    ends = {item: _ending(_writer, title) for item, title in titles.items()}
+    titled = [i for i in used.tolist() if i >= 0 and field_text(lists["titles"][i], budget, model)]
+    bare = _writer(User(""), np.array(titled))
+    ends = {item: end.tolist() for item, end in zip(titled, bare.answers, strict=True)}
     started = saved = time.perf_counter()
     todo = np.flatnonzero(np.isnan(parts["length"]).all(axis=1))
 
@@ -152,7 +136,7 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     with get_context("fork").Pool(options.workers) as pool:
         every = pool.imap(_encoded, held[todo].tolist(), chunksize=32)
         if np.isnan(parts["prior"]).all():
-            parts["prior"] = priors(_writer, titles, candidates[held], options.window)
+            parts["prior"] = priors(model, bare, titled, candidates[held], options.window)
         for first in tqdm(range(0, len(todo), options.window), desc="Scoring", mininterval=5):
             window = todo[first : first + options.window]
             sequences, places = [], []
@@ -178,22 +162,23 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     sys.stdout.write(f"{len(todo) - left} lists in {seconds:.0f} s, {left} left; {about}\n")
 
 
-def _ending(writer: Writer, title: str) -> tuple[int, ...]:
-    sequence = writer.tokens(writer.prompt(None), title)
-    return tuple(sequence.tokens[sequence.start :])
-
-
 def priors(
-    writer: Writer, titles: dict[int, str], candidates: NDArray[np.int32], window: int
+    model: TransformersModel,
+    bare: Segment,
+    items: Sequence[int],
+    candidates: NDArray[np.int32],
+    window: int,
 ) -> NDArray[np.float32]:
     """Log-probability of each candidate's title without a history, once per title."""
-    items = list(titles)
-    prompt = writer.prompt(None)
     found: dict[int, float] = {}
     for first in tqdm(range(0, len(items), 64 * window), desc="Priors"):
-        some = items[first : first + 64 * window]
-        values = writer.model.log_probs([writer.tokens(prompt, titles[i]) for i in some]).values
-        found |= {item: float(value.sum()) for item, value in zip(some, values, strict=True)}
+        some = slice(first, first + 64 * window)
+        sequences = [
+            ScoredSequence((*bare.prompt.tolist(), *answer.tolist()), len(bare.prompt))
+            for answer in bare.answers[some]
+        ]
+        values = model.log_probs(sequences).values
+        found |= {item: float(value.sum()) for item, value in zip(items[some], values, strict=True)}
     table = np.array([found.get(item, np.nan) for item in candidates.ravel().tolist()])
     return table.reshape(candidates.shape).astype(np.float32)
 

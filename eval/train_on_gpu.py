@@ -25,22 +25,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from gated_lists import Lists, list_writer, user_before
 
 from llmrec import TransformersModel
 from llmrec.prompting import (
     DEFAULT_TEMPLATES,
     Budget,
-    Context,
     Template,
     field_text,
     load_template,
 )
-from llmrec.records import Interaction, Item, User
 from llmrec.training.packed_rows import Segment
 from llmrec.training.train_reranker import tune_reranker
 from llmrec.training.tuning_data import GrowingPrompt, TuningData, TuningList, windows_of
-from llmrec.training.tuning_lists import ListWriter
 from llmrec.training.tuning_settings import TuningSettings
 
 OBJECTIVES = ["next-title", "list", "both", "pointwise", "listwise"]
@@ -49,7 +46,6 @@ TOP = 20
 """Candidates of a validation list."""
 WINDOW = 40
 """Titles of a window."""
-Lists = Mapping[str, NDArray[Any]]
 
 
 class Log:
@@ -89,15 +85,11 @@ def tuning_data(
     lists: Lists, model: TransformersModel, template: Template, options: argparse.Namespace
 ) -> TuningData:
     """Turn the lists into tokens: no test list is read."""
-    budget = Budget()
-    names = json.loads(lists["titles"].tobytes())
-    ids = [str(row) for row in range(len(names))]
-    context = Context({i: Item(i, name) for i, name in zip(ids, names, strict=True)})
-    starts = lists["history_starts"]
     drawn = np.random.default_rng(options.seed)
     windows: Iterable[Segment] = ()
     if options.objective in {"next-title", "both"}:
-        titles = [field_text(name, budget.title, model) or "?" for name in names]
+        most = Budget().title
+        titles = [field_text(name, most, model) or "?" for name in lists["titles"]]
         sequences = [lists["train_items"][a:b] for a, b in pairwise(lists["train_starts"])]
         growing = GrowingPrompt.of(template, model, WINDOW)
         windows = windows_of(sequences, titles, model.reader, growing, size=WINDOW)
@@ -107,12 +99,10 @@ def tuning_data(
         wanted &= (lists["candidates"][:, :top] == lists["target"][:, None]).any(axis=1)
         made = []
         for row in drawn.permutation(np.flatnonzero(wanted))[:most]:
-            past = lists["history_items"][starts[row] : starts[row + 1]][-budget.history_items :]
-            user = User(str(row), tuple(Interaction("", ids[item]) for item in past))
             known = np.isfinite(lists["scores"][row])
             items = lists["candidates"][row][known].astype(np.int64)
             entry = TuningList(
-                user,
+                user_before(lists, row),
                 items,
                 lists["scores"][row][known].astype(np.float64),
                 int(np.flatnonzero(items == lists["target"][row])[0]),
@@ -122,12 +112,12 @@ def tuning_data(
 
     return TuningData(
         template.strategy,
-        ListWriter(template.strategy, template, model, context, ids, budget),
+        list_writer(lists, template, model),
         lists["popularity"].astype(np.int64),
         list(windows),
         some(TRAINING, lists["candidates"].shape[1], options.lists),
         some(VALIDATION, TOP, options.validation),
-        sha256(lists["titles"].tobytes()).hexdigest(),
+        sha256("\0".join(lists["titles"]).encode()).hexdigest(),
     )
 
 
@@ -161,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     began = time.monotonic()
     with np.load(options.lists, allow_pickle=False) as file:
-        lists = {name: file[name] for name in file.files}
+        lists: Lists = {name: file[name] for name in file.files}
+    lists["titles"] = json.loads(lists["titles"].tobytes())
     options.lists = options.most
     usual = DEFAULT_TEMPLATES.get(options.objective, "likelihood/list")
     template = load_template(options.template or usual)
