@@ -25,6 +25,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -456,14 +457,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number, user_id in enumerate(tqdm(users, desc="Explaining", mininterval=5)):
             user = index.user(user_id)
             request = Request(user, retriever.retrieve(user, CANDIDATES), context)
-            rows.append(
-                kept(user_id, lambda r=request: explained(short, reader, retriever, r, rarity))
-            )
-            hidden.append(kept(f"planted {user_id}", lambda r=request, n=number: planted(r, n)))
+            explain = partial(explained, short, reader, retriever, request, rarity)
+            rows.append(kept(user_id, explain))
+            hidden.append(kept(f"planted {user_id}", partial(planted, request, number)))
             if number < COSTED:
-                costed.append(
-                    kept(f"cost {user_id}", lambda r=request: costs(whole, r, retriever, rarity))
-                )
+                cost = partial(costs, whole, request, retriever, rarity)
+                costed.append(kept(f"cost {user_id}", cost))
     drops = [row["drop"] for row in rows if row["drop"] is not None]
     refused = [row["carried"] for row in rows if not row["reasons"]]
     counted = [row for row in hidden if row["counts"]]

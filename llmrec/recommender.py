@@ -26,6 +26,7 @@ from llmrec.reranking import (
     make_request,
     retrieval_ranking,
 )
+from llmrec.reranking.contrast import Contrast, contrast
 from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.gate import Gate, catalogue_scale
 from llmrec.reranking.gate_fit import GateFit, check_enough, fit_gate
@@ -334,6 +335,17 @@ class Recommender:
     def explain(self, user: str | int | User, item_ids: object) -> tuple[Explanation, ...]:
         """Explain items to a user; see `Explainer.explain`."""
         return self.explainer.explain(user, item_ids)
+
+    def contrast(
+        self, user: str | int | User, item_id: str, against: str, *, k: int = 10
+    ) -> Contrast:
+        """Compare two items among a user's candidates; see `llmrec.reranking.contrast`."""
+        person = read_user(user, self.context.user, self.context.neutral_rating)
+        retriever, _ = self._retriever_for(person)
+        found = retriever.retrieve(person, max(check_count("k", k), N_CANDIDATES))
+        listed = dict.fromkeys([*(each.item_id for each in found), item_id, against])
+        request = Request(person, retriever.candidates(person, [*listed]), self.context)
+        return contrast(self.reranker, request, item_id, against, k=k, retriever=retriever)
 
     def fit(
         self,

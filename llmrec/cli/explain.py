@@ -31,6 +31,12 @@ def explain(
         list[str] | None,
         typer.Option("--item", metavar="ID", help="Item ids of the index; commas or repeated."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="ID", help="Compare the item's ranking with another item's."
+        ),
+    ] = None,
     requests: Annotated[
         Path | None,
         typer.Option(
@@ -61,9 +67,10 @@ def explain(
 ) -> None:
     """Explain items to a user: INDEX with --user and --item, or --requests.
 
-    Each text is shown with the evidence that it was checked against. Only --text written loads a
-    language model.
+    Each text is shown with the evidence that it was checked against. Only --text written and
+    --against load a language model.
     """
+    from llmrec.cli.contrast_view import print_contrast
     from llmrec.cli.ranking_view import (
         cost_line,
         describe_model,
@@ -105,6 +112,9 @@ def explain(
                 "Items to explain come either from an index or from a file.",
                 hint="Give INDEX, --user and --item; or --requests.",
             )
+    if against is not None:
+        print_contrast(found, asked, against, model.load, as_json=as_json)
+        return
     language_model = model.load() if text == "written" else None
     with waiting("Explaining"):
         many = explain_requests(

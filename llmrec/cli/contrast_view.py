@@ -1,0 +1,89 @@
+"""A comparison of two items' rankings, on the screen and as a JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.text import Text
+
+from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
+from llmrec.errors import OptionError
+from llmrec.models import LanguageModel
+from llmrec.recommender import Recommender
+from llmrec.reranking import Request
+from llmrec.reranking.contrast import Contrast
+from llmrec.retrieval import Index
+
+SHOWN = 10
+"""Units in the table, those with the largest differences."""
+
+
+def print_contrast(
+    index: Index | None,
+    asked: Sequence[Request],
+    against: str,
+    load: Callable[[], LanguageModel],
+    *,
+    as_json: bool,
+) -> None:
+    """Compare the one item that is asked for with another one, and print the result.
+
+    Raises:
+        OptionError: There is no index, or several items are asked for.
+        UnknownItemError: The index does not hold an item.
+    """
+    if index is None or len(asked) != 1 or len(asked[0].candidates) != 1:
+        raise OptionError(
+            "--against compares one item of an index with another one.",
+            hint="Give INDEX, --user, one --item and --against.",
+        )
+    (request,) = asked
+    item_id = request.candidates[0].item_id
+    index.row(against)  # fails before a model is loaded
+    recommender = Recommender(index, model=load)
+    with waiting("Comparing"):
+        found = recommender.contrast(request.user, item_id, against)
+    titles = {each: index.items[each].name for each in (item_id, against)}
+    if as_json:
+        rows = {"lead": found.lead, "differences": found.differences}
+        print_json({"titles": titles, **rows, "contrast": found})
+    else:
+        _show(found, titles)
+
+
+def _show(found: Contrast, titles: Mapping[str, str]) -> None:
+    sides = (found.reasons, found.against)
+    texts = {fact.unit: fact.text for side in reversed(sides) for fact in side.evidence}
+    largest = sorted(found.differences.items(), key=lambda pair: -abs(pair[1]))[:SHOWN]
+    rows: list[Sequence[str | Text]] = [
+        (
+            unit,
+            safe(texts.get(unit, "")),
+            *(f"{side.weights.get(unit, 0.0):+.2f}" for side in sides),
+            f"{difference:+.2f}",
+        )
+        for unit, difference in sorted(largest, key=lambda pair: -pair[1])
+        if abs(difference) > max(side.noise for side in sides)
+    ]
+    heads = ("Unit", "what it says", "item", "against", "difference")
+    console = screen()
+    console.print(
+        table(heads, rows) if rows else "No unit makes more of a difference than wording.", ""
+    )
+    drop = found.drop
+    fallen = "no removal of units drops it" if found.reasons.rank <= found.k else "it is not there"
+    lines = {
+        name: f"{titles[side.item_id]}: rank {side.rank}, score {side.score:.2f}, by "
+        + ", ".join(f"{name} {value:+.2f}" for name, value in side.carried.items())
+        for name, side in (("Item", found.reasons), ("Against", found.against))
+    }
+    console.print(
+        fields(
+            {
+                **{name: safe(line) for name, line in lines.items()},
+                f"Out of the top {found.k}": f"without {', '.join(drop.units)}: rank {drop.rank}"
+                if drop
+                else fallen,
+            }
+        )
+    )

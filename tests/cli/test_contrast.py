@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+Run = Callable[..., CompletedProcess[str]]
+Document = Callable[[CompletedProcess[str]], dict[str, Any]]
+
+
+def test_explain_compares_two_items(
+    run: Run, document: Document, sample_index: Path, byte_model: Path
+) -> None:
+    words = ("explain", sample_index, "--user", "u19", "--item", "o03", "--against", "k05")
+    ended = run(*words, "--model", byte_model, "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = document(ended)
+    assert list(found["titles"]) == ["o03", "k05"]
+    sides = [found["contrast"][name] for name in ("reasons", "against")]
+    assert found["lead"] == pytest.approx(sides[0]["score"] - sides[1]["score"])
+    shown = run(*words, "--model", byte_model)
+    assert shown.returncode == 0, shown.stderr
+    assert "Out of the top 10" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--item", "o03", "--against", "o03"), "compared with itself"),
+        (("--item", "o03", "--against", "o99"), "o99"),
+        (("--item", "o03,k05", "--against", "o04"), "one item"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(
+    words: tuple[str, ...], says: str, run: Run, sample_index: Path, byte_model: Path
+) -> None:
+    ended = run("explain", sample_index, "--user", "u19", *words, "--model", byte_model)
+    assert ended.returncode in {1, 2}
+    assert says in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
