@@ -25,7 +25,8 @@ from llmrec.models.adapter import RECORD, add_lora, apply_adapter, read_adapter
 from llmrec.prompting import Context, load_template
 from llmrec.records import Interaction, Item, User
 from llmrec.reranking.reranker import tuned_strategies
-from llmrec.training import train_reranker
+from llmrec.training import gated_validation, train_reranker
+from llmrec.training.gated_validation import Limits, all_scores
 from llmrec.training.packed_rows import Segment, segment_scores
 from llmrec.training.train_reranker import tune_reranker
 from llmrec.training.tuning import tune_reranker_settings
@@ -396,6 +397,36 @@ def test_an_out_of_memory_step_is_taken_in_smaller_batches(
     assert tuned.fallbacks["batch_halved"] == 2
     ends = [read_adapter(tmp_path / name).validation["tuned"] for name in ("whole", "halved")]
     assert ends[0] == pytest.approx(ends[1], abs=1e-6)
+
+
+def test_validation_out_of_memory_is_taken_in_smaller_batches(
+    byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(byte_model)
+    data = made_data(model, 2)
+    segments = [data.write(entry.user, entry.items) for entry in data.validation]
+    limits = Limits.of(model.model)
+    whole = all_scores(model.model, segments, limits)
+    real = segment_scores
+
+    def small(model: PreTrainedModel, rows: Rows, *, whole: bool = False) -> list[torch.Tensor]:
+        if sum(len(segment) for row in rows for segment in row) > 600:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(model, rows, whole=whole)
+
+    monkeypatch.setattr(gated_validation, "segment_scores", small)
+    for one, other in zip(all_scores(model.model, segments, limits), whole, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_a_model_that_cannot_share_prompts_is_trained_on_whole_rows(
+    byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_reranker, "gradient_difference", lambda _: 1.0)
+    model = load(byte_model)
+    settings = replace(FAST, epochs=1, validations=1)
+    tuned = tune_reranker(model, made_data(model, 8), TEMPLATE, tmp_path, settings)
+    assert tuned.fallbacks == {"whole_rows": tuned.steps}
 
 
 @pytest.mark.parametrize(
