@@ -26,20 +26,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 from data_sets import KEPT, RESULTS, SEED, Held, kept_in, read, write_results
 
-from llmrec import Explainer, Index, Recommender, TextEncoder, load_model
+from llmrec import Index, Recommender, TextEncoder, load_model
 from llmrec.benchmarking.attacks import SHIPPED, Attack, read_attacks, with_words
 from llmrec.benchmarking.plan import AttackField
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
-from llmrec.explaining import Titles, check_text, explainer
+from llmrec.explaining import Explainer, Titles, check_text
 from llmrec.explaining.subject import names_title
 from llmrec.explaining.titles import keys, split_sentences
 from llmrec.items.understanding import understand_items
@@ -97,11 +98,8 @@ class Unchecked(Explainer):
 
     def explain(self, *given: Any, **named: Any) -> tuple[Explanation, ...]:  # noqa: ANN401
         """Explain with a check that finds nothing."""
-        check, explainer.check_text = explainer.check_text, _no_faults
-        try:
+        with patch("llmrec.explaining.explainer.check_text", _no_faults):
             return super().explain(*given, **named)
-        finally:
-            explainer.check_text = check
 
 
 def quoted(context: Context, explanation: Explanation) -> Explanation:
@@ -266,16 +264,16 @@ def sample_claims(
             for row in csv.DictReader(file):
                 verdicts[row["method"], row["user"], row["claim"]] = (row["verdict"], row["note"])
     chance = np.random.default_rng(SEED)
-    drawn = []
+    shuffled = []
     for method, rows in answers.items():
         own = [(method, row, claim) for row in rows for claim in row["claims"]]
-        picked = chance.permutation(len(own))[: -(-CLAIMS // len(answers))]
-        drawn += [own[at] for at in picked]
+        shuffled.append([own[at] for at in chance.permutation(len(own))])
+    drawn = [one for turn in zip_longest(*shuffled) for one in turn if one is not None][:CLAIMS]
     found: dict[str, Counter[str]] = {}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for method, row, claim in drawn[:CLAIMS]:
+        for method, row, claim in drawn:
             told = verdicts.get((method, row["user"], claim["text"]), ("", ""))
             found.setdefault(method, Counter())[told[0] or "unread"] += 1
             facts = " | ".join(claim["evidence"])

@@ -73,7 +73,7 @@ class Entailment:
 _HINT = "Name an NLI cross-encoder, such as cross-encoder/nli-deberta-v3-small."
 
 
-def _load(ref: str) -> CrossEncoder:
+def _load(ref: str) -> Any:  # noqa: ANN401 - a module of torch
     from sentence_transformers import CrossEncoder  # noqa: PLC0415  # loads torch
 
     folder = resolve_model(ref)

@@ -202,8 +202,9 @@ class Explainer:
         limits = check_kind("limits", limits, none_or, "EvidenceLimits or None", hint)
         self.limits = limits or EvidenceLimits(reviews=_REVIEWS)
         self.seed = check_count("seed", seed, least=0)
-        own = entailment is None or isinstance(entailment, Entailment)
-        self.entailment = entailment if own else Entailment(entailment)
+        if entailment is not None and not isinstance(entailment, Entailment):
+            entailment = Entailment(entailment)
+        self.entailment = entailment
 
     def explain(
         self,
@@ -325,14 +326,13 @@ class Explainer:
         return tuple(statements(draft.name, good)), refused
 
     def _plain(self, draft: _Draft) -> tuple[Claim, ...]:
-        facts = (*draft.evidence[:1], *draft.best[:2])
         if draft.best or draft.carried is None:
-            texts = plain_texts(draft.name, draft.best)
+            claims = plain_texts(draft.name, draft.best)
         else:
-            texts = unmoved_texts(draft.name, draft.evidence, draft.carried)
-        for text in texts:
-            if not check_text(text, draft.evidence, self._titles):
-                return claims_of(text, facts)
+            claims = unmoved_texts(draft.name, draft.evidence, draft.carried)
+        for claim in claims:
+            if not check_text(claim.text, draft.evidence, self._titles):
+                return (claim,)
         return (Claim(BARE, ()),)
 
     def _entailed(

@@ -16,7 +16,7 @@ from llmrec.explaining.evidence import (
     SHOWS,
     shortened,
 )
-from llmrec.records import Evidence
+from llmrec.records import Claim, Evidence
 
 BARE = "This was chosen for you from the catalogue."
 """The last fallback, true of every item."""
@@ -47,12 +47,16 @@ def clause(fact: Evidence) -> str:
         title, _, shared = fact.text.removeprefix(LIKED).partition('" (')
         if not shared:
             return f"you liked {title}"
-        return f'you liked {title}", which has the same {shortened(shared[:-1], _LONGEST)}'
+        return f'you liked {title}", which has the same {_listed(shared[:-1])}'
     if fact.unit.startswith("attribute:"):
-        return f"its {shortened(fact.text, _LONGEST)}"
+        return f"its {_listed(fact.text)}"
     if fact.kind == "profile":
         return f"{fact.text[0].lower()}{fact.text[1:]}"
     return f"the catalogue says {fact.text}"
+
+
+def _listed(values: str) -> str:
+    return shortened(values, _LONGEST).rstrip(".")
 
 
 def sentence(text: str) -> str:
@@ -60,7 +64,7 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}{'' if _ENDED.search(text) else '.'}"
 
 
-def plain_texts(name: str, facts: Sequence[Evidence]) -> Iterator[str]:
+def plain_texts(name: str, facts: Sequence[Evidence]) -> Iterator[Claim]:
     """One sentence of the best facts; later ones serve if the check rejects an earlier one.
 
     Args:
@@ -69,14 +73,14 @@ def plain_texts(name: str, facts: Sequence[Evidence]) -> Iterator[str]:
     """
     for most in range(min(_BECAUSE, len(facts)), 0, -1):
         reasons = ", and ".join(clause(fact) for fact in facts[:most])
-        yield sentence(f"{name} is suggested because {reasons}")
-    yield f"{name} is suggested from the catalogue."
-    yield BARE
+        units = tuple(fact.unit for fact in facts[:most])
+        yield Claim(sentence(f"{name} is suggested because {reasons}"), units)
+    yield Claim(f"{name} is suggested from the catalogue.", ("title",))
 
 
 def unmoved_texts(
     name: str, evidence: Sequence[Evidence], carried: Mapping[str, float]
-) -> Iterator[str]:
+) -> Iterator[Claim]:
     """What is said where no fact moves the score by more than the noise of its wording.
 
     Args:
@@ -85,13 +89,12 @@ def unmoved_texts(
         carried: What the score consists of, by signal.
     """
     first = max(carried, key=lambda signal: carried[signal], default="")
-    liked = [fact.text.partition('"')[2] for fact in evidence if fact.kind == "history"]
     if "popularity" in first:
-        yield f"{name} is suggested mostly because it is popular."
+        yield Claim(f"{name} is suggested mostly because it is popular.", (first,))
     elif first.startswith("retriev"):
-        for title in liked[:1]:
-            like = title.partition('"')[0]
-            yield f'{name} is suggested because the retriever ranks it high for "{like}".'
-        yield f"{name} is suggested because the retriever ranks it high."
-    yield f"{name} is suggested, but no single fact moves its score."
-    yield BARE
+        high = f"{name} is suggested because the retriever ranks it high"
+        for fact in [fact for fact in evidence if fact.kind == "history"][:1]:
+            like = fact.text.partition('"')[2].partition('"')[0]
+            yield Claim(f'{high} for "{like}".', (first, fact.unit))
+        yield Claim(f"{high}.", (first,))
+    yield Claim(f"{name} is suggested, but no single fact moves its score.", ())

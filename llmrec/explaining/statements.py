@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from llmrec.catalog.values import named_values
-from llmrec.explaining.evidence import ABOUT, ASKED, CHOSEN, FITS, TITLE
+from llmrec.explaining.evidence import ABOUT, ASKED, CHOSEN, FITS, REVIEW, TITLE
 from llmrec.explaining.plain import clause, sentence
 from llmrec.explaining.titles import content_keys
+from llmrec.items.opinions import quotable
 from llmrec.prompting import Context
 from llmrec.records import Claim, Evidence, Item, Span, User
 
@@ -35,6 +36,11 @@ def ranked(
     if any(fact.weight is not None for fact in facts):
         weighed = [fact for fact in facts if (fact.weight or 0.0) > noise]
         return sorted(weighed, key=lambda fact: -(fact.weight or 0.0))
+    facts = [
+        fact
+        for fact in facts
+        if not fact.text.startswith(REVIEW) or quotable(fact.text.removeprefix(REVIEW).strip('"'))
+    ]
     groups: dict[str, list[Evidence]] = {"user": [], "review": [], "item": []}
     # Of facts that fit alike, one that says what the user has to do with the item, or a sentence.
     facts.sort(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,17 +51,18 @@ def make(folder: Path, labels: tuple[str, ...]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> CrossEncoder:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401
     folder = make(tmp_path_factory.mktemp("nli"), ("contradiction", "Entailment", "neutral"))
     return CrossEncoder(str(folder), local_files_only=True)
 
 
 def lean(encoder: CrossEncoder, label: int) -> Entailment:
     """The judge, whose classifier prefers one label whatever it reads."""
+    model: Any = encoder.model
     with torch.no_grad():
-        encoder.model.classifier.weight.zero_()
-        encoder.model.classifier.bias.zero_()
-        encoder.model.classifier.bias[label] = 9.0
+        model.classifier.weight.zero_()
+        model.classifier.bias.zero_()
+        model.classifier.bias[label] = 9.0
     return Entailment(encoder)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmrec.explaining.plain import BARE, clause, plain_texts, sentence, unmoved_texts
+from llmrec.explaining.plain import clause, plain_texts, sentence, unmoved_texts
 from llmrec.records import Evidence
 
 HISTORY = Evidence("history", 'You liked "Zathura" (genres: Family)', "z", "history:1")
@@ -35,13 +35,14 @@ def test_attributes_and_profiles_become_clauses() -> None:
 
 def test_the_best_facts_are_the_reason() -> None:
     review = Evidence("review", 'A review says: "It is a game."', "j", "review:1#1")
-    assert next(plain_texts('"Jumanji"', [HISTORY, review])) == (
+    claim = next(plain_texts('"Jumanji"', [HISTORY, review]))
+    assert claim.units == ("history:1", "review:1#1")
+    assert claim.text == (
         '"Jumanji" is suggested because you liked "Zathura", which has the same genres: Family, '
         'and a review says "It is a game."'
     )
-    assert list(plain_texts('"Jumanji"', [])) == [
-        '"Jumanji" is suggested from the catalogue.',
-        BARE,
+    assert [claim.text for claim in plain_texts('"Jumanji"', [])] == [
+        '"Jumanji" is suggested from the catalogue.'
     ]
 
 
@@ -55,4 +56,4 @@ def test_the_best_facts_are_the_reason() -> None:
     ],
 )
 def test_where_nothing_moves_the_score_it_is_said(carried: dict[str, float], said: str) -> None:
-    assert next(unmoved_texts('"Jumanji"', [HISTORY], carried)).endswith(said)
+    assert next(unmoved_texts('"Jumanji"', [HISTORY], carried)).text.endswith(said)
