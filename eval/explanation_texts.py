@@ -361,7 +361,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         row["echoed"] = sum(each["echoed"] for each in harm.get(method, ()))
     read_by_hand = sample_claims(answers, options.out / f"explanation_claims_{name}.csv")
     command = f"python eval/explanation_texts.py {name} --users {options.users}"
-    command += f" --models {shlex.join(options.models)}" if options.models != list(MODELS) else ""
+    command += (
+        f" --models {shlex.join(options.models)}".rstrip() if options.models != list(MODELS) else ""
+    )
     command += f" --attacks {options.attacks}" if options.attacks == len(attacks) else ""
     command += f" --weigh {options.weigh}" if options.weigh else ""
     refused = {m: Counter(k for r in found for k in r["faults"]) for m, found in answers.items()}
