@@ -17,7 +17,7 @@ from llmrec.explaining.titles import (
 from llmrec.records import Claim, Evidence, Fault
 
 _STEM = 5  # words with as many equal letters at their beginning count as one
-_SUPPORTED = 1 / 2  # the least share of a sentence's words, titles excluded, from the evidence
+_SUPPORTED = 2 / 3  # the least share of a sentence's words, titles excluded, from the evidence
 _FRAME = frozenset(
     [
         "like",
@@ -198,7 +198,7 @@ def claims_of(text: str, evidence: Sequence[Evidence]) -> tuple[Claim, ...]:
 def claim_faults(covered: str, evidence: Sequence[Evidence], titles: Titles) -> Iterator[Fault]:
     """Faults of the sentences of a model's text, in which titles are covered.
 
-    Half of a sentence's words, titles excluded, must be in the evidence; so must each word that is
+    Two thirds of a sentence's words, titles excluded, must be in the evidence; so must any that is
     an attribute value or an aspect anywhere in the catalogue, and each word said of the user must
     be in what is known of them. What the evidence denies may not be affirmed, nor the reverse.
     """

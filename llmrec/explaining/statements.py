@@ -41,6 +41,8 @@ def ranked(
         for fact in facts
         if not fact.text.startswith(REVIEW) or quotable(fact.text.removeprefix(REVIEW).strip('"'))
     ]
+    if any(_links(fact) > 1 for fact in facts):  # then a title alone is no reason
+        facts = [fact for fact in facts if fact.kind != "history" or _links(fact) > 1]
     groups: dict[str, list[Evidence]] = {"user": [], "review": [], "item": []}
     # Of facts that fit alike, one that says what the user has to do with the item, or a sentence.
     facts.sort(
