@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from llmrec.models import (
     LogProbs,
 )
 from llmrec.records import Usage
+from llmrec.reranking.requests import Request
 from llmrec.reranking.strategy import (
     Answer,
     Ask,
@@ -35,6 +36,8 @@ LABEL_SHARE = 0.2
 """Mean probability of all labels of a prompt together under which they are reported."""
 LEAST_TOGETHER, ROWS_OF_A_REQUEST = 8, 600
 """Fewest requests per call, and tokens that one of 20 candidates usually takes."""
+USUAL_CANDIDATES = 64
+"""Mean number of candidates above which a call takes fewer requests."""
 LEAST = -1e4
 """Replaces the log-probability minus infinity, so that differences stay finite."""
 
@@ -42,6 +45,19 @@ LEAST = -1e4
 def window_of(model: LanguageModel) -> int:
     """Requests to send in one call: enough for two rounds of what the model processes at once."""
     return max(LEAST_TOGETHER, 2 * model.max_rows // ROWS_OF_A_REQUEST)
+
+
+def windows(requests: Sequence[Request], model: LanguageModel) -> Iterator[Sequence[Request]]:
+    """Divide requests into those of one call; many candidates make fewer requests."""
+    most = window_of(model)
+    ends = np.cumsum([len(request.candidates) for request in requests])
+    start = 0
+    while start < len(requests):
+        before = ends[start - 1] if start else 0
+        fitting = int(np.searchsorted(ends, before + USUAL_CANDIDATES * most, side="right"))
+        end = min(max(fitting, start + 1), start + most)
+        yield requests[start:end]
+        start = end
 
 
 @dataclass

@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from llmrec.errors import DataError, check_count
 from llmrec.prompting import context_of
+from llmrec.reranking.driver import windows
 from llmrec.reranking.gate import GateLists
 from llmrec.reranking.rankings import gate_list, parts_of, retrieval_signal
 from llmrec.reranking.requests import Request
-from llmrec.reranking.reranker import Reranker, windows
+from llmrec.reranking.reranker import Reranker
 from llmrec.retrieval import Index, Retriever, hold_out
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, TypeAlias
-
-import numpy as np
 
 from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Entailment, Explainer
@@ -23,7 +21,7 @@ from llmrec.records import (
     Ranking,
     User,
 )
-from llmrec.reranking.driver import judge, window_of
+from llmrec.reranking.driver import judge, windows
 from llmrec.reranking.gate import RETRIEVAL, Gate, Scale, catalogue_scale
 from llmrec.reranking.gate_defaults import DEFAULT_GATES
 from llmrec.reranking.likelihood import Likelihood
@@ -49,9 +47,6 @@ one. Fit a gate (``llmrec fit``) if there are validation users.
 
 Model: TypeAlias = str | Path | LanguageModel
 """A reference to a language model, or a loaded one."""
-
-USUAL_CANDIDATES = 64
-"""Mean number of candidates above which a call takes fewer requests."""
 
 
 class Reranker:
@@ -370,19 +365,6 @@ def explain_requests(
         weighed = {reasons.item_id: reasons for reasons in found}
         explained.append(explainer.explain(read.user, ids, weighed=weighed))
     return explained
-
-
-def windows(requests: Sequence[Request], model: LanguageModel) -> Iterator[Sequence[Request]]:
-    """Divide requests into those of one call; many candidates make fewer requests."""
-    most = window_of(model)
-    ends = np.cumsum([len(request.candidates) for request in requests])
-    start = 0
-    while start < len(requests):
-        before = ends[start - 1] if start else 0
-        fitting = int(np.searchsorted(ends, before + USUAL_CANDIDATES * most, side="right"))
-        end = min(max(fitting, start + 1), start + most)
-        yield requests[start:end]
-        start = end
 
 
 def check_model(
