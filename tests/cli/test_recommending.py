@@ -205,7 +205,8 @@ def test_rerank_keeps_every_candidate(
 def test_explain_shows_the_evidence(
     run: Run, document: Document, sample_index: Path, smollm2_folder: Path, sample: Catalog
 ) -> None:
-    words = ("explain", sample_index, "--user", "u19", "--item", "o29", "--text", "written")
+    words: tuple[object, ...] = ("explain", sample_index, "--user", "u19", "--item", "o29")
+    words += ("--text", "written")
     words = (*words, "--model", smollm2_folder)
     shown = run(*words, columns=80)
     assert shown.returncode == 0
