@@ -197,7 +197,8 @@ def _history_facts(
     related.sort(key=lambda row: -row[0])  # stable: of two as close, the latest stays first
     places = {row.item_id: place for place, row in enumerate(user.history, 1)}
     for _, item_id, shared in related[: limits.history]:
-        text = LIKED + quoted_name(context.items[item_id]) + _shared_text(shared, limits, rarity)
+        telling = [value for value in shared if not rarity.common(value)]
+        text = LIKED + quoted_name(context.items[item_id]) + _shared_text(telling, limits, rarity)
         yield Evidence("history", text, item_id, f"history:{places[item_id]}")
 
 

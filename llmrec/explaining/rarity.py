@@ -11,6 +11,9 @@ from itertools import chain
 from llmrec.catalog.values import named_values
 from llmrec.records import Item
 
+FEW = 20
+"""Of fewer items nothing is known to be common."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rarity:
@@ -30,3 +33,7 @@ class Rarity:
         return sum(
             math.log((self.n_items + 1) / self.counts.get(value, 1)) for value in named_values
         )
+
+    def common(self, named_value: tuple[str, str]) -> bool:
+        """Whether more than half of the items have a value, so that sharing it says nothing."""
+        return self.n_items >= FEW and self.counts.get(named_value, 0) > self.n_items / 2

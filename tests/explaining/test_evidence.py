@@ -54,6 +54,13 @@ def test_unrated_interactions_are_liked(small_index: Index) -> None:
     assert texts(facts, "history") == ['You liked "活着" (author: 余华)']
 
 
+def test_a_value_of_most_items_is_not_named_as_shared() -> None:
+    items = [Item(str(n), f"Card {n}", attributes={"kind": "gift card"}) for n in range(30)]
+    index = Index({i.item_id: i for i in items}, np.ones((30, 2), dtype=np.float32))
+    facts = gather_evidence(context_of(index), ann(("1", 5.0)), "0")
+    assert texts(facts, "history") == ['You liked "Card 1"']
+
+
 def test_rarest_shared_attribute_is_used() -> None:
     pairs = ({"kind": "film", "studio": "Rare"}, {"kind": "film", "studio": "Other"})
     items = [Item(str(n), f"Film {n}", attributes=pairs[n > 1]) for n in range(8)]

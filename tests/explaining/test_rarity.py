@@ -39,3 +39,11 @@ def test_rare_values_weigh_more() -> None:
     rarity = Rarity.of(items)
     assert rarity.weight([("genres", "Noir")]) > 10 * rarity.weight([("genres", "Drama")]) > 0
     assert rarity.weight([]) == 0
+
+
+def test_what_more_than_half_of_the_items_have_is_common() -> None:
+    items = [Item(str(n), attributes={"kind": "card", "use": str(n % 2)}) for n in range(30)]
+    rarity = Rarity.of(items)
+    assert rarity.common(("kind", "card"))
+    assert not rarity.common(("use", "0"))
+    assert not Rarity.of(items[:2]).common(("kind", "card"))
