@@ -26,7 +26,7 @@ from llmrec.reranking import (
     make_request,
     retrieval_ranking,
 )
-from llmrec.reranking.contrast import Contrast, contrast
+from llmrec.reranking.contrast import ItemContrast, contrast
 from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.gate import Gate, catalogue_scale
 from llmrec.reranking.gate_fit import GateFit, check_enough, fit_gate
@@ -338,7 +338,7 @@ class Recommender:
 
     def contrast(
         self, user: str | int | User, item_id: str, against: str, *, k: int = 10
-    ) -> Contrast:
+    ) -> ItemContrast:
         """Compare two items among a user's candidates; see `llmrec.reranking.contrast`."""
         person = read_user(user, self.context.user, self.context.neutral_rating)
         retriever, _ = self._retriever_for(person)

@@ -9,7 +9,7 @@ import typer
 from rich.logging import RichHandler
 
 import llmrec
-from llmrec.cli import bench, data, doctor, models, prompts, train_reranker
+from llmrec.cli import bench, data, doctor, models, prompts, rerankers
 from llmrec.cli.build_index import index
 from llmrec.cli.demo import demo
 from llmrec.cli.exits import Command, Commands
@@ -43,8 +43,8 @@ for _name, _group in (
     ("data", data.app),
     ("prompts", prompts.app),
     ("models", models.app),
-    ("train", train_reranker.app),
-    ("tune", train_reranker.tune_app),
+    ("train", rerankers.app),
+    ("tune", rerankers.tune_app),
 ):
     app.add_typer(_group, name=_name, rich_help_panel="Look closer")
     for _sub_command in _group.registered_commands:

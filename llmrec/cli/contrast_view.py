@@ -11,7 +11,7 @@ from llmrec.errors import OptionError
 from llmrec.models import LanguageModel
 from llmrec.recommender import Recommender
 from llmrec.reranking import Request
-from llmrec.reranking.contrast import Contrast
+from llmrec.reranking.contrast import ItemContrast
 from llmrec.retrieval import Index
 
 SHOWN = 10
@@ -51,7 +51,7 @@ def print_contrast(
         _show(found, titles)
 
 
-def _show(found: Contrast, titles: Mapping[str, str]) -> None:
+def _show(found: ItemContrast, titles: Mapping[str, str]) -> None:
     sides = (found.reasons, found.against)
     texts = {fact.unit: fact.text for side in reversed(sides) for fact in side.evidence}
     largest = sorted(found.differences.items(), key=lambda pair: -abs(pair[1]))[:SHOWN]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class OutOfTop:
     """The units whose removal drops an item out of the top k, and its rank without them."""
 
     units: tuple[str, ...]
@@ -25,7 +25,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class ItemContrast:
     """Why an item's fused score differs from another's.
 
     Attributes:
@@ -39,7 +39,7 @@ class Contrast:
     reasons: Reasons
     against: Reasons
     k: int
-    drop: Drop | None
+    drop: OutOfTop | None
 
     @property
     def lead(self) -> float:
@@ -65,7 +65,7 @@ def contrast(
     *,
     k: int = 10,
     retriever: Retriever | None = None,
-) -> Contrast:
+) -> ItemContrast:
     """Compare two candidates of a request.
 
     Args:
@@ -87,10 +87,10 @@ def contrast(
     k = check_count("k", k)
     reasons, other = find_reasons(reranker, request, [item_id, against], retriever=retriever)
     drop = smallest_removal(Removal(reranker, request, retriever), reasons, k)
-    return Contrast(reasons, other, k, drop)
+    return ItemContrast(reasons, other, k, drop)
 
 
-def smallest_removal(removal: Removal, reasons: Reasons, k: int) -> Drop | None:
+def smallest_removal(removal: Removal, reasons: Reasons, k: int) -> OutOfTop | None:
     """Find few units without which an item is no longer in the top k; None if there are none.
 
     Greedy: the units that raise the score are left out one after the other, the largest weight
@@ -106,5 +106,5 @@ def smallest_removal(removal: Removal, reasons: Reasons, k: int) -> Drop | None:
         units.append(unit)
         rank = removal.ranking(item_id, units).item_ids.index(item_id) + 1
         if rank > k:
-            return Drop(tuple(units), rank)
+            return OutOfTop(tuple(units), rank)
     return None

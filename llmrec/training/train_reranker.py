@@ -125,7 +125,7 @@ def tune_reranker(
     started = time.monotonic()
     settings = (settings or TuningSettings()).checked()
     _check(data, settings)
-    run = _Run.begin(model, data, template, settings, out, start)
+    run = _Tuning.begin(model, data, template, settings, out, start)
     state = run.resume()
     spent = state.seconds
 
@@ -210,7 +210,7 @@ def _check(data: TuningData, settings: TuningSettings) -> None:
 
 
 @dataclass
-class _Run:
+class _Tuning:
     """Model, data and optimizer of one tuning.
 
     ``lazy``: without its LoRA the model is the untuned one, which titles' priors come from.
@@ -239,7 +239,7 @@ class _Run:
         settings: TuningSettings,
         out: Path,
         start: Path | None,
-    ) -> _Run:
+    ) -> _Tuning:
         torch.manual_seed(settings.seed)
         model = base.model
         if base.adapter is not None or any("lora_" in name for name, _ in model.named_parameters()):

@@ -13,7 +13,7 @@ from llmrec.models import LabelRequest, LogProbs
 from llmrec.prompting import Budget, Context, context_of, load_template
 from llmrec.records import Candidate, Insight, Interaction, Item, Prompt, Review, User
 from llmrec.reranking import STRATEGIES, Calibrated, Gate, Likelihood, Pointwise, Request, Reranker
-from llmrec.reranking.contrast import Drop, contrast, smallest_removal
+from llmrec.reranking.contrast import OutOfTop, contrast, smallest_removal
 from llmrec.reranking.removal import LEAST_NOISE, Removal, find_reasons, noise_of
 from llmrec.retrieval import Index, Retriever
 from tests.reranking.oracle import Oracle
@@ -284,7 +284,7 @@ def test_contrast_and_the_smallest_removal(shop: Index) -> None:
     assert found.differences == {"history:1": 1.0, "history:2": 1.0, "history:3": -1.0} | {
         unit: 0.0 for unit in found.differences if "history" not in unit
     }
-    assert found.drop == Drop(("history:1", "history:2"), 2)
+    assert found.drop == OutOfTop(("history:1", "history:2"), 2)
     assert contrast(reranker, request, "k1", "k0", k=1).drop is None  # it is not the first
     assert contrast(reranker, request, "k0", "k1", k=3).drop is None  # there is nothing behind it
     with pytest.raises(OptionError, match="with itself"):
