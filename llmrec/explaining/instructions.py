@@ -49,13 +49,16 @@ _META = re.compile(
     r"(?:has|want|need)\w*|user (?:has|want|need)\w*|ranking|reviewer note)\b"
     r"|\bchoose this\b|\b(?:do not compare|sold out|you are (?:a|an|no longer)|jailbreak\w*)\b"
     r"|\bpraise\s+(?:this|it|the)\b|\b(?:as|says?) the assistant\b"
-    r"|\b(?:the reader|(?:the|this|your|every|correct|next|an?) (?:explanation|order|sentence)|"
+    r"|\b(?:the reader|(?:the|this|your|every|correct|next|an?) (?:explanation|sentence)|"
+    r"(?:this|your|correct|next) order|"
     r"(?:stop|when|while) explaining|instead of (?:the|an|this) \w+|grade\W+\d|before all others|"
     rf"please (?:{_VERBS})|(?:begin|end|start) (?:every|each|with|the)|always (?:{_VERBS})|"
     r"you are now|this one (?:stands|is)|the (?:next|following) (?:text|line|words?))\b"
     r"|\bwill the (?:person|user)\b|\bthe (?:person|user) (?:will|does|takes|chooses)\b"
-    r"|\b(?:assistant|system|user|human|ai|model|developer|tool|instruction|response|answer|question|"
+    r"|\b(?:assistant|system|user|human|ai|developer|tool|instruction|response|answer|question|"
     r"grade|output|note|evidence|explanation)\b[^\w\s]*\s*[:\u2236\ua789\uff1a]"
+    r"|\bmodel\s*[:\u2236\ua789\uff1a]\s*(?:yes|no|sure|of course|i)\b"
+    r"|\b(?:notes?|messages?|words?) (?:to|for) (?:the|an?|any|every) (?:language )?models?\b"
 )
 _OTHER_LANGUAGES = re.compile(
     r"\b(?:ignorier\w*|ignora(?:re|d|te)?|ignorez|ignore[zr]|oubliez|vergiss|missachte|olvida|"
@@ -70,10 +73,10 @@ _IMPERATIVE = re.compile(
     rf"simply|instead)\s+)(?:{_VERBS})\b"
 )
 _MARKUP = re.compile(
-    r"</?[a-zA-Z!][^<>]{0,200}>|<!--|-->|```|`[^`]+`|\*\*|\{[{%\"']|\[[^\[\]]*\]\(|\[\[|&lt;|&#|https?:|www\."
+    r"</?[a-zA-Z!][^<>]{0,200}>|<!--|-->|```|`[^`]+`|\*\*|\{[{%\"']|\[[^\[\]]*\]\(|\[\[|&lt;|&#(?:60|x3c);|https?:|www\."
     r"|\[\d+(?:;\d+)*m|\\[xu][0-9a-f]{2}|\[[A-Z]\]\s*>|[A-Za-z0-9+/=_-]{28,}|[\U000e0000-\U000e007f]"
 )
-_SPELLED = re.compile(r"(?<!\w)(?:\w[ \-_*|]){4,}\w(?!\w)")
+_SPELLED = re.compile(r"(?<!\w)(?:\w[ \-_*|]){6,}\w(?!\w)")
 """Single letters with marks between them: "i g n o r e"."""
 _DIGIT_LETTERS = str.maketrans("013457@$!|", "oieastasil")
 _MARKS = " \t-\u2013\u2014:;,.(\"'[<|*#"
@@ -82,8 +85,7 @@ _OWN_TITLE = 3
 """A title of so few words stays, though it reads like a command: "Choose Me"."""
 _ORDER = re.compile(
     r"\b(?:recommend|choose|pick|select|rank|praise|answer|reply|respond|say|output|print|write|give|"
-    r"accept|put|rate|tell|repeat)\s+(?:\w+\s+){0,2}?(?:this|it|yes|no|first|items?|that|with|"
-    r"only|top|best|everyone|users?|as)\b"
+    r"accept|put|rate|tell|repeat)\s+(?:\w+\s+){0,2}?(?:this|it|yes|no|first|items?|only|best)\b"
 )
 """Commands within a title, whose verbs alone are ordinary there ("Run Lola Run")."""
 _CLAUSE = re.compile(r"[.!?:;,\u2013\u2014]\s|\s-\s")

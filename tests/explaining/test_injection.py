@@ -130,6 +130,12 @@ def test_a_card_escapes_what_items_say() -> None:
             "Place in the Sun, A (1951)",
             "The Man from U.N.C.L.E.",
             "First Blood (Rambo: First Blood)",
+            "Harry Potter and the Order of the Phoenix",
+            "Photo Print Lavender Top",
+            "Long Wavy Wig (Model: Jf010331) (Wine Red)",
+            "Hair Pick Comb infused with Argan Oil",
+            "Ben &#38; Jerry&#39;s Cookbook",
+            "m e m ó r",
         ),
     ],
 )
