@@ -142,7 +142,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: ANY.load_model("a/b", device=3), "device is 3"),
     (lambda: ANY.load_model("a/b", skip_last_layers="x"), "skip_last_layers is 'x'"),
     (lambda: ANY.TextEncoder.from_pretrained(3), "model is 3"),
-    (lambda: ANY.Explainer(None, INDEX), "model is None"),
+    (lambda: ANY.Explainer(None, INDEX, text="written"), "model is None"),
     (lambda: ANY.Explainer(MODEL, 3), "known is 3"),
     (lambda: ANY.Explainer(MODEL, INDEX, limits=3), "limits is 3"),
     (lambda: bench("plan.yaml"), "BenchmarkPlan.from_file(FILE)"),

@@ -32,7 +32,7 @@ def test_a_command_that_is_misspelt_is_not_taken_for_a_file(run: Run) -> None:
         (("--n-candidates", "5000"), 2, "n_candidates is 5000; the index has 80 items"),
         (("--templates", "likelyhood/titles"), 2, "Did you mean 'likelihood/titles'"),
         (("--templates", "own.jinja"), 1, "no template file 'own.jinja'"),
-        (("--templates", "explain/shopper"), 2, "No template matches 'explain/plain'"),
+        (("--templates", "explain/shopper"), 2, "No template matches 'explain/shopper'"),
         (("--protocol", "discriminate"), 2, "protocol"),
         (("--seed", "one"), 2, "--seed"),
     ],

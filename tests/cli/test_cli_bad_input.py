@@ -204,7 +204,7 @@ def test_a_template_that_cannot_be_used(run: Run, plain_index: Path, tmp_path: P
     assert ended.returncode == 1
     assert "not likelihood" in said(ended)
     explain = ("explain", plain_index, "--user", "u01", "--item", "o29")
-    ended = run(*explain, "--text", "written", "--template", "plain")
+    ended = run(*explain, "--text", "written", "--template", "shopper")
     assert ended.returncode == 1
     assert "explain/shopper" in said(ended)
     ended = run(*explain, "--template", "explain/shopper")
@@ -232,7 +232,7 @@ def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
     assert "--no-llm" in said(ended)
     ended = run(*explain)
     assert ended.returncode == 0
-    assert "quoted from the evidence" in said(ended)
+    assert "quoted from the evidence" in ended.stdout
     for words in (("--strategy", "pointwise"), ("--calibrate",), ("--quantization", "nf4")):
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2
