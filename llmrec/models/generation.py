@@ -104,7 +104,7 @@ def decode(
         (rows, read), halved = halve_until_it_fits(
             compute, size, unit="prompt", name=type(model).__name__
         )
-        size, halvings, forwarded = size >> halved, halvings + halved, forwarded + read
+        size, halvings, forwarded = -(-size >> halved), halvings + halved, forwarded + read
         longest = 0
         for row, order in zip(rows, orders[first : first + size], strict=True):
             most = len(row) if order is None else min(len(row), len(order.places))

@@ -231,7 +231,7 @@ def halve_until_it_fits(
         hint: The way out, for the error.
 
     Returns:
-        The result, and how often the size was halved.
+        The result, and how often the size was halved, rounded up.
 
     Raises:
         OutOfMemoryError: Not even ``least`` fit.
@@ -245,12 +245,13 @@ def halve_until_it_fits(
 
             if not should_reduce_batch_size(error):
                 raise
-            if size // 2 < least:
+            smaller = (size + 1) // 2
+            if smaller == size or smaller < least:
                 what = f"one {unit} fits" if size == 1 else f"{size} {unit}s fit"
                 raise OutOfMemoryError(
                     f"Not even {what} into memory for {name} ({error}).", hint=hint
                 ) from error
-            size, halvings = size // 2, halvings + 1
+            size, halvings = smaller, halvings + 1
             logger.warning("out of memory: trying again with %d %ss at once", size, unit)
 
 

@@ -217,7 +217,7 @@ def test_a_batch_that_does_not_fit_is_generated_in_halves(
     monkeypatch.setattr(generation, "_batch", short)
     halved = smollm2.generate([CHAT, CHAT, CHAT], max_new_tokens=3)
     assert halved.texts == whole.texts
-    assert halved.fallbacks == {"batch_halved": 1}
+    assert halved.fallbacks == {"batch_halved": 2}
 
 
 def test_one_prompt_that_does_not_fit_is_a_clear_error(
