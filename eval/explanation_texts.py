@@ -94,7 +94,7 @@ def _no_faults(*_: object, **__: object) -> tuple[Fault, ...]:
 
 
 class Unchecked(Explainer):
-    """Shows the first text as the model wrote it: what the check is worth."""
+    """An explainer that shows the model's first text without the check, as a baseline for it."""
 
     def explain(self, *given: Any, **named: Any) -> tuple[Explanation, ...]:  # noqa: ANN401
         """Explain with a check that finds nothing."""

@@ -12,11 +12,11 @@ from llmrec.explaining.titles import (
     content_keys,
     keys,
     split_sentences,
+    stem,
     words,
 )
 from llmrec.records import Claim, Evidence, Fault
 
-_STEM = 5  # words with as many equal letters at their beginning count as one
 _SUPPORTED = 2 / 3  # the least share of a sentence's words, titles excluded, from the evidence
 _FRAME = frozenset(
     [
@@ -205,19 +205,19 @@ def claim_faults(covered: str, evidence: Sequence[Evidence], titles: Titles) -> 
     stems = _stems(evidence)
     for sentence in split_sentences(covered):
         said = content_keys(sentence) - _FRAME
-        if sum(key[:_STEM] in stems for key in said) < _SUPPORTED * len(said):
+        if sum(stem(key) in stems for key in said) < _SUPPORTED * len(said):
             yield Fault("support", "it says little of what the evidence holds")
             break
     if not content_keys(covered) - _FRAME:
         yield Fault("support", "it gives no reason of the evidence")
     every = {key for fact in evidence for key in keys(fact.text)}
     for word in dict.fromkeys(word.key for word in words(covered)):
-        named = word in titles.values and word not in _FRAME and word[:_STEM] not in stems
+        named = word in titles.values and word not in _FRAME and stem(word) not in stems
         if named and word not in every:
             yield Fault("value", f"it says {word!r}, which the evidence does not hold")
     known = _stems(fact for fact in evidence if fact.kind in {"history", "profile"})
     for word in dict.fromkeys(_of_user(covered)):
-        if word[:_STEM] not in known:
+        if stem(word) not in known:
             yield Fault("user", f"it says {word!r} of the reader, which is not known")
     yield from (
         Fault("polarity", f"it says the opposite of the evidence on {word!r}")
@@ -226,7 +226,7 @@ def claim_faults(covered: str, evidence: Sequence[Evidence], titles: Titles) -> 
 
 
 def _units(sentence: str, evidence: Sequence[Evidence]) -> tuple[str, ...]:
-    left = {key[:_STEM] for key in content_keys(sentence) - _FRAME}
+    left = {stem(key) for key in content_keys(sentence) - _FRAME}
     facts = [(fact.unit, _stems([fact]) & left) for fact in evidence if fact.unit != "title"]
     found: list[str] = []
     while facts:
@@ -240,7 +240,7 @@ def _units(sentence: str, evidence: Sequence[Evidence]) -> tuple[str, ...]:
 
 
 def _stems(evidence: Iterable[Evidence]) -> set[str]:
-    return {key[:_STEM] for fact in evidence for key in keys(fact.text)}
+    return {stem(key) for fact in evidence for key in keys(fact.text)}
 
 
 def _of_user(covered: str) -> Iterator[str]:
@@ -258,16 +258,16 @@ def _contradicted(covered: str, evidence: Sequence[Evidence]) -> Iterator[str]:
     held: dict[str, set[bool]] = {}
     for fact in facts:
         for word, negated in _affirmed(fact):
-            held.setdefault(word[:_STEM], set()).add(negated)
+            held.setdefault(stem(word), set()).add(negated)
     for word, negated in _affirmed(covered):
-        if word not in _FRAME and held.get(word[:_STEM], {negated}) == {not negated}:
+        if word not in _FRAME and held.get(stem(word), {negated}) == {not negated}:
             yield word
     opinions: dict[str, set[int]] = {}
     for fact in facts:
         for word, sign in _judged(fact.removeprefix(REVIEWERS)):
-            opinions.setdefault(word[:_STEM], set()).add(sign)
+            opinions.setdefault(stem(word), set()).add(sign)
     for word, sign in _judged(covered):
-        if opinions.get(word[:_STEM], {sign}) == {-sign}:
+        if opinions.get(stem(word), {sign}) == {-sign}:
             yield word
 
 

@@ -1,4 +1,4 @@
-"""Sentences made of facts, and what is said where no fact moves the score."""
+"""Template sentences: from facts, or from signals where no fact moves the score."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def plain_texts(name: str, facts: Sequence[Evidence]) -> Iterator[Claim]:
 def unmoved_texts(
     name: str, evidence: Sequence[Evidence], carried: Mapping[str, float]
 ) -> Iterator[Claim]:
-    """What is said where no fact moves the score by more than the noise of its wording.
+    """One sentence for an item whose score no fact moves by more than the noise of wording.
 
     Args:
         name: The item's name in quotation marks.

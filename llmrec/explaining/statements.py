@@ -9,14 +9,13 @@ from itertools import islice
 from llmrec.catalog.values import named_values
 from llmrec.explaining.evidence import ABOUT, ASKED, CHOSEN, FITS, REVIEW, TITLE
 from llmrec.explaining.plain import clause, sentence
-from llmrec.explaining.titles import content_keys
+from llmrec.explaining.titles import content_keys, stem
 from llmrec.items.opinions import quotable
 from llmrec.prompting import Context
 from llmrec.records import Claim, Evidence, Item, Span, User
 
 MOST = 3
 """Statements of a text."""
-_STEM = 5
 
 
 def ranked(
@@ -70,7 +69,7 @@ def words_of(user: User, context: Context, liked: Iterable[str]) -> frozenset[st
     for item_id in liked:
         item = context.items[item_id]
         texts += [item.title, *(text for _, text in named_values(item))]
-    return frozenset(key[:_STEM] for text in texts for key in content_keys(text))
+    return frozenset(stem(key) for text in texts for key in content_keys(text))
 
 
 def statements(name: str, facts: Iterable[Evidence], most: int = MOST) -> Iterator[Claim]:
@@ -144,5 +143,5 @@ def _links(fact: Evidence) -> int:
 
 def _fit(fact: Evidence, wanted: frozenset[str]) -> float:
     """Words that a fact shares with the user's, for the root of its length."""
-    stems = {key[:_STEM] for key in content_keys(fact.text)}
+    stems = {stem(key) for key in content_keys(fact.text)}
     return len(stems & wanted) / math.sqrt(1 + len(stems))

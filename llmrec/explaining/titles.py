@@ -29,6 +29,7 @@ _UNCASED_LETTERS = 4
 _PARTS = re.compile(r"[,(:;–—]| - |\s(?:with|for|in|of|and|&)\s", re.IGNORECASE)
 _SHORTEST_HEAD = 3
 _VALUE_WORDS = 3
+_STEM = 5
 
 _MOST_WORDS = 64
 """Words of a title; a longer one is found in no text."""
@@ -96,6 +97,11 @@ def content_keys(text: str) -> set[str]:
     """The caseless words that carry content: no short ones and no :data:`STARTERS`."""
     found = set(keys(text)) - STARTERS
     return {key for key in found if len(key) > 3 or not key.isascii()}
+
+
+def stem(key: str) -> str:
+    """The beginning of a word; words with the same one count as one: "carved" is "carves"."""
+    return key[:_STEM]
 
 
 def title_forms(title: str) -> tuple[str, ...]:
