@@ -1,7 +1,7 @@
 """What each choice of a tuning is worth: one change a row, judged on test lists under the gate.
 
     python eval/ablate_tuning.py DATA [--model REF] [--limit USERS] [--rows NAME...] [--events 3]
-        [--set NAME=VALUE]... [--minutes M] [--kept FOLDER] [--out FOLDER]
+        [--set NAME=VALUE]... [--max-time M] [--minutes M] [--kept FOLDER] [--out FOLDER]
 
 Lists are of each user's last event (test), the one before (validation) and those before that
 (training), each by a retriever that does not know its row or a later one; at most LIMIT users of
@@ -176,7 +176,14 @@ def row_of(
     out = options.kept / name.replace(":", "").replace(" ", "_").replace(",", "")
     left = options.minutes - (time.monotonic() - began) / 60
     tuned = tune_reranker(
-        model, data, template, out, settings, minutes=max(0.0, left), progress=True
+        model,
+        data,
+        template,
+        out,
+        settings,
+        minutes=max(0.0, min(left, options.max_time)),
+        fit_time=options.max_time < float("inf"),
+        progress=True,
     )
     if not tuned.finished:
         return None
@@ -218,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=3, help="training events of a user")
     parser.add_argument("--set", action="append", default=[], type=setting, metavar="NAME=VALUE")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="of this call")
+    parser.add_argument("--max-time", type=float, default=float("inf"), help="minutes of a tuning")
     parser.add_argument("--device")
     parser.add_argument("--kept", type=Path, help="folder of adapters and judged rows")
     parser.add_argument("--out", type=Path, help="folder of the results")
@@ -228,7 +236,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read(options.data), TextEncoder.from_pretrained(), modalities=(), insights={}
     )
     lists = Lists.of(index, options.events, options.limit)
-    about = repr((options.model, options.limit, options.events, options.set, index.fingerprint))
+    about = repr(
+        (
+            options.model,
+            options.limit,
+            options.events,
+            options.set,
+            options.max_time,
+            index.fingerprint,
+        )
+    )
     options.kept /= content_key(about)[:12]
     options.kept.mkdir(parents=True, exist_ok=True)
     found = {}

@@ -3,11 +3,12 @@
     python eval/ranking_lists.py DATA [--test 1] [--validation 1] [--training 2] [--epochs N]
 
 Events of a user are ordered by time (ties by the order of the file); of repeated ones the first
-counts. The list of the event `s` from the end holds the best 100 items by a retriever that knows
-the rows before it alone: counts, learned weights and a fusion of its own, which holds out one row
-more. So lists for validation and training are out of fold like those of the test. Lists of the last
-events are the test's, those before them validation's; every second one before those is training's.
-A user needs two events before the target. Writes lists_DATA.npz to --out; see `KEYS`.
+counts. A list holds the best 100 items for an event, by a retriever that knows neither that event
+nor a later one: counts, learned weights and a fusion of its own, which holds out one row more. So
+lists for validation and training are out of fold like those of the test. Lists of the last events
+are the test's, those before them validation's: one retriever for all events of either, and the
+histories grow. Every second event before those is training's, with a retriever each. A user needs
+two events that the retriever knows. Writes lists_DATA.npz to --out; see `KEYS`.
 """
 
 from __future__ import annotations
@@ -50,23 +51,25 @@ KEYS = {
     "candidates": "int32 [n, 100], best first",
     "scores": "float32 [n, 100], the retriever's; -inf where there are fewer candidates",
 }
+VALIDATION, TEST, TRAINING = 0, 1, 2
 TOP = 100
 USERS_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
 class Event:
-    """A user's event, and the rows before it."""
+    """A user's event, so many from the end, and the rows before it."""
 
     user_id: str
+    shift: int
     before: tuple[Interaction, ...]
     target: Interaction
 
 
-def events_of(catalog: Catalog, shift: int) -> tuple[Catalog, list[Event]]:
-    """What is known before each user's event so many from the end, and the events.
+def events_of(catalog: Catalog, shifts: range) -> tuple[Catalog, list[Event]]:
+    """The users' events so many from the end, and what is known before the first of them.
 
-    An event needs two before it; of a user with fewer than that nothing later is known either.
+    Of a user with fewer than two known rows there is no event.
     """
     known: set[Interaction] = set()
     events = []
@@ -75,10 +78,11 @@ def events_of(catalog: Catalog, shift: int) -> tuple[Catalog, list[Event]]:
         for row in by_time(rows):
             first.setdefault(row.item_id, row)
         every = list(first.values())
-        before = tuple(every[: max(0, len(every) - shift)])
-        known.update(before)
-        if len(before) >= 2:
-            events.append(Event(user_id, before, every[len(before)]))
+        first_one = max(0, len(every) - shifts[-1])
+        known.update(every[:first_one])
+        if first_one >= 2:
+            places = [(shift, len(every) - shift) for shift in shifts]
+            events += [Event(user_id, s, tuple(every[:at]), every[at]) for s, at in places]
     train = tuple(row for row in catalog.interactions if row in known)
     return training_catalog(catalog, replace(leave_one_out(catalog), train=train)), events
 
@@ -136,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--validation", type=int, default=1, help="events before them")
     parser.add_argument("--training", type=int, default=2, help="every second one before")
     parser.add_argument("--epochs", type=int, default=FusionConfig().epochs, help="at most")
-    parser.add_argument("--only", type=int, help="make the lists of this event, write no file")
+    parser.add_argument("--only", type=int, help="make the lists that end here, write no file")
     parser.add_argument("--kept", type=Path, default=KEPT / "ranking_lists", help="of checkpoints")
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the lists")
     options = parser.parse_args(arguments)
@@ -146,22 +150,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     every = sorted({row.user_id for row in catalog.interactions})
     numbers = {user_id: number for number, user_id in enumerate(every)}
     kept = options.kept / options.data.name
-    shifts = [*range(1, held + 1), *(held + 2 * n for n in range(1, options.training + 1))]
-    for shift in [options.only] if options.only else shifts:
-        path = kept / f"shift_{shift}.npz"
-        if path.exists():
+    parts = [(TEST, range(1, options.test + 1)), (VALIDATION, range(options.test + 1, held + 1))]
+    training = (held + 2 * n for n in range(1, options.training + 1))
+    parts += [(TRAINING, range(shift, shift + 1)) for shift in training]
+    paths = [kept / f"shifts_{shifts[0]}_{shifts[-1]}.npz" for _, shifts in parts]
+    for path, (part, shifts) in zip(paths, parts, strict=True):
+        if path.exists() or options.only not in (None, shifts[-1]):
             continue
         began = time.perf_counter()
-        known, some = events_of(catalog, shift)
-        retriever = retriever_of(known, encoder, kept / f"shift_{shift}", options.epochs)
+        known, some = events_of(catalog, shifts)
+        retriever = retriever_of(known, encoder, path.with_suffix(""), options.epochs)
         candidates, scores = lists_of(retriever, some)
         rows = [row for event in some for row in event.before]
         target = np.array([ids[e.target.item_id] for e in some], dtype=np.int32)
-        part = 1 if shift <= options.test else 0 if shift <= held else 2
         np.savez(
             path,
             part=np.full(len(some), part, dtype=np.int8),
-            shift=np.full(len(some), shift, dtype=np.int8),
+            shift=np.array([e.shift for e in some], dtype=np.int8),
             users=np.array([numbers[e.user_id] for e in some], dtype=np.int32),
             target=target,
             target_time=times_of([e.target for e in some]),
@@ -173,12 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         reached = (candidates[:, :20] == target[:, None]).any(axis=1).mean()
         seconds = time.perf_counter() - began
-        sys.stderr.write(f"shift {shift}: recall@20 {reached:.4f}, {seconds:.0f} s\n")
+        sys.stderr.write(f"{path.stem}: recall@20 {reached:.4f}, {seconds:.0f} s\n")
     if options.only:
         return
-    files = [np.load(kept / f"shift_{shift}.npz") for shift in shifts]
+    files = [np.load(path) for path in paths]
     arrays = {key: np.concatenate([file[key] for file in files]) for key in files[0].files}
-    before, _ = events_of(catalog, held)
+    before, _ = events_of(catalog, range(held, held + 1))
     known_ids = set(before.user_ids)
     train = [before.user(u).history if u in known_ids else () for u in every]
     arrays["history_starts"] = starts(arrays.pop("lengths"))

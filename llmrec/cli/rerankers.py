@@ -160,7 +160,7 @@ def reranker(
     finally:
         if tracker:
             tracker.close()
-    _show(tuned, given, out, {}, as_json=as_json)
+    _show(tuned, out, {}, as_json=as_json)
 
 
 @tune_app.command("reranker", rich_help_panel=_PANEL)
@@ -224,7 +224,7 @@ def tune_reranker_(
     )
     plain = asdict(config)
     changed = {n: value for n, value in asdict(best.config).items() if value != plain[n]}
-    _show(tuned, given, out, {"trials": best.trials, "settings": changed}, as_json=as_json)
+    _show(tuned, out, {"trials": best.trials, "settings": changed}, as_json=as_json)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -351,18 +351,14 @@ def _read(
     return _Given(config, template, data, lambda: unused.pop() if unused else load())
 
 
-def _show(
-    tuned: Tuned, given: _Given, out: Path, more: dict[str, object], *, as_json: bool
-) -> None:
+def _show(tuned: Tuned, out: Path, more: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        lists = len(given.data.validation)
-        print_json({"adapter": out, **asdict(tuned), "validation_lists": lists, **more})
+        print_json({"adapter": out, **asdict(tuned), **more})
         return
     rows: dict[str, object] = {
         "Adapter": out if tuned.finished else "not finished: run again to resume",
         "Steps": f"{tuned.step} of {tuned.steps}, best {tuned.best}",
-        "nDCG@10": f"{tuned.ndcg[tuned.best]:.4f} of {len(given.data.validation):,} "
-        "validation lists",
+        "nDCG@10": f"{tuned.ndcg[tuned.best]:.4f} of {tuned.validation_lists:,} validation lists",
         "untuned": f"{tuned.ndcg[0]:.4f}",
         "no model": f"{tuned.control:.4f}",
         **{name.capitalize(): str(value) for name, value in more.items()},

@@ -36,7 +36,7 @@ from llmrec.models.hardware import halve_until_it_fits
 from llmrec.models.prefix_scoring import input_device
 from llmrec.models.transformers_model import TransformersModel
 from llmrec.prompting import Template
-from llmrec.training.gated_validation import Limits, Validated, title_priors, validate
+from llmrec.training.gated_validation import Limits, Validated, judged, title_priors, validate
 from llmrec.training.list_loss import ListLoss
 from llmrec.training.packed_rows import (
     SAME_GRADIENT,
@@ -54,7 +54,11 @@ from llmrec.training.tuning_state import TuningState, load_state, save_state
 logger = logging.getLogger(__name__)
 
 _TIMED = 3
-"""Steps after which their number is fitted to the time."""
+"""Steps after which their number is fitted to the time; the first alone where it is slow."""
+_SLOW = 10.0
+"""Seconds of a slow step."""
+_TRIED = 8
+"""Validation lists that are timed before their number is fitted to the time."""
 _WARM_UP = 0.05
 """Share of the steps over which the learning rate rises."""
 _MAX_GRADIENT_NORM = 1.0
@@ -73,7 +77,8 @@ class Tuned:
 
     ``finished`` is False where the time ran out: the same call goes on. ``best`` is the step whose
     weights are kept, 0 for the base; ``ndcg`` has nDCG@10 of the gated validation lists by step,
-    ``control`` the same without a language model. ``fallbacks`` counts what did not go as usual.
+    ``control`` the same without a language model, ``validation_lists`` their number. ``fallbacks``
+    counts what did not go as usual.
     """
 
     finished: bool
@@ -82,6 +87,7 @@ class Tuned:
     best: int
     ndcg: Mapping[int, float]
     control: float
+    validation_lists: int
     seconds: float
     fallbacks: Mapping[str, int] = field(default_factory=dict)
 
@@ -112,7 +118,8 @@ def tune_reranker(
         settings: None takes the defaults.
         start: An adapter of the same base to go on from, such as one of another objective.
         minutes: Stop after so many, with a checkpoint.
-        fit_time: Take only as many steps as fit into the minutes, with their validations.
+        fit_time: Take only as many steps as fit into the minutes, with their validations, and
+            judge by fewer validation lists where two validations would take a third of the time.
         progress: Show a bar on stderr, where that is a terminal.
         tracker: Receives loss and validation.
 
@@ -133,6 +140,8 @@ def tune_reranker(
         return spent + time.monotonic() - started
 
     if not state.ndcg:
+        if fit_time and minutes is not None:
+            run.fit_validation(state, 60 * minutes)
         run.judge(state)
         if tracker:
             tracker.log({"validation/ndcg@10": state.ndcg[0], "control": state.control}, step=0)
@@ -147,11 +156,12 @@ def tune_reranker(
             if minutes is not None and time.monotonic() - started > 60 * minutes:
                 state.seconds = seconds()
                 run.save(state)
-                return _result(state, finished=False)
+                return run.result(state, finished=False)
             loss, tokens, took = run.train_step(state)
             state.step += 1
             metrics = {"loss": loss, "tokens_a_second": tokens / took}
-            if fit_time and minutes is not None and state.step == _TIMED:
+            timed = 1 if took > _SLOW else _TIMED
+            if fit_time and minutes is not None and state.step == timed:
                 left = 60 * minutes - (time.monotonic() - started)
                 state.plan(left, took, settings.validations)
                 bar.total = state.steps
@@ -172,20 +182,7 @@ def tune_reranker(
     state.seconds = seconds()
     run.save(state)
     run.write_adapter(state)
-    return _result(state, finished=True)
-
-
-def _result(state: TuningState, *, finished: bool) -> Tuned:
-    return Tuned(
-        finished,
-        state.step,
-        state.steps,
-        state.best,
-        dict(state.ndcg),
-        state.control,
-        state.seconds,
-        dict(state.fallbacks),
-    )
+    return run.result(state, finished=True)
 
 
 def _check(data: TuningData, settings: TuningSettings) -> None:
@@ -414,12 +411,31 @@ class _Tuning:
 
     # Validation
 
+    def fit_validation(self, state: TuningState, seconds: float) -> None:
+        """Leave out validation lists of which two validations would take over a third of a time."""
+        lists = self.data.validation
+        some = lists[:_TRIED]
+        began = time.monotonic()
+        judged(self.model.eval(), self.data, some, self.limits, whole=self.whole)
+        each = (time.monotonic() - began) / len(some)
+        state.validation_lists = min(len(lists), max(_FEWEST_VALIDATION, int(seconds / 6 / each)))
+        if state.validation_lists < len(lists):
+            left_out = len(lists) - state.validation_lists
+            state.count("validation_lists_left_out", left_out)
+            logger.warning(
+                "%d of %d validation lists fit the time", state.validation_lists, len(lists)
+            )
+
+    def _validation(self, state: TuningState) -> Sequence[TuningList]:
+        return self.data.validation[: state.validation_lists]
+
     def judge(self, state: TuningState) -> None:
         """Validate; keep the weights if they are the best so far."""
         began = time.monotonic()
         self.model.eval()
+        data = replace(self.data, validation=self._validation(state))
         found: Validated = validate(
-            self.model, self.data, self.limits, seed=self.settings.seed, whole=self.whole
+            self.model, data, self.limits, seed=self.settings.seed, whole=self.whole
         )
         if state.step == 0 and self.settings.on_lists:
             state.priors = np.full(len(self.data.popularity), np.nan)
@@ -465,6 +481,20 @@ class _Tuning:
         path = self.out / _CHECKPOINT
         return load_state(path, self.trained(), self.optimizer, self.settings_document())
 
+    def result(self, state: TuningState, *, finished: bool) -> Tuned:
+        """What a caller is told."""
+        return Tuned(
+            finished,
+            state.step,
+            state.steps,
+            state.best,
+            dict(state.ndcg),
+            state.control,
+            len(self._validation(state)),
+            state.seconds,
+            dict(state.fallbacks),
+        )
+
     def write_adapter(self, state: TuningState) -> None:
         """Write the best weights with what they are for, and leave the model with them."""
         if state.best:
@@ -480,7 +510,7 @@ class _Tuning:
             data=self.data.fingerprint,
             settings=asdict(self.settings),
             validation={
-                "lists": len(self.data.validation),
+                "lists": len(self._validation(state)),
                 "control": state.control,
                 "base": state.ndcg[0],
                 "tuned": state.ndcg[state.best],

@@ -36,6 +36,7 @@ class TuningState:
         steps: Steps of the whole training; 0 before it begins.
         every: Steps from one validation to the next.
         judging: Seconds of a validation.
+        validation_lists: Validation lists that are judged, the first ones; None for all.
         best: The step of the best validation, 0 for the base.
         ndcg: nDCG@10 of the gated validation lists, by step.
         control: The same without a language model.
@@ -52,6 +53,7 @@ class TuningState:
     steps: int = 0
     every: int = 0
     judging: float = 0.0
+    validation_lists: int | None = None
     best: int = 0
     ndcg: dict[int, float] = field(default_factory=dict)
     control: float = 0.0

@@ -348,6 +348,18 @@ def test_time_that_runs_out_leaves_a_checkpoint_and_no_adapter(
         tune_reranker(model, made_data(model), TEMPLATE, tmp_path, FAST)
 
 
+def test_validation_is_cut_to_the_time_and_stays_so(byte_model: Path, tmp_path: Path) -> None:
+    model = load(byte_model)
+    data = made_data(model)
+    cut = tune_reranker(model, data, TEMPLATE, tmp_path, FAST, minutes=1e-6, fit_time=True)
+    assert (cut.finished, cut.validation_lists) == (False, 20)
+    assert cut.fallbacks == {"validation_lists_left_out": 4}
+    whole = tune_reranker(load(byte_model), data, TEMPLATE, tmp_path, FAST)
+    assert (whole.finished, whole.validation_lists) == (True, 20)
+    assert whole.ndcg[0] == cut.ndcg[0]
+    assert read_adapter(tmp_path).validation["lists"] == 20
+
+
 def test_the_base_is_kept_where_tuning_is_not_better(byte_model: Path, tmp_path: Path) -> None:
     model = load(byte_model)
     settings = replace(FAST, epochs=1, learning_rate=1e-12, offset="none")
