@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from math import isnan
 from pathlib import Path
 
-from llmrec.catalog import read_user
+from llmrec.catalog import read_ids, read_user
 from llmrec.errors import ModelError, OptionError, check_count, check_flag, check_kind
 from llmrec.explaining import Explainer
 from llmrec.explaining.explainer import check_text_options
@@ -30,6 +30,7 @@ from llmrec.reranking.contrast import ItemContrast, contrast
 from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.gate import Gate, catalogue_scale
 from llmrec.reranking.gate_fit import GateFit, check_enough, fit_gate
+from llmrec.reranking.removal import Reasons, find_reasons
 from llmrec.reranking.requests import Given, each_request
 from llmrec.reranking.reranker import check_model, tuned_strategies, weights_key
 from llmrec.retrieval import (
@@ -332,20 +333,42 @@ class Recommender:
             return [retrieval_ranking(request) for request in scored]
         return self.reranker.rank_many(scored)
 
-    def explain(self, user: str | int | User, item_ids: object) -> tuple[Explanation, ...]:
-        """Explain items to a user; see `Explainer.explain`."""
-        return self.explainer.explain(user, item_ids)
+    def explain(
+        self, user: str | int | User, item_ids: object, *, weigh: bool = False
+    ) -> tuple[Explanation, ...]:
+        """Explain items to a user; see `Explainer.explain`.
+
+        ``weigh`` orders the evidence by what moves the score (:meth:`reasons`), else by its fit.
+        """
+        check_flag("weigh", weigh)
+        found = self.reasons(user, item_ids) if weigh else ()
+        weighed = {reasons.item_id: reasons for reasons in found}
+        return self.explainer.explain(user, item_ids, weighed=weighed)
+
+    def reasons(self, user: str | int | User, item_ids: object) -> tuple[Reasons, ...]:
+        """Weigh the evidence for items among a user's candidates; see `find_reasons`."""
+        ids = read_ids(item_ids, where="item_ids")
+        request, retriever = self._listed(user, ids)
+        return find_reasons(self.reranker, request, ids, retriever=retriever)
 
     def contrast(
         self, user: str | int | User, item_id: str, against: str, *, k: int = 10
     ) -> ItemContrast:
         """Compare two items among a user's candidates; see `llmrec.reranking.contrast`."""
-        person = read_user(user, self.context.user, self.context.neutral_rating)
-        retriever, _ = self._retriever_for(person)
-        found = retriever.retrieve(person, max(check_count("k", k), N_CANDIDATES))
-        listed = dict.fromkeys([*(each.item_id for each in found), item_id, against])
-        request = Request(person, retriever.candidates(person, [*listed]), self.context)
+        request, retriever = self._listed(user, (item_id, against), check_count("k", k))
         return contrast(self.reranker, request, item_id, against, k=k, retriever=retriever)
+
+    def _listed(
+        self, user: str | int | User, item_ids: Sequence[str], k: int = N_CANDIDATES
+    ) -> tuple[Request, Retriever]:
+        """A user's candidates with these among them, and what retrieved them."""
+        person = read_user(user, self.context.user, self.context.neutral_rating)
+        for item_id in item_ids:
+            self.index.row(item_id)  # fails for an unknown one
+        retriever, _ = self._retriever_for(person)
+        found = retriever.retrieve(person, max(k, N_CANDIDATES))
+        listed = dict.fromkeys([*(each.item_id for each in found), *item_ids])
+        return Request(person, retriever.candidates(person, [*listed]), self.context), retriever
 
     def fit(
         self,

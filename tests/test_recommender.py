@@ -77,6 +77,22 @@ def test_without_a_model_statements_explain(index: Index) -> None:
     assert found.usage == Usage()
 
 
+def test_evidence_is_weighed_among_the_user_s_candidates(index: Index, model: Oracle) -> None:
+    recommender = Recommender(index, model=model)
+    (reasons,) = recommender.reasons("u1", "i9")
+    ranked = recommender.recommend("u1", always_ask=True).ranking
+    assert reasons.rank == ranked.item_ids.index("i9") + 1
+    assert {fact.unit for fact in reasons.telling} <= reasons.weights.keys()
+    (explained,) = recommender.explain("u1", "i9", weigh=True)
+    weights = {f.unit: f.weight for f in explained.evidence if f.weight is not None}
+    assert weights
+    assert weights == {unit: reasons.weights.get(unit, 0.0) for unit in weights}
+    with pytest.raises(OptionError, match="no language model"):
+        Recommender(index).explain("u1", "i9", weigh=True)
+    with pytest.raises(UnknownItemError, match="i99"):
+        recommender.reasons("u1", ["i9", "i99"])
+
+
 def test_filters_rules_and_seen_items(index: Index, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('[[drop]]\nattribute = "year"\nequals = 1999\n')

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,12 @@ from llmrec.cli.options import (
 )
 from llmrec.cli.output import fields, print_json, screen, waiting
 from llmrec.errors import OptionError
+
+if TYPE_CHECKING:
+    from llmrec.models import LanguageModel
+    from llmrec.reranking import Request
+    from llmrec.reranking.removal import Reasons
+    from llmrec.retrieval import Index
 
 
 @command
@@ -53,6 +60,14 @@ def explain(
             show_default="explain/shopper",
         ),
     ] = None,
+    weigh: Annotated[
+        bool,
+        typer.Option(
+            "--weigh",
+            help="Weigh the evidence: how far the item's score falls without it, among the user's "
+            "candidates.",
+        ),
+    ] = False,
     entailment: Annotated[
         str | None,
         typer.Option(
@@ -67,8 +82,8 @@ def explain(
 ) -> None:
     """Explain items to a user: INDEX with --user and --item, or --requests.
 
-    Each text is shown with the evidence that it was checked against. Only --text written and
-    --against load a language model.
+    Each text is shown with the evidence that it was checked against. Only --text written, --weigh
+    and --against load a language model.
     """
     from llmrec.cli.contrast_view import print_contrast
     from llmrec.cli.ranking_view import (
@@ -115,10 +130,15 @@ def explain(
     if against is not None:
         print_contrast(found, asked, against, model.load, as_json=as_json)
         return
-    language_model = model.load() if text == "written" else None
+    language_model = model.load() if text == "written" or weigh else None
     with waiting("Explaining"):
         many = explain_requests(
-            asked, language_model, text=text, template=template, entailment=entailment
+            asked,
+            language_model,
+            text=text,
+            template=template,
+            entailment=entailment,
+            weigh=_weigher(found, language_model) if weigh and language_model else None,
         )
     explanations = [explanation for each in many for explanation in each]
     new = (request.user.user_id for request in asked if not request.user.history)
@@ -156,3 +176,18 @@ def explain(
         "Cards": str(html or ""),
     }
     console.print(fields({**rows, "Note": " ".join(notes)}))
+
+
+def _weigher(index: Index | None, model: LanguageModel) -> Callable[[Request], tuple[Reasons, ...]]:
+    """Weighs among a user's candidates of the index, or among those of a request."""
+    from llmrec.recommender import Recommender
+    from llmrec.reranking import Reranker
+
+    if index is None:
+        return Reranker(model).reasons
+    recommender = Recommender(index, model=model)
+
+    def weigh(request: Request) -> tuple[Reasons, ...]:
+        return recommender.reasons(request.user, [each.item_id for each in request.candidates])
+
+    return weigh

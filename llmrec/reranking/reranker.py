@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from llmrec.reranking.gate import RETRIEVAL, Gate, Scale, catalogue_scale
 from llmrec.reranking.gate_defaults import DEFAULT_GATES
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.rankings import gated_ranking, retrieval_signal
-from llmrec.reranking.removal import find_reasons
+from llmrec.reranking.removal import Reasons, find_reasons
 from llmrec.reranking.requests import Given, Request, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
@@ -250,8 +250,12 @@ class Reranker:
             template=template,
             budget=self.budget,
             entailment=entailment,
-            weigher=self if weigh else None,
+            weigh=self.reasons if weigh else None,
         )
+
+    def reasons(self, request: Request) -> tuple[Reasons, ...]:
+        """Weigh the evidence for every candidate of a request; see `find_reasons`."""
+        return find_reasons(self, request, [each.item_id for each in request.candidates])
 
     def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
         """Rank for many users, as many per call of the model as it processes at once.
@@ -346,11 +350,11 @@ def explain_requests(
     template: str | Path | None = None,
     budget: Budget | None = None,
     entailment: str | Path | CrossEncoder | None = None,
-    weigher: Reranker | None = None,
+    weigh: Callable[[Request], Iterable[Reasons]] | None = None,
 ) -> list[tuple[Explanation, ...]]:
     """Explain the candidates of requests; only ``written`` texts need the model.
 
-    See :meth:`Reranker.explain_many`; ``weigher`` is the reranker whose score is explained.
+    See :meth:`Reranker.explain_many`; ``weigh`` finds the reasons for the candidates of a request.
     """
     judge = None if entailment is None else Entailment(entailment)
     explained: list[tuple[Explanation, ...]] = []
@@ -361,8 +365,7 @@ def explain_requests(
                 model, read.context, text=text, template=template, budget=budget, entailment=judge
             )
         ids = [candidate.item_id for candidate in read.candidates]
-        found = find_reasons(weigher, read, ids) if weigher else ()
-        weighed = {reasons.item_id: reasons for reasons in found}
+        weighed = {reasons.item_id: reasons for reasons in (weigh(read) if weigh else ())}
         explained.append(explainer.explain(read.user, ids, weighed=weighed))
     return explained
 

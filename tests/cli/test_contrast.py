@@ -26,6 +26,27 @@ def test_explain_compares_two_items(
     assert "Out of the top 10" in shown.stdout
 
 
+def test_explain_weighs_the_evidence(
+    run: Run, document: Document, sample_index: Path, byte_model: Path, tmp_path: Path
+) -> None:
+    words = ("explain", sample_index, "--user", "u19", "--item", "o03", "--weigh")
+    ended = run(*words, "--model", byte_model, "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = document(ended)
+    evidence = found["explanations"][0]["explanation"]["evidence"]
+    weighed = [fact for fact in evidence if fact["weight"] is not None]
+    assert [fact["unit"] for fact in weighed if fact["unit"].startswith("history:")]
+    assert all(
+        fact["weight"] == pytest.approx(sum(fact["parts"].values()), abs=1e-9) for fact in weighed
+    )
+    assert found["model"] is not None
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"history": ["Alien", "Blade Runner"], "candidates": ["Dune", "Heat"]}\n')
+    ended = run("explain", "--requests", asked, "--weigh", "--model", byte_model, "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert len(document(ended)["explanations"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
