@@ -53,7 +53,8 @@ def hold_out_last(
     if users is not None:
         check_count("users", users)
     known, targets = hold_out(index)
-    drawn = [sorted(targets)[i] for i in np.random.default_rng(seed).permutation(len(targets))]
+    ordered = sorted(targets)
+    drawn = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
     requests: list[Request] = []
     tried = 0
     for held in _retrieved(known, drawn, targets, n_candidates):

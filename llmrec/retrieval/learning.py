@@ -96,7 +96,8 @@ def learn_weights(
             hint="The default weights serve.",
         )
     rng = np.random.default_rng(seed)
-    drawn = [sorted(targets)[i] for i in rng.permutation(len(targets))[:users]]
+    ordered = sorted(targets)
+    drawn = [ordered[i] for i in rng.permutation(len(ordered))[:users]]
     lists = []
     for user_id in tqdm(drawn, desc="Scoring", unit="user", disable=None if progress else True):
         user = known.user(user_id)
