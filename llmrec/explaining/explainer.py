@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType, NoneType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from llmrec.catalog import liked, read_ids, read_user
 from llmrec.errors import (
@@ -30,7 +30,7 @@ from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.statements import ranked, spans_of, statements, words_of
 from llmrec.explaining.subject import names_title
 from llmrec.explaining.titles import Titles, cover, sentence_ends
-from llmrec.explaining.usable import shown_name, usable_fact, usable_profile, without_orders
+from llmrec.explaining.usable import UsableItems, shown_name, usable_fact, usable_profile
 from llmrec.items.text_encoder import item_text
 from llmrec.models import LanguageModel
 from llmrec.prompting import (
@@ -48,7 +48,6 @@ from llmrec.records import (
     Evidence,
     Explanation,
     Fault,
-    Item,
     Prompt,
     TextSource,
     Usage,
@@ -81,6 +80,7 @@ _LOOKED_AT = 6
 class _Draft:
     """An unfinished explanation; ``claims`` stay empty until a text passes the check."""
 
+    user: User
     item_id: str
     name: str
     evidence: tuple[Evidence, ...]
@@ -154,6 +154,15 @@ class Weighed(Protocol):
         """Usage of the language model for the weights."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Known items to explain to a reader, and their weighed evidence by id, where there is some."""
+
+    user: User
+    item_ids: Sequence[str]
+    weighed: Mapping[str, Weighed] = field(default_factory=dict)
+
+
 class Explainer:
     """Explains items to users; every text is checked against its evidence before it is shown.
 
@@ -215,9 +224,9 @@ class Explainer:
     ) -> tuple[Explanation, ...]:
         """Explain each item to a user, in one to three sentences.
 
-        A text of the model that fails :func:`check_text` is rewritten once with its faults named,
-        all in one batch. If that fails too, a template sentence replaces it. ``source`` names the
-        result's origin, ``faults`` the reasons, and the facts that were left out.
+        A text of the model that fails :func:`check_text` is rewritten once with its faults named.
+        If that fails too, a template sentence replaces it. ``source`` names the result's origin,
+        ``faults`` the reasons, and the facts that were left out.
 
         Args:
             user: The reader: a known user's id, or any `User`; without a history, the text is
@@ -237,14 +246,26 @@ class Explainer:
         ids = read_ids(item_ids, where="item_ids")
         user = read_user(user, self.context.user, self.context.neutral_rating)
         _check_ids(ids)
-        drafts = [self._draft(user, item_id, weighed.get(item_id)) for item_id in ids]
+        return self.explain_many([Asked(user, ids, weighed)])[0]
+
+    def explain_many(self, asked: Sequence[Asked]) -> list[tuple[Explanation, ...]]:
+        """Explain items to many readers: all first texts of the model in one call, then rewrites.
+
+        See :meth:`explain`.
+        """
+        drafts = [
+            self._draft(each.user, item_id, each.weighed.get(item_id))
+            for each in asked
+            for item_id in each.item_ids
+        ]
         if self.text == "written":
             for source in (TextSource.MODEL, TextSource.REWRITTEN):
-                drafts = self._written(user, drafts, source)
+                drafts = self._written(drafts, source)
             plain = sum(not draft.claims for draft in drafts)
             if plain:
                 logger.info("%d of %d explanations are plain sentences.", plain, len(drafts))
-        return tuple(self._finished(user, draft) for draft in drafts)
+        finished = map(self._finished, drafts)
+        return [tuple(islice(finished, len(each.item_ids))) for each in asked]
 
     @cached_property
     def _titles(self) -> Titles:
@@ -278,6 +299,7 @@ class Explainer:
             weighed.noise if weighed else 0.0,
         )
         return _Draft(
+            user,
             item_id,
             shown_name(item),
             evidence,
@@ -287,7 +309,7 @@ class Explainer:
             usage=weighed.usage if weighed else Usage(),
         )
 
-    def _finished(self, user: User, draft: _Draft) -> Explanation:
+    def _finished(self, draft: _Draft) -> Explanation:
         item = self.context.items[draft.item_id]
         source, claims, faults = draft.source, draft.claims, draft.faults
         if not claims and self.text == "statements" and draft.best:
@@ -297,7 +319,7 @@ class Explainer:
             source, claims = TextSource.TEMPLATE, self._plain(draft)
         shown = item_text(item)
         return Explanation(
-            user.user_id,
+            draft.user.user_id,
             draft.item_id,
             " ".join(claim.text for claim in claims),
             source,
@@ -340,37 +362,34 @@ class Explainer:
     ) -> tuple[Fault, ...]:
         return self.entailment.faults(claims, evidence) if self.entailment else ()
 
-    def _written(self, user: User, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
+    def _written(self, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
         """Let the model write the missing texts, in one batch."""
-        prompts: dict[str, Prompt] = {}
-        done: dict[str, _Draft] = {}
-        for draft in drafts:
+        drafts, prompts = drafts.copy(), dict[int, Prompt]()
+        for place, draft in enumerate(drafts):
             if draft.claims or _TOO_LONG in draft.faults:
                 continue
             try:
-                prompts[draft.item_id] = self._prompt(user, draft)
+                prompts[place] = self._prompt(draft)
             except PromptTooLongError:
-                done[draft.item_id] = replace(draft, faults=(*draft.faults, _TOO_LONG))
-        if prompts:
-            asked = [draft for draft in drafts if draft.item_id in prompts]
-            generated = self._writer.generate(
-                list(prompts.values()),
-                max_new_tokens=MAX_NEW_TOKENS,
-                temperature=0.0,
-                seed=self.seed,
-            )
-            usages = _shares(generated.usage, len(asked))
-            for draft, answer, usage in zip(asked, generated.texts, usages, strict=True):
-                judged = self._judged(draft, answer, source, prompts[draft.item_id])
-                done[draft.item_id] = replace(judged, usage=draft.usage + usage)
-        return [done.get(draft.item_id, draft) for draft in drafts]
+                drafts[place] = replace(draft, faults=(*draft.faults, _TOO_LONG))
+        if not prompts:
+            return drafts
+        generated = self._writer.generate(
+            list(prompts.values()), max_new_tokens=MAX_NEW_TOKENS, temperature=0.0, seed=self.seed
+        )
+        usages = _shares(generated.usage, len(prompts))
+        answers = zip(prompts.items(), generated.texts, usages, strict=True)
+        for (place, prompt), answer, usage in answers:
+            judged = self._judged(drafts[place], answer, source, prompt)
+            drafts[place] = replace(judged, usage=judged.usage + usage)
+        return drafts
 
-    def _prompt(self, user: User, draft: _Draft) -> Prompt:
-        items = {
-            item_id: without_orders(self.context.items[item_id])
-            for item_id in {draft.item_id, *(row.item_id for row in user.history)}
-        }
-        known = cast("MutableMapping[str, Item]", self.context.items)  # only read
+    @cached_property
+    def _usable(self) -> Context:
+        return replace(self.context, items=UsableItems(self.context.items))
+
+    def _prompt(self, draft: _Draft) -> Prompt:
+        context, user = self._usable, draft.user
         writer = PromptWriter(
             template=self.template,
             user=replace(user, profile=usable_profile(user.profile)),
@@ -378,10 +397,10 @@ class Explainer:
             budget=self.budget,
             evidence=[fact.text for fact in draft.given],
             fault="; ".join(dict.fromkeys(f.text for f in draft.faults if f.kind != "instruction")),
-            context=replace(self.context, items=ChainMap(items, known)),
+            context=context,
             fits=self._fits,
         )
-        return writer.for_each([items[draft.item_id]]).prompts[0]
+        return writer.for_each([context.items[draft.item_id]]).prompts[0]
 
     @property
     def _writer(self) -> LanguageModel:

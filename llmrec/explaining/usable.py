@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from llmrec.explaining.evidence import ABOUT, ASKED, LIKED, REVIEW, SHOWS, TITLE, quoted_name
 from llmrec.explaining.instructions import is_instruction, without_instructions
@@ -29,6 +29,25 @@ def without_orders(item: Item) -> Item:
         description=" ".join(sentences),
         attributes=usable_profile(item.attributes),
     )
+
+
+@dataclass(frozen=True)
+class UsableItems(Mapping[str, Item]):
+    """Items as :func:`without_orders` makes them, each when it is first read."""
+
+    items_given: Mapping[str, Item]
+    _read: dict[str, Item] = field(default_factory=dict)
+
+    def __getitem__(self, item_id: str) -> Item:
+        if item_id not in self._read:
+            self._read[item_id] = without_orders(self.items_given[item_id])
+        return self._read[item_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.items_given)
+
+    def __len__(self) -> int:
+        return len(self.items_given)
 
 
 def usable_profile(columns: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:

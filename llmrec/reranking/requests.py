@@ -253,10 +253,12 @@ def _known_profile(known: Context, user_id: str) -> User:
 
 
 def _context(entries: Sequence[GivenItem], known: Context | None) -> Context:
-    """The known context, with the request's own items added.
+    """The known context, with the request's own items added; itself where there are none.
 
     A bare entry names an item of ``known`` or of the request; without ``known`` it is a title.
     """
+    if known and all(each.bare and each.item.item_id in known.items for each in entries):
+        return known
     base = known or Context()
     items: dict[str, Item] = {}
     reviews: dict[str, tuple[Review, ...]] = {}

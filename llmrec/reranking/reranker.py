@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, TypeAlias
 
 from llmrec.errors import OptionError, check_kind, nearest, not_allowed, one_of
 from llmrec.explaining import Entailment, Explainer
+from llmrec.explaining.explainer import Asked
 from llmrec.models import LanguageModel, load_model
 from llmrec.models.adapter import AdapterRecord, read_adapter
 from llmrec.models.hardware import QUANTIZATIONS
@@ -354,19 +356,23 @@ def explain_requests(
 ) -> list[tuple[Explanation, ...]]:
     """Explain the candidates of requests; only ``written`` texts need the model.
 
+    Texts of users whose requests share a context, such as an index's, are written in one call.
     See :meth:`Reranker.explain_many`; ``weigh`` finds the reasons for the candidates of a request.
     """
     judge = None if entailment is None else Entailment(entailment)
     explained: list[tuple[Explanation, ...]] = []
-    explainer: Explainer | None = None
-    for read in requests:
-        if explainer is None or explainer.context is not read.context:
-            explainer = Explainer(
-                model, read.context, text=text, template=template, budget=budget, entailment=judge
-            )
-        ids = [candidate.item_id for candidate in read.candidates]
-        weighed = {reasons.item_id: reasons for reasons in (weigh(read) if weigh else ())}
-        explained.append(explainer.explain(read.user, ids, weighed=weighed))
+    for _, group in groupby(requests, key=lambda request: id(request.context)):
+        some = list(group)
+        explainer = Explainer(
+            model, some[0].context, text=text, template=template, budget=budget, entailment=judge
+        )
+        for batch in windows(some, model) if model else [some]:
+            asked = []
+            for read in batch:
+                found = weigh(read) if weigh else ()
+                ids = [candidate.item_id for candidate in read.candidates]
+                asked.append(Asked(read.user, ids, {each.item_id: each for each in found}))
+            explained += explainer.explain_many(asked)
     return explained
 
 

@@ -13,7 +13,10 @@ from llmrec.explaining.check import check_text
 from llmrec.explaining.explainer import MAX_NEW_TOKENS, Explainer, tidied
 from llmrec.explaining.titles import Titles
 from llmrec.models import ContinuationRequest, Generated, LabelRequest, LogProbs
+from llmrec.prompting import context_of
 from llmrec.records import Fault, Interaction, Item, Prompt, TextSource, Usage, User
+from llmrec.reranking import make_request
+from llmrec.reranking.reranker import explain_requests
 from llmrec.retrieval import Index
 
 ANN = User("ann", (Interaction("ann", "zathura", 5.0), Interaction("ann", "heat", 4.0)))
@@ -131,6 +134,24 @@ def test_all_items_are_written_in_one_batch_and_the_failed_in_a_second(small_ind
     total = sum((e.usage for e in explanations), Usage())
     assert (total.tokens_given, total.tokens_generated, total.forwards) == (20, 16, 14)
     assert total.seconds == pytest.approx(2.0)
+
+
+def test_texts_of_many_users_are_written_in_one_batch(small_index: Index) -> None:
+    model, context = ScriptedModel(lambda _: "It is a family comedy."), context_of(small_index)
+    asked = [("ann", ["toys", "jumanji"]), ("bob", ["toys"]), ("eve", ["heat"])]
+    people = [User(name, (Interaction(name, "zathura", 5.0),)) for name, _ in asked]
+    requests = [
+        make_request(ids, user=person, known=context)
+        for person, (_, ids) in zip(people, asked, strict=True)
+    ]
+    together = explain_requests(requests, model, text="written")
+    assert [[each.item_id for each in some] for some in together] == [ids for _, ids in asked]
+    assert [some[0].user_id for some in together] == ["ann", "bob", "eve"]
+    assert len(model.batches[0]) == 4
+    assert len(model.batches) == 2
+    alone = [explain_requests([request], model, text="written")[0] for request in requests]
+    texts = [[each.text for each in some] for some in together]
+    assert texts == [[each.text for each in some] for some in alone]
 
 
 def test_a_prompt_that_does_not_fit_is_not_asked(small_index: Index) -> None:
