@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _RIDGE = 1e-2
 """Squared-weight penalty a list."""
 _SAME = 1e-3
 """Log-probabilities this close are the same."""
+_TRIED = 8
+"""Lists that are timed."""
 _PRIORS_AT_ONCE = 32
 """Titles that share one bare prompt in a row."""
 
@@ -227,3 +230,13 @@ def judged(
     priors = title_priors(model, data, lists, limits, whole=whole)
     flat = float(np.mean([np.ptp(some) < _SAME for some in scores]))
     return gate_lists(data, lists, segments, priors, scores), flat
+
+
+def lists_in_time(
+    model: PreTrainedModel, data: TuningData, limits: Limits, seconds: float, *, whole: bool = False
+) -> int:
+    """How many validation lists are judged in so many seconds, as some of them tell."""
+    some = data.validation[:_TRIED]
+    began = time.monotonic()
+    judged(model, data, some, limits, whole=whole)
+    return int(seconds * len(some) / (time.monotonic() - began))

@@ -36,7 +36,13 @@ from llmrec.models.hardware import halve_until_it_fits
 from llmrec.models.prefix_scoring import input_device
 from llmrec.models.transformers_model import TransformersModel
 from llmrec.prompting import Template
-from llmrec.training.gated_validation import Limits, Validated, judged, title_priors, validate
+from llmrec.training.gated_validation import (
+    Limits,
+    Validated,
+    lists_in_time,
+    title_priors,
+    validate,
+)  # fmt: skip
 from llmrec.training.list_loss import ListLoss
 from llmrec.training.packed_rows import (
     SAME_GRADIENT,
@@ -57,8 +63,6 @@ _TIMED = 3
 """Steps after which their number is fitted to the time; the first alone where it is slow."""
 _SLOW = 10.0
 """Seconds of a slow step."""
-_TRIED = 8
-"""Validation lists that are timed before their number is fitted to the time."""
 _WARM_UP = 0.05
 """Share of the steps over which the learning rate rises."""
 _MAX_GRADIENT_NORM = 1.0
@@ -413,15 +417,11 @@ class _Tuning:
 
     def fit_validation(self, state: TuningState, seconds: float) -> None:
         """Leave out validation lists of which two validations would take over a third of a time."""
-        lists = self.data.validation
-        some = lists[:_TRIED]
-        began = time.monotonic()
-        judged(self.model.eval(), self.data, some, self.limits, whole=self.whole)
-        each = (time.monotonic() - began) / len(some)
-        state.validation_lists = min(len(lists), max(_FEWEST_VALIDATION, int(seconds / 6 / each)))
+        model, lists = self.model.eval(), self.data.validation
+        most = lists_in_time(model, self.data, self.limits, seconds / 6, whole=self.whole)
+        state.validation_lists = min(len(lists), max(_FEWEST_VALIDATION, most))
         if state.validation_lists < len(lists):
-            left_out = len(lists) - state.validation_lists
-            state.count("validation_lists_left_out", left_out)
+            state.count("validation_lists_left_out", len(lists) - state.validation_lists)
             logger.warning(
                 "%d of %d validation lists fit the time", state.validation_lists, len(lists)
             )
