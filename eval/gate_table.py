@@ -8,8 +8,8 @@ on test lists. *Reached* are test lists that hold their target; the same candida
 every row, ties broken by a draw. *End to end* are all test lists, those without the target
 counting 0. Intervals are 95 %, paired by user: where a user has several lists, users are drawn.
 By rarity: how often the target was met in training. Where times are known, everything is shown
-once more without targets of the same day as the last item of the history. Writes
-results/gate_DATA.json and .md.
+once more without targets of the same day as the last item of the history. What `llmrec fit` would
+serve is chosen by cross-validation on the validation lists. Writes results/gate_DATA.json and .md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from llmrec.evaluation import Comparison, compare, ndcg_at, recall_at, target_ranks
 from llmrec.reranking import Gate, GateLists, catalogue_scale, choose_gate
-from llmrec.reranking.gate_fit import by_rarity
+from llmrec.reranking.gate_fit import by_rarity, fit_gate
 
 Values = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
@@ -107,6 +107,7 @@ def table(files: Mapping[str, Arrays], top: int) -> dict[str, Any]:
     scale = catalogue_scale(popularity)
     gates: dict[str, Gate] = {RETRIEVER: Gate({"retrieval": 1.0})}
     p_values: dict[str, dict[str, float]] = {}
+    served: dict[str, dict[str, Any]] = {}
     ranks: dict[str, Values] = {}
     rows = np.empty(0, dtype=np.int64)
     for name, parts in files.items():
@@ -114,10 +115,11 @@ def table(files: Mapping[str, Arrays], top: int) -> dict[str, Any]:
         fitted_on = lists.rows(np.flatnonzero(part[rows] == VALIDATION))
         tests = lists.rows(np.flatnonzero(part[rows] == TEST))
         if CONTROL not in gates:
-            gates[CONTROL], _ = choose_gate(
-                fitted_on.only("retrieval"), popularity=scale, seed=SEED
-            )
-        gates[name], p_values[name] = choose_gate(fitted_on, popularity=scale, seed=SEED)
+            alone = fitted_on.only("retrieval")
+            gates[CONTROL], _ = choose_gate(alone, popularity=scale, seed=SEED)
+        fitted = fit_gate(fitted_on, popularity=scale, seed=SEED)
+        gates[name], p_values[name] = fitted.gate, dict(fitted.p_values)
+        served[name] = {"row": fitted.best, "gain": fitted.gain}
         for row in gates.keys() - ranks.keys():
             assert tests.targets is not None
             ranks[row] = target_ranks(gates[row].scores(tests), tests.targets, seed=SEED)
@@ -133,6 +135,7 @@ def table(files: Mapping[str, Arrays], top: int) -> dict[str, Any]:
         "validation_lists": int((part[lists_of(first, top)[1]] == VALIDATION).sum()),
         "weights": {name: gate.weights for name, gate in gates.items()},
         "p_values": p_values,
+        "served": served,
         "reached": {n: figures(ranks, chosen, users[rows], met) for n, chosen in subsets.items()},
     }
     for name, chosen in subsets.items():
@@ -194,6 +197,9 @@ def text_of(found: Mapping[str, Any]) -> str:
             values = found["p_values"].get(row, {})
             tests = ", ".join(f"{name} {p:.2g}" for name, p in values.items())
             lines.append(f"- {row}: {each}{f'; p of leaving out: {tests}' if tests else ''}")
+    lines.append("\nServed by `llmrec fit`, with the gate's gain over its control on validation:\n")
+    for row, chosen in found["served"].items():
+        lines.append(f"- {row}: the {chosen['row']} ({interval(chosen['gain'])})")
     return "\n".join(lines) + "\n"
 
 

@@ -53,7 +53,8 @@ def fit(
 
     Each user's last interaction is held out, from popularity too. The gate is fitted to rank it
     high among the candidates retrieved without it. The control is the same gate without a language
-    model; the gate is used only where cross-validation puts it above the control.
+    model; the gate is used only where cross-validation puts it above what is used without a model
+    by more than a standard error.
     """
     from llmrec.cli.ranking_view import model_line
     from llmrec.recommender import Recommender

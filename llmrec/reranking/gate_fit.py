@@ -70,7 +70,8 @@ class GateFit:
     ``p_values`` are those of leaving a part out, by part; ``dropped`` are the parts that the gate
     does without. ``ndcg`` is nDCG@10 by row (`ROWS`) on folds that were not fitted on, ``gain`` the
     gate minus the control there, ``control_gain`` the control minus the retriever. ``best`` is the
-    row that is served: the gate where it is above its control, else the better of the others.
+    row that is served. The control has to be above the retriever by more than a standard error, and
+    the gate above the one of these that is served without it: asking a model takes time.
     """
 
     gate: Gate
@@ -81,19 +82,12 @@ class GateFit:
     control_gain: Comparison
     rarity: tuple[RarityMeans, ...]
     lists: int
+    best: str
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """The parts without a weight."""
         return tuple(part for part in self.p_values if part not in self.gate.parts)
-
-    @property
-    def best(self) -> str:
-        """The row to serve."""
-        means = {name: self.ndcg[name].mean for name in ROWS}
-        if self.gate.parts and means["gate"] > means["control"]:
-            return "gate"
-        return "control" if means["control"] > means["retriever"] else "retriever"
 
     @property
     def served(self) -> Gate:
@@ -156,7 +150,19 @@ def fit_gate(lists: GateLists, *, popularity: Scale, source: str = "", seed: int
         compare(ndcg["control"], ndcg["retriever"], seed=seed),
         by_rarity(ndcg, lists.popularity[np.arange(len(targets)), targets]),
         len(targets),
+        _best(ndcg, reads_model=bool(gate.parts)),
     )
+
+
+def _best(ndcg: Mapping[str, Table], *, reads_model: bool) -> str:
+    """The row to serve; see `GateFit`."""
+
+    def better(one: str, other: str) -> bool:
+        gains = ndcg[one] - ndcg[other]
+        return bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
+
+    simple = "control" if better("control", "retriever") else "retriever"
+    return "gate" if reads_model and better("gate", simple) else simple
 
 
 def choose_gate(
