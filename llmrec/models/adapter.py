@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -134,6 +136,15 @@ def read_adapter(folder: str | Path) -> AdapterRecord:
         ) from error
 
 
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """PEFT reads a property of models by its old name, which no user of llmrec can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+@_without_old_names()
 def apply_adapter(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -173,6 +184,7 @@ def apply_adapter(
     return applied
 
 
+@_without_old_names()
 def add_lora(
     model: PreTrainedModel, rank: int, dropout: float = 0.0, start: str | Path | None = None
 ) -> PeftModel:
@@ -270,6 +282,7 @@ def need_peft() -> ModuleType:
         ) from error
 
 
+@_without_old_names()
 def merge_adapter(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapter: str | Path, out: Path
 ) -> float:

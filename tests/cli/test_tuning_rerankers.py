@@ -13,8 +13,6 @@ from llmrec.errors import StorageError
 from llmrec.models.adapter import RECORD, read_adapter
 from tests.cli.calls import Document, Run, said
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 
 @pytest.fixture(autouse=True)
 def _models_loaded_once() -> None:

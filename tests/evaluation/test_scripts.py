@@ -152,7 +152,6 @@ def test_rerankers_are_compared_on_the_same_prompts(
     assert found["costs"]["tokens forwarded"] < found["costs"]["tokens given"]
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_lists_are_tuned_on_and_resumed(script: Script, byte_model: Path, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     n, titles = 60, [f"{KINDS[row % 3]} {row}" for row in range(24)]
@@ -188,7 +187,6 @@ def test_lists_are_tuned_on_and_resumed(script: Script, byte_model: Path, tmp_pa
     assert json.loads(lines[-1])["finished"] is True
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_choices_of_a_tuning_are_judged(
     script: Script, data: Path, byte_model: Path, tmp_path: Path
 ) -> None:

@@ -40,7 +40,6 @@ from llmrec.training.tuning_lists import ListWriter
 from llmrec.training.tuning_settings import Objective, TuningSettings
 from llmrec.training.tuning_state import TuningState
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 Rows: TypeAlias = Sequence[Sequence[Segment]]
 TEMPLATE = load_template("likelihood/list")
 TEMPLATES = {
@@ -474,6 +473,7 @@ def test_an_adapter_of_another_base_is_refused(byte_model: Path, tmp_path: Path)
         apply_adapter(other.model, other.tokenizer, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_peft_reads_the_adapter(byte_model: Path, tmp_path: Path) -> None:
     model = load(byte_model)
     settings = replace(FAST, epochs=4, patience=0)
