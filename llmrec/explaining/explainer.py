@@ -67,6 +67,8 @@ EXPLAIN = "explain"
 MAX_NEW_TOKENS = 64
 """Tokens of an answer: enough for two or three short sentences, since a half one is cut off."""
 
+_LEAST_TOGETHER = 16
+"""Prompts of one call at least; more where a model processes more tokens at once."""
 _TOO_LONG = Fault("prompt", "its prompt does not fit the model")
 _REVIEWS = 6
 """Review sentences among which statements are chosen."""
@@ -249,7 +251,7 @@ class Explainer:
         return self.explain_many([Asked(user, ids, weighed)])[0]
 
     def explain_many(self, asked: Sequence[Asked]) -> list[tuple[Explanation, ...]]:
-        """Explain items to many readers: all first texts of the model in one call, then rewrites.
+        """Explain items to many readers: first texts of the model together, then rewrites.
 
         See :meth:`explain`.
         """
@@ -363,7 +365,7 @@ class Explainer:
         return self.entailment.faults(claims, evidence) if self.entailment else ()
 
     def _written(self, drafts: list[_Draft], source: TextSource) -> list[_Draft]:
-        """Let the model write the missing texts, in one batch."""
+        """Let the model write the missing texts, as many in a call as it processes at once."""
         drafts, prompts = drafts.copy(), dict[int, Prompt]()
         for place, draft in enumerate(drafts):
             if draft.claims or _TOO_LONG in draft.faults:
@@ -372,16 +374,19 @@ class Explainer:
                 prompts[place] = self._prompt(draft)
             except PromptTooLongError:
                 drafts[place] = replace(draft, faults=(*draft.faults, _TOO_LONG))
-        if not prompts:
-            return drafts
-        generated = self._writer.generate(
-            list(prompts.values()), max_new_tokens=MAX_NEW_TOKENS, temperature=0.0, seed=self.seed
-        )
-        usages = _shares(generated.usage, len(prompts))
-        answers = zip(prompts.items(), generated.texts, usages, strict=True)
-        for (place, prompt), answer, usage in answers:
-            judged = self._judged(drafts[place], answer, source, prompt)
-            drafts[place] = replace(judged, usage=judged.usage + usage)
+        places = list(prompts)
+        size = max(_LEAST_TOGETHER, self._writer.max_rows // MAX_NEW_TOKENS)
+        for some in (places[at : at + size] for at in range(0, len(places), size)):
+            generated = self._writer.generate(
+                [prompts[place] for place in some],
+                max_new_tokens=MAX_NEW_TOKENS,
+                temperature=0.0,
+                seed=self.seed,
+            )
+            usages = _shares(generated.usage, len(some))
+            for place, answer, usage in zip(some, generated.texts, usages, strict=True):
+                judged = self._judged(drafts[place], answer, source, prompts[place])
+                drafts[place] = replace(judged, usage=judged.usage + usage)
         return drafts
 
     @cached_property

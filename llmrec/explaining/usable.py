@@ -31,23 +31,23 @@ def without_orders(item: Item) -> Item:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UsableItems(Mapping[str, Item]):
     """Items as :func:`without_orders` makes them, each when it is first read."""
 
-    items_given: Mapping[str, Item]
-    _read: dict[str, Item] = field(default_factory=dict)
+    given: Mapping[str, Item]
+    _read: dict[str, Item] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, item_id: str) -> Item:
         if item_id not in self._read:
-            self._read[item_id] = without_orders(self.items_given[item_id])
+            self._read[item_id] = without_orders(self.given[item_id])
         return self._read[item_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.items_given)
+        return iter(self.given)
 
     def __len__(self) -> int:
-        return len(self.items_given)
+        return len(self.given)
 
 
 def usable_profile(columns: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:

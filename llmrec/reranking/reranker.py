@@ -356,7 +356,7 @@ def explain_requests(
 ) -> list[tuple[Explanation, ...]]:
     """Explain the candidates of requests; only ``written`` texts need the model.
 
-    Texts of users whose requests share a context, such as an index's, are written in one call.
+    Texts of requests that share a context, such as an index's, are written together.
     See :meth:`Reranker.explain_many`; ``weigh`` finds the reasons for the candidates of a request.
     """
     judge = None if entailment is None else Entailment(entailment)
@@ -366,13 +366,12 @@ def explain_requests(
         explainer = Explainer(
             model, some[0].context, text=text, template=template, budget=budget, entailment=judge
         )
-        for batch in windows(some, model) if model else [some]:
-            asked = []
-            for read in batch:
-                found = weigh(read) if weigh else ()
-                ids = [candidate.item_id for candidate in read.candidates]
-                asked.append(Asked(read.user, ids, {each.item_id: each for each in found}))
-            explained += explainer.explain_many(asked)
+        asked = []
+        for read in some:
+            found = weigh(read) if weigh else ()
+            ids = [candidate.item_id for candidate in read.candidates]
+            asked.append(Asked(read.user, ids, {each.item_id: each for each in found}))
+        explained += explainer.explain_many(asked)
     return explained
 
 

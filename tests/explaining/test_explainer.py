@@ -149,6 +149,9 @@ def test_texts_of_many_users_are_written_in_one_batch(small_index: Index) -> Non
     assert [some[0].user_id for some in together] == ["ann", "bob", "eve"]
     assert len(model.batches[0]) == 4
     assert len(model.batches) == 2
+    many = explain_requests(requests * 10, model, text="written")
+    assert [len(batch) for batch in model.batches[2:5]] == [16, 16, 8]
+    assert len(many) == 30
     alone = [explain_requests([request], model, text="written")[0] for request in requests]
     texts = [[each.text for each in some] for some in together]
     assert texts == [[each.text for each in some] for some in alone]
