@@ -14,9 +14,8 @@ from llmrec.errors import ModelError, OptionError, check_count, check_flag, chec
 from llmrec.explaining import Explainer
 from llmrec.explaining.explainer import check_text_options
 from llmrec.items import TextEncoder
-from llmrec.models import LanguageModel, load_model, resolve_model
-from llmrec.models.references import parse_reference
-from llmrec.models.resolve import revision_of
+from llmrec.models import LanguageModel, load_model
+from llmrec.models.references import identity_of
 from llmrec.prompting import Budget, Context, context_of
 from llmrec.records import Explanation, RankedItem, Ranking, Usage, User
 from llmrec.reranking import (
@@ -476,25 +475,6 @@ class Recommender:
         if rules is None and encoder is None:
             return self._retriever, note
         return Retriever(self.index, encoder=encoder, rules=rules or self.rules), note
-
-
-def identity_of(
-    ref: str,
-    quantization: str = "none",
-    skip_last_layers: int = 0,
-    adapter: str | Path | None = None,
-) -> str:
-    """``name@revision`` of a model that is not loaded; empty for a server's.
-
-    Raises:
-        ModelError: It cannot be found.
-        StorageError: ``adapter`` is no folder of an adapter.
-    """
-    what = parse_reference(ref)
-    if what.backend != "transformers":
-        return ""
-    found = resolve_model(what.model)
-    return f"{found.name}@{revision_of(found.revision, quantization, skip_last_layers, adapter)}"
 
 
 def _rules(rules: Rules | str | Path) -> Rules:

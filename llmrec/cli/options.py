@@ -232,7 +232,7 @@ class ModelOptions:
             ModelError: It cannot be found.
         """
         from llmrec.models import DEFAULT_LANGUAGE_MODEL
-        from llmrec.recommender import identity_of
+        from llmrec.models.references import identity_of
 
         ref = self.model or DEFAULT_LANGUAGE_MODEL
         return identity_of(ref, self.quantization, self.skip_layers, self.adapter)

@@ -19,7 +19,7 @@ from llmrec.errors import (
 )
 from llmrec.models.hardware import DTYPES, QUANTIZATIONS
 from llmrec.models.protocol import LanguageModel
-from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL
+from llmrec.models.resolve import DEFAULT_LANGUAGE_MODEL, resolve_model, revision_of
 
 Backend: TypeAlias = Literal["transformers", "vllm", "openai"]
 _OPTIONS: dict[Backend, tuple[str, str]] = {
@@ -222,3 +222,22 @@ def load_reader(ref: str, *, progress: bool = False) -> LanguageModel:
     from llmrec.models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
 
     return cast("LanguageModel", PromptTokenizer.from_pretrained(found.model, progress=progress))
+
+
+def identity_of(
+    ref: str,
+    quantization: str = "none",
+    skip_last_layers: int = 0,
+    adapter: str | Path | None = None,
+) -> str:
+    """``name@revision`` of a model that is not loaded; empty for a server's.
+
+    Raises:
+        ModelError: It cannot be found.
+        StorageError: ``adapter`` is no folder of an adapter.
+    """
+    what = parse_reference(ref)
+    if what.backend != "transformers":
+        return ""
+    found = resolve_model(what.model)
+    return f"{found.name}@{revision_of(found.revision, quantization, skip_last_layers, adapter)}"

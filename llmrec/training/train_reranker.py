@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from llmrec.errors import DataError, ModelError, OptionError
+from llmrec.errors import ModelError, OptionError
 from llmrec.models.adapter import (
     AdapterRecord,
     add_lora,
@@ -53,7 +53,7 @@ from llmrec.training.packed_rows import (
     segment_scores,
 )
 from llmrec.training.tracking import Tracker
-from llmrec.training.tuning_data import TuningData, TuningList
+from llmrec.training.tuning_data import FEWEST_VALIDATION, TuningData, TuningList, check_data
 from llmrec.training.tuning_settings import TuningSettings
 from llmrec.training.tuning_state import TuningState, load_state, save_state
 
@@ -68,7 +68,6 @@ _WARM_UP = 0.05
 _MAX_GRADIENT_NORM = 1.0
 _CHECKPOINT = "checkpoint.safetensors"
 _CHECKPOINT_SECONDS = 120.0
-_FEWEST_VALIDATION = 20
 _COLLAPSED = 0.5
 """Share of validation lists without any difference of scores from which training stops."""
 _LENGTH_OF_RUN = ("patience",)
@@ -135,7 +134,7 @@ def tune_reranker(
     """
     started = time.monotonic()
     settings = (settings or TuningSettings()).checked()
-    _check(data, settings)
+    check_data(data, settings)
     run = _Tuning.begin(model, data, template, settings, out, start)
     state = run.resume()
     spent = state.seconds
@@ -187,27 +186,6 @@ def tune_reranker(
     run.save(state)
     run.write_adapter(state)
     return run.result(state, finished=True)
-
-
-def _check(data: TuningData, settings: TuningSettings) -> None:
-    if data.strategy != settings.strategy:
-        raise OptionError(
-            f"The prompts are those of {data.strategy}; {settings.objective} needs those of "
-            f"{settings.strategy}."
-        )
-    if not settings.on_lists and not data.windows:
-        raise DataError("There are no histories to train on.", hint="Add an interactions file.")
-    if settings.on_lists and not data.lists:
-        raise DataError(
-            "No training list holds its target among the candidates.",
-            hint="Retrieve more candidates, or take the objective next-title.",
-        )
-    if len(data.validation) < _FEWEST_VALIDATION:
-        raise DataError(
-            f"{len(data.validation)} validation lists hold their target; {_FEWEST_VALIDATION} or "
-            "more are needed to choose between the tuned model and its base.",
-            hint="Give more users with four items or more, or retrieve more candidates.",
-        )
 
 
 @dataclass
@@ -419,7 +397,7 @@ class _Tuning:
         """Leave out validation lists of which two validations would take over a third of a time."""
         model, lists = self.model.eval(), self.data.validation
         most = lists_in_time(model, self.data, self.limits, seconds / 6, whole=self.whole)
-        state.validation_lists = min(len(lists), max(_FEWEST_VALIDATION, most))
+        state.validation_lists = min(len(lists), max(FEWEST_VALIDATION, most))
         if state.validation_lists < len(lists):
             state.count("validation_lists_left_out", len(lists) - state.validation_lists)
             logger.warning(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from llmrec.errors import OptionError
+from llmrec.errors import DataError, OptionError
 from llmrec.models import TextTokenizer
 from llmrec.models.prompt_tokenizer import PromptTokenizer
 from llmrec.prompting import Budget, Context, PromptWriter, Template
@@ -25,8 +25,11 @@ from llmrec.records import Interaction, Item, Prompt, User
 from llmrec.reranking.gate import Scale, catalogue_scale
 from llmrec.retrieval.weights import standardise
 from llmrec.training.packed_rows import Segment
+from llmrec.training.tuning_settings import TuningSettings
 
 Rows = NDArray[np.int64]
+FEWEST_VALIDATION = 20
+"""Validation lists that a tuning needs."""
 Write: TypeAlias = Callable[[User, Rows], Segment]
 """Writes a user's prompt, with scores of the items of these rows, as a strategy asks it."""
 
@@ -126,6 +129,33 @@ class TuningData:
             for part in (entry.items, entry.retrieval, np.array(entry.target), teacher):
                 digest.update(part.tobytes())
         return digest.hexdigest()
+
+
+def check_data(data: TuningData, settings: TuningSettings) -> None:
+    """Check that data suit the settings.
+
+    Raises:
+        OptionError: The prompts are those of another strategy.
+        DataError: There is nothing to train on, or too little to validate on.
+    """
+    if data.strategy != settings.strategy:
+        raise OptionError(
+            f"The prompts are those of {data.strategy}; {settings.objective} needs those of "
+            f"{settings.strategy}."
+        )
+    if not settings.on_lists and not data.windows:
+        raise DataError("There are no histories to train on.", hint="Add an interactions file.")
+    if settings.on_lists and not data.lists:
+        raise DataError(
+            "No training list holds its target among the candidates.",
+            hint="Retrieve more candidates, or take the objective next-title.",
+        )
+    if len(data.validation) < FEWEST_VALIDATION:
+        raise DataError(
+            f"{len(data.validation)} validation lists hold their target; {FEWEST_VALIDATION} or "
+            "more are needed to choose between the tuned model and its base.",
+            hint="Give more users with four items or more, or retrieve more candidates.",
+        )
 
 
 @dataclass(frozen=True)
