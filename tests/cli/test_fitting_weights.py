@@ -13,11 +13,11 @@ from tests.cli.calls import Document, Run
 
 
 def test_fit_keeps_weights_that_recommend_then_uses(
-    run: Run, document: Document, sample_index: Path, smollm2_folder: Path, tmp_path: Path
+    run: Run, document: Document, sample_index: Path, byte_model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "index"
     shutil.copytree(sample_index, folder)
-    words = ("--model", smollm2_folder, "--json")
+    words = ("--model", byte_model, "--json")
     fitted = document(run("fit", folder, "--users", 10, "--n-candidates", 40, *words))
     assert fitted["lists"] == 10
     assert fitted["ndcg@10"].keys() == {"retriever", "control", "gate"}
