@@ -26,6 +26,8 @@ SEED = 0
 RESULTS = Path(__file__).parent / "results"
 KEPT = cache_folder() / "eval"
 """Where answers and trained rows are kept, so that a killed run resumes."""
+VALIDATION, TEST, TRAINING = range(3)
+"""What lists to rerank are for: ``part`` in their files."""
 
 
 def _five_core(rows: Iterable[Interaction]) -> tuple[Interaction, ...]:

@@ -6,7 +6,7 @@ Every user's last item is held out; lists are the retriever's best 20 that hold 
 that of pointwise/whole-item with titles alone, and once more with one field of the candidate:
 attributes, description, opinion (of the reviews before the last items), caption, or met_together,
 which says how many of those who chose the nearest item of the history chose the candidate. Gates
-are fitted on one half of the lists and judged on the other, and back; intervals are paired by list.
+are judged on folds that they were not fitted on (`fit_gate`); intervals are paired by list.
 Writes fields_under_gate_DATA.md and .json; a killed run resumes after the last whole row.
 """
 
@@ -22,16 +22,15 @@ from typing import Any
 
 import numpy as np
 from data_sets import KEPT, SEED, kept_in, read, write_results
-from numpy.typing import NDArray
 
 from llmrec import Index, Reranker, TextEncoder
 from llmrec.catalog import leave_one_out
-from llmrec.evaluation import compare, ndcg_at, target_ranks, training_catalog
+from llmrec.evaluation import compare, training_catalog
 from llmrec.items import understand_items
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting import Budget
 from llmrec.records import Insight, Item
-from llmrec.reranking import GateLists, catalogue_scale, choose_gate
+from llmrec.reranking import fit_gate
 from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.requests import Request
 
@@ -72,19 +71,6 @@ def shown(request: Request, field: str) -> Request:
     return replace(request, user=user, context=replace(context, items=items, insight=insight))
 
 
-def crossed(lists: GateLists, popularity: NDArray[np.int64]) -> list[float]:
-    """nDCG@10 of each list by a gate that was fitted on the other half of the lists."""
-    assert lists.targets is not None
-    scale = catalogue_scale(popularity)
-    order = np.random.default_rng(SEED).permutation(len(lists.targets))
-    scores = np.full(lists.popularity.shape, np.nan)
-    for held, rest in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        gate, _ = choose_gate(lists.rows(rest), popularity=scale, seed=SEED)
-        scores[held] = gate.scores(lists.rows(held))
-    found: list[float] = ndcg_at(target_ranks(scores, lists.targets, seed=SEED), 10).tolist()
-    return found
-
-
 def table(rows: dict[str, Any]) -> str:
     """nDCG@10 by row, with the differences to no model and to titles."""
     text = "| row | nDCG@10 | to no model | to titles |\n|---|---:|---:|---:|\n"
@@ -120,9 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             reranker.append(Reranker(options.model, held.index, device=options.device, **settings))
         some = [shown(request, field) for request in held.requests]
         lists = judged_lists(reranker[0], some, progress=True)
-        popularity = held.index.popularity
-        without = lists.only("retrieval")
-        return {field: crossed(lists, popularity), CONTROL: crossed(without, popularity)}
+        fitted = fit_gate(lists, popularity=reranker[0].catalogue_scale, seed=SEED)
+        return {field: fitted.values["gate"].tolist(), CONTROL: fitted.values["control"].tolist()}
 
     about = f"{options.model} {options.lists} {index.fingerprint}"
     with kept_in(KEPT / "fields_under_gate" / f"{options.data.name}.jsonl") as kept:

@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from data_sets import SEED, TRAINING, VALIDATION
 from gated_lists import (
     NOTHING,
-    SEED,
-    TRAINING,
     Lists,
     list_writer,
     loaded,
@@ -51,7 +50,6 @@ TOKENS = 16_384
 """Tokens of a batch, with padding."""
 SAVE_EVERY = 60.0
 """Seconds between two saves."""
-VALIDATION = 0
 
 
 @dataclass(frozen=True)

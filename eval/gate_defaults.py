@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import SEED, write_results
-from gate_table import RETRIEVER, VALIDATION, interval, lists_of
+from data_sets import SEED, VALIDATION, write_results
+from gate_table import RETRIEVER, interval, lists_of
 from numpy.typing import NDArray
 
 from llmrec.evaluation import compare, ndcg_at, target_ranks

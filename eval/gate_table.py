@@ -20,16 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import SEED, write_results
+from data_sets import SEED, TEST, VALIDATION, write_results
 from numpy.typing import NDArray
 
 from llmrec.evaluation import Comparison, compare, ndcg_at, recall_at, target_ranks
-from llmrec.reranking import Gate, GateLists, catalogue_scale, choose_gate
+from llmrec.reranking import Gate, GateLists, catalogue_scale
 from llmrec.reranking.gate_fit import by_rarity, fit_gate
 
 Values = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
-VALIDATION, TEST = 0, 1
 PARTS = ("conditional", "prior", "length", "head")
 RETRIEVER, CONTROL, GATE = "retriever", "control", "gate"
 
@@ -114,10 +113,8 @@ def table(files: Mapping[str, Arrays], top: int) -> dict[str, Any]:
         lists, rows = lists_of(parts, top)
         fitted_on = lists.rows(np.flatnonzero(part[rows] == VALIDATION))
         tests = lists.rows(np.flatnonzero(part[rows] == TEST))
-        if CONTROL not in gates:
-            alone = fitted_on.only("retrieval")
-            gates[CONTROL], _ = choose_gate(alone, popularity=scale, seed=SEED)
         fitted = fit_gate(fitted_on, popularity=scale, seed=SEED)
+        gates.setdefault(CONTROL, fitted.control)
         gates[name], p_values[name] = fitted.gate, dict(fitted.p_values)
         served[name] = {"row": fitted.best, "gain": fitted.gain}
         for row in gates.keys() - ranks.keys():

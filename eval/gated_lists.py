@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_sets import SEED, TRAINING
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -39,9 +40,8 @@ TOP = 100
 """Candidates of a list."""
 SAVE_EVERY = 120.0
 """Seconds between two saves."""
-SEED = 0
-TRAINING, LEFT_OUT = 2, 3
-"""Parts of lists that are for training, and that were not drawn."""
+LEFT_OUT = 3
+"""The part of lists that were not drawn."""
 DAY = 86_400
 Lists = dict[str, Any]
 """Arrays by name."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from data_sets import KEPT, read
+from data_sets import KEPT, TEST, TRAINING, VALIDATION, read
 from forked import on_all_cores
 
 from llmrec import Catalog, Index, Retriever, TextEncoder, User
@@ -51,7 +51,6 @@ KEYS = {
     "candidates": "int32 [n, 100], best first",
     "scores": "float32 [n, 100], the retriever's; -inf where there are fewer candidates",
 }
-VALIDATION, TEST, TRAINING = 0, 1, 2
 TOP = 100
 USERS_AT_ONCE = 250
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from data_sets import TRAINING, VALIDATION
 from gated_lists import Lists, list_writer, user_before
 
 from llmrec import TransformersModel
@@ -41,7 +42,6 @@ from llmrec.training.tuning_data import GrowingPrompt, TuningData, TuningList, w
 from llmrec.training.tuning_settings import TuningSettings
 
 OBJECTIVES = ["next-title", "list", "both", "pointwise", "listwise"]
-VALIDATION, TEST, TRAINING = 0, 1, 2
 TOP = 20
 """Candidates of a validation list."""
 WINDOW = 40

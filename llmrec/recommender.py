@@ -362,8 +362,6 @@ class Recommender:
     ) -> tuple[Request, Retriever]:
         """A user's candidates with these among them, and what retrieved them."""
         person = read_user(user, self.context.user, self.context.neutral_rating)
-        for item_id in item_ids:
-            self.index.row(item_id)  # fails for an unknown one
         retriever, _ = self._retriever_for(person)
         found = retriever.retrieve(person, max(k, N_CANDIDATES))
         listed = dict.fromkeys([*(each.item_id for each in found), *item_ids])

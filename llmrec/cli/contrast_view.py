@@ -39,7 +39,6 @@ def print_contrast(
         )
     (request,) = asked
     item_id = request.candidates[0].item_id
-    index.row(against)  # fails before a model is loaded
     recommender = Recommender(index, model=load)
     with waiting("Comparing"):
         found = recommender.contrast(request.user, item_id, against)

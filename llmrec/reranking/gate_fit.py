@@ -10,7 +10,7 @@ worth is measured on folds that neither its weights nor its choices have seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +68,9 @@ class GateFit:
     """A fitted gate, its control, and their nDCG@10.
 
     ``p_values`` are those of leaving a part out, by part; ``dropped`` are the parts that the gate
-    does without. ``ndcg`` is nDCG@10 by row (`ROWS`) on folds that were not fitted on, ``gain`` the
-    gate minus the control there, ``control_gain`` the control minus the retriever. ``best`` is the
-    row that is served. The control has to be above the retriever by more than a standard error, and
-    the gate above the one of these that is served without it: asking a model takes time.
+    does without. ``values`` are nDCG@10 of each list by row (`ROWS`), [lists], on folds that were
+    not fitted on; ``ndcg`` their means, ``gain`` the gate minus the control, ``control_gain`` the
+    control minus the retriever.
     """
 
     gate: Gate
@@ -82,12 +81,27 @@ class GateFit:
     control_gain: Comparison
     rarity: tuple[RarityMeans, ...]
     lists: int
-    best: str
+    values: Mapping[str, Table] = field(compare=False, repr=False)
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """The parts without a weight."""
         return tuple(part for part in self.p_values if part not in self.gate.parts)
+
+    @property
+    def best(self) -> str:
+        """The row to serve.
+
+        The control has to be above the retriever by more than a standard error, and the gate above
+        the one of these that is served without it: asking a model takes time.
+        """
+
+        def better(one: str, other: str) -> bool:
+            gains = self.values[one] - self.values[other]
+            return bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
+
+        simple = "control" if better("control", "retriever") else "retriever"
+        return "gate" if self.gate.parts and better("gate", simple) else simple
 
     @property
     def served(self) -> Gate:
@@ -150,19 +164,8 @@ def fit_gate(lists: GateLists, *, popularity: Scale, source: str = "", seed: int
         compare(ndcg["control"], ndcg["retriever"], seed=seed),
         by_rarity(ndcg, lists.popularity[np.arange(len(targets)), targets]),
         len(targets),
-        _best(ndcg, reads_model=bool(gate.parts)),
+        ndcg,
     )
-
-
-def _best(ndcg: Mapping[str, Table], *, reads_model: bool) -> str:
-    """The row to serve; see `GateFit`."""
-
-    def better(one: str, other: str) -> bool:
-        gains = ndcg[one] - ndcg[other]
-        return bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
-
-    simple = "control" if better("control", "retriever") else "retriever"
-    return "gate" if reads_model and better("gate", simple) else simple
 
 
 def choose_gate(

@@ -460,7 +460,7 @@ class _Tuning:
         return load_state(path, self.trained(), self.optimizer, self.settings_document())
 
     def result(self, state: TuningState, *, finished: bool) -> Tuned:
-        """What a caller is told."""
+        """The result of the tuning so far."""
         return Tuned(
             finished,
             state.step,
