@@ -138,7 +138,9 @@ def explain(
             text=text,
             template=template,
             entailment=entailment,
-            weigh=_weigher(found, language_model) if weigh and language_model else None,
+            weigh=_weigher(found, language_model, given=requests is not None)
+            if weigh and language_model
+            else None,
         )
     explanations = [explanation for each in many for explanation in each]
     new = (request.user.user_id for request in asked if not request.user.history)
@@ -178,8 +180,10 @@ def explain(
     console.print(fields({**rows, "Note": " ".join(notes)}))
 
 
-def _weigher(index: Index | None, model: LanguageModel) -> Callable[[Request], tuple[Reasons, ...]]:
-    """Weighs among a user's candidates of the index, or among those of a request."""
+def _weigher(
+    index: Index | None, model: LanguageModel, *, given: bool
+) -> Callable[[Request], tuple[Reasons, ...]]:
+    """Weighs among the candidates that requests of a file give, else among the user's own."""
     from llmrec.recommender import Recommender
     from llmrec.reranking import Reranker
 
@@ -188,6 +192,8 @@ def _weigher(index: Index | None, model: LanguageModel) -> Callable[[Request], t
     recommender = Recommender(index, model=model)
 
     def weigh(request: Request) -> tuple[Reasons, ...]:
+        if given:
+            return recommender.reranker.reasons(recommender.scored(request)[0])
         return recommender.reasons(request.user, [each.item_id for each in request.candidates])
 
     return weigh

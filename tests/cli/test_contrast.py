@@ -45,6 +45,10 @@ def test_explain_weighs_the_evidence(
     ended = run("explain", "--requests", asked, "--weigh", "--model", byte_model, "--json")
     assert ended.returncode == 0, ended.stderr
     assert len(document(ended)["explanations"]) == 2
+    asked.write_text('{"user_id": "u19", "candidates": ["o03", {"title": "A new tent"}]}\n')
+    ended = run("explain", sample_index, "--requests", asked, "--weigh", "--model", byte_model)
+    assert ended.returncode == 0, ended.stderr
+    assert "A new tent" in ended.stdout
 
 
 @pytest.mark.parametrize(
