@@ -24,7 +24,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import combinations, pairwise, zip_longest
 from pathlib import Path
@@ -34,8 +34,9 @@ from unittest.mock import patch
 
 import numpy as np
 from data_sets import KEPT, RESULTS, SEED, Held, kept_in, read, write_results
+from tqdm import tqdm
 
-from llmrec import Index, Recommender, TextEncoder, load_model
+from llmrec import Index, Reranker, TextEncoder, load_model
 from llmrec.benchmarking.attacks import SHIPPED, Attack, read_attacks, with_words
 from llmrec.benchmarking.plan import AttackField
 from llmrec.catalog import leave_one_out
@@ -46,8 +47,9 @@ from llmrec.explaining.titles import keys, split_sentences
 from llmrec.items.understanding import understand_items
 from llmrec.prompting import Context, context_of
 from llmrec.records import Claim, Evidence, Explanation, Fault, TextSource, Usage, User
-from llmrec.reranking import make_request
+from llmrec.reranking import Request
 from llmrec.reranking.removal import find_reasons
+from llmrec.retrieval import Retriever
 
 OWN = Path(__file__).with_name("explanation_attacks.yaml")
 HOUSE = Path(__file__).parent.parent
@@ -114,15 +116,21 @@ def quoted(context: Context, explanation: Explanation) -> Explanation:
     return replace(explanation, text=text, claims=(claim,), evidence=evidence)
 
 
-def weigh(index: Index, ref: str, user: User, item_id: str) -> SimpleNamespace:
+def weigh(reranker: Reranker, retriever: Retriever, user: User, item_id: str) -> dict[str, Any]:
     """The weight of the evidence in a list of the item and the retriever's best 19."""
-    recommender = Recommender(index, model=ref)
-    others = [row.item_id for row in recommender.recommend(user, 19).items]
-    ids = [item_id, *(other for other in others if other != item_id)]
-    request, _ = recommender.scored(make_request(ids, user=user, known=recommender.context))
-    (found,) = find_reasons(recommender.reranker, request, [item_id])
+    others = [each.item_id for each in retriever.retrieve(user, 20) if each.item_id != item_id]
+    candidates = retriever.candidates(user, [item_id, *others[:19]])
+    request = Request(user, candidates, context_of(retriever.index))
+    (found,) = find_reasons(reranker, request, [item_id], retriever=retriever, pairs=0)
+    facts = [asdict(fact) for fact in found.evidence]
+    return {"evidence": facts, "noise": found.noise, "carried": found.carried}
+
+
+def weighed_by(row: Mapping[str, Any]) -> SimpleNamespace:
+    """Kept weights as an explainer reads them."""
+    evidence = tuple(Evidence(**fact) for fact in row["evidence"])
     return SimpleNamespace(
-        evidence=found.evidence, noise=found.noise, carried=found.carried, usage=Usage()
+        evidence=evidence, noise=row["noise"], carried=row["carried"], usage=Usage()
     )
 
 
@@ -337,17 +345,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     harm: dict[str, list[Mapping[str, Any]]] = {}
     weighed: dict[tuple[str, str], Any] = {}
     with kept_in(runs / "texts.jsonl") as kept:
-        for user_id, item_id in pairs if options.weigh else ():
-            weighed[user_id, item_id] = weigh(index, options.weigh, context.user(user_id), item_id)
+        if options.weigh:
+            reranker, retriever = Reranker(_load(options.weigh), index), Retriever(index)
+            for user_id, item_id in tqdm(pairs, desc="Weighing", mininterval=5):
+                found = partial(weigh, reranker, retriever, context.user(user_id), item_id)
+                key = f"weights / {user_id} / {item_id} / {options.weigh}"
+                weighed[user_id, item_id] = weighed_by(kept(key, found))
         for method, (kind, ref, text) in methods.items():
             writer = cache(partial(_writer, kind, ref, context, text))
-            for user_id, item_id in pairs:
+            for user_id, item_id in tqdm(pairs, desc=method, mininterval=5):
                 weights = {item_id: weighed[user_id, item_id]} if weighed else {}
                 reference = said.get((user_id, item_id), "")
                 made = partial(_made, writer, method, user_id, item_id, weights, titles, reference)
                 key = f"{method} / {user_id} / {item_id} / {options.weigh} / {code}"
                 answers.setdefault(method, []).append(kept(key, made))
-            for number, attack in enumerate(attacks if method != BASELINE else ()):
+            harmful = attacks if method != BASELINE else ()
+            for number, attack in enumerate(tqdm(harmful, desc="Attacks", mininterval=5)):
                 user_id, item_id = pairs[number % len(pairs)]
                 field = FIELDS[number % len(FIELDS)]
                 clean = answers[method][number % len(pairs)]["text"]
