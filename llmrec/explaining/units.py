@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from dataclasses import replace
-from itertools import cycle
+from itertools import islice
 from typing import cast
 
 from llmrec.catalog.values import readable_attributes
@@ -18,7 +18,7 @@ from llmrec.prompting.fields import REVIEWS
 from llmrec.records import Item, Review, User
 
 REWORDED = 6
-"""History items that are reworded, the most recent: their prompts share most tokens."""
+"""Rewordings of titles of the history, the most recent first: their prompts share most tokens."""
 _FORMS: tuple[Callable[[str], str], ...] = ('"{}"'.format, "{}.".format, str.upper)
 
 
@@ -101,18 +101,27 @@ def without(
     return changed, user
 
 
-def rewordings(context: Context, user: User, item_id: str) -> Iterator[tuple[Context, User]]:
+def rewordings(
+    context: Context, user: User, item_id: str, *, history: int
+) -> Iterator[tuple[Context, User]]:
     """Copies that say the same in other words, one change in each.
 
-    A text is put in quotation marks, gets a full stop, or is written in capitals: the last titles
-    of the history, the description, the query. Attributes and the profile change their order. The
-    item's title stays: a likelihood reads its very tokens.
+    A text is put in quotation marks, gets a full stop, or is written in capitals: titles of the
+    last ``history`` items, each once before one is taken again, the description, the query.
+    Attributes and the profile change their order. The item's title stays: a likelihood reads its
+    very tokens.
     """
-    item, forms = context.items[item_id], cycle(_FORMS)
-    recent = dict.fromkeys(row.item_id for row in reversed(user.history))
-    for past_id in [each for each in recent if each != item_id][:REWORDED]:
-        past = context.items[past_id]
-        yield _with_item(context, replace(past, title=next(forms)(past.name))), user
+    item = context.items[item_id]
+    shown = user.history[max(len(user.history) - history, 0) :]
+    recent = dict.fromkeys(row.item_id for row in reversed(shown))
+    past = [context.items[each] for each in recent if each != item_id]
+    turns = (
+        (one, _FORMS[(place + turn) % len(_FORMS)])
+        for turn in range(len(_FORMS))
+        for place, one in enumerate(past)
+    )
+    for one, form in islice(turns, REWORDED):
+        yield _with_item(context, replace(one, title=form(one.name))), user
     if len(item.attributes) > 1:
         turned = dict(reversed(list(item.attributes.items())))
         yield _with_item(context, replace(item, attributes=turned)), user

@@ -269,10 +269,11 @@ def find_reasons(
     context, user = request.context, request.user
     removal = Removal(reranker, request, retriever)
     changes: dict[tuple[str, str | int], Change] = {}
+    history = reranker.budget.history_items
     for item_id in item_ids:
-        for unit in units_of(context, user, item_id, history=reranker.budget.history_items):
+        for unit in units_of(context, user, item_id, history=history):
             changes[item_id, unit] = removal.left_out(item_id, [unit])
-        for number, copy in enumerate(rewordings(context, user, item_id)):
+        for number, copy in enumerate(rewordings(context, user, item_id, history=history)):
             changes[item_id, number] = removal.change(*copy, item_id)
     judged, *answers = removal.judged([removal.change(context, user), *changes.values()])
     fused = FusedList.of(reranker, request, judged)

@@ -266,9 +266,19 @@ def test_copies_leave_out_what_is_named_and_nothing_else() -> None:
     assert (person.query, dict(person.profile), person.friends) == ("", {}, ("v",))
     assert without(context, user, "a", [])[0] is context
     assert context.items["a"] is item
-    for copy, reader in rewordings(context, user, "a"):
+    for copy, reader in rewordings(context, user, "a", history=20):
         assert copy.items["a"].title == "A"
         assert reader.friends == user.friends
+
+
+@pytest.mark.parametrize(("history", "titles"), [(0, 0), (1, 3), (2, 6), (20, 6)])
+def test_few_titles_are_reworded_in_every_form(history: int, titles: int) -> None:
+    items = {name: Item(name, name) for name in "abc"}
+    user = rated(("a", 5.0), ("b", 5.0), ("c", 5.0), ("b", 4.0))
+    copies = [c for c, _ in rewordings(Context(items), user, "a", history=history)]
+    changed = [one.items[n].title for one in copies for n in items if one.items[n] != items[n]]
+    assert len({*changed}) == len(copies) == titles
+    assert changed[:2] == ['"b"', "c." if history > 1 else "b."][:titles]
 
 
 def test_contrast_and_the_smallest_removal(shop: Index) -> None:
