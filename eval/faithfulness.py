@@ -39,6 +39,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmrec import Reranker, TransformersModel
+from llmrec.catalog import liked
 from llmrec.evaluation import compare
 from llmrec.explaining.rarity import Rarity
 from llmrec.models import ContinuationRequest, LogProbs, load_model, resolve_model
@@ -260,25 +261,33 @@ class Planted:
 def planted(request: Request, seed: int) -> dict[str, Any]:
     """Whether the reason comes first where one is planted, and whether none is named elsewhere.
 
-    The reason adds 1, each other title 0 to 0.5, a wording 0.1 (standard deviation).
+    The reason adds 1, each other title 0 to 0.5, a wording 0.1 (standard deviation). It is one of
+    the liked items that a prompt shows: no explanation gives another as a reason.
     """
-    draws = np.random.default_rng([SEED, seed])
-    rows = {row.item_id: place for place, row in enumerate(request.user.history, 1)}
+    draws, user = np.random.default_rng([SEED, seed]), request.user
+    rows = {row.item_id: place for place, row in enumerate(user.history, 1)}
     titles = {place: request.context.items[item_id].name for item_id, place in rows.items()}
-    reason = int(draws.choice(list(titles)))
+    told = liked(user.history, user.neutral_rating)
+    older = len(told) - Budget().history_items
+    possible = [place for place in titles if told[place - 1] and place > older]
+    if not possible:
+        return {"counts": False}
+    reason = int(draws.choice(possible))
     likes = {title: float(draws.uniform(0, 0.5)) for title in titles.values()}
     likes[titles[reason]] = 1.0
-    first = request.candidates[0].item_id
-    alone = replace(request, candidates=(Candidate(first, float("nan")),))
-    found = {}
+    item_id = request.candidates[0].item_id
+    alone = replace(request, candidates=(Candidate(item_id, float("nan")),))
+    found, first = {}, []
     for name, some in (("liked", likes), ("nothing", {})):
         model = Planted(some, 0.1, seed)
-        (reasons,) = find_reasons(Reranker(model), alone, [first], rarity=Rarity({}, 1), pairs=0)
+        (reasons,) = find_reasons(Reranker(model), alone, [item_id], rarity=Rarity({}, 1), pairs=0)
         found[name] = [fact.unit for fact in reasons.telling]
+        first.append(next(iter(reasons.weights)))
     clear = [title.casefold() for title in titles.values()]
     distinct = sum(titles[reason].casefold() in other for other in clear) == 1
     return {
-        "reason": distinct and found["liked"][:1] == [f"history:{reason}"],
+        "first": first[0] == f"history:{reason}",
+        "reason": found["liked"][:1] == [f"history:{reason}"],
         "refused": not found["nothing"],
         "counts": distinct,
     }
@@ -383,7 +392,8 @@ def text_of(found: Mapping[str, Any]) -> str:
     lines += [
         "\n## Counterfactual, planted taste, refusal\n",
         f"- Ranked again without the units, {real_part}, after {size} units on average.",
-        f"- The planted reason comes first for {percent(hidden['reason'])} of the users.",
+        f"- The planted reason has the largest weight for {percent(hidden['first'])} of the users;",
+        f"  an explanation names it first for {percent(hidden['reason'])}.",
         f"- Where nothing is planted, {none}.",
         f"- {percent(found['refused'])} of the real explanations name no reason; their scores",
         f"  rest on {found['carried']}.",
@@ -477,6 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
         "planted": {
             "users": len(counted),
+            "first": float(np.mean([row["first"] for row in counted])),
             "reason": float(np.mean([row["reason"] for row in counted])),
             "refused": float(np.mean([row["refused"] for row in counted])),
         },
@@ -492,6 +503,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seconds": float(np.mean([row["seconds"] for row in rows])),
     }
     command = f"python eval/faithfulness.py {options.data.name} --users {options.users}"
+    if options.history != parser.get_default("history"):
+        command += f" --history {options.history}"
     text = f"# Faithfulness on {options.data.name}\n\n`{command}`\n\n{text_of(found)}"
     document = {"command": command, **found}
     write_results(f"faithfulness_{options.data.name}", text, document, options.out)
