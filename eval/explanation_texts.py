@@ -23,10 +23,10 @@ import hashlib
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import combinations, pairwise, zip_longest
+from itertools import combinations, cycle, pairwise, zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -42,6 +42,7 @@ from llmrec.benchmarking.plan import AttackField
 from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
 from llmrec.explaining import Explainer, Titles, check_text
+from llmrec.explaining.explainer import Asked
 from llmrec.explaining.subject import names_title
 from llmrec.explaining.titles import keys, split_sentences
 from llmrec.items.understanding import understand_items
@@ -51,10 +52,11 @@ from llmrec.reranking import Request
 from llmrec.reranking.removal import find_reasons
 from llmrec.retrieval import Retriever
 
+_load = cache(load_model)
 OWN = Path(__file__).with_name("explanation_attacks.yaml")
 HOUSE = Path(__file__).parent.parent
 SOURCES = sorted([*HOUSE.glob("llmrec/explaining/*.py"), *HOUSE.glob("prompts/explain/*.jinja")])
-"""What the texts depend on: if it changes, they are made anew."""
+"""What the texts depend on, beside the attacks: if it changes, they are made anew."""
 FIELDS = ("title", "description", "review", "caption", "profile")
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m")
 BASELINE = "most typical sentence"
@@ -98,10 +100,10 @@ def _no_faults(*_: object, **__: object) -> tuple[Fault, ...]:
 class Unchecked(Explainer):
     """An explainer that shows the model's first text without the check, as a baseline for it."""
 
-    def explain(self, *given: Any, **named: Any) -> tuple[Explanation, ...]:  # noqa: ANN401
+    def explain_many(self, asked: Sequence[Asked]) -> list[tuple[Explanation, ...]]:
         """Explain with a check that finds nothing."""
         with patch("llmrec.explaining.explainer.check_text", _no_faults):
-            return super().explain(*given, **named)
+            return super().explain_many(asked)
 
 
 def quoted(context: Context, explanation: Explanation) -> Explanation:
@@ -160,7 +162,7 @@ def measures(rows: Sequence[Mapping[str, Any]], titles: Titles, index: Index) ->
         "distinct-2": len({*bigrams}) / max(len(bigrams), 1),
         "words": np.mean([len(said) for said in words]),
         "fallbacks": sum(row["fallback"] for row in rows),
-        "s a text": np.median([row["seconds"] for row in rows]),
+        "s a text": np.mean([row["seconds"] for row in rows]),
     }
 
 
@@ -203,13 +205,34 @@ def kept_row(
     }
 
 
-def planted(
-    context: Context, user: User, item_id: str, attack: Attack, field: str
-) -> tuple[Context, User]:
-    """The context or the user with an attack in one field."""
-    if field == "profile":
-        return context, replace(user, profile={**user.profile, "about": attack.words})
-    return with_words(context, item_id, cast("AttackField", field), attack.words), user
+@dataclass(frozen=True, slots=True)
+class Planting:
+    """An attack in one field of an item, or of the profile of the user who reads about it."""
+
+    attack: Attack
+    field: str
+    user_id: str
+    item_id: str
+
+    def planted(self, context: Context, user: User) -> tuple[Context, User]:
+        """The context or the user with the attack."""
+        words = self.attack.words
+        if self.field == "profile":
+            return context, replace(user, profile={**user.profile, "about": words})
+        return with_words(context, self.item_id, cast("AttackField", self.field), words), user
+
+
+def plantings(
+    attacks: Sequence[Attack], pairs: Sequence[tuple[str, str]]
+) -> Iterator[list[Planting]]:
+    """Attacks by item and field in turn; those in one list have items of their own."""
+    by_item = {item_id: (user_id, item_id) for user_id, item_id in reversed(pairs)}
+    every = [
+        Planting(attack, FIELDS[number % len(FIELDS)], *pair)
+        for number, (attack, pair) in enumerate(zip(attacks, cycle(by_item.values()), strict=False))
+    ]
+    for start in range(0, len(every), len(by_item)):
+        yield every[start : start + len(by_item)]
 
 
 def echoed(attack: Attack, text: str, clean: str) -> bool:
@@ -221,45 +244,49 @@ def echoed(attack: Attack, text: str, clean: str) -> bool:
     )
 
 
-_load = cache(load_model)
-
-
-def _writer(kind: type[Explainer], ref: str | None, context: Context, text: str) -> Explainer:
-    return kind(_load(ref) if ref else None, context, text=text)
-
-
-def _planted(
-    writer: Callable[[], Explainer],
-    user: User,
-    item_id: str,
-    attack: Attack,
-    field: str,
-    clean: str,
+def _attacked(
+    writer: Callable[[], Explainer], some: Sequence[Planting], clean: Mapping[str, str]
 ) -> dict[str, Any]:
-    explains = writer()
-    context, user = planted(explains.context, user, item_id, attack, field)
+    explains, asked = writer(), []
+    context = explains.context
+    for one in some:
+        context, user = one.planted(context, context.user(one.user_id))
+        asked.append(Asked(user, [one.item_id]))
     again = type(explains)(explains.model, context, text=explains.text)
-    (found,) = again.explain(user, [item_id])
-    return {"echoed": echoed(attack, found.text, clean), "text": found.text}
+    texts = [found.text for (found,) in again.explain_many(asked)]
+    return {
+        "texts": texts,
+        "echoed": [
+            echoed(one.attack, text, clean[one.user_id])
+            for one, text in zip(some, texts, strict=True)
+        ],
+    }
 
 
 def _made(
     writer: Callable[[], Explainer],
     method: str,
-    user_id: str,
-    item_id: str,
-    weights: Mapping[str, Any],
+    pairs: Sequence[tuple[str, str]],
+    weighed: Mapping[tuple[str, str], Any],
     titles: Titles,
-    reference: str,
+    said: Mapping[tuple[str, str], str],
 ) -> dict[str, Any]:
     explains = writer()
+    asked = [
+        Asked(explains.context.user(user_id), [item_id], {item_id: weighed[user_id, item_id]})
+        if weighed
+        else Asked(explains.context.user(user_id), [item_id])
+        for user_id, item_id in pairs
+    ]
     start = time.perf_counter()
-    (found,) = explains.explain(user_id, [item_id], weighed=weights)
-    seconds = time.perf_counter() - start
-    fallback = explains.text != "template" and found.source is TextSource.TEMPLATE
-    if method == BASELINE:
-        found = quoted(explains.context, found)
-    return kept_row(found, titles, seconds, reference, fallback=fallback)
+    every = explains.explain_many(asked)
+    seconds = (time.perf_counter() - start) / len(pairs)
+    rows = []
+    for pair, (found,) in zip(pairs, every, strict=True):
+        fallback = explains.text != "template" and found.source is TextSource.TEMPLATE
+        shown = quoted(explains.context, found) if method == BASELINE else found
+        rows.append(kept_row(shown, titles, seconds, said.get(pair, ""), fallback=fallback))
+    return {"rows": rows}
 
 
 def sample_claims(
@@ -340,9 +367,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         methods[f"written by {ref}"] = (Explainer, ref, "written")
         methods[f"written by {ref}, unchecked"] = (Unchecked, ref, "written")
     attacks = [*read_attacks(OWN), *read_attacks(SHIPPED)][: options.attacks]
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:8]
+    read_from = (*SOURCES, OWN, SHIPPED)
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in read_from)).hexdigest()[:8]
     answers: dict[str, list[Mapping[str, Any]]] = {}
-    harm: dict[str, list[Mapping[str, Any]]] = {}
+    harm: dict[str, list[bool]] = {}
     weighed: dict[tuple[str, str], Any] = {}
     with kept_in(runs / "texts.jsonl") as kept:
         if options.weigh:
@@ -352,26 +380,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 key = f"weights / {user_id} / {item_id} / {options.weigh}"
                 weighed[user_id, item_id] = weighed_by(kept(key, found))
         for method, (kind, ref, text) in methods.items():
-            writer = cache(partial(_writer, kind, ref, context, text))
-            for user_id, item_id in tqdm(pairs, desc=method, mininterval=5):
-                weights = {item_id: weighed[user_id, item_id]} if weighed else {}
-                reference = said.get((user_id, item_id), "")
-                made = partial(_made, writer, method, user_id, item_id, weights, titles, reference)
-                key = f"{method} / {user_id} / {item_id} / {options.weigh} / {code}"
-                answers.setdefault(method, []).append(kept(key, made))
-            harmful = attacks if method != BASELINE else ()
-            for number, attack in enumerate(tqdm(harmful, desc="Attacks", mininterval=5)):
-                user_id, item_id = pairs[number % len(pairs)]
-                field = FIELDS[number % len(FIELDS)]
-                clean = answers[method][number % len(pairs)]["text"]
-                user = context.user(user_id)
-                made = partial(_planted, writer, user, item_id, attack, field, clean)
-                key = f"{method} / {attack.words} / {field} / {user_id} / {item_id} / {code}"
-                harm.setdefault(method, []).append(kept(key, made))
+            writer = cache(partial(kind, _load(ref) if ref else None, context, text=text))
+            made = partial(_made, writer, method, pairs, weighed, titles, said)
+            key = f"{method} / {len(pairs)} / {options.weigh} / {code}"
+            answers[method] = kept(key, made)["rows"]
+            if method == BASELINE or kind is Unchecked:
+                continue
+            clean = {row["user"]: row["text"] for row in answers[method]}
+            for number, some in enumerate(tqdm([*plantings(attacks, pairs)], desc=method)):
+                harmful = partial(_attacked, writer, some, clean)
+                key = f"{method} / {len(pairs)} / list {number} of {len(attacks)} attacks / {code}"
+                harm.setdefault(method, []).extend(kept(key, harmful)["echoed"])
     rows = {method: measures(found, titles, index) for method, found in answers.items()}
     for method, row in rows.items():
-        row["attacks"] = len(harm.get(method, ()))
-        row["echoed"] = sum(each["echoed"] for each in harm.get(method, ()))
+        row["attacks"] = len(harm[method]) if method in harm else None
+        row["echoed"] = sum(harm[method]) if method in harm else None
     read_by_hand = sample_claims(answers, options.out / f"explanation_claims_{name}.csv")
     command = f"python eval/explanation_texts.py {name} --users {options.users}"
     command += (
