@@ -122,11 +122,18 @@ def _offered(
         first = split_sentences(cover(text, others))[0]
         if not item.is_meant(first):
             yield others[0].text
-    history = [fact.text.partition('"')[2] for fact in evidence if fact.kind == "history"]
-    heads = {head for title in history for head in title_heads(title.partition('"')[0])}
+    liked = [fact.text.partition('"')[2] for fact in evidence if fact.kind == "history"]
+    history = [title.partition('"')[0] for title in liked]
+    heads = {head for title in history for head in title_heads(title)}
     said = {key for fact in evidence if fact.kind == "item" for key in keys(fact.text)}
     heads |= titles.heads - said
+    own = said | item.words | {key for f in evidence if f.kind == "review" for key in keys(f.text)}
+    strange = {key for title in history for key in keys(title)} - own
     for start, end in objects:
+        # A part of a title, whose last word may be the item's too: "Wild Wings Gift Card".
+        named = [word for word in words(covered[start:end]) if word.capital]
+        if any(word.key in strange and word.key.removesuffix("s") not in own for word in named):
+            yield " ".join(word.text for word in named)
         if not item.is_meant(text[start:end]):
             yield from (key for key in keys(covered[start:end]) if key in heads - item.words)
 

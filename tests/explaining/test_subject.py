@@ -106,6 +106,24 @@ def test_titles_within_titles_and_common_words(
     assert (faults(text, item, history) == []) is right
 
 
+@pytest.mark.parametrize(
+    ("text", "offered"),
+    [
+        ('You may like "Buffalo Wild Wings Gift Cards" because you like cards.', True),
+        ("You may like the Wild Wings card.", True),
+        ("We recommend this Wild Wings card.", True),
+        ("You may like the Southwest Gift Cards.", False),
+        ('You may like it because you liked "Buffalo Wild Wings Gift Cards".', False),
+        ("You may like this card for its wild design.", False),
+    ],
+)
+def test_a_part_of_another_title_is_no_name_of_the_item(text: str, offered: bool) -> None:
+    past = "Buffalo Wild Wings Gift Cards - E-mail Delivery"
+    found = faults(text, "Southwest Airlines Gift Card", past)
+    assert bool(found) is offered
+    assert all("it offers" in fault for fault in found)
+
+
 def test_evidence_without_a_title_needs_no_name() -> None:
     assert list(subject_faults("Anything goes.", (), TITLES, must_name=True)) == []
 
