@@ -5,7 +5,7 @@ Each fact is a short text that a prompt can list as it is. Titles stand in doubl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llmrec.catalog import liked
@@ -28,6 +28,8 @@ SHOWS = "Its picture shows: "
 ASKED = "You asked for: "
 
 _TITLE_LENGTH = 100
+_VALUES_LENGTH = 80
+"""Characters of the values of an attribute, so that a list ends with a whole value."""
 _STAND_IN_LENGTH = 60
 """Characters of a description that stand for a missing title."""
 _TEXT_READ = 2_000
@@ -45,7 +47,7 @@ class EvidenceLimits:
 
     Attributes:
         attributes: Attributes of the item.
-        values: Values of one attribute.
+        values: Values of one attribute, as far as they fit a line.
         sentences: Sentences of the description.
         characters: Characters of one of them.
         history: Items of the user's history.
@@ -144,7 +146,7 @@ def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
     yield Evidence("item", f"{TITLE}{quoted_name(item)}", item.item_id, "title")
     told = [(name, readable(name, value)) for name, value in item.attributes.items()]
     for name, values in [(name, values) for name, values in told if values][: limits.attributes]:
-        text = f"{_label(name)}: {', '.join(values[: limits.values])}"
+        text = f"{_label(name)}: {_listed(values[: limits.values])}"
         yield Evidence("item", text, item.item_id, f"attribute:{name}")
     sentences = read_sentences(item.description)[: limits.sentences]
     for number, sentence in enumerate(sentences, 1):
@@ -208,7 +210,9 @@ def _shared_text(shared: list[tuple[str, str]], limits: EvidenceLimits, rarity: 
     if not by_name:
         return ""
     name = max(by_name, key=lambda name: rarity.weight(by_name[name]))
-    return f" ({_label(name)}: {', '.join(text for _, text in by_name[name][: limits.values])})"
+    rare_first = sorted(by_name[name], key=lambda value: -rarity.weight([value]))
+    values = [text for _, text in rare_first[: limits.values]]
+    return f" ({_label(name)}: {_listed(values)})"
 
 
 def _liked(user: User) -> list[str]:
@@ -277,6 +281,14 @@ def _most_telling(review: Review, about: set[str]) -> tuple[int, int, str]:
         key=lambda row: row[0],
         default=(0, 0, ""),
     )
+
+
+def _listed(values: Sequence[str]) -> str:
+    """The first values, as many as fit a line; the first one always."""
+    most = len(values)
+    while most > 1 and len(", ".join(values[:most])) > _VALUES_LENGTH:
+        most -= 1
+    return ", ".join(values[:most])
 
 
 def _label(name: str) -> str:

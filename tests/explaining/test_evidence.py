@@ -69,6 +69,18 @@ def test_rarest_shared_attribute_is_used() -> None:
     assert texts(facts, "history") == ['You liked "Film 1" (studio: Rare)']
 
 
+def test_shared_values_are_whole_and_the_rarest_first() -> None:
+    usual, rare = "no fees and no expiration date on it", "nested inside a velvet gift box"
+    values = (usual, "free delivery within one working day", rare)
+    items = [Item(str(n), f"Card {n}", attributes={"features": values}) for n in range(2)]
+    items += [Item(str(n), f"Card {n}", attributes={"features": values[:2]}) for n in (2, 3, 4)]
+    items += [Item(str(n), f"Card {n}", attributes={"features": "none"}) for n in range(5, 30)]
+    index = Index({i.item_id: i for i in items}, np.ones((30, 2), dtype=np.float32))
+    facts = gather_evidence(context_of(index), ann(("1", 5.0)), "0")
+    assert texts(facts, "history") == [f'You liked "Card 1" (features: {rare}, {usual})']
+    assert f"features: {usual}, {values[1]}" in texts(facts, "item")
+
+
 def test_reviews_are_good_short_about_the_item_and_by_others(small_index: Index) -> None:
     assert texts(gather_evidence(context_of(small_index), ann(), "jumanji"), "review") == [
         'A review says: "Peter and Judy finish the game in a way that I liked."'
