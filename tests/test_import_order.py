@@ -14,7 +14,7 @@ PACKAGE = Path(llmrec.__file__).parent
 ORDER = (
     "errors", "records", "documents", "metered_jinja", "locks", "content_cache", "resumable",
     "models", "catalog", "evaluation", "items", "retrieval", "prompting", "explaining", "reranking",
-    "recommender", "training", "benchmarking", "cli",
+    "recommender", "training", "benchmarking", "cli", "__main__",
 )  # fmt: skip
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 

@@ -59,6 +59,12 @@ def test_version(run: Run) -> None:
     assert run("--version").stdout == f"llmrec {llmrec.__version__}\n"
 
 
+def test_it_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "llmrec", "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"llmrec {llmrec.__version__}\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [
