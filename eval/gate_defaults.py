@@ -1,6 +1,6 @@
 """One gate learned across data sets, and whether it carries over to a set that it has not seen.
 
-    python eval/gate_defaults.py PARTS.npz PARTS.npz ... [--top 20] [--lists 1000]
+    python eval/gate_defaults.py PARTS.npz PARTS.npz ... [--top 20] [--lists 1000] [--served]
 
 ``gated_lists.py`` makes the files, one of each data set; the same number of validation lists is
 drawn of each. A gate learned on all sets but one is judged on that one's validation lists, against
@@ -8,7 +8,8 @@ the retriever's order and against the weights that served before (1 for the retr
 likelihood minus half of the prior); then one is learned on all of them: the default gate of
 ``likelihood`` (`llmrec.reranking.DEFAULT_GATES`). Weights of popularity alone and of the retriever
 times popularity are left out of what carries over: they belong to a retriever, not to the model.
-Test lists are not read. Writes results/gate_defaults.json and .md.
+Test lists are not read. Writes results/gate_defaults.json and .md. With --served nothing is
+learned: the default gate is judged on sets that it was not learned from, and gate_served written.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gate_table import RETRIEVER, interval, lists_of
 from numpy.typing import NDArray
 
 from llmrec.evaluation import compare, ndcg_at, target_ranks
-from llmrec.reranking import Gate, GateLists, catalogue_scale, choose_gate
+from llmrec.reranking import DEFAULT_GATES, Gate, GateLists, catalogue_scale, choose_gate
 from llmrec.reranking.gate_fit import CONTROL
 
 COMMON = (0.0, 1.0)
@@ -72,9 +73,9 @@ def rows_of(lists: GateLists, gate: Gate) -> dict[str, Values]:
     }
 
 
-def text_of(sets: Mapping[str, dict[str, Any]], every: Gate, p_values: Mapping[str, float]) -> str:
-    """The table and the weights."""
-    heads = "set left out | lists | retriever | weights before | gate of the other sets"
+def text_of(sets: Mapping[str, dict[str, Any]], gate: str) -> str:
+    """The table; ``gate`` says which one was judged."""
+    heads = f"set left out | lists | retriever | weights before | {gate}"
     lines = [
         f"| {heads} | to the retriever | to the weights before |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -83,7 +84,12 @@ def text_of(sets: Mapping[str, dict[str, Any]], every: Gate, p_values: Mapping[s
         figures = " | ".join(f"{value:.4f}" for value in found["ndcg@10"].values())
         both = " | ".join(interval(found[other]) for other in (RETRIEVER, BEFORE))
         lines.append(f"| {name} | {found['lists']} | {figures} | {both} |")
-    lines.append("\nThe gate of all sets, and p-values of leaving a part out:\n")
+    return "\n".join(lines) + "\n"
+
+
+def weights_of(every: Gate, p_values: Mapping[str, float]) -> str:
+    """The weights of the gate of all sets."""
+    lines = ["The gate of all sets, and p-values of leaving a part out:\n"]
     lines += [f"- {name}: {weight:+.3f}" for name, weight in every.weights.items()]
     lines += [f"- p of {name}: {p:.2g}" for name, p in p_values.items()]
     return "\n".join(lines) + "\n"
@@ -95,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("parts", type=Path, nargs="+", help="of gated_lists.py, two or more")
     parser.add_argument("--top", type=int, default=20, help="candidates of a list")
     parser.add_argument("--lists", type=int, default=1000, help="lists of a set, at most")
+    parser.add_argument("--served", action="store_true", help="judge the default gate as it is")
     parser.add_argument("--out", type=Path, help="folder of the results")
     options = parser.parse_args(arguments)
     read = {
@@ -104,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lists = {name: some for name, (some, _) in read.items()}
     sets: dict[str, dict[str, Any]] = {}
     for name, held in lists.items():
-        gate, _ = learned([some for other, some in lists.items() if other != name])
+        others = [some for other, some in lists.items() if other != name]
+        gate = DEFAULT_GATES["likelihood"] if options.served else learned(others)[0]
         rows = rows_of(held, gate)
         sets[name] = {
             "lists": len(held.sizes),
@@ -112,14 +120,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **{row: compare(rows[DEFAULT], rows[row], seed=SEED) for row in (RETRIEVER, BEFORE)},
             "weights": gate.weights,
         }
-    every, p_values = learned(list(lists.values()))
     models = sorted({model for _, model in read.values()})
     names = " ".join(path.name for path in options.parts)
-    settings = f"--top {options.top} --lists {options.lists}"
+    settings = f"--top {options.top} --lists {options.lists}{' --served' * options.served}"
     command = f"python eval/gate_defaults.py {names} {settings}"
-    text = f"# A default gate across data sets\n\n`{command}`, {', '.join(models)}\n\n"
-    document = {"sets": sets, "weights": every.weights, "p_values": p_values, "models": models}
-    write_results("gate_defaults", text + text_of(sets, every, p_values), document, options.out)
+    document: dict[str, Any] = {"command": command, "sets": sets, "models": models}
+    title = "# A default gate across data sets"
+    text = f"{title}\n\n`{command}`, {', '.join(models)}\n\n"
+    if options.served:
+        text += text_of(sets, "default gate")
+    else:
+        every, p_values = learned(list(lists.values()))
+        text += text_of(sets, "gate of the other sets") + "\n" + weights_of(every, p_values)
+        document |= {"weights": every.weights, "p_values": p_values}
+    name = "gate_served" if options.served else "gate_defaults"
+    write_results(name, text, document, options.out)
 
 
 if __name__ == "__main__":
