@@ -45,7 +45,12 @@ def ranked(
     groups: dict[str, list[Evidence]] = {"user": [], "review": [], "item": []}
     # Of facts that fit alike, one that says what the user has to do with the item, or a sentence.
     facts.sort(
-        key=lambda fact: (-_links(fact), -_fit(fact, wanted), not fact.text.startswith(ABOUT))
+        key=lambda fact: (
+            -_links(fact),
+            _is_number(fact),
+            -_fit(fact, wanted),
+            not fact.text.startswith(ABOUT),
+        )
     )
     for fact in facts:
         groups[{"history": "user", "profile": "user"}.get(fact.kind, fact.kind)].append(fact)
@@ -139,6 +144,12 @@ def _links(fact: Evidence) -> int:
     named = fact.text.endswith(")") or fact.item_id is None
     linked = fact.kind == "history" or fact.text.startswith((CHOSEN, FITS, ASKED))
     return linked + (linked and named)
+
+
+def _is_number(fact: Evidence) -> bool:
+    """Whether a fact is an attribute without a word, such as a weight: true, and no reason."""
+    value = fact.text.partition(": ")[2]
+    return fact.unit.startswith("attribute:") and not any(map(str.isalpha, value))
 
 
 def _fit(fact: Evidence, wanted: frozenset[str]) -> float:

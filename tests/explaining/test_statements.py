@@ -95,6 +95,13 @@ def test_where_nothing_counts_no_reason_is_invented(small_index: Index, text: st
         assert said in made.text
 
 
+def test_a_bare_number_is_the_last_reason() -> None:
+    weight = fact("attribute:weight_g", None, "weight g: 240")
+    about = fact("description#1", None, "Description: Maps of two coasts.")
+    found = ranked([TITLE, weight, about], frozenset({"weigh", "240"}))
+    assert [one.unit for one in found] == ["description#1", "attribute:weight_g"]
+
+
 def test_a_fact_that_repeats_another_comes_last() -> None:
     facts = [
         TITLE,
