@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +43,7 @@ from llmrec.models.prefix_scoring import score_sequences
 SHARED, OWN = 300, 60
 RESULTS = Path(__file__).parent / "results" / "benchmark_engine.json"
 Scores = NDArray[np.float64]
+Tokens = NDArray[np.int32]
 
 
 def prompts(model: TransformersModel, candidates: int) -> list[str]:
@@ -61,23 +62,33 @@ def prompts(model: TransformersModel, candidates: int) -> list[str]:
     return made
 
 
-def by_tree(model: TransformersModel, tokens: list[list[int]], yes: int, no: int) -> Scores:
+def encoded(model: TransformersModel, text: str) -> Tokens:
+    """A text's tokens."""
+    return np.asarray(model.encode(text), dtype=np.int32)
+
+
+def sequences_of(tokens: Sequence[Tokens], yes: int, no: int) -> list[ScoredSequence]:
+    """Prompts followed by either label, as arrays, which is how llmrec passes them on."""
+    return [ScoredSequence(np.append(t, np.int32(yes)), len(t), (no,)) for t in tokens]
+
+
+def by_tree(model: TransformersModel, tokens: Sequence[Tokens], yes: int, no: int) -> Scores:
     """Log-odds through llmrec's engine."""
-    answers = model.log_probs([ScoredSequence((*t, yes), len(t), (no,)) for t in tokens])
+    answers = model.log_probs(sequences_of(tokens, yes, no))
     table = np.stack(answers.values)
     odds: Scores = table[:, 0] - table[:, 1]
     return odds
 
 
 def by_batches(
-    model: TransformersModel, tokens: list[list[int]], yes: int, no: int, size: int
+    model: TransformersModel, tokens: Sequence[Tokens], yes: int, no: int, size: int
 ) -> Scores:
     """Log-odds by plain forwards of whole prompts, last-position logits only."""
     tokens = sorted(tokens, key=len)  # all of one length here; part of the peer's best practice
     parts = []
     with torch.inference_mode():
         for start in range(0, len(tokens), size):
-            ids = torch.tensor(tokens[start : start + size])
+            ids = torch.from_numpy(np.stack(tokens[start : start + size]).astype(np.int64))
             logits = model.model(input_ids=ids, logits_to_keep=1, use_cache=False).logits[:, -1]
             parts.append((logits[:, yes] - logits[:, no]).double().numpy())
     return np.concatenate(parts)
@@ -127,11 +138,13 @@ def compare(
 ) -> dict[str, float]:
     """All ways on one list of candidates."""
     texts = prompts(model, candidates)
-    tokens = [model.encode(text) for text in texts]
+    tokens = [encoded(model, text) for text in texts]
     yes, no = model.encode("Yes")[0], model.encode("No")[0]
-    sequences = [ScoredSequence((*t, yes), len(t), (no,)) for t in tokens]
     with torch.inference_mode():
-        nodes = score_sequences(model.model, sequences, max_rows=model.max_rows).rows
+        passed = score_sequences(
+            model.model, sequences_of(tokens, yes, no), max_rows=model.max_rows
+        )
+    nodes = passed.rows
     sizes = {str(n): partial(by_batches, model, tokens[:20], yes, no, n) for n in (1, 4, 10, 20)}
     trial = timed(sizes, 1)
     size = int(min(trial, key=lambda name: trial[name]))
@@ -197,7 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     model = TransformersModel.from_pretrained(options.model, device="cpu")
     if options.only_score:
-        tokens = [model.encode(text) for text in prompts(model, options.only_score)]
+        tokens = [encoded(model, text) for text in prompts(model, options.only_score)]
         reset_peak_memory()  # that of loading
         by_tree(model, tokens, 5, 6)
         sys.stdout.write(f"{peak_mib() or math.nan:.1f}\n")

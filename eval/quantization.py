@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_engine import by_tree, prompts
+from benchmark_engine import by_tree, encoded, prompts
 from candidate_lists import Asked, discrimination, judgement, rank_metrics, score_key, thinned
 from data_sets import KEPT, Kept, kept_in, load, read
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def measure(name: str, ref: str) -> None:
     started = time.process_time()
     model = way.load(ref)
     seconds = time.process_time() - started
-    tokens = [model.encode(text) for text in prompts(model, 10)]
+    tokens = [encoded(model, text) for text in prompts(model, 10)]
     gc.collect()
     reset_peak_memory()  # that of loading
     by_tree(model, tokens, 5, 6)
