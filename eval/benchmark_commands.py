@@ -2,15 +2,17 @@
 
     python eval/benchmark_commands.py DATA      # DATA: the folder movielens_mm
 
-Indexes the catalogue from scratch (an empty vector cache) and again (a full one), then recommends
-from the saved index with and without the language model, and loads the model plainly and quantized,
-first and second time. Single figures of one machine, for orientation. Writes
+Indexes the catalogue from scratch (an empty vector cache) and again (a full one), recommends from
+the saved index with and without the language model, reranks one user's 20 titles without an index,
+beside the imports alone that every use of the model begins with, and loads the model plainly and
+quantized, first and second time. Single figures of one machine, for orientation. Writes
 results/benchmark_commands.json and .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -69,6 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "--n-candidates 100 --strategy pointwise",
         ):
             found[f"recommend {words}"] = command(*ask, *words.split())
+        names = [item.name for item in Index.open(saved).items.values()][:25]
+        requests = Path(folder) / "requests.jsonl"
+        row = {"user_id": "u", "history": names[20:], "candidates": names[:20]}
+        requests.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        out = ("--out", str(Path(folder) / "results.jsonl"), "--model", options.model)
+        found["rerank, one user, 20 titles"] = command("rerank", "--requests", str(requests), *out)
+        imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        program = [sys.executable, "-c", imports]
+        found["imports of torch and transformers alone"] = seconds(
+            lambda: subprocess.run(program, check=True, capture_output=True)
+        )
     for quantization in ("none", "nf4", "int8"):
         for time_ in ("first", "second"):
             found[f"load, quantization {quantization}, {time_} in this run"] = seconds(
