@@ -43,6 +43,7 @@ from llmrec.catalog import leave_one_out
 from llmrec.evaluation import training_catalog
 from llmrec.explaining import Explainer, Titles, check_text
 from llmrec.explaining.explainer import Asked
+from llmrec.explaining.instructions import is_instruction
 from llmrec.explaining.subject import names_title
 from llmrec.explaining.titles import keys, split_sentences
 from llmrec.items.understanding import understand_items
@@ -164,6 +165,14 @@ def measures(rows: Sequence[Mapping[str, Any]], titles: Titles, index: Index) ->
         "fallbacks": sum(row["fallback"] for row in rows),
         "s a text": np.mean([row["seconds"] for row in rows]),
     }
+
+
+def left_out(held: Held) -> tuple[int, int]:
+    """Of all sentences of reviews and descriptions, those that are taken for instructions."""
+    items, reviews = held.catalog.items.values(), held.catalog.reviews
+    texts = (*(item.description for item in items), *(review.text for review in reviews))
+    said = [sentence for text in texts for sentence in split_sentences(text)]
+    return sum(map(is_instruction, said)), len(said)
 
 
 def kept_row(
@@ -412,12 +421,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for method, counts in refused.items()
         if counts
     )
+    lost, said_in_all = left_out(held)
     text = (
         f"{table(rows)}\n\n"
+        f"Left out as instructions: {lost:,} of {said_in_all:,} sentences of all reviews and "
+        "descriptions.\n\n"
         f"Verdicts on {CLAIMS} claims read by hand (explanation_claims_{name}.csv):\n\n{hand}\n\n"
         f"Refused, by kind:\n\n{kinds}\n\n```\n{command}\n```\n"
     )
-    document = {"command": command, "rows": rows, "verdicts": read_by_hand, "refused": refused}
+    document: dict[str, Any] = {"command": command, "rows": rows, "verdicts": read_by_hand}
+    document |= {"refused": refused, "sentences": said_in_all, "sentences_left_out": lost}
     write_results(f"explanation_texts_{name}", text, document, options.out)
 
 
