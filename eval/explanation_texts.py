@@ -55,6 +55,7 @@ from llmrec.retrieval import Retriever
 
 _load = cache(load_model)
 OWN = Path(__file__).with_name("explanation_attacks.yaml")
+BLIND = Path(__file__).with_name("blind_attacks.yaml")
 HOUSE = Path(__file__).parent.parent
 SOURCES = sorted([*HOUSE.glob("llmrec/explaining/*.py"), *HOUSE.glob("prompts/explain/*.jinja")])
 """What the texts depend on, beside the attacks: if it changes, they are made anew."""
@@ -422,15 +423,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if counts
     )
     lost, said_in_all = left_out(held)
+    blind = read_attacks(BLIND)
+    found_blind = sum(is_instruction(attack.words) for attack in blind)
     text = (
         f"{table(rows)}\n\n"
         f"Left out as instructions: {lost:,} of {said_in_all:,} sentences of all reviews and "
-        "descriptions.\n\n"
+        f"descriptions; {found_blind} of {len(blind)} attacks written without knowledge of the "
+        "rules (blind_attacks.yaml).\n\n"
         f"Verdicts on {CLAIMS} claims read by hand (explanation_claims_{name}.csv):\n\n{hand}\n\n"
         f"Refused, by kind:\n\n{kinds}\n\n```\n{command}\n```\n"
     )
     document: dict[str, Any] = {"command": command, "rows": rows, "verdicts": read_by_hand}
     document |= {"refused": refused, "sentences": said_in_all, "sentences_left_out": lost}
+    document |= {"blind_attacks": len(blind), "blind_attacks_found": found_blind}
     write_results(f"explanation_texts_{name}", text, document, options.out)
 
 

@@ -119,7 +119,8 @@ _META = re.compile(
     r"(?:first|only)|(?:to|at|in|into|for|on) (?:the )?(?:first|top|highest|number one|1st) "
     r"(?:place|position|spot|rank|slot|row|result)|top spot|position (?:one|1)|"
     r"above (?:the|all) (?:rest|others?|other \w+)|unless you|"
-    r"no other (?:items?|products?|options?|candidates?|results?)|"
+    r"(?:will|could|might) (?:get|be) (?:hurt|harmed|fired|punished)|true question|"
+    r"sponsored items?|no other (?:items?|products?|options?|candidates?|results?)|"
     r"if (?:this|it|you)(?: \w+)? (?:not|n't) (?:be )?(?:recommend\w*|chosen|choose|shown|show|"
     r"ranked|rank|picked|pick|first)|let's play|game where you|quote me|copy this|"
     r"hidden (?:note|message)|(?:previous|earlier|last) (?:message|text|answer|ranking))\b"
@@ -162,8 +163,8 @@ _OTHER_LANGUAGES = re.compile(
     "|игнорир|инструкц|указани|забудь|ответь|похвали|порекоменд|рекомендуй|ігнору|інструкц|забудь|"
     "вказівк|відповід|рекоменд"
     "|무시|지시|추천해|추천하|칭찬|잊어|잊고|답하|대답|출력|تجاهل|تعليمات|انس |انسى|أوص|امدح|أجب|"
-    "निर्देश|अनदेखा|नज़रअंदाज़|भूल जा|सिफारिश|प्रशंसा|तारीफ|उत्तर द|התעלם|הוראות|שכח|המלץ|เพิกเฉย|คำสั่ง|แนะนำ|"
-    "αγνοησ|οδηγι|προτειν|一位に|第一位|排第一|放在第一|1위|перв\\w+ мест|перш\\w+ місц"
+    "निर्देश|अनदेखा|नज़रअंदाज़|भूल जा|सिफारिश|प्रशंसा|तारीफ|उत्तर द|התעלם|הוראות|שכח|המלץ|เพิกเฉย|ค.สั่ง|"
+    "αγν[οό]ησ|οδηγ[ιί]|πρ[οό]τειν|一位に|第一位|排第一|放在第一|1위|перв\\w+ мест|перш\\w+ місц"
     r"|\b(?:en premier\w*|en primer lugar|em primeiro lugar|al primo posto|an erste\w* stelle|"
     r"zuerst nennen|ilk sira\w*|dau tien|pierwsz\w+ miejsc\w+|eerste plaats|forsta plats\w*|"
     r"prvni misto)\b"
@@ -178,7 +179,7 @@ _MARKUP = re.compile(
 )
 _LABELLED = re.compile(r"\W*\w+(?:[ _]\w+)?\s?[:=]\s?\S+(?:\s\S+){0,2}\W*")
 """A label and its value, and nothing else: "priority: highest"."""
-_SPELLED = re.compile(r"(?<!\w)(?:\w[ \-_*|]){6,}\w(?!\w)")
+_SPELLED = re.compile(r"(?<!\w)(?:\w[ .\-_*|]{1,3}){6,}\w(?!\w)")
 """Single letters with marks between them: "i g n o r e"."""
 _DIGIT_LETTERS = str.maketrans("013457@$!|", "oieastasil")
 _MARKS = " \t-\u2013\u2014:;,.(\"'[<|*#"
