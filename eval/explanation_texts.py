@@ -1,6 +1,7 @@
 """Compare the texts of explanations: statements, template sentences, written ones, a quotation.
 
     python eval/explanation_texts.py DATA [--users 20] [--models REF...] [--weigh REF]
+        [--attacks 200]
 
 Explained is each user's held-out item, with the evidence of all other rows; the user's own review
 of it is the reference. The baseline quotes the item's most typical sentence. Writes
@@ -351,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="writers of texts")
     parser.add_argument("--weigh", metavar="REF", help="model whose scores weigh the evidence")
-    parser.add_argument("--attacks", type=int, default=150, help="at most so many are planted")
+    parser.add_argument("--attacks", type=int, default=200, help="at most so many are planted")
     parser.add_argument("--runs", type=Path, default=KEPT / "explanation_texts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
@@ -410,7 +411,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command += (
         f" --models {shlex.join(options.models)}".rstrip() if options.models != list(MODELS) else ""
     )
-    command += f" --attacks {options.attacks}" if options.attacks == len(attacks) else ""
+    command += f" --attacks {len(attacks)}"
     command += f" --weigh {options.weigh}" if options.weigh else ""
     refused = {m: Counter(k for r in found for k in r["faults"]) for m, found in answers.items()}
     hand = "\n".join(
