@@ -144,6 +144,7 @@ class Gate:
             products; None takes those of the index at hand.
         history: The same of log(1 + length of the history), over the lists that were fitted.
         margin: The same of the retriever's margin.
+        limit: Standard deviations to which multipliers are cut, up and down; None: not at all.
         source: Where the weights come from.
 
     Raises:
@@ -154,6 +155,7 @@ class Gate:
     popularity: Scale | None = None
     history: Scale = (0.0, 1.0)
     margin: Scale = (0.0, 1.0)
+    limit: float | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -170,6 +172,8 @@ class Gate:
         for name, scale in (*self.scales.items(), ("popularity", self.popularity)):
             if scale is not None and not (math.isfinite(scale[0]) and 0 < scale[1] < math.inf):
                 raise OptionError(f"The gate's scale of {name} is {scale}; it needs a spread.")
+        if self.limit is not None and not 0 < self.limit < math.inf:
+            raise OptionError(f"The gate's limit is {self.limit}; it needs a number above 0.")
 
     @property
     def scales(self) -> Mapping[str, Scale]:
@@ -209,7 +213,7 @@ class Gate:
     def terms(self, lists: GateLists, catalogue: Scale = (0.0, 1.0)) -> dict[str, Table]:
         """The terms of the scores by feature, float64 ``[lists, longest]``; see :meth:`scores`."""
         names = [name for name, weight in self.weights.items() if weight]
-        values = features(lists, names, self._scales(catalogue))
+        values = features(lists, names, self._scales(catalogue), self.limit)
         return {name: self.weights[name] * each for name, each in zip(names, values, strict=True)}
 
     def slopes(self, lists: GateLists, catalogue: Scale = (0.0, 1.0)) -> dict[str, Table]:
@@ -221,7 +225,7 @@ class Gate:
         names = [name for name, weight in self.weights.items() if weight]
         known = {**lists.signals, POPULARITY: np.log1p(lists.popularity)}
         found: dict[str, Table] = {}
-        values = factors(lists, names, self._scales(catalogue))
+        values = factors(lists, names, self._scales(catalogue), self.limit)
         for name, factor in zip(names, values, strict=True):
             main = name.partition(BY)[0]
             if main in known:
@@ -273,7 +277,10 @@ def keep_gate(index: Index, key: str, gate: Gate) -> Index:
 
 
 def features(
-    lists: GateLists, names: Collection[str], scales: Mapping[str, Scale]
+    lists: GateLists,
+    names: Collection[str],
+    scales: Mapping[str, Scale],
+    limit: float | None = None,
 ) -> tuple[Table, ...]:
     """Values of features by name, each float64 ``[lists, longest]``, 0 where nothing is known.
 
@@ -281,11 +288,12 @@ def features(
         lists: What is known of the candidates.
         names: Of signals, and of products with a multiplier.
         scales: Of the multipliers.
+        limit: Of the multipliers; see `Gate`.
     """
     known = {**lists.signals, POPULARITY: np.log1p(lists.popularity)}
     mains: dict[str, Table] = {}
     found = []
-    for name, factor in zip(names, factors(lists, names, scales), strict=True):
+    for name, factor in zip(names, factors(lists, names, scales, limit), strict=True):
         main = name.partition(BY)[0]
         if main not in mains:
             values = known.get(main)
@@ -299,7 +307,10 @@ def features(
 
 
 def factors(
-    lists: GateLists, names: Collection[str], scales: Mapping[str, Scale]
+    lists: GateLists,
+    names: Collection[str],
+    scales: Mapping[str, Scale],
+    limit: float | None = None,
 ) -> tuple[Table, ...]:
     """What each feature multiplies its standardised signal by: 1, or the multiplier of a product.
 
@@ -307,6 +318,7 @@ def factors(
         lists: See :func:`features`.
         names: See :func:`features`.
         scales: See :func:`features`.
+        limit: See :func:`features`.
 
     Returns:
         For each feature float64 ``[lists, longest]``, or ``[lists, 1]`` where it is constant in a
@@ -318,7 +330,8 @@ def factors(
         if multiplier:
             mean, spread = scales[multiplier]
             plain = lists.margins[:, None] if multiplier == MARGIN else raw[multiplier]
-            found[multiplier] = np.nan_to_num((plain - mean) / spread)
+            standard = np.nan_to_num((plain - mean) / spread)
+            found[multiplier] = standard if limit is None else np.clip(standard, -limit, limit)
     return tuple(found[name.partition(BY)[2]] for name in names)
 
 

@@ -319,7 +319,7 @@ class _Problem:
         names = _names(kept, extra)
         weights, _ = self._fit(rows, names, ridge)
         fitted = dict(zip(names, map(float, weights), strict=True))
-        return Gate(fitted, popularity, self.history, self.margin, source), p_values
+        return Gate(fitted, popularity, self.history, self.margin, source=source), p_values
 
     def _supported(
         self, rows: Places, parts: Sequence[str], extra: tuple[str, ...], ridge: float

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmrec.errors import DataError, OptionError, StorageError
-from llmrec.reranking import Gate, GateLists, catalogue_scale, choose_gate, fit_gate
+from llmrec.reranking import DEFAULT_GATES, Gate, GateLists, catalogue_scale, choose_gate, fit_gate
 from llmrec.reranking.gate_fit import by_rarity
 from llmrec.retrieval import fuse
 
@@ -44,6 +44,21 @@ def test_products_multiply_by_popularity_over_the_catalogue() -> None:
     assert gate.scores(one)[0].tolist() == pytest.approx([2 * -1 * -2, 2 * 1 * 2])
     # Without a scale of its own, the gate takes that of the index at hand.
     assert Gate({"lm x popularity": 2.0}).scores(one, (0.5, 0.25)).tolist() == [[4.0, 4.0]]
+
+
+def test_a_limit_cuts_what_products_multiply_by() -> None:
+    one = GateLists.of({"retrieval": [1.0, 1.0], "lm": [2.0, 4.0]}, [0.0, np.expm1(9)], 3)
+    gate = Gate({"lm x popularity": 2.0}, popularity=(0.0, 1.0), limit=1.5)
+    assert gate.scores(one)[0].tolist() == pytest.approx([0, 2 * 1 * 1.5])
+    assert gate.slopes(one)["lm"][0].tolist() == pytest.approx([0, 2 * 1.5])
+
+
+def test_the_default_gate_hears_little_of_the_model_for_the_most_popular_items() -> None:
+    gate = DEFAULT_GATES["likelihood"]
+    assert gate.limit is not None
+    for part in gate.parts:
+        rest = gate.weights[part] + gate.limit * gate.weights[f"{part} x popularity"]
+        assert abs(rest) < 0.25 * abs(gate.weights[part])
 
 
 @pytest.mark.parametrize(
@@ -102,6 +117,7 @@ def test_lists_of_different_lengths_are_scored_like_each_alone() -> None:
         ({"popularity": [0.0, 0.0]}, "needs a spread"),
         ({"history": [0.0, float("inf")]}, "needs a spread"),
         ({"margin": [1.0]}, "Field required"),
+        ({"limit": 0.0}, "a number above 0"),
         ({"popularity": "wide"}, "tuple"),
     ],
     ids=str,
