@@ -234,10 +234,6 @@ def explanation_view(
     return Group(*parts)
 
 
-def _weight(value: float | None) -> str:
-    return "" if value is None else f"{value:+.2f}"
-
-
 def faults_line(explanations: Sequence[Explanation]) -> str:
     """The number of texts by source, and of what was refused by kind, with its meaning."""
     sources = Counter(each.source.value for each in explanations)
