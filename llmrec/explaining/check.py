@@ -57,9 +57,10 @@ def check_text(
     """List the faults of an explanation's text.
 
     Faults are titles, quoted phrases, names of several words and numbers that the evidence lacks;
-    titles said to have been liked that are not in the history; another item offered in place of
-    the one that the evidence is about; a text that is empty, unfinished, a list, longer than three
-    sentences or repeats itself; markers, refusals and talk about the reader instead of to them.
+    titles and phrases said to have been liked that are not in the history; another item offered in
+    place of the one that the evidence is about; a text that is empty, unfinished, a list, longer
+    than three sentences or repeats itself; markers, refusals and talk about the reader instead of
+    to them.
 
     Args:
         text: The text to check.
@@ -92,10 +93,12 @@ def check_text(
     found += [Fault("name", f"it names {name!r}") for name in names]
     numbers = [number for number in _numbers(covered) if number not in held.numbers]
     found += [Fault("number", f"it says {number}") for number in numbers]
-    for mention in mentions:
-        before = covered[: mention.start].rstrip(OPENING).rpartition(" ")[2].casefold()
-        if before in _PAST_CHOICE and held.title(mention.text) and not held.liked(mention.text):
-            found.append(Fault("user", f"it says that {mention.text!r} was chosen before"))
+    named = {(m.start, m.text) for m in mentions if held.title(m.text)}
+    named |= {(at, phrase) for at, phrase in _quoted(text, covered) if held.phrase(phrase)}
+    for at, name in sorted(named):
+        before = covered[:at].rstrip(OPENING).rpartition(" ")[2].casefold()
+        if before in _PAST_CHOICE and not held.liked(name):
+            found.append(Fault("user", f"it says that {name!r} was chosen before"))
     faults = [
         Fault(one.kind, f"{one.text}, which the evidence does not hold")
         for one in dict.fromkeys(found)
@@ -103,7 +106,8 @@ def check_text(
     faults += [Fault("form", fault) for fault in _form_faults(text, covered, held)]
     if prompt:
         faults += _answer_faults(text, held, prompt)
-        faults += claim_faults(covered, evidence, titles)
+        likes = any(held.liked(name) for _, name in named)
+        faults += claim_faults(covered, evidence, titles, likes=likes)
     subject = subject_faults(text, evidence, titles, must_name=bool(prompt) and not faults)
     faults += [Fault("subject", fault) for fault in subject]
     return tuple(faults)
@@ -197,12 +201,16 @@ class _EvidenceIndex:
         return self._words.issuperset(keys(name))
 
 
-def _quoted_phrases(text: str, covered: str) -> Iterator[str]:
-    """The quoted and italic phrases, without covered titles."""
+def _quoted(text: str, covered: str) -> Iterator[tuple[int, str]]:
+    """The quoted and italic phrases, without covered titles, and where each begins."""
     for match in _QUOTED.finditer(covered):
         start, end = match.span(match.lastindex or 0)
         if covered[start:end].strip(COVER + " .,!?"):
-            yield text[start:end].strip()
+            yield start, text[start:end].strip()
+
+
+def _quoted_phrases(text: str, covered: str) -> Iterator[str]:
+    return (phrase for _, phrase in _quoted(text, covered))
 
 
 def _quoted_forms(texts: Iterable[str]) -> set[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from llmrec.explaining.evidence import REVIEWERS, TITLE
+from llmrec.explaining.evidence import LIKED, REVIEWERS, TITLE
 from llmrec.explaining.titles import (
     STARTERS,
     Titles,
@@ -195,8 +195,13 @@ def claims_of(text: str, evidence: Sequence[Evidence]) -> tuple[Claim, ...]:
     return tuple(Claim(one, _units(one, evidence)) for one in split_sentences(text))
 
 
-def claim_faults(covered: str, evidence: Sequence[Evidence], titles: Titles) -> Iterator[Fault]:
+def claim_faults(
+    covered: str, evidence: Sequence[Evidence], titles: Titles, *, likes: bool
+) -> Iterator[Fault]:
     """Faults of the sentences of a model's text, in which titles are covered.
+
+    A text needs a reason: a liked item that it names (``likes``), or words of a fact other than
+    those of titles, or all words of an attribute's value.
 
     Two thirds of a sentence's words, titles excluded, must be in the evidence; so must any that is
     an attribute value or an aspect anywhere in the catalogue, and each word said of the user must
@@ -208,8 +213,9 @@ def claim_faults(covered: str, evidence: Sequence[Evidence], titles: Titles) -> 
         if sum(stem(key) in stems for key in said) < _SUPPORTED * len(said):
             yield Fault("support", "it says little of what the evidence holds")
             break
-    if not content_keys(covered) - _FRAME:
-        yield Fault("support", "it gives no reason of the evidence")
+    else:
+        if not likes and not _gives_reason(covered, evidence):
+            yield Fault("support", "it gives no reason of the evidence")
     every = {key for fact in evidence for key in keys(fact.text)}
     for word in dict.fromkeys(word.key for word in words(covered)):
         named = word in titles.values and word not in _FRAME and stem(word) not in stems
@@ -223,6 +229,23 @@ def claim_faults(covered: str, evidence: Sequence[Evidence], titles: Titles) -> 
         Fault("polarity", f"it says the opposite of the evidence on {word!r}")
         for word in _contradicted(covered, evidence)
     )
+
+
+def _gives_reason(covered: str, evidence: Sequence[Evidence]) -> bool:
+    told = content_keys(covered) - _FRAME
+    bodies, named = [], set[str]()
+    for fact in evidence:
+        if fact.text.startswith(TITLE):
+            named |= content_keys(fact.text.removeprefix(TITLE))
+        elif fact.text.startswith(LIKED):
+            title, _, shared = fact.text.partition('" (')
+            named |= content_keys(title)
+            bodies.append(shared)
+        else:
+            bodies.append(fact.text.partition(": ")[2] or fact.text)
+    new = {stem(key) for key in told - named}
+    held = [content_keys(body) for body in bodies]
+    return any(new & {stem(key) for key in body} or (body and body <= told) for body in held)
 
 
 def _units(sentence: str, evidence: Sequence[Evidence]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from llmrec.explaining.plain import BARE, plain_texts, unmoved_texts
 from llmrec.explaining.rarity import Rarity
 from llmrec.explaining.statements import ranked, spans_of, statements, words_of
 from llmrec.explaining.subject import names_title
-from llmrec.explaining.titles import Titles, cover, sentence_ends
+from llmrec.explaining.titles import Titles, cover, leaves_quote_open, sentence_ends
 from llmrec.explaining.usable import UsableItems, shown_name, usable_fact, usable_profile
 from llmrec.items.text_encoder import item_text
 from llmrec.models import LanguageModel
@@ -436,10 +436,13 @@ def tidied(answer: str, titles: Titles) -> str:
     """Trim a model's answer before the check.
 
     Surrounding white space, a half sentence at the end and everything after the third sentence are
-    cut. An answer without a whole sentence stays as it is.
+    cut. An answer without a whole sentence stays as it is, but one that ends with a title in
+    quotation marks gets its full stop.
     """
     text = answer.strip()
     ends = sentence_ends(cover(text, titles.find(text)))[:MAX_SENTENCES]
+    if not ends and text.endswith(('"', "”", "»")) and not leaves_quote_open(text):
+        return f"{text}."
     return text[: ends[-1]] if ends else text
 
 

@@ -40,6 +40,8 @@ def kinds(text: str) -> set[str]:
         "You walk long trails, and this scarf is warm in the wind.",
         "The wool of this scarf is soft, but its fringe is flimsy.",
         "If you like wool, the scarf is warm.",
+        "You may like the Merino Wool Scarf because you liked Cast Iron Skillet.",
+        "The Merino Wool Scarf is of merino wool.",
     ],
 )
 def test_texts_that_the_evidence_supports(text: str) -> None:
@@ -62,6 +64,9 @@ def test_texts_that_the_evidence_supports(text: str) -> None:
         ("The scarf was made by monks in an old abbey.", "support"),
         ("The Merino Wool Scarf is for you.", "support"),
         ("You may like this scarf because of the brand of the product.", "support"),
+        ("You may like the Merino Wool Scarf because of iron.", "support"),
+        ("You may like the Merino Wool Scarf because the scarf is cast iron.", "support"),
+        ('You may like the scarf because you liked "Wool Scarf" and it is warm.', "user"),
         ("The warm scarf costs 12.", "number"),
         ("The warm scarf was made by Jane Doe.", "name"),
         ("You may like the stool because it is warm.", "subject"),

@@ -193,6 +193,8 @@ def test_bad_ids_are_refused_before_the_model_is_asked(small_index: Index) -> No
         ("It is good. And the r", "It is good."),
         ("One. Two. Three. Four.", "One. Two. Three."),
         ("no end", "no end"),
+        ('You liked "Heat"', 'You liked "Heat".'),
+        ('You liked "He', 'You liked "He'),
         ("", ""),
         ("You liked Oh... Why Me and it. And", "You liked Oh... Why Me and it."),
         ("很好。它", "很好。"),
