@@ -44,6 +44,8 @@ _ECHO_WORDS = 5  # a shorter sentence may occur in the prompt by chance
 _BEGINNING = 6  # two sentences repeat each other if they begin with as many equal words
 _PAST_CHOICE = frozenset({"bought", "chose", "enjoyed", "liked", "loved", "played", "watched"})
 """Directly before a title, such a word claims that the title is in the history."""
+_LIKES = re.compile(r"(?<!if )\byou (?:like|love|enjoy|own|prefer)$", re.IGNORECASE)
+"""So do these words, but not "you may like"."""
 _QUOTED = re.compile(
     r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」|『([^』]+)』|《([^》]+)》"
     r"|\*+([^*\n]+)\*+|(?<!\w)_([^_\n]+)_(?!\w)|(?<!\w)['‘]([^\n]+?)['’](?!\w)"
@@ -96,8 +98,9 @@ def check_text(
     named = {(m.start, m.text) for m in mentions if held.title(m.text)}
     named |= {(at, phrase) for at, phrase in _quoted(text, covered) if held.phrase(phrase)}
     for at, name in sorted(named):
-        before = covered[:at].rstrip(OPENING).rpartition(" ")[2].casefold()
-        if before in _PAST_CHOICE and not held.liked(name):
+        before = covered[:at].rstrip(OPENING)
+        chosen = before.rpartition(" ")[2].casefold() in _PAST_CHOICE or _LIKES.search(before)
+        if chosen and not held.liked(name):
             found.append(Fault("user", f"it says that {name!r} was chosen before"))
     faults = [
         Fault(one.kind, f"{one.text}, which the evidence does not hold")

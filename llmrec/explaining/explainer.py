@@ -435,13 +435,14 @@ class Explainer:
 def tidied(answer: str, titles: Titles) -> str:
     """Trim a model's answer before the check.
 
-    Surrounding white space, a half sentence at the end and everything after the third sentence are
-    cut. An answer without a whole sentence stays as it is, but one that ends with a title in
-    quotation marks gets its full stop.
+    Surrounding white space, a half sentence at the end and everything after the third sentence or
+    the first paragraph are cut. An answer without a whole sentence stays as it is, but one that
+    ends with a title in quotation marks gets its full stop.
     """
-    text = answer.strip()
+    text, *_ = answer.strip().split("\n\n", 1)
     ends = sentence_ends(cover(text, titles.find(text)))[:MAX_SENTENCES]
-    if not ends and text.endswith(('"', "”", "»")) and not leaves_quote_open(text):
+    closed = text.endswith(('"', "”", "»")) and not leaves_quote_open(text)
+    if closed and not ends and "\n" not in text:
         return f"{text}."
     return text[: ends[-1]] if ends else text
 

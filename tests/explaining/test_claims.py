@@ -59,6 +59,7 @@ def test_texts_that_the_evidence_supports(text: str) -> None:
         ("The fringe of the scarf is excellent.", "polarity"),
         ("The scarf has a great length.", "polarity"),
         ("You love the mountains, and the scarf is warm merino wool.", "user"),
+        ("You like Cast Iron Skillet because you like Merino Wool Scarf.", "user"),
         ("Your kitchen needs the warm merino wool scarf.", "user"),
         ("You are a baker, and the scarf is warm.", "user"),
         ("The scarf was made by monks in an old abbey.", "support"),

@@ -195,6 +195,8 @@ def test_bad_ids_are_refused_before_the_model_is_asked(small_index: Index) -> No
         ("no end", "no end"),
         ('You liked "Heat"', 'You liked "Heat".'),
         ('You liked "He', 'You liked "He'),
+        ('You like "Heat"\n\nYou like "Up" because\n\nYou like "Up"', 'You like "Heat".'),
+        ('You like "Up" because\nYou like "Up"', 'You like "Up" because\nYou like "Up"'),
         ("", ""),
         ("You liked Oh... Why Me and it. And", "You liked Oh... Why Me and it."),
         ("很好。它", "很好。"),
