@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import astuple
 from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from llmrec.errors import OptionError
@@ -213,8 +215,17 @@ def test_many_rows_have_the_figures_of_scipy(users: int) -> None:
 def test_missing_users_affect_only_their_row() -> None:
     rows = list(np.random.default_rng(2).random((3, 50)))
     some = [rows[0], np.where(np.arange(50) < 5, NAN, rows[1]), rows[2]]
-    assert estimates(some, seed=3)[::2] == estimates(rows, seed=3)[::2]
-    assert comparisons(some, seed=3)[::2] == comparisons(rows, seed=3)[::2]
+
+    def figures(rows: list[NDArray[np.float64]]) -> list[float]:
+        """Of the first row and the last."""
+        estimated, compared = estimates(rows, seed=3)[::2], comparisons(rows, seed=3)[::2]
+        return [
+            *(n for e in estimated for n in astuple(e)),
+            *(n for c in compared for n in astuple(c)),
+        ]
+
+    # Products of matrices of other widths may round differently, as the CPU has it.
+    assert figures(some) == pytest.approx(figures(rows))
     assert comparisons(some, seed=3)[1].users == 45
 
 
