@@ -111,9 +111,9 @@ _META = re.compile(
     rf"please (?:{_VERBS})|(?:begin|end|start) (?:every|each|with|the)|always (?:{_VERBS})|"
     r"you are now|this one (?:stands|is)|the (?:next|following) (?:text|line|words?)|"
     r"use this instead|from (?:now|here|this (?:point|moment|line)) on\w*|henceforth|"
-    r"everyone agrees|outdated|obsolete|void|invalid|superseded|replaced|cancell?ed|suspended|"
-    r"disabled|was (?:only )?a test|the above|everything (?:said|written|told|shown)|"
-    r"it is (?:important|essential|vital) that)\b"
+    r"everyone agrees|(?:is|are|was|were|now) (?:outdated|obsolete|void|invalid|superseded|"
+    r"replaced|cancell?ed|suspended|disabled)|was (?:only )?a test|the above|"
+    r"everything (?:said|written|told|shown)|it is (?:important|essential|vital) that)\b"
     # shown first; no other product; unless you name it
     r"|\b(?:(?:be|is|are) (?:shown|listed|named|mentioned|displayed|featured|picked|chosen|ranked) "
     r"(?:first|only)|(?:to|at|in|into|for|on) (?:the )?(?:first|top|highest|number one|1st) "
@@ -122,7 +122,8 @@ _META = re.compile(
     r"(?:will|could|might) (?:get|be) (?:hurt|harmed|fired|punished)|true question|"
     r"sponsored items?|no other (?:items?|products?|options?|candidates?|results?)|"
     r"if (?:this|it|you)(?: \w+)? (?:not|n't) (?:be )?(?:recommend\w*|chosen|choose|shown|show|"
-    r"ranked|rank|picked|pick|first)|let's play|game where you|quote me|copy this|"
+    r"ranked|rank|picked|pick|first)|let's play a game|game where you|quote me:|"
+    r"copy this (?:line|text|sentence|phrase)|"
     r"hidden (?:note|message)|(?:previous|earlier|last) (?:message|text|answer|ranking))\b"
     # the owner asked; for compliance reasons
     r"|\b(?:owner|seller|brand|manufacturer|vendor|management|administrators?|developers|creators) "
@@ -185,7 +186,7 @@ _DIGIT_LETTERS = str.maketrans("013457@$!|", "oieastasil")
 _MARKS = " \t-\u2013\u2014:;,.(\"'[<|*#"
 _CONFUSABLE = {"CYRILLIC", "GREEK", "LATIN", "ARMENIAN", "CHEROKEE"}
 _OWN_TITLE = 3
-"""A title of so few words stays, though it reads like a command: "Choose Me"."""
+"""So many words of a title stay, though they read like a command: "Choose Me"."""
 _ORDER = re.compile(
     r"\b(?:recommend|choose|pick|select|rank|praise|answer|reply|respond|say|output|print|write|give|"
     r"accept|put|rate|tell|repeat)\s+(?:\w+\s+){0,2}?(?:this|it|yes|no|first|items?|only|best)\b"
@@ -219,8 +220,11 @@ def without_instructions(title: str) -> str:
     text = neutralise(written)
     starts = [_differ(written, text)] if written != text else []
     for form in _forms(text):
-        searches = [pattern.search(form) for pattern in (_COMMAND, _META, _ORDER)]
+        searches = [pattern.search(form) for pattern in (_COMMAND, _ORDER)]
         starts += [match.start() for match in searches if match]
+        # "Option B: Facing Adversity": the name itself may sound like talk of the task.
+        found = (match.start() for match in _META.finditer(form))
+        starts += [at for at in found if len(form[:at].split()) >= _OWN_TITLE][:1]
         foreign = _OTHER_LANGUAGES.search(form)  # of which some are written without spaces
         starts += [form.rfind(" ", 0, foreign.start()) + 1] if foreign else []
     starts += [match.start() for match in (_MARKUP.search(text), _SPELLED.search(text)) if match]
