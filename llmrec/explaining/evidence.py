@@ -146,7 +146,7 @@ def _item_facts(item: Item, limits: EvidenceLimits) -> Iterator[Evidence]:
     yield Evidence("item", f"{TITLE}{quoted_name(item)}", item.item_id, "title")
     told = [(name, readable(name, value)) for name, value in item.attributes.items()]
     for name, values in [(name, values) for name, values in told if values][: limits.attributes]:
-        text = f"{_label(name)}: {_listed(values[: limits.values])}"
+        text = f"{_label(name)}: {_whole_values(values[: limits.values])}"
         yield Evidence("item", text, item.item_id, f"attribute:{name}")
     sentences = read_sentences(item.description)[: limits.sentences]
     for number, sentence in enumerate(sentences, 1):
@@ -212,7 +212,7 @@ def _shared_text(shared: list[tuple[str, str]], limits: EvidenceLimits, rarity: 
     name = max(by_name, key=lambda name: rarity.weight(by_name[name]))
     rare_first = sorted(by_name[name], key=lambda value: -rarity.weight([value]))
     values = [text for _, text in rare_first[: limits.values]]
-    return f" ({_label(name)}: {_listed(values)})"
+    return f" ({_label(name)}: {_whole_values(values)})"
 
 
 def _liked(user: User) -> list[str]:
@@ -283,7 +283,7 @@ def _most_telling(review: Review, about: set[str]) -> tuple[int, int, str]:
     )
 
 
-def _listed(values: Sequence[str]) -> str:
+def _whole_values(values: Sequence[str]) -> str:
     """The first values, as many as fit a line; the first one always."""
     most = len(values)
     while most > 1 and len(", ".join(values[:most])) > _VALUES_LENGTH:
