@@ -4,7 +4,7 @@
 
 Indexes the catalogue from scratch (an empty vector cache) and again (a full one), recommends from
 the saved index with and without the language model, reranks one user's 20 titles without an index,
-beside the imports alone that every use of the model begins with, and loads the model plainly and
+beside a process that only loads the same model with transformers, and loads the model plainly and
 quantized, first and second time. Single figures of one machine, for orientation. Writes
 results/benchmark_commands.json and .md.
 """
@@ -26,7 +26,7 @@ from data_sets import read, write_results
 
 from llmrec import Index, TextEncoder, TransformersModel
 from llmrec.items import VectorCache
-from llmrec.models import DEFAULT_LANGUAGE_MODEL
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -63,23 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found["index, from scratch"] = seconds(index)
         found["index, nothing changed"] = seconds(index)
         found["open a saved index"] = seconds(lambda: Index.open(saved))
-        ask = ("recommend", str(saved), "--user", options.user, "--json", "--model", options.model)
+        ask = ("recommend", str(saved), "--user", options.user, "--json")
+        found["recommend --no-llm"] = command(*ask, "--no-llm")
         for words in (
-            "--no-llm",
             "--n-candidates 20",
             "--n-candidates 100",
             "--n-candidates 100 --strategy pointwise",
         ):
-            found[f"recommend {words}"] = command(*ask, *words.split())
+            found[f"recommend {words}"] = command(*ask, "--model", options.model, *words.split())
         names = [item.name for item in Index.open(saved).items.values()][:25]
         requests = Path(folder) / "requests.jsonl"
         row = {"user_id": "u", "history": names[20:], "candidates": names[:20]}
         requests.write_text(json.dumps(row) + "\n", encoding="utf-8")
         out = ("--out", str(Path(folder) / "results.jsonl"), "--model", options.model)
         found["rerank, one user, 20 titles"] = command("rerank", "--requests", str(requests), *out)
-        imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
-        program = [sys.executable, "-c", imports]
-        found["imports of torch and transformers alone"] = seconds(
+        alone = "import sys; from transformers import AutoModelForCausalLM, AutoTokenizer; "
+        alone += "AutoTokenizer.from_pretrained(sys.argv[1]); "
+        alone += "AutoModelForCausalLM.from_pretrained(sys.argv[1])"
+        program = [sys.executable, "-c", alone, str(resolve_model(options.model).path)]
+        found["transformers alone: loads the same model and ends"] = seconds(
             lambda: subprocess.run(program, check=True, capture_output=True)
         )
     for quantization in ("none", "nf4", "int8"):

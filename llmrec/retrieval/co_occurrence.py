@@ -7,8 +7,6 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
-from llmrec.retrieval.search import EXACT_UP_TO
-
 WINDOW = 50
 """Steps of a history within which two items count as met together."""
 BACKWARD = 0.5
@@ -18,7 +16,7 @@ SHRINKAGE = 5.0
 NEIGHBOURS = 200
 """Items kept for each item."""
 
-_INTERACTIONS_AT_ONCE = 200_000
+_INTERACTIONS_AT_ONCE = 50_000
 
 
 def neighbours(items: np.ndarray, users: np.ndarray, n_items: int) -> sparse.csr_array:
@@ -41,8 +39,7 @@ def neighbours(items: np.ndarray, users: np.ndarray, n_items: int) -> sparse.csr
     left, right = (counts + SHRINKAGE) ** -0.5, (counts + SHRINKAGE) ** -0.6
     # Items in blocks that so many interactions have: all pairs of ten million would not fit.
     ends = np.searchsorted(np.cumsum(counts), np.arange(1, len(items), _INTERACTIONS_AT_ONCE))
-    ends = ends[1:] if n_items > EXACT_UP_TO else ends[:0]
-    bounds = np.unique(np.concatenate([[0], ends, [n_items]]))
+    bounds = np.unique(np.concatenate([[0], ends[1:], [n_items]]))
     found = []
     for low, high in pairwise(bounds.tolist()):
         table = _together(items, users, n_items, low, high)
@@ -57,8 +54,6 @@ def _together(
     items: np.ndarray, users: np.ndarray, n_items: int, low: int, high: int
 ) -> sparse.csr_array:
     """Weighted counts of pairs, for the items from ``low`` to ``high``: [high - low, n_items]."""
-    shape = (high - low, n_items)
-    together = sparse.csr_array(shape)
     at = np.flatnonzero((items >= low) & (items < high))
     rows, columns, weights = [], [], []
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
@@ -66,16 +61,12 @@ def _together(
             other = at + step
             there = (other >= 0) & (other < len(items))
             there[there] = users[at[there]] == users[other[there]]
-            pairs = (items[at[there]] - low, items[other[there]])
-            values = np.full(len(pairs[0]), distance**-0.5)
-            if n_items <= EXACT_UP_TO:  # slower; figures were published with its rounding
-                together = together + weight * sparse.csr_array((values, pairs), shape=shape)
-            else:
-                rows.append(pairs[0])
-                columns.append(pairs[1])
-                weights.append(weight * values)
+            rows.append(items[at[there]] - low)
+            columns.append(items[other[there]])
+            weights.append(np.full(len(rows[-1]), weight * distance**-0.5))
+    shape = (high - low, n_items)
     if not rows:
-        return together
+        return sparse.csr_array(shape)
     pairs = (np.concatenate(rows), np.concatenate(columns))
     return sparse.csr_array((np.concatenate(weights), pairs), shape=shape)
 
