@@ -70,6 +70,10 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+LABELS = {"name", "strategy"}
+"""What a judged row holds beside figures."""
+
+
 @dataclass(frozen=True)
 class Lists:
     """Held-out events: test, validation, and training ones with their in-sample twins."""
@@ -162,17 +166,26 @@ def given_targets(lists: GateLists) -> NDArray[np.int64]:
 
 
 def row_of(
-    name: str, lists: Lists, options: argparse.Namespace, began: float
+    name: str,
+    lists: Lists,
+    options: argparse.Namespace,
+    began: float,
+    judged_before: Mapping[str, Sequence[float]],
 ) -> dict[str, Any] | None:
-    """Tune by one row's choices and judge; None where the time ran out."""
+    """Tune by one row's choices and judge; None where the time ran out.
+
+    ``judged_before`` holds the untuned model's test lists by strategy.
+    """
     row = {**ROWS[name], **dict(options.set)}
     chosen = {n: value for n, value in row.items() if n not in {"lists", "in_sample"}}
     settings = TuningSettings(**{"seed": SEED, **chosen})
 
     model = TransformersModel.from_pretrained(options.model, device=options.device, dtype="float32")
     data, template = data_of(lists, model, settings.strategy, row)
-    untuned = validate(model.model, data, Limits.of(model.model), seed=SEED)
-    before = on_test(model, data, lists.test, untuned.weights)
+    before = judged_before.get(settings.strategy)
+    if before is None:
+        untuned = validate(model.model, data, Limits.of(model.model), seed=SEED)
+        before = on_test(model, data, lists.test, untuned.weights)
     out = options.kept / name.replace(":", "").replace(" ", "_").replace(",", "")
     left = options.minutes - (time.monotonic() - began) / 60
     tuned = tune_reranker(
@@ -188,6 +201,7 @@ def row_of(
     if not tuned.finished:
         return None
     return {
+        "strategy": settings.strategy,
         "lists": len(data.lists),
         "steps": tuned.step,
         "best": tuned.best,
@@ -248,11 +262,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options.kept /= content_key(about)[:12]
     options.kept.mkdir(parents=True, exist_ok=True)
-    found = {}
+    found: dict[str, Any] = {}
     with ResumableLog(options.kept / "rows.jsonl") as log:
         known = {row["name"]: row for row in log.rows}
         for name in options.rows:
-            row = known.get(name) or row_of(name, lists, options, began)
+            before = {
+                each["strategy"]: each["untuned"] for each in [*known.values(), *found.values()]
+            }
+            row = known.get(name) or row_of(name, lists, options, began, before)
             if row is None:
                 return 3
             if name not in known:
@@ -260,7 +277,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found[name] = row
     size = f"{len(lists.test)} test lists, {len(lists.validation)} validation lists"
     text = f"# Choices of a tuning: {options.data.name}\n\n{size}, {options.model}.\n\n"
-    means = {n: {k: np.mean(v) for k, v in row.items() if k != "name"} for n, row in found.items()}
+    means = {
+        n: {k: np.mean(v) for k, v in row.items() if k not in LABELS} for n, row in found.items()
+    }
     document = {"command": " ".join(["python eval/ablate_tuning.py", *sys.argv[1:]]), "rows": means}
     write_results(f"ablate_tuning_{options.data.name}", text + table(found), document, options.out)
     return 0

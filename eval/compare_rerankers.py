@@ -87,7 +87,7 @@ class Recorder:
 
     def texts(self) -> list[str]:
         """The recorded prompts as the tokenizer reads them, in order."""
-        tokens = [self.model.encode_prompt(request.prompt) for request in self.asked]
+        tokens = self.model.encode_prompts([request.prompt for request in self.asked])
         return [str(self.model.tokenizer.decode(some)) for some in tokens]
 
 

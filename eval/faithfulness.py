@@ -75,7 +75,7 @@ class Reader:
         prompt = writer.without_candidate().prompts[0]
         title = field_text(request.context.items[item_id].name, self.budget.title, self.model)
         before, after = ContinuationRequest(prompt, title, end=True).split()
-        start = self.model.encode_prompt(before)
+        (start,) = self.model.encode_prompts([before])
         tokens = torch.tensor([[*start, *self.model.encode(after)]])
         embedded = self.eager.get_input_embeddings()(tokens).detach().requires_grad_()
         found = self.eager(inputs_embeds=embedded, output_attentions=True)
@@ -104,10 +104,8 @@ class Reader:
             )
             first = text.index(title, at)
             at = first + len(title)
-            low, high = (
-                len(self.model.encode_prompt(Prompt("", "", end)))
-                for end in (text[:first].rstrip(" "), text[:at])
-            )
+            ends = (text[:first].rstrip(" "), text[:at])
+            low, high = self.model.count_tokens([Prompt("", "", end) for end in ends])
             spans[ids.index(row.item_id)].append((low, high))
         return spans
 
@@ -242,9 +240,9 @@ class Planted:
         """The first words."""
         return " ".join(text.split()[:n_tokens])
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Words of a prompt."""
-        return len(self.encode(prompt.text or ""))
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Words of each prompt."""
+        return [len(self.encode(prompt.text or "")) for prompt in prompts]
 
     def continuation_log_probs(self, requests: Sequence[ContinuationRequest]) -> LogProbs:
         """The sum, and the draw of the prompt."""

@@ -504,7 +504,7 @@ def generation(check: Check) -> Found:
     ours = model.generate(prompts, max_new_tokens=new)
     wait()
     seconds = time.perf_counter() - started
-    rows = [torch.tensor(model.encode_prompt(prompt)) for prompt in prompts]
+    rows = [torch.tensor(tokens.astype(np.int64)) for tokens in model.encode_prompts(prompts)]
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
     mask = nn.utils.rnn.pad_sequence(
         [torch.ones_like(row) for row in rows], batch_first=True, padding_side="left"

@@ -152,7 +152,7 @@ def _count(benchmark: Benchmark, cell: Cell, reader_of: ReaderOf) -> tuple[float
             for asked in next(strategy.ask(question, reader)):
                 request = request_of(asked)
                 prompts += 1
-                tokens += reader.count_tokens(request.prompt)
+                tokens += sum(reader.count_tokens([request.prompt]))
                 if isinstance(request, ContinuationRequest):
                     tokens += len(reader.encode(request.split()[1]))
     except LlmrecError as error:

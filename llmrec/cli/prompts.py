@@ -89,7 +89,7 @@ def show(
     else:
         reader = _reader(model)
         prompt = example(template, reader)
-        n_tokens = reader.count_tokens(prompt)
+        (n_tokens,) = reader.count_tokens([prompt])
     if as_json:
         print_json({"template": template.name, "prompt": prompt, "tokens": n_tokens})
         return

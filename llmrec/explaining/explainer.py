@@ -403,7 +403,7 @@ class Explainer:
             evidence=[fact.text for fact in draft.given],
             fault="; ".join(dict.fromkeys(f.text for f in draft.faults if f.kind != "instruction")),
             context=context,
-            fits=self._fits,
+            fits=self._fit,
         )
         return writer.for_each([context.items[draft.item_id]]).prompts[0]
 
@@ -413,8 +413,9 @@ class Explainer:
             raise not_allowed("model", None, "a LanguageModel", "Load it: llmrec.load_model(ref).")
         return self.model
 
-    def _fits(self, prompt: Prompt) -> bool:
-        return self._writer.count_tokens(prompt) + MAX_NEW_TOKENS <= self._writer.max_length
+    def _fit(self, prompts: Sequence[Prompt]) -> bool:
+        longest = max(self._writer.count_tokens(prompts))
+        return longest + MAX_NEW_TOKENS <= self._writer.max_length
 
     def _judged(self, draft: _Draft, answer: str, source: TextSource, prompt: Prompt) -> _Draft:
         text = tidied(answer, self._titles)

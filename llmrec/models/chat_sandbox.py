@@ -161,7 +161,7 @@ def render_chat(source: str, variables: Mapping[str, object]) -> str:
         takes too much.
     """
     given = {"tools": None, "documents": None, **variables}
-    meter = Meter(_SECONDS, MOST_MADE + _PER_CHARACTER * len(json.dumps(given, default=str)))
+    meter = Meter(_SECONDS, MOST_MADE + _PER_CHARACTER * len(repr(given)))
     template = _compiled(source)
     context = template.new_context(metered(given, meter))
     return "".join(template.root_render_func(context))

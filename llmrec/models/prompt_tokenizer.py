@@ -7,8 +7,8 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from llmrec.models.resolve import ModelFolder, resolve_model
 from llmrec.records import Prompt
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
+
+Given = TypeVar("Given", str, Prompt)
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ _ORDINARY_TOKEN = re.compile(r"[^\W_]++(?:['â€™.&/+-][^\W_]++)*+[.+#!?]*+|[.,!?â
 """A word, with marks as words have them, or punctuation."""
 MOST_KEPT = 16_384
 """Texts and prompts whose tokens are cached: fields are cut, counted and scored from the same."""
+_CALLED = ("__call__", "_encode_plus")
+"""Methods through which transformers calls the tokenizer behind its own."""
 _AROUND_A_TURN = 8
 """Control tokens that chat templates put around a message."""
 _CONTROL = (
@@ -87,25 +92,90 @@ class PromptTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text: none added, and no text read as a control token."""
-        return cast("list[int]", self._encoded(text).tolist())
+        return cast("list[int]", self.encode_texts([text])[0].tolist())
+
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """The same of many texts, in one call of the tokenizer."""
+        return self._known(texts, self._encoded_texts)
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
+        """Tokens of prompts up to where the answer begins, in one call of the tokenizer.
+
+        A chat goes through the model's chat template; a model without one (a base model) reads
+        system and user text as paragraphs. Plain text is read as it is, after the tokenizer's
+        beginning-of-text token if it has one.
+        """
+        return self._known(prompts, self._encoded_prompts)
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of tokens of each prompt up to where the answer begins."""
+        return [len(tokens) for tokens in self.encode_prompts(prompts)]
 
     @cached_property
-    def _encoded(self) -> Callable[[str | Prompt], NDArray[np.int32]]:
-        """Tokens of texts and of whole prompts; those asked for again are cached."""
-        return lru_cache(MOST_KEPT)(self._encode)
+    def _kept(self) -> dict[Any, NDArray[np.int32]]:
+        return {}
 
-    def _encode(self, given: str | Prompt) -> NDArray[np.int32]:
-        if isinstance(given, str):
-            tokens = self.tokenizer(given, add_special_tokens=False, split_special_tokens=True)
-        elif given.text is None and self.chat is not None:
-            tokens = self.tokenizer(self.chat.render(given), add_special_tokens=False)
-        else:
-            # Even an empty prompt needs one token from which to score what follows.
-            bos, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-            first = [bos] if bos is not None and self.tokenizer("a")["input_ids"][0] == bos else []
-            plain = [*first, *self._encode(plain_text(given))]
-            tokens = {"input_ids": plain or [bos if bos is not None else end or 0]}
-        return np.array(tokens["input_ids"], dtype=np.int32)
+    def _known(
+        self, given: Sequence[Given], encoded: Callable[[Sequence[Given]], list[list[int]]]
+    ) -> list[NDArray[np.int32]]:
+        """Tokens of texts or prompts; the latest are cached."""
+        found = {one: self._kept[one] for one in given if one in self._kept}
+        new = [one for one in dict.fromkeys(given) if one not in found]
+        if new:
+            made = {o: np.array(t, np.int32) for o, t in zip(new, encoded(new), strict=True)}
+            if len(self._kept) + len(made) > MOST_KEPT:
+                self._kept.clear()
+            self._kept.update(made)
+            found |= made
+        return [found[one] for one in given]
+
+    def _encoded_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        chat = self.chat
+        chats = [prompt for prompt in prompts if prompt.text is None and chat is not None]
+        plain = [prompt for prompt in prompts if prompt.text is not None or chat is None]
+        rendered = [chat.render(prompt) for prompt in chats] if chat else []
+        found = dict(zip(chats, self._ids(rendered), strict=True))
+        texts = self._encoded_texts([plain_text(prompt) for prompt in plain])
+        first, least = self._first
+        found |= {p: [*first, *tokens] or least for p, tokens in zip(plain, texts, strict=True)}
+        return [found[prompt] for prompt in prompts]
+
+    def _encoded_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._ids(texts, split=True)
+
+    def _ids(self, texts: Sequence[str], *, split: bool = False) -> list[list[int]]:
+        """Tokens of texts; ``split`` reads a control token's text as ordinary text."""
+        fast = self._backend
+        if fast is not None:  # transformers takes five times as long for a title
+            if fast.encode_special_tokens != split:
+                fast.encode_special_tokens = split
+            return [one.ids for one in fast.encode_batch_fast([*texts], add_special_tokens=False)]
+        if not texts:
+            return []
+        options: dict[str, Any] = {"add_special_tokens": False, "split_special_tokens": split}
+        return cast("list[list[int]]", self.tokenizer([*texts], **options)["input_ids"])
+
+    @cached_property
+    def _backend(self) -> Tokenizer | None:
+        """The tokenizer behind one that adds nothing to it of its own."""
+        from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - takes seconds
+
+        kind = type(self.tokenizer)
+        if not isinstance(self.tokenizer, PreTrainedTokenizerFast):
+            return None
+        if any(getattr(kind, n) is not getattr(PreTrainedTokenizerFast, n) for n in _CALLED):
+            return None
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
+
+    @cached_property
+    def _first(self) -> tuple[list[int], list[int]]:
+        """What stands before plain text, and an empty prompt's one token, to score from."""
+        bos, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        begins = bos is not None and self.tokenizer("a")["input_ids"][0] == bos
+        return ([bos] if begins else []), [bos if bos is not None else end or 0]
 
     def cut(self, text: str, n_tokens: int) -> str:
         """The longest beginning of ``text`` of at most ``n_tokens`` tokens, whole characters."""
@@ -119,19 +189,6 @@ class PromptTokenizer:
             return text
         # A character of several byte-level tokens spans them all: cut before it if it is split.
         return text[: offsets[n_tokens][0]]
-
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt up to where the answer begins.
-
-        A chat goes through the model's chat template; a model without one (a base model) reads
-        system and user text as paragraphs. Plain text is read as it is, after the tokenizer's
-        beginning-of-text token if it has one.
-        """
-        return cast("list[int]", self._encoded(prompt).tolist())
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens of a prompt up to where the answer begins."""
-        return len(self._encoded(prompt))
 
     def end_tokens(self) -> tuple[int, ...]:
         """Tokens that end an answer: the tokenizer's, and the chat template's after a turn."""
@@ -188,8 +245,11 @@ class EstimatedTokenizer:
                 return text[: piece.start()]
         return text
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Number of pieces of a prompt, and what a chat template puts around it."""
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of pieces of each prompt, and what a chat template puts around it."""
+        return [self._count(prompt) for prompt in prompts]
+
+    def _count(self, prompt: Prompt) -> int:
         if prompt.text is not None:
             return len(self.encode(prompt.text)) + 1
         turns = [text for text in (prompt.system, prompt.user) if text]

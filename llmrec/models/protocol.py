@@ -152,8 +152,8 @@ class LanguageModel(TextTokenizer, Protocol):
     def session(self) -> LanguageModel:
         """The model for a series of calls: it may cache the prompts' common prefix between them."""
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a whole prompt, through the chat template, up to where the answer begins."""
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, through the chat template, up to where the answer begins."""
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
         """Log-probability of each label as the beginning of the answer, its spellings summed.

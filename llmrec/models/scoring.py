@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -25,8 +25,11 @@ class SequenceScorer(TextTokenizer, Protocol):
     def name(self) -> str:
         """For messages."""
 
-    def encode_prompt(self, prompt: Prompt) -> Sequence[int]:
-        """Tokens of a whole prompt up to where the answer begins."""
+    def encode_texts(self, texts: Sequence[str]) -> Sequence[NDArray[np.int32]]:
+        """Tokens of plain texts."""
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> Sequence[NDArray[np.int32]]:
+        """Tokens of whole prompts up to where the answer begins."""
 
     def encode_end(self) -> list[int]:
         """Tokens that end the answer to a chat."""
@@ -55,13 +58,12 @@ def score_labels(model: SequenceScorer, requests: Sequence[LabelRequest]) -> Log
                 )
         return tokens
 
-    prompt_tokens = _prompt_tokens(model)
+    prompts = model.encode_prompts([request.prompt for request in requests])
     sequences: list[ScoredSequence] = []
     sizes: list[int] = []
-    for request in requests:
+    for request, prompt in zip(requests, prompts, strict=True):
         tokens = tokens_of(request.labels)
         first, *others = (token for some in tokens for token in some)
-        prompt = prompt_tokens(request.prompt)
         whole = np.append(prompt, np.int32(first))
         sequences.append(ScoredSequence(whole, len(prompt), tuple(others)))
         sizes += [len(some) for some in tokens]
@@ -75,18 +77,14 @@ def score_labels(model: SequenceScorer, requests: Sequence[LabelRequest]) -> Log
 
 def score_continuations(model: SequenceScorer, requests: Sequence[ContinuationRequest]) -> LogProbs:
     """Log-probability of each token of the continuations."""
-    prompt_tokens = _prompt_tokens(model)
+    split = [request.split() for request in requests]
+    prompts = model.encode_prompts([prompt for prompt, _ in split])
+    texts = model.encode_texts([continuation for _, continuation in split])
+    turn_end = np.array(model.encode_end(), dtype=np.int32)
     sequences = []
-    for request in requests:
-        prompt, continuation = request.split()
-        before = prompt_tokens(prompt)
-        end = model.encode_end() if request.end and prompt.text is None else ()
-        after = np.array([*model.encode(continuation), *end], dtype=np.int32)
-        sequences.append(ScoredSequence(np.concatenate([before, after]), len(before)))
+    for request, before, after in zip(requests, prompts, texts, strict=True):
+        chat = request.prompt.text is None
+        end = turn_end if request.end and chat else turn_end[:0]
+        sequences.append(ScoredSequence(np.concatenate([before, after, end]), len(before)))
     lengths = tuple(len(sequence.tokens) for sequence in sequences)
     return replace(model.log_probs(sequences), tokens=lengths)
-
-
-def _prompt_tokens(model: SequenceScorer) -> Callable[[Prompt], NDArray[np.int32]]:
-    """Tokens of prompts, each encoded once."""
-    return cache(lambda prompt: np.asarray(model.encode_prompt(prompt), dtype=np.int32))

@@ -15,6 +15,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.distributed import is_torchelastic_launched
 from transformers import (
     AutoConfig,
@@ -178,17 +179,21 @@ class TransformersModel:
         """The longest beginning of ``text`` of at most ``n_tokens`` tokens."""
         return self.reader.cut(text, n_tokens)
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt up to where the answer begins."""
-        return self.reader.encode_prompt(prompt)
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Tokens of each plain text."""
+        return self.reader.encode_texts(texts)
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
+        """Tokens of each prompt up to where the answer begins."""
+        return self.reader.encode_prompts(prompts)
 
     def encode_end(self) -> list[int]:
         """The token that ends the answer to a chat."""
         return self.reader.encode_end()
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens of a prompt up to where the answer begins."""
-        return self.reader.count_tokens(prompt)
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of tokens of each prompt up to where the answer begins."""
+        return self.reader.count_tokens(prompts)
 
     def session(self) -> TransformersModel:
         """The same model, which caches the prompts' common prefix from one call to the next."""
@@ -241,7 +246,7 @@ class TransformersModel:
     ) -> Generated:
         """Continue every prompt; orders of labels are constrained where possible."""
         started = time.perf_counter()
-        encoded = [self.encode_prompt(prompt) for prompt in prompts]
+        encoded = [tokens.tolist() for tokens in self.encode_prompts(prompts)]
         decoded = decode(
             self.model,
             encoded,

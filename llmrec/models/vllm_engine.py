@@ -112,17 +112,21 @@ class VllmModel:
         """The longest beginning of ``text`` of at most ``n_tokens`` tokens."""
         return self.reader.cut(text, n_tokens)
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt up to where the answer begins."""
-        return self.reader.encode_prompt(prompt)
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Tokens of each plain text."""
+        return self.reader.encode_texts(texts)
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
+        """Tokens of each prompt up to where the answer begins."""
+        return self.reader.encode_prompts(prompts)
 
     def encode_end(self) -> list[int]:
         """The token that ends the answer to a chat."""
         return self.reader.encode_end()
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens of a prompt up to where the answer begins."""
-        return self.reader.count_tokens(prompt)
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of tokens of each prompt up to where the answer begins."""
+        return self.reader.count_tokens(prompts)
 
     @property
     def max_rows(self) -> int:
@@ -191,7 +195,7 @@ class VllmModel:
             held = {"structured_outputs": structured(regex=order_regex(order))} if order else {}
             options = {"seed": seed, "stop_token_ids": list(self.reader.end_tokens()), **held}
             parameters.append(self._sampling(max_new_tokens, temperature, **options))
-        outputs, usage = self._run([self.encode_prompt(prompt) for prompt in prompts], parameters)
+        outputs, usage = self._run([p.tolist() for p in self.encode_prompts(prompts)], parameters)
         answers = [output.outputs[0] for output in outputs]
         written = [len(answer.token_ids) for answer in answers]
         return Generated(

@@ -65,7 +65,7 @@ def check_template(
     template: str | Path | Template,
     tokenizer: TextTokenizer | None = None,
     context: int | None = None,
-    count: Callable[[Prompt], int] | None = None,
+    count: Callable[[Sequence[Prompt]], list[int]] | None = None,
 ) -> tuple[Finding, ...]:
     """List all findings of a template, by line.
 
@@ -73,7 +73,7 @@ def check_template(
         template: A name, the path of a ``.jinja`` file, or a loaded template.
         tokenizer: The tokenizer of the intended model; by default a token is four characters.
         context: Tokens that the model reads: a prompt that is longer without a history is an error.
-        count: Counts a prompt's tokens, those of the chat template included; by default its text's.
+        count: Counts prompts' tokens, those of the chat template included; by default its text's.
 
     Raises:
         PromptError: There is no such template, or its file cannot be read.
@@ -89,7 +89,8 @@ def check_template(
         rendered += [*_hostile(usable, tokenizer), *_numbered(usable, tokenizer)]
     if context is not None and all(finding.level != "error" for finding in rendered):
         prompts = _without_history(usable, tokenizer)
-        longest = max(count(one) if count else len(tokenizer.encode(_text(one))) for one in prompts)
+        counts = count(prompts) if count else [len(tokenizer.encode(_text(p))) for p in prompts]
+        longest = max(counts)
         if longest >= context:  # an answer takes one token or more
             message = (
                 f"takes up to {longest:,} tokens without any history; the model reads {context:,}, "

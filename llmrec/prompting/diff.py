@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -19,8 +19,8 @@ Mark = Literal["", "changed", "first", "second"]
 class PromptCounter(TextTokenizer, Protocol):
     """A tokenizer that also counts the tokens of a whole prompt."""
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, those of the chat template included."""
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, those of the chat template included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _compared(template: Template, counter: PromptCounter | None) -> ComparedTemp
         tuple(sorted(fields_read(template.source))),
         prompt,
         sum(map(len, texts)),
-        estimated if counter is None else counter.count_tokens(prompt),
+        estimated if counter is None else counter.count_tokens([prompt])[0],
     )
 
 

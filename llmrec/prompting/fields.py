@@ -76,7 +76,9 @@ def field_text(text: str, n_tokens: int, tokenizer: TextTokenizer) -> str:
     """
     seen = text[: n_tokens * _CHARACTERS_PER_TOKEN]
     harmless = neutralise(seen, tokenizer.special_tokens)
-    if len(seen) == len(text) and len(tokenizer.encode(harmless)) <= n_tokens:
+    # Of ASCII, each token but a first space has a character of its own: no need to count them.
+    short = harmless.isascii() and len(harmless) < n_tokens
+    if len(seen) == len(text) and (short or len(tokenizer.encode(harmless)) <= n_tokens):
         return harmless
     # Tokens may merge or split before the ellipsis: count the result, not the parts.
     for kept in range(n_tokens - len(tokenizer.encode(_ELLIPSIS)), 0, -1):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 
 from llmrec.catalog import liked
 from llmrec.errors import PromptError, PromptTooLongError, UnknownItemError, nearest
@@ -57,7 +58,8 @@ class PromptWriter:
             are never shown.
         evidence: For explanations.
         fault: For a rewrite: the faults of the first text.
-        fits: Whether the model can read a prompt. A shorter history must not make it longer.
+        fits: Whether the model can read all of some prompts. A shorter history must not make them
+            longer.
     """
 
     template: Template
@@ -67,7 +69,7 @@ class PromptWriter:
     context: Context = field(default_factory=Context)
     evidence: Sequence[str] = ()
     fault: str = ""
-    fits: Callable[[Prompt], bool] = lambda _: True
+    fits: Callable[[Sequence[Prompt]], bool] = lambda _: True
 
     def without_candidate(self) -> Rendered:
         """One prompt that names no candidate.
@@ -163,8 +165,10 @@ class PromptWriter:
 
     def _write(self, asked: Sequence[dict[str, object]], names: Sequence[str]) -> Rendered:
         history = self._history
-        available = {"history", *self._common, *(name for one in asked[:1] for name in one)}
-        for name in sorted(self.template.variables - available) if asked else ():
+        if not asked:
+            return Rendered((), len(history), len(history))
+        available = {"history", *self._common, *asked[0]}
+        for name in sorted(self.template.variables - available):
             raise PromptError(
                 f"Template {self.template.name} reads {name!r}, which does not exist here; there "
                 f"are {', '.join(sorted(available))}.",
@@ -172,42 +176,21 @@ class PromptWriter:
             )
 
         @cache
-        def prompt(number: int, kept: int) -> Prompt:
-            recent = history[len(history) - kept :]
-            variables = self._common | asked[number] | {"history": recent}
-            return _render(self.template, variables, self.tokenizer)
+        def prompts(kept: int) -> tuple[Prompt, ...]:
+            common = self._common | {"history": history[len(history) - kept :]}
+            return tuple(_render(self.template, common | one, self.tokenizer) for one in asked)
 
         kept = len(history)
-        for number, name in enumerate(names):
-            kept = _longest_history(partial(prompt, number), self.fits, kept)
-            if kept < 0:
-                which = f" for {name!r}" if name else ""
-                raise PromptTooLongError(
-                    f"The prompt of template {self.template.name}{which} does not fit the model, "
-                    "not even without any history.",
-                    hint="Give the fields a smaller Budget or take a shorter template.",
-                )
-        return Rendered(
-            prompts=tuple(prompt(number, kept) for number in range(len(asked))),
-            history_given=len(history),
-            history_kept=kept,
-        )
-
-
-def _longest_history(
-    prompt: Callable[[int], Prompt], fits: Callable[[Prompt], bool], most: int
-) -> int:
-    """The largest number of history items up to ``most`` with which a prompt fits, else -1."""
-    if fits(prompt(most)):
-        return most
-    fitting, too_long = -1, most
-    while too_long - fitting > 1:
-        middle = (fitting + too_long) // 2
-        if fits(prompt(middle)):
-            fitting = middle
-        else:
-            too_long = middle
-    return fitting
+        if not self.fits(prompts(kept)):
+            kept = bisect_left(range(kept), True, key=lambda n: not self.fits(prompts(n))) - 1
+        if kept < 0:
+            name = next(n for n, p in zip(names, prompts(0), strict=True) if not self.fits([p]))
+            raise PromptTooLongError(
+                f"The prompt of template {self.template.name}{f' for {name!r}' if name else ''} "
+                "does not fit the model, not even without any history.",
+                hint="Give the fields a smaller Budget or take a shorter template.",
+            )
+        return Rendered(prompts(kept), history_given=len(history), history_kept=kept)
 
 
 def _render(

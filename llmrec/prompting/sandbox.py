@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
 
 from llmrec.errors import PromptError
 from llmrec.metered_jinja import FAILURES, FILE, Meter, MeteredSandbox, metered
+from llmrec.prompting.fields import Shown
 
 _FILTERS = (
     "capitalize count default first float int items join last length list lower map max min reject "
@@ -25,7 +27,19 @@ FILTERS = tuple(_FILTERS.split())
 
 _LONGEST_BLOCK = 1_000_000  # characters; a hundred times what a model should read
 _MOST_SECONDS = 5.0  # of processor time; a usual block takes milliseconds
-_ENVIRONMENT = MeteredSandbox(FILTERS, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+
+
+class _Sandbox(MeteredSandbox):
+    """The metered sandbox, which knows the records that templates read."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ANN401
+        """A record has its fields alone: jinja2's search for more takes most of a loop."""
+        if type(obj) is Shown:
+            return not attr.startswith("_")
+        return super().is_safe_attribute(obj, attr, value)
+
+
+_ENVIRONMENT = _Sandbox(FILTERS, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
 
 
 def parse(source: str) -> nodes.Template:

@@ -167,7 +167,7 @@ def writer_of(
         context=question.context,
         tokenizer=model,
         budget=question.budget,
-        fits=lambda prompt: model.count_tokens(prompt) + room <= model.max_length,
+        fits=lambda prompts: max(model.count_tokens(prompts)) + room <= model.max_length,
     )
 
 

@@ -217,7 +217,7 @@ class GrowingPrompt:
             text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
         mark = "a"  # what is put before every text: the beginning of text, if any
-        first = tokenizer.encode_prompt(Prompt("", "", mark))[: -len(tokenizer.encode(mark))]
+        first = tokenizer.encode_prompts([Prompt("", "", mark)])[0][: -len(tokenizer.encode(mark))]
         tokens, added = [*first, *encoded["input_ids"]], len(first)
         learned = np.zeros(len(tokens), dtype=bool)
         ends = np.array([end for _, end in encoded["offset_mapping"]])

@@ -105,7 +105,7 @@ class ListWriter:
             writer = writer_of(self.template, question, self.model, room=room)
             prompt = writer.without_candidate().prompts[0]
             before, _ = ContinuationRequest(prompt, "x").split()
-            self._prompts[key] = prompt, np.array(self.model.encode_prompt(before), dtype=np.int32)
+            self._prompts[key] = prompt, self.model.encode_prompts([before])[0]
         prompt, tokens = self._prompts[key]
         titles = zip(items.tolist(), named, strict=True)
         return Segment(tokens, tuple(self._title(prompt, row, item) for row, item in titles))
@@ -129,9 +129,7 @@ class ListWriter:
             ask.request for ask in next(made.ask(question, self.model)) if isinstance(ask, LabelAsk)
         ]
         labels = tuple(label_tokens(self.model, label) for label in asks[0].labels)
-        first, *others = (
-            np.array(self.model.encode_prompt(ask.prompt), dtype=np.int32) for ask in asks
-        )
+        first, *others = self.model.encode_prompts([ask.prompt for ask in asks])
         if not others:
             return Segment(first, labels=labels)
         # Each prompt keeps a token of its own: it is read where it ends.

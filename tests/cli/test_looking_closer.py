@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -168,8 +169,8 @@ class _Words:
     def cut(self, text: str, n_tokens: int) -> str:
         return text[: n_tokens // 2]
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode(prompt.text or prompt.system + prompt.user))
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        return [len(self.encode(prompt.text or prompt.system + prompt.user)) for prompt in prompts]
 
 
 def test_models_list_shows_cached_models(

@@ -42,14 +42,11 @@ class ScriptedModel:
     def cut(self, text: str, n_tokens: int) -> str:
         return text.encode()[:n_tokens].decode(errors="ignore")
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        return self.encode(prompt.text or prompt.system + prompt.user)
-
     def session(self) -> ScriptedModel:
         return self
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode_prompt(prompt))
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        return [len(self.encode(prompt.text or prompt.system + prompt.user)) for prompt in prompts]
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
         raise NotImplementedError

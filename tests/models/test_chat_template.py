@@ -162,5 +162,5 @@ def test_prompts_do_not_depend_on_the_date(smollm2_folder: Path) -> None:
     tokenizer = load_tokenizer(ModelFolder(smollm2_folder, "m", "0"))
     tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }}\n" + GOOD
     reader = PromptTokenizer(tokenizer, "m")
-    text = tokenizer.decode(reader.encode_prompt(PROMPT))
+    text = tokenizer.decode(reader.encode_prompts([PROMPT])[0].tolist())
     assert text == "1 January 2025\n" + RENDERED

@@ -52,7 +52,7 @@ def test_cut_keeps_whole_characters_within_the_budget(
 
 
 def test_a_chat_prompt_goes_through_the_chat_template(smollm2: TransformersModel) -> None:
-    assert smollm2.tokenizer.decode(smollm2.encode_prompt(CHAT)) == (
+    assert smollm2.tokenizer.decode(smollm2.encode_prompts([CHAT])[0].tolist()) == (
         "<|im_start|>system\nAnswer with one word.<|im_end|>\n"
         "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -60,12 +60,12 @@ def test_a_chat_prompt_goes_through_the_chat_template(smollm2: TransformersModel
 
 
 def test_a_plain_prompt_is_read_as_it_is(smollm2: TransformersModel) -> None:
-    tokens = smollm2.encode_prompt(Prompt("", "", "One\nTwo\n-"))
+    tokens = smollm2.encode_prompts([Prompt("", "", "One\nTwo\n-")])[0].tolist()
     assert smollm2.tokenizer.decode(tokens) == "One\nTwo\n-"
 
 
 def test_even_an_empty_prompt_can_be_continued(smollm2: TransformersModel) -> None:
-    tokens = smollm2.encode_prompt(Prompt("", "", ""))
+    tokens = smollm2.encode_prompts([Prompt("", "", "")])[0].tolist()
     assert len(tokens) == 1
     smollm2.log_probs([ScoredSequence((*tokens, 5), 1)])
 
@@ -87,18 +87,18 @@ def test_a_template_without_a_system_role_gets_its_text_in_the_users(
         "{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}<model>"
     )
     model = with_template(smollm2, template)
-    text = model.tokenizer.decode(model.encode_prompt(CHAT))
+    text = model.tokenizer.decode(model.encode_prompts([CHAT])[0].tolist())
     assert text == "<user>Answer with one word.\n\nWhat is the capital of France?<model>"
 
 
 def test_a_base_model_reads_paragraphs(smollm2: TransformersModel) -> None:
     model = with_template(smollm2, None)
-    text = model.tokenizer.decode(model.encode_prompt(CHAT))
+    text = model.tokenizer.decode(model.encode_prompts([CHAT])[0].tolist())
     assert text == "Answer with one word.\n\nWhat is the capital of France?\n\n"
 
 
 def test_knowledge_shows_in_scores_and_usage_counts_the_sharing(smollm2: TransformersModel) -> None:
-    prompt = smollm2.encode_prompt(Prompt("", "", "The capital of France is"))
+    prompt = smollm2.encode_prompts([Prompt("", "", "The capital of France is")])[0].tolist()
     cities = [smollm2.encode(f" {city}, of course") for city in ("Paris", "Oslo", "Lima")]
     answers = smollm2.log_probs([ScoredSequence((*prompt, *c), len(prompt)) for c in cities])
     totals = [float(value.sum()) for value in answers.values]
@@ -156,7 +156,7 @@ def test_a_chat_template_that_fails_on_its_own_is_a_clear_error(
 ) -> None:
     model = with_template(smollm2, "{{ raise_exception('no') }}")
     with pytest.raises(ModelError, match=r"chat template .* cannot be rendered"):
-        model.encode_prompt(CHAT)
+        model.encode_prompts([CHAT])[0].tolist()
 
 
 def test_sampling_leaves_the_callers_draws_alone(smollm2: TransformersModel) -> None:

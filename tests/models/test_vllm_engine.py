@@ -135,7 +135,7 @@ def test_name_and_revision(
     assert model.name.startswith("vllm:")
     assert model.max_length == 1234
     assert model.session() is model
-    assert model.count_tokens(CHAT) == smollm2.count_tokens(CHAT)
+    assert model.count_tokens([CHAT])[0] == smollm2.count_tokens([CHAT])[0]
     assert model.special_tokens == smollm2.special_tokens
     assert model.cut("Blue Velvet", 1) == smollm2.cut("Blue Velvet", 1)
 
@@ -146,7 +146,7 @@ def test_orders_are_held_to_their_form(vllm: ModuleType, smollm2_folder: Path) -
     assert found.texts == ("[A] > [B]",) * 2
     assert found.finished == (True, True)
     assert found.usage.tokens_generated == 6
-    assert found.tokens == (model.count_tokens(CHAT) + 3, model.count_tokens(PLAIN) + 3)
+    assert found.tokens == (model.count_tokens([CHAT])[0] + 3, model.count_tokens([PLAIN])[0] + 3)
     assert isinstance(model.engine, Engine)
     held, free = model.engine.asked
     assert held.structured_outputs == {"regex": r"(?:\[A\] > \[B\]|\[B\] > \[A\])"}

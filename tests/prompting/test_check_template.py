@@ -218,8 +218,9 @@ def test_the_tokens_of_a_prompt_are_counted_as_the_model_counts_them(
     write_template: Write,
 ) -> None:
     path = write_template("", source=chat(GOOD))
-    assert check_template(path, context=2_000, count=lambda _: 1_999) == ()
-    (finding,) = check_template(path, context=2_000, count=lambda _: 2_000)  # no room to answer
+    assert check_template(path, context=2_000, count=lambda some: [1_999] * len(some)) == ()
+    # No room to answer.
+    (finding,) = check_template(path, context=2_000, count=lambda some: [2_000] * len(some))
     assert (finding.level, finding.line) == ("error", 1)
     assert "takes up to 2,000 tokens without any history; the model reads 2,000" in finding.message
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_no_history_items_are_a_budget_too() -> None:
 
 @pytest.mark.parametrize("kept", [20, 19, 13, 7, 1, 0])
 def test_every_candidate_keeps_the_history_that_fits_the_longest(kept: int) -> None:
-    def render(fits: Callable[[Prompt], bool], n_items: int) -> tuple[Prompt, ...]:
+    def render(fits: Callable[[Sequence[Prompt]], bool], n_items: int) -> tuple[Prompt, ...]:
         rendered = written(
             load_template("pointwise/plain-list"),
             user=User("me", user(30).history[30 - n_items :]),
@@ -90,14 +90,14 @@ def test_every_candidate_keeps_the_history_that_fits_the_longest(kept: int) -> N
         tokenizer=FourCharacters(),
     ).prompts
     longest = max(len(prompt.user) for prompt in full)
-    assert render(lambda prompt: len(prompt.user) <= longest, 20) == full
+    assert render(lambda some: max(len(prompt.user) for prompt in some) <= longest, 20) == full
 
 
-def test_a_prompt_that_fits_is_asked_about_once() -> None:
-    asked: list[Prompt] = []
+def test_prompts_that_fit_are_asked_about_once_and_together() -> None:
+    asked: list[Sequence[Prompt]] = []
 
-    def fits(prompt: Prompt) -> bool:
-        asked.append(prompt)
+    def fits(prompts: Sequence[Prompt]) -> bool:
+        asked.append(prompts)
         return True
 
     rendered = written(
@@ -108,7 +108,7 @@ def test_a_prompt_that_fits_is_asked_about_once() -> None:
         tokenizer=FourCharacters(),
         fits=fits,
     )
-    assert tuple(asked) == rendered.prompts
+    assert asked == [rendered.prompts]
 
 
 def test_a_prompt_that_never_fits_names_template_and_candidate() -> None:
@@ -119,7 +119,7 @@ def test_a_prompt_that_never_fits_names_template_and_candidate() -> None:
             items=ITEMS,
             candidates=CANDIDATES,
             tokenizer=FourCharacters(),
-            fits=lambda prompt: "longer" not in prompt.user,
+            fits=lambda some: all("longer" not in prompt.user for prompt in some),
         )
     assert "Budget" in caught.value.hint
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from llmrec.models import (
     ContinuationRequest,
@@ -43,8 +44,12 @@ class ByteModel:
     def cut(self, text: str, n_tokens: int) -> str:
         return text.encode()[:n_tokens].decode(errors="ignore")
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        return list((prompt.text or f"{prompt.system}\n{prompt.user}").encode())
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        return [np.array(self.encode(text), dtype=np.int32) for text in texts]
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
+        read = [(prompt.text or f"{prompt.system}\n{prompt.user}").encode() for prompt in prompts]
+        return [np.frombuffer(text, dtype=np.uint8).astype(np.int32) for text in read]
 
     def encode_end(self) -> list[int]:
         return [0]
@@ -52,8 +57,8 @@ class ByteModel:
     def session(self) -> ByteModel:
         return self
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode_prompt(prompt))
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        return [len(tokens) for tokens in self.encode_prompts(prompts)]
 
     def log_probs(self, sequences: Sequence[ScoredSequence]) -> LogProbs:
         self.asked.extend(replace(s, tokens=tuple(map(int, s.tokens))) for s in sequences)

@@ -57,8 +57,8 @@ class Oracle:
         found = re.match(rf"(?:\s*\S+){{0,{n_tokens}}}", text)
         return found.group() if found else ""
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        return words_of(prompt)
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        return [words_of(prompt) for prompt in prompts]
 
     def label_log_probs(self, requests: Sequence[LabelRequest]) -> LogProbs:
         return self._log_probs([self._labels(request) for request in requests], requests)

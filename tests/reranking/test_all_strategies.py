@@ -204,7 +204,7 @@ def test_listwise_scores_are_those_of_an_ordinary_forward(smollm2: TransformersM
     judged = judged_by(strategy, smollm2, asked)
     (prompt,) = LabelledGroups(strategy.template, asked, smollm2).prompts([range(4)])
     with torch.inference_mode():
-        tokens = torch.tensor([smollm2.encode_prompt(prompt)])
+        tokens = torch.tensor([smollm2.encode_prompts([prompt])[0].tolist()])
         last = smollm2.model(input_ids=tokens).logits[0, -1].log_softmax(-1)
     expected = [float(last[list(label_tokens(smollm2, label))].logsumexp(0)) for label in "ABCD"]
     assert judged.scores == pytest.approx(expected, abs=1e-3)

@@ -85,7 +85,7 @@ def test_a_chat_s_title_is_scored_with_the_end_of_turn(smollm2: TransformersMode
         candidates=(),
         tokenizer=smollm2,
     )
-    prompt = smollm2.encode_prompt(rendered.prompts[0])
+    prompt = smollm2.encode_prompts([rendered.prompts[0]])[0].tolist()
     end = smollm2.tokenizer.added_tokens_encoder["<|im_end|>"]
     title = [*smollm2.encode("Toy Story 2"), end]
     assert judged.parts["conditional"][1] == pytest.approx(whole(smollm2, prompt, title), abs=1e-3)
@@ -171,7 +171,7 @@ def test_pointwise_is_the_log_odds_of_all_single_token_spellings(
         candidates=asked.candidates,
         tokenizer=smollm2,
     )
-    prompt = smollm2.encode_prompt(rendered.prompts[0])
+    prompt = smollm2.encode_prompts([rendered.prompts[0]])[0].tolist()
     with torch.inference_mode():
         last = smollm2.model(input_ids=torch.tensor([prompt])).logits[0, -1]
     yes = last[list(label_tokens(smollm2, "Yes"))].logsumexp(0)

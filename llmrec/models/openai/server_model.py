@@ -158,9 +158,9 @@ class OpenAIServerModel:
         """The longest beginning of ``text`` of at most ``n_tokens`` tokens."""
         return self.reader.cut(text, n_tokens)
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Number of tokens of a prompt up to where the answer begins; sends no request."""
-        return self.reader.count_tokens(prompt)
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of tokens of each prompt up to where the answer begins; sends no request."""
+        return self.reader.count_tokens(prompts)
 
     @property
     def max_rows(self) -> int:
@@ -311,7 +311,7 @@ class OpenAIServerModel:
             "temperature": 0.0,
         }
         if isinstance(self.reader, PromptTokenizer):
-            before = self.reader.encode_prompt(prompt)
+            before = self.reader.encode_prompts([prompt])[0].tolist()
             tokens = before + self.reader.encode(continuation)
             return (
                 {"prompt": tokens, **sent},
@@ -368,7 +368,7 @@ class OpenAIServerModel:
         return _Gathered(
             tuple(values),
             tuple(faults),
-            tuple(some.prompt_tokens or self.count_tokens(prompt) for some, prompt in counts),
+            tuple(some.prompt_tokens or self.count_tokens([prompt])[0] for some, prompt in counts),
             written,
             Usage(given, given - cached, sum(written), len(requests), seconds),
         )

@@ -96,7 +96,9 @@ def test_label_scores_are_those_of_the_same_weights_here(
     requests = [LabelRequest(prompt, YES_NO) for prompt in CHATS + PLAIN]
     there, here = served.label_log_probs(requests), own.label_log_probs(requests)
     assert there.floored == (0,) * len(requests)
-    assert there.tokens == here.tokens == tuple(served.count_tokens(r.prompt) for r in requests)
+    assert (
+        there.tokens == here.tokens == tuple(served.count_tokens([r.prompt])[0] for r in requests)
+    )
     for ours, theirs in zip(here.values, there.values, strict=True):
         assert theirs == pytest.approx(ours, abs=0.4)
 
@@ -123,7 +125,7 @@ def test_an_estimate_reads_the_same_scores(address: str, served: OpenAIServerMod
     model.close()
     for one, other in zip(estimated.values, counted.values, strict=True):
         assert one == pytest.approx(other, abs=0.05)  # what is cached decides how it is batched
-    assert all(model.count_tokens(p) >= served.count_tokens(p) for p in CHATS + PLAIN)
+    assert all(model.count_tokens([p])[0] >= served.count_tokens([p])[0] for p in CHATS + PLAIN)
     assert labels_for(model, 20) == labels_for(served, 20)
 
 
