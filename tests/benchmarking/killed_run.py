@@ -63,20 +63,26 @@ def main(folder: Path, kills: int, seed: int) -> None:
         (run.path / "leaderboard.md").write_text(leaderboard_markdown(replace(summary, rows=rows)))
         os._exit(0)
 
-    began = time.perf_counter()
-    assert os.waitstatus_to_exitcode(os.waitpid(start("whole"), 0)[1]) == 0
+    def answered(name: str) -> int:
+        results = folder / name / "results.jsonl"
+        return results.read_bytes().count(b"\n") if results.exists() else 0
+
+    began, pid = time.perf_counter(), start("whole")
+    while not answered("whole") and time.perf_counter() - began < 60:
+        time.sleep(0.001)
+    first = time.perf_counter() - began
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     usual = time.perf_counter() - began
     rng = np.random.default_rng(seed)
     killed, finished, lines = 0, 0, []
     for _ in range(4 * kills):
         pid = start("killed")
-        time.sleep(rng.uniform(0.0, 1.6 * usual / kills))
+        time.sleep(rng.uniform(0.0, first + 1.6 * (usual - first) / kills))
         os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert code in {0, -signal.SIGKILL}, code
         killed, finished = killed + (code != 0), finished + (code == 0)
-        results = folder / "killed" / "results.jsonl"
-        lines.append(results.read_bytes().count(b"\n") if results.exists() else 0)
+        lines.append(answered("killed"))
         if killed == kills:
             break
     assert os.waitstatus_to_exitcode(os.waitpid(start("killed"), 0)[1]) == 0
