@@ -494,7 +494,7 @@ def profile(check: Check) -> Found:
 
 
 def generation(check: Check) -> Found:
-    """Decoded tokens a second of a batch, through llmrec and through transformers' generate."""
+    """Seconds of a batch of answers, through llmrec and through transformers' generate."""
     model, new = check.model, 48
     prompts = [Prompt("", "", made_up_prompt(user, item)) for user in range(8) for item in range(8)]
     prompts = prompts[: max(4, check.size.users)]
@@ -522,13 +522,16 @@ def generation(check: Check) -> Found:
         )
     wait()
     peer = time.perf_counter() - started
-    count = int((theirs.shape[1] - ids.shape[1]) * len(prompts))
+    written = theirs[:, ids.shape[1] :]
+    texts = model.tokenizer.batch_decode(written, skip_special_tokens=True)
     return {
         "prompts": len(prompts),
-        "tokens_a_second": ours.usage.tokens_generated / seconds,
+        "tokens": ours.usage.tokens_generated,
+        "tokens_generate": int((written != 0).sum()),  # 0 is what follows an end
+        "same_texts": sum(map(str.__eq__, ours.texts, texts)),
         "seconds": seconds,
-        "tokens_a_second_generate": count / peer,
         "seconds_generate": peer,
+        "speedup": peer / seconds,
     }
 
 
