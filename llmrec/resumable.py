@@ -126,6 +126,8 @@ def storage_errors(path: str | Path, verb: str = "written") -> Iterator[None]:
         raise StorageError(f"{path} is being written by {holder}.", hint=hint) from error
     except OSError as error:
         hint = "Free disk space or fix permissions, then run the same command to resume."
+        if isinstance(error, IsADirectoryError):
+            hint = "Name a file, or move the folder, then run the same command to resume."
         raise StorageError(f"{path} cannot be {verb}: {error.strerror}.", hint=hint) from error
 
 

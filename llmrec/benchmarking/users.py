@@ -265,7 +265,10 @@ def _labelled(line: bytes, known: Context | None, where: str) -> Request:
     try:
         request = read_request(parse_json(line), known)
     except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}.") from error
+        raise DataError(
+            f"{where} is not JSON: {error}.",
+            hint="A benchmark reads JSON lines, one request each, with the key relevant.",
+        ) from error
     except LlmrecError as error:
         raise DataError(f"{where}: {error.message}", hint=error.hint) from error
     if not request.relevant or len(request.candidates) < 2:

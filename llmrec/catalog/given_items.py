@@ -51,7 +51,7 @@ _ALLOWED_ITEM = (
     "a title (text), an id (a whole number), a mapping with item_id, id or title, an Item, "
     "an Interaction or a Candidate"
 )
-NEW_USER = "For a new user, give a history: in a requests file, or history=... in Python."
+NEW_USER = "A new user needs a history: `rerank --requests`, or in Python User(id, history=...)."
 """The way out where a user is unknown."""
 _ALLOWED_ITEMS = (
     "a list, another iterable in a fixed order, a pandas DataFrame or Series, a NumPy array, "
@@ -353,7 +353,9 @@ def _finite(value: object) -> float | None:
     try:
         return parse_rating(value)
     except ValueError:
-        raise ValueError("a score is a finite number; None or NaN means no score") from None
+        raise ValueError(
+            "a score is a finite number; without one leave the cell empty, or give null"
+        ) from None
 
 
 _PARSERS: Mapping[str, Callable[[object], object]] = {
@@ -400,12 +402,13 @@ def _of_mapping(value: Mapping[Any, object], where: str) -> GivenItem:
         keys = ", ".join(map(repr, fields)) or "none"
         near = next(filter(None, (nearest(key, ("item_id", "title")) for key in fields)), "")
         own = next((key for key in fields if _ID_COLUMN.search(key)), None)
-        raise DataError(
-            f"{where} has neither item_id (or id) nor title; its keys are {keys}.",
-            hint=f"Rename {own!r} to item_id, and give a title: it is what the model reads."
-            if own and "title" not in near
-            else near or "Give item_id, title or both.",
-        )
+        hint = near or "Give item_id, title or both."
+        if own and "title" not in near:
+            hint = f"Rename {own!r} to item_id, and give a title: it is what the model reads."
+        if "title" in fields:
+            hint = "Its title is empty: fill it, or leave the item out."
+        message = f"{where} has neither item_id (or id) nor title; its keys are {keys}."
+        raise DataError(message, hint=hint)
     item = Item(
         item_id,
         read.get("title") or "",

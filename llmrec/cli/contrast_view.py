@@ -47,12 +47,14 @@ def print_contrast(
         rows = {"lead": found.lead, "differences": found.differences}
         print_json({"titles": titles, **rows, "contrast": found})
     else:
-        _show(found, titles)
+        past = enumerate(request.user.history, start=1)
+        _show(found, titles, {f"history:{n}": index.items[row.item_id].name for n, row in past})
 
 
-def _show(found: ItemContrast, titles: Mapping[str, str]) -> None:
+def _show(found: ItemContrast, titles: Mapping[str, str], past: Mapping[str, str]) -> None:
     sides = (found.reasons, found.against)
-    texts = {fact.unit: fact.text for side in reversed(sides) for fact in side.evidence}
+    told = {fact.unit: fact.text for side in reversed(sides) for fact in side.evidence}
+    texts = {**past, **told}
     largest = sorted(found.differences.items(), key=lambda pair: -abs(pair[1]))[:SHOWN]
     rows: list[Sequence[str | Text]] = [
         (

@@ -175,10 +175,11 @@ def _print_gate(fitted: GateFit) -> None:
         )
         for name, value in fitted.ndcg.items()
     ]
-    counts = [f">met {rarity.name} ({rarity.lists})" for rarity in fitted.rarity]
+    met = [f"met {rarity.name} ({rarity.lists})" for rarity in fitted.rarity]
+    heads = ("Row", ">nDCG@10", ">to the row above", *(f">{name}" for name in met))
     console = screen()
     console.print(table(("Feature", ">gate", ">control", ">p-value"), weights), "")
-    console.print(table(("Row", ">nDCG@10", "to the row above", *counts), rows), "")
+    console.print(table(heads, rows, leave_out=met), "")
 
 
 def _figure(value: float) -> str:

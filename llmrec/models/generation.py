@@ -19,7 +19,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from llmrec.errors import ModelError
 from llmrec.models.hardware import halve_until_it_fits
 from llmrec.models.labels import BETWEEN, CLOSE, OPEN
-from llmrec.models.prefix_scoring import input_device, shared_prefill
+from llmrec.models.prefix_scoring import cache_argument, input_device, shared_prefill
 from llmrec.models.protocol import TextTokenizer
 
 logger = logging.getLogger(__name__)
@@ -163,8 +163,8 @@ def _batch(
         output = generate(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=known,
             generation_config=config,
+            **{cache_argument(model): known},
             **constrained,
         )
     continued: list[list[int]] = output[:, longest:].tolist()

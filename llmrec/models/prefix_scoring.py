@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 
 import numpy as np
 import torch
@@ -227,9 +228,9 @@ def forward_chunk(
         position_ids=depths[None],
         # A 4-D mask is taken as it is, so transformers builds none; the tree holds the real one.
         attention_mask=torch.zeros(1, 1, 1, 1, device=device),
-        past_key_values=cache,
         use_cache=cache is not None,
         tree=attention,
+        **{cache_argument(model): cache},
     )
     if attention.layers != _layers(model):
         raise ModelError(
@@ -240,6 +241,12 @@ def forward_chunk(
         )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """The argument of a forward pass that takes the cache: transformers 5.24 has renamed it."""
+    known = signature(getattr(model, model.base_model_prefix).forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def shared_prefill(

@@ -84,7 +84,9 @@ def render_block(source: str, block: str, variables: Mapping[str, object], *, na
         reason = str(error).replace("'dict object'", "the item's attributes")
         raise PromptError(
             f"Template {name}, line {error_line(source, error)}, block {block}: {reason}.",
-            hint="For an attribute that some items lack write item.attributes.get('year', '').",
+            hint="For an attribute that some items lack write item.attributes.get('year', '')."
+            if isinstance(error, jinja2.UndefinedError)
+            else "",
         ) from error
     return "".join(parts).removesuffix("\n")
 

@@ -276,10 +276,7 @@ def _requests_of(rows: list[dict[str, Any]], columns: Sequence[str], path: Path)
     left_out = {*_OF_REQUEST, *_NOT_SHOWN}
     lines = []
     for places in groups.values():
-        first: dict[str, object] = {
-            name: next((v for p in places if not is_missing(v := rows[p].get(name))), None)
-            for name in _OF_REQUEST
-        }
+        first = {name: _of_all(rows, places, name, path) for name in _OF_REQUEST}
         if isinstance(history := first["history"], str):
             first["history"] = _listed(history)
         if isinstance(profile := first["profile"], str) and profile.lstrip().startswith("{"):
@@ -300,6 +297,23 @@ def _requests_of(rows: list[dict[str, Any]], columns: Sequence[str], path: Path)
         text = json.dumps({**request, "candidates": candidates}, default=str)
         lines.append(_Line(text, tuple(places)))
     return _Source(tuple(lines), tuple(rows))
+
+
+def _of_all(rows: list[dict[str, Any]], places: Sequence[int], name: str, path: Path) -> object:
+    """The one value of a request's column; it may stand in one of its rows or in each."""
+    given = [p for p in places if not is_missing(rows[p].get(name))]
+    for place in given[1:]:
+        if _plain(rows[place][name]) != _plain(rows[given[0]][name]):
+            raise DataError(
+                f"Rows {given[0] + 1:,} and {place + 1:,} of {path} are one request and differ in "
+                f"{name}.",
+                hint="Give requests of their own a request_id each.",
+            )
+    return rows[given[0]][name] if given else None
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, default=str)
 
 
 def _cell(value: object, place: int, column: str, path: Path) -> object:
@@ -434,5 +448,7 @@ def _write_table(out: Path, source: _Source, results: Sequence[Mapping[str, Any]
             with part.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
-                writer.writerows(rows)
+                for row in rows:
+                    lists = {n: _plain(v) for n, v in row.items() if isinstance(v, list | dict)}
+                    writer.writerow(row | lists)
         part.replace(out)

@@ -106,9 +106,11 @@ def _with_template(name: str, template: str) -> Strategy:
     loaded = load_template(template)
     folder = folder_of(name)
     if loaded.strategy in DEFAULT_TEMPLATES and loaded.strategy not in {name, folder}:
+        hint = f"Take a template under {folder}/."
+        if loaded.strategy in STRATEGIES:
+            hint = f"Give --strategy {loaded.strategy} (strategy={loaded.strategy!r}) too. {hint}"
         raise PromptError(
-            f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.",
-            hint=f"Take a template under {folder}/.",
+            f"Template {loaded.name} is for the strategy {loaded.strategy}, not {name}.", hint=hint
         )
     # A template outside the strategies' folders must meet the requirements of this strategy.
     known = loaded.strategy in DEFAULT_TEMPLATES

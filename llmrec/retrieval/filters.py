@@ -290,8 +290,8 @@ def _matches(condition: Filter, values: Sequence[AttributeValue]) -> list[bool]:
         raise faults[0]
     if faults and not wanted:
         logger.warning(
-            "%d of %d values of %s cannot be compared with %s and do not satisfy it: %s",
-            len(faults), len(values), condition.attribute, condition, faults[0].message,
+            "%d of %d values of %s cannot be compared with the filter and do not satisfy it: %s",
+            len(faults), len(values), condition.attribute, faults[0].message,
         )  # fmt: skip
     return matches
 

@@ -47,7 +47,7 @@ def test_an_unknown_user_is_named_with_the_nearest(catalog: Catalog) -> None:
     assert caught.value.hint == "Did you mean 'ann'?"
     with pytest.raises(UnknownUserError, match="no user '7'") as nobody:
         catalog.user(cast("str", 7))
-    assert "give a history" in nobody.value.hint
+    assert "needs a history" in nobody.value.hint
 
 
 def test_the_fingerprint_follows_the_content_alone(catalog: Catalog) -> None:

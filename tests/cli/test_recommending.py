@@ -69,6 +69,9 @@ def test_recommend_without_a_model(run: Run, document: Document, plain_index: Pa
         shown = run(*words, columns=columns)
         assert _width(shown) <= columns
         assert found["items"][0]["title"][:20] in shown.stdout
+    unexplained = run(*words, "--text", "template")
+    assert unexplained.returncode == 2
+    assert "Give --explain too" in said(unexplained)
 
 
 def test_recommend_filters_before_it_takes_k(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
 import json
@@ -13,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -369,3 +372,36 @@ def test_requests_in_every_kind_of_file(tmp_path: Path, name: str, content: byte
     (request,) = read_requests(path)
     assert request.user.user_id == "7"
     assert [candidate.item_id for candidate in request.candidates] == ["Amélie", "Heat"]
+
+
+def test_rows_of_one_request_that_differ_are_refused_by_row(tmp_path: Path) -> None:
+    path, out = tmp_path / "requests.csv", tmp_path / "out.csv"
+    path.write_text("user_id,title,history\n1,Heat,Alien\n1,Dune,Ronin\n")
+    with pytest.raises(DataError, match=r"Rows 1 and 2 .* differ in history") as caught:
+        rerank_file(path, out, _rerank)
+    assert "request_id" in caught.value.hint
+    assert not out.exists()
+    path.write_text("user_id,title,history\n1,Heat,Alien\n1,Dune,\n1,Babe,Alien\n2,Heat,Ronin\n")
+    assert rerank_file(path, out, _rerank).failed == 0
+
+
+def test_a_history_that_is_a_list_is_written_to_csv_so_that_it_can_be_read(tmp_path: Path) -> None:
+    history = ["Alien", 'Say "Hi"', "a|b"]
+    rows = [{"user_id": "1", "title": title, "history": history} for title in ("Heat", "Dune")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "requests.parquet")
+    rerank_file(tmp_path / "requests.parquet", tmp_path / "out.csv", _rerank)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [json.loads(row["history"]) for row in written] == [history, history]
+    again = tmp_path / "again.csv"
+    lines = ["user_id,title,history"]
+    lines += ['1,{},"{}"'.format(r["title"], r["history"].replace('"', '""')) for r in written]
+    again.write_text("\n".join(lines))
+    seen: list[Request] = []
+
+    def watched(request: Request) -> Ranking:
+        seen.append(request)
+        return _rerank(request)
+
+    rerank_file(again, tmp_path / "again_out.csv", watched)
+    assert [row.item_id for row in seen[0].user.history] == history

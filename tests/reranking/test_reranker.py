@@ -249,10 +249,12 @@ def test_a_missing_weight_is_named(index: Index) -> None:
 def test_unknown_strategies_and_foreign_templates_are_refused(index: Index) -> None:
     with pytest.raises(OptionError, match=r"'likelyhood'.*Did you mean 'likelihood'"):
         Reranker(ByteModel(), index, strategy="likelyhood")
-    with pytest.raises(PromptError, match="is for the strategy pointwise"):
+    with pytest.raises(PromptError, match="is for the strategy pointwise") as caught:
         Reranker(ByteModel(), index, template="pointwise/plain-list")
-    with pytest.raises(PromptError, match="is for the strategy explain"):
+    assert caught.value.hint.startswith("Give --strategy pointwise (strategy='pointwise') too.")
+    with pytest.raises(PromptError, match="is for the strategy explain") as caught:
         Reranker(ByteModel(), index, template="explain/shopper")
+    assert caught.value.hint == "Take a template under likelihood/."
     with pytest.raises(OptionError, match="already has a template"):
         Reranker(ByteModel(), index, strategy=Likelihood(), template="likelihood/titles")
 

@@ -386,8 +386,8 @@ def test_other_format_version_is_refused(saved: Path, monkeypatch: pytest.Monkey
 
 
 def test_non_index_folder_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(StorageError, match=f"{folder} is not an index"):
+    for folder, why in ((tmp_path, "it has no man"), (tmp_path / "no", "there is no such folder")):
+        with pytest.raises(StorageError, match=f"{folder} is not an index: {why}"):
             Index.open(folder)
 
 
