@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import KEPT, SEED, read, write_results
+from data_sets import KEPT, SEED, command_of, read, write_results
 from numpy.typing import NDArray
 from train_on_gpu import setting
 
@@ -280,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     means = {
         n: {k: np.mean(v) for k, v in row.items() if k not in LABELS} for n, row in found.items()
     }
-    document = {"command": " ".join(["python eval/ablate_tuning.py", *sys.argv[1:]]), "rows": means}
+    document = {"command": command_of("ablate_tuning", arguments), "rows": means}
     write_results(f"ablate_tuning_{options.data.name}", text + table(found), document, options.out)
     return 0
 

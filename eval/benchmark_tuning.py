@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from data_sets import write_results
+from data_sets import command_of, write_results
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmrec import TransformersModel
@@ -72,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds.append(time.perf_counter() - began)
     rates = {whole: len(lists) / statistics.median(seconds) for whole, seconds in taken.items()}
     ratio = rates[False] / rates[True]
+    command = command_of("benchmark_tuning", arguments)
     text = (
-        f"# Lists a second under gradients\n\n`python eval/benchmark_tuning.py`: {name}, "
+        f"# Lists a second under gradients\n\n`{command}`: {name}, "
         f"{options.candidates} candidates, {torch.get_num_threads()} threads. Median of "
         f"{options.rounds} rounds.\n\n| way | lists a second |\n|---|---:|\n"
         f"| padded batch of whole prompts | {rates[True]:.3f} |\n"
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Ratio {ratio:.1f}. Gradients differ by {apart:.1e} (relative).\n"
     )
     document = {
-        "command": "python eval/benchmark_tuning.py " + " ".join(sys.argv[1:]),
+        "command": command,
         "model": name,
         "lists_a_second": {"padded": rates[True], "shared": rates[False]},
         "ratio": ratio,

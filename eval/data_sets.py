@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -152,6 +152,17 @@ def kept_in(path: Path) -> Iterator[Kept]:
             return known[key]
 
         yield get
+
+
+def command_of(script: str, arguments: Sequence[str] | None) -> str:
+    """A command as its results name it: folders by name, without --out and --kept."""
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    for option in ("--out", "--kept"):
+        if option in words:
+            at = words.index(option)
+            del words[at : at + 2]
+    named = [Path(word).name if Path(word).is_absolute() else word for word in words]
+    return " ".join([f"python eval/{script}.py", *named])
 
 
 def write_results(

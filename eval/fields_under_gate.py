@@ -13,7 +13,6 @@ Writes fields_under_gate_DATA.md and .json; a killed run resumes after the last 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import KEPT, SEED, kept_in, read, write_results
+from data_sets import KEPT, SEED, command_of, kept_in, read, write_results
 
 from llmrec import Index, Reranker, TextEncoder
 from llmrec.catalog import leave_one_out
@@ -116,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = {CONTROL: found[TITLES][CONTROL], **{name: found[name][name] for name in names}}
     text = f"# Fields under the gate: {options.data.name}\n\n{len(held.requests)} lists, "
     text += f"{options.model}, {TEMPLATE}.\n\n{table(rows)}"
-    command = " ".join(["python eval/fields_under_gate.py", *sys.argv[1:]])
+    command = command_of("fields_under_gate", arguments)
     means = {name: float(np.mean(some)) for name, some in rows.items()}
     write_results(
         f"fields_under_gate_{options.data.name}",
