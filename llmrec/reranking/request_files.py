@@ -52,13 +52,13 @@ logger = logging.getLogger(__name__)
 
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
 """Passing errors: they stop the run and are not saved as results."""
-_OF_REQUEST = ("user_id", "request_id", "history", "query", "profile")
+_OF_REQUEST = ("user_id", "request_id", "history", "query", "profile", "neutral_rating")
 """Request columns of a table; all others are candidate columns."""
 _NOT_SHOWN = {"", "relevant", "rank", "error", "retrieval_score"}
 """Columns copied to the results but never shown to the model, such as labels."""
 _HINT = (
-    'A request is {"candidates": [...]}, and optionally user_id, history, profile, query and '
-    "request_id. See docs/data.md#request-files."
+    'A request is {"candidates": [...]}, and optionally user_id, history, profile, query, '
+    "neutral_rating and request_id. See docs/data.md#request-files."
 )
 
 Rank = Callable[[Sequence[Request]], Sequence[Ranking]]

@@ -26,7 +26,7 @@ from llmrec.catalog import (
     read_user,
     table_rows,
 )
-from llmrec.catalog.values import composed, is_missing, parse_text
+from llmrec.catalog.values import composed, is_missing, parse_rating, parse_text
 from llmrec.errors import (
     DataError,
     LlmrecError,
@@ -51,7 +51,10 @@ from llmrec.records import (
     User,
 )
 
-FIELDS = ("user_id", "history", "candidates", "profile", "query", "relevant", "request_id")
+FIELDS = (
+    *("user_id", "history", "neutral_rating", "candidates"),
+    *("profile", "query", "relevant", "request_id"),
+)
 """Allowed fields of a request."""
 _MAKE = "make_request takes users, items and histories in any form."
 
@@ -143,6 +146,7 @@ def read_request(given: object, known: Context | None = None) -> Request:
         user=given.get("user_id"),
         profile=given.get("profile"),
         query=given.get("query"),
+        neutral_rating=given.get("neutral_rating"),
         relevant=given.get("relevant"),
         request_id=given.get("request_id"),
         known=known,
@@ -176,6 +180,7 @@ def make_request(
     user: object = None,
     profile: object = None,
     query: object = None,
+    neutral_rating: object = None,
     relevant: object = None,
     request_id: object = None,
     known: Context | None = None,
@@ -190,6 +195,8 @@ def make_request(
         user: A `User` or an id; None is an anonymous user.
         profile: Columns of the profile, by name.
         query: The user's request in plain words.
+        neutral_rating: The rating above which an item of the history counts as liked; None takes
+            that of ``known``, or guesses it from the history.
         relevant: Id or title of the relevant candidate, or several.
         request_id: Returned with the result.
         known: An index or a table of items; the request may use its ids.
@@ -206,6 +213,7 @@ def make_request(
         person,
         profile={**person.profile, **read_profile(profile)},
         query=_text(query, "query") or person.query,
+        neutral_rating=_rating(neutral_rating, person.neutral_rating),
     )
     return Request(
         user=person,
@@ -216,6 +224,14 @@ def make_request(
         relevant=_relevant(relevant, given),
         request_id=read_id(request_id, where="request_id", missing=True) or None,
     )
+
+
+def _rating(value: object, usual: float | None) -> float | None:
+    try:
+        given = parse_rating(plain_value(value))
+    except ValueError as error:
+        raise DataError(f"neutral_rating is {shown(value)}: {error}.") from error
+    return usual if given is None else given
 
 
 def items_context(path: str | Path) -> Context:

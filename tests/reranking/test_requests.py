@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
+from llmrec.catalog import liked
 from llmrec.errors import DataError, LlmrecError, OptionError, UnknownItemError, UnknownUserError
 from llmrec.models import TransformersModel
 from llmrec.prompting import context_of
@@ -424,3 +425,21 @@ def test_a_table_is_not_made_of_json_lines(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"candidates": ["a"]}')
     with pytest.raises(OptionError, match="is a table"):
         rank_file(tmp_path / "r.jsonl", tmp_path / "o.csv", Reranker(ByteModel()).rank_many)
+
+
+@pytest.mark.parametrize(
+    ("neutral", "kept"), [(None, None), (3, 3.0), ("3", 3.0), (np.float64(2.5), 2.5)]
+)
+def test_a_request_says_above_which_rating_an_item_is_liked(
+    neutral: object, kept: float | None
+) -> None:
+    row = {"history": [{"title": "Titanic", "rating": 1}], "candidates": ["Heat", "Dune"]}
+    user = read_request({**row, "neutral_rating": neutral}).user
+    assert user.neutral_rating == kept
+    assert liked(user.history, user.neutral_rating) == (kept is None,)  # alone, 1 is a thumb up
+
+
+def test_a_neutral_rating_that_is_no_number_is_refused() -> None:
+    for wrong in ("three", float("nan"), [3]):
+        with pytest.raises(DataError, match="neutral_rating is"):
+            read_request({"candidates": ["Heat"], "neutral_rating": wrong})
