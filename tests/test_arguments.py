@@ -80,7 +80,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: RECOMMENDER.recommend(float("nan")), "user is nan"),
     (lambda: RECOMMENDER.recommend(1.5), "user is 1.5"),
     (lambda: RECOMMENDER.recommend(User("n", history=ANY.Item)), "history is"),
-    (lambda: RECOMMENDER.recommend(99), "For a new user, give a history"),
+    (lambda: RECOMMENDER.recommend(99), "A new user needs a history"),
     (lambda: RECOMMENDER.rerank(1, {1, 2}), "A set has no order"),
     (lambda: RECOMMENDER.rerank(1, []), "There are no candidates"),
     (lambda: RECOMMENDER.explain(1, [99]), "no item '99'"),
