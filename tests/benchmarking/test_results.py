@@ -298,7 +298,7 @@ def test_folder_in_place_of_a_file_is_an_error(folder: RunFolder, name: str) -> 
     (folder.path / name).mkdir()
     with pytest.raises(StorageError, match=f"{name} cannot be read: Is a directory") as caught:
         (folder.users, folder.results)[name == "results.jsonl"]()
-    assert "permissions" in caught.value.hint
+    assert "move the folder" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["benchmark", "cells"])
