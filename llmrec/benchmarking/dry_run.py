@@ -149,10 +149,10 @@ def _count(benchmark: Benchmark, cell: Cell, reader_of: ReaderOf) -> tuple[float
         reader = reader_of(cell.model)
         for one in users:
             question = benchmark.data.question(one, one.candidates, budget)
-            for asked in next(strategy.ask(question, reader)):
-                request = request_of(asked)
-                prompts += 1
-                tokens += sum(reader.count_tokens([request.prompt]))
+            requests = [request_of(asked) for asked in next(strategy.ask(question, reader))]
+            prompts += len(requests)
+            tokens += sum(reader.count_tokens([request.prompt for request in requests]))
+            for request in requests:
                 if isinstance(request, ContinuationRequest):
                     tokens += len(reader.encode(request.split()[1]))
     except LlmrecError as error:

@@ -164,7 +164,7 @@ def _batch(
             input_ids=ids,
             attention_mask=mask,
             generation_config=config,
-            **{cache_argument(model): known},
+            **{cache_argument(type(model.base_model).forward): known},
             **constrained,
         )
     continued: list[list[int]] = output[:, longest:].tolist()

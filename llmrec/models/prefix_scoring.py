@@ -8,8 +8,9 @@ candidates; and under autograd the same pass can be trained through.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from inspect import signature
 
 import numpy as np
@@ -230,7 +231,7 @@ def forward_chunk(
         attention_mask=torch.zeros(1, 1, 1, 1, device=device),
         use_cache=cache is not None,
         tree=attention,
-        **{cache_argument(model): cache},
+        **{cache_argument(type(model.base_model).forward): cache},
     )
     if attention.layers != _layers(model):
         raise ModelError(
@@ -243,10 +244,10 @@ def forward_chunk(
     return hidden
 
 
-def cache_argument(model: PreTrainedModel) -> str:
+@lru_cache
+def cache_argument(forward: Callable[..., object]) -> str:
     """The argument of a forward pass that takes the cache: transformers 5.24 has renamed it."""
-    known = signature(getattr(model, model.base_model_prefix).forward).parameters
-    return "cache" if "cache" in known else "past_key_values"
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
 
 
 def shared_prefill(

@@ -202,7 +202,7 @@ def open_folder(folder: Path, *, verify: bool = False, collect: bool = False) ->
             format is another.
     """
     if not is_stored(folder):
-        why = f"it has no {_MANIFEST}" if Path(folder).exists() else "there is no such folder"
+        why = f"it has no {_MANIFEST}" if folder.exists() else "there is no such folder"
         raise StorageError(f"{folder} is not an index: {why}.", hint=_AGAIN)
     manifest = _unseal(folder / _MANIFEST)
     for entry in manifest.files.values():
