@@ -47,7 +47,7 @@ def check_folder(
     users = {row.user_id for row in catalog.interactions}
     counts = {
         "items": len(catalog.items),
-        "users": len(users),
+        "users": len(catalog.user_ids),
         "interactions": len(catalog.interactions),
         "reviews": len(catalog.reviews),
         "profiles": len(catalog.profiles),

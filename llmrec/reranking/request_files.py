@@ -56,6 +56,8 @@ _OF_REQUEST = ("user_id", "request_id", "history", "query", "profile", "neutral_
 """Request columns of a table; all others are candidate columns."""
 _NOT_SHOWN = {"", "relevant", "rank", "error", "retrieval_score"}
 """Columns copied to the results but never shown to the model, such as labels."""
+_SHOWN = 3
+"""Invalid requests of a file that one error names."""
 _HINT = (
     'A request is {"candidates": [...]}, and optionally user_id, history, profile, query, '
     "neutral_rating and request_id. See docs/data.md#request-files."
@@ -185,17 +187,25 @@ def rank_file(
     )
 
 
-def read_requests(requests: str | Path, known: Context | None = None) -> Iterator[Request]:
-    """Read the requests of a file one by one.
+def read_requests(requests: str | Path, known: Context | None = None) -> tuple[Request, ...]:
+    """Read all requests of a file.
 
     Raises:
-        DataError: The file cannot be read, holds no request, or a request is invalid.
+        DataError: The file cannot be read, holds no request, or requests are invalid: the first
+            few are named. One that is invalid alone raises its own error.
     """
-    for number, line in enumerate(_read(Path(requests)).lines, start=1):
-        try:
-            yield _parse(line.text, known)
-        except LlmrecError as error:
-            raise type(error)(f"Request {number}: {error.message}", hint=error.hint) from error
+    read = [_parsed(line.text, known) for line in _read(Path(requests)).lines]
+    faults = {n: each for n, each in enumerate(read, start=1) if isinstance(each, LlmrecError)}
+    if len(faults) > 1:
+        shown = [f"Request {n}: {e.message.rstrip('.')}" for n, e in [*faults.items()][:_SHOWN]]
+        more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        raise DataError(
+            f"{len(faults):,} of {len(read):,} requests are invalid: {'; '.join(shown)}{more}.",
+            hint="Correct or remove them.",
+        )
+    for number, error in faults.items():
+        raise type(error)(f"Request {number}: {error.message}", hint=error.hint) from error
+    return tuple(each for each in read if isinstance(each, Request))
 
 
 def check_requests(requests: str | Path) -> int:

@@ -30,7 +30,7 @@ def test_counts_and_gaps(folder: Path) -> None:
     report = check_folder(folder)
     assert report.problems == ()
     assert report.counts == {
-        "items": 3, "users": 2, "interactions": 3, "reviews": 0, "profiles": 2, "friendships": 2,
+        "items": 3, "users": 4, "interactions": 3, "reviews": 0, "profiles": 2, "friendships": 2,
         "facts": 0,
     }  # fmt: skip
     assert report.gaps == {

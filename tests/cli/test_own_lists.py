@@ -82,3 +82,8 @@ def test_a_broken_request_is_named(run: Run, tmp_path: Path) -> None:
     ended = run("explain", "--requests", tmp_path / "r.jsonl")
     assert ended.returncode == 1
     assert "Request 2: candidates[0]" in said(ended)
+    (tmp_path / "r.jsonl").write_text('{"candidates": [7.5]}\n{"candidates": ["a"]}\n{\n')
+    ended = run("explain", "--requests", tmp_path / "r.jsonl")
+    assert ended.returncode == 1
+    assert "2 of 3 requests are invalid: Request 1: candidates[0]" in said(ended)
+    assert "Request 3: The request is not valid JSON" in said(ended)
