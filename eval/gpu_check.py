@@ -33,7 +33,7 @@ from gpu_paper import QWEN3_4B, Shape, shared_and_own
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from torch import nn
-from transformers import AutoModelForCausalLM, Qwen3Config
+from transformers import AttentionInterface, AutoModelForCausalLM, Qwen3Config
 
 from llmrec.models import (
     DEFAULT_LANGUAGE_MODEL,
@@ -535,6 +535,80 @@ def generation(check: Check) -> Found:
     }
 
 
+def flex(check: Check) -> Found:
+    """FlexAttention instead of the engine's own attention: differences and, compiled, speed.
+
+    On a CPU torch 2.13 fails to compile it for changing sizes: there whole calls are compared
+    without compiling, and speed is that of one layer whose sizes do not change.
+    """
+    from flex_attention import FlexTreeAttention  # noqa: PLC0415 - other rows do not need it
+    from torch.nn.attention.flex_attention import flex_attention  # noqa: PLC0415
+
+    model, rounds = check.model, check.size.rounds
+    vocabulary = model.model.config.vocab_size
+    cases = {
+        "likelihood": likelihood(vocabulary, check.size.users, 20),
+        "labels": labels(vocabulary, 8, check.size.candidates),
+    }
+    compiles = input_device(model.model).type != "cpu"
+    attend = torch.compile(flex_attention, dynamic=True) if compiles else flex_attention
+    fixed = FlexTreeAttention(torch.compile(flex_attention, dynamic=False))
+    found: Found = {"compiled": compiles}
+    for name, some in cases.items():
+        ours = model.log_probs(some).values
+        seconds = timed(partial(model.log_probs, some), rounds, warm=False) if compiles else 0
+        AttentionInterface.register(tree_attention.NAME, FlexTreeAttention(attend))
+        try:
+            started = time.perf_counter()
+            theirs = model.log_probs(some).values
+            first = time.perf_counter() - started
+            other = timed(partial(model.log_probs, some), rounds) if compiles else 0
+        finally:
+            AttentionInterface.register(tree_attention.NAME, tree_attention.tree_attention)
+        differences = [abs(a - b).max() for a, b in zip(ours, theirs, strict=True)]
+        found[name] = {"rows": len(PrefixTree.of(some)), "difference": float(max(differences))}
+        if compiles:
+            found[name] |= {
+                "seconds, own attention": seconds,
+                "seconds, FlexAttention": other,
+                "seconds of its first call": first,
+                "speed of FlexAttention, own = 1": seconds / other,
+            }
+        found[name]["one layer"] = one_layer(model, some, fixed)
+    return found
+
+
+def one_layer(
+    model: TransformersModel,
+    sequences: Sequence[ScoredSequence],
+    other: Callable[..., tuple[torch.Tensor, None]],
+) -> Found:
+    """Milliseconds of the attention of one layer and chunk in both ways, on random numbers."""
+    tree, device = PrefixTree.of(sequences), input_device(model.model)
+    *_, chunk = [c for c in tree.chunks(model.max_rows) if c.end - c.start == model.max_rows] or [
+        next(tree.chunks(model.max_rows))
+    ]
+    config = model.model.config.get_text_config()
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    rows, size = chunk.end - chunk.start, config.hidden_size // heads
+    query, key, value = (
+        torch.randn(1, n, total, size, device=device, dtype=model.model.dtype)
+        for n, total in ((heads, rows), *2 * [(kv_heads, rows + len(chunk.carried))])
+    )
+    planned = TreeAttention.of(tree, chunk, device.type)
+    module = nn.Module()
+    found: Found = {"rows": rows}
+    for name, attend in (("own", tree_attention.tree_attention), ("FlexAttention", other)):
+        work = torch.inference_mode()(
+            partial(attend, module, query, key, value, None, tree=planned)
+        )
+        started = time.perf_counter()
+        work()
+        found[f"{name}: first call"] = 1e3 * (time.perf_counter() - started)
+        found[name] = 1e3 * timed(work, 10)
+    return found
+
+
 ROWS: Mapping[str, Callable[[Check], Found]] = {
     "prefill": lambda check: prefill(check.model, check.size),
     "likelihood": likelihood_rows,
@@ -545,6 +619,7 @@ ROWS: Mapping[str, Callable[[Check], Found]] = {
     "qwen3-4b-nf4": partial(large, quantization="nf4"),
     "tau": tau,
     "generation": generation,
+    "flex": flex,
     "profile": profile,
     "sweep": sweep,
 }
