@@ -70,12 +70,12 @@ def shown(request: Request, field: str) -> Request:
     return replace(request, user=user, context=replace(context, items=items, insight=insight))
 
 
-def table(rows: dict[str, Any]) -> str:
-    """nDCG@10 by row, with the differences to no model and to titles."""
-    text = "| row | nDCG@10 | to no model | to titles |\n|---|---:|---:|---:|\n"
+def table(rows: dict[str, Any], first: str) -> str:
+    """nDCG@10 by row, with the differences to no model and to the ``first`` way of asking it."""
+    text = f"| row | nDCG@10 | to {CONTROL} | to {first} |\n|---|---:|---:|---:|\n"
     for name, values in rows.items():
         cells = []
-        for other in (CONTROL, TITLES):
+        for other in (CONTROL, first):
             found = compare(np.array(values), np.array(rows[other]), seed=SEED)
             cells.append(f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
         text += f"| {name} | {np.mean(values):.4f} | {' | '.join(cells)} |\n"
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = {name: kept(f"{about} {name}", partial(judged, name)) for name in names}
     rows = {CONTROL: found[TITLES][CONTROL], **{name: found[name][name] for name in names}}
     text = f"# Fields under the gate: {options.data.name}\n\n{len(held.requests)} lists, "
-    text += f"{options.model}, {TEMPLATE}.\n\n{table(rows)}"
+    text += f"{options.model}, {TEMPLATE}.\n\n{table(rows, TITLES)}"
     command = command_of("fields_under_gate", arguments)
     means = {name: float(np.mean(some)) for name, some in rows.items()}
     write_results(

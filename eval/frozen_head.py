@@ -10,7 +10,8 @@ are taken whose target is among the first TOP. A command that was stopped contin
 stopped. The second trains two projections of them, whose product is added to the retriever and to
 popularity, by a softmax over the candidates of training lists, which their retriever does not know.
 Training ends where validation lists are ranked best. HEAD.npz is PARTS.npz with the part ``head``:
-`gate_table.py PARTS.npz HEAD.npz` shows it under the same gate.
+`gate_table.py PARTS.npz HEAD.npz` shows it under the same gate. Where LISTS.npz is given in place
+of PARTS.npz, the head is the only part.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from data_sets import SEED, TRAINING, VALIDATION
 from gated_lists import (
     NOTHING,
     Lists,
+    beside,
     list_writer,
     loaded,
     read_lists,
@@ -173,13 +175,7 @@ class Tables:
         """Standardise over titles and over training histories."""
         candidates = states["candidates"]
         there = candidates >= 0
-        mean, spread = catalogue_scale(states["popularity"])
-        popular = (np.log1p(states["popularity"])[candidates] - mean) / spread
-        retrieval = np.where(there, states["retrieval"], np.nan)
-        centre = np.nanmean(retrieval, axis=1, keepdims=True)
-        deviation = np.nanstd(retrieval, axis=1, keepdims=True)
-        standard = np.nan_to_num((retrieval - centre) / np.where(deviation > 0, deviation, 1))
-        known = np.stack([standard, popular, standard * popular], axis=-1)
+        known = known_features(candidates, states["retrieval"], states["popularity"])
         of_training = states["part"] == TRAINING
         return cls(
             _standard(states["histories"], of_training),
@@ -194,6 +190,19 @@ class Tables:
         """The head's score and the whole score of some lists; -inf where there is no candidate."""
         own, whole = head(self.histories[rows], self.items[self.candidates[rows]], self.known[rows])
         return own, whole.masked_fill(~self.there[rows], -torch.inf)
+
+
+def known_features(
+    candidates: NDArray[np.int32], retrieval: NDArray[np.float64], popularity: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Retriever, popularity and their product, standardised: [lists, candidates, 3]."""
+    mean, spread = catalogue_scale(popularity)
+    popular = (np.log1p(popularity)[candidates] - mean) / spread
+    retrieval = np.where(candidates >= 0, retrieval, np.nan)
+    centre = np.nanmean(retrieval, axis=1, keepdims=True)
+    deviation = np.nanstd(retrieval, axis=1, keepdims=True)
+    standard = np.nan_to_num((retrieval - centre) / np.where(deviation > 0, deviation, 1))
+    return np.stack([standard, popular, standard * popular], axis=-1)
 
 
 def _standard(states: NDArray[np.float16], some: NDArray[np.bool_]) -> Tensor:
@@ -247,13 +256,17 @@ def with_head(states: Mapping[str, NDArray[Any]], options: argparse.Namespace) -
         settings = replace(settings, **{name: kinds[name](value)})
     with np.load(options.parts) as read:
         parts = dict(read)
+    if "rows" not in parts:
+        lists = read_lists(options.parts, states["candidates"].shape[1], None)
+        judged = states["rows"][states["part"] < TRAINING]
+        parts = beside(lists, judged)
     tables = Tables.of(states)
     started = time.perf_counter()
     head = trained(tables, states["part"], settings)
     seconds = time.perf_counter() - started
     where = {row: place for place, row in enumerate(states["rows"].tolist())}
     width = states["candidates"].shape[1]
-    parts["head"] = np.full(parts["conditional"].shape, np.nan, dtype=np.float32)
+    parts["head"] = np.full(parts["candidates"].shape, np.nan, dtype=np.float32)
     shared = [(at, where[row]) for at, row in enumerate(parts["rows"].tolist()) if row in where]
     into, rows = (torch.tensor([pair[side] for pair in shared]) for side in (0, 1))
     with torch.inference_mode():
@@ -277,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make.add_argument("--max-seconds", type=float, help="stop after; the same command resumes")
     train = commands.add_parser("train")
     train.add_argument("states", type=Path)
-    train.add_argument("parts", type=Path, help="of gated_lists.py, on the same lists")
+    train.add_argument("parts", type=Path, help="of gated_lists.py or ranking_lists.py")
     train.add_argument("--set", action="append", default=[], help="NAME=VALUE, see Settings")
     for each in (make, train):
         each.add_argument("--out", type=Path, required=True)

@@ -37,11 +37,12 @@ def lists_of(parts: Arrays, top: int) -> tuple[GateLists, NDArray[np.int64]]:
     """Lists that hold their target among the first ``top``, and their rows."""
     candidates = parts["candidates"][:, :top]
     held = candidates == parts["target"][parts["rows"]][:, None]
-    scored = ~np.isnan(parts["length"]).all(axis=1)
+    given = [name for name in PARTS if name in parts]
+    scored = ~np.isnan(parts[given[0]]).all(axis=1)
     some = held.any(axis=1) & scored
     rows, candidates = parts["rows"][some], candidates[some]
     signals = {"retrieval": parts["retrieval"]}
-    signals |= {f"likelihood.{name}": parts[name] for name in PARTS if name in parts}
+    signals |= {f"likelihood.{name}": parts[name] for name in given}
     there = candidates >= 0
     return GateLists(
         {n: np.where(there, v[some, :top], np.nan).astype(float) for n, v in signals.items()},

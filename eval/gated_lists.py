@@ -94,6 +94,13 @@ def read_lists(path: Path, top: int, limit: int | None) -> Lists:
     return lists
 
 
+def beside(lists: Lists, rows: NDArray[np.int64]) -> Lists:
+    """What a file of parts holds beside them: lists of ``rows``, and of all what tables read."""
+    kept = ("target", "part", "popularity", "history", "users", "same_day")
+    inside = {name: lists[name][rows] for name in ("candidates", "retrieval")}
+    return {"rows": rows, **inside, **{name: lists[name] for name in kept if name in lists}}
+
+
 def scored(lists: Lists, options: argparse.Namespace) -> None:
     """Score the lists that hold their target, and write the parts."""
     global _lists, _writer
@@ -125,11 +132,9 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     todo = np.flatnonzero(np.isnan(parts["length"]).all(axis=1))
 
     def save() -> None:
-        inside = {name: lists[name][held] for name in ("candidates", "retrieval")} | parts
-        kept = ("target", "part", "popularity", "history", "users", "same_day")
-        whole = {name: lists[name] for name in kept if name in lists}
         part = options.out.with_suffix(".part.npz")
-        np.savez_compressed(part, rows=held, **inside, **whole, about=np.array(about))
+        arrays = beside(lists, held) | parts | {"about": np.array(about)}
+        np.savez_compressed(part, allow_pickle=False, **arrays)
         part.replace(options.out)
 
     # The processes only write prompts: they do not touch an accelerator.

@@ -1,0 +1,352 @@
+"""What the retriever knows, told to a language model: in words, as soft tokens, or not at all.
+
+    python eval/soft_tokens.py LISTS.npz DATA FUSION [--model REF] [--ways none words vectors]
+        [--training 400] [--tests 300] [--epochs 2]
+
+``ranking_lists.py`` makes LISTS.npz, with a fusion in shifts_4_4 of its folder of checkpoints. That
+fusion and every count know what was met before each user's fourth last event, so lists of that
+event are for training, and those of the last two events for validation and test. A list is asked as
+the pointwise template asks it, with two soft tokens before each title; the model is frozen. What
+is trained is a softmax over a list of the log-odds, the retriever, popularity and their product:
+
+- ``none``: the two tokens, the same ones before every title;
+- ``words``: them, and a fact: how many who chose the nearest item of the history chose this too;
+- ``vectors``: them, plus projections of the fusion's vectors of the user and of the item.
+
+Log-odds come to a gate that is fitted on validation lists and judged on test lists, whose target is
+among the first 20. Writes soft_tokens_DATA.md and .json; a killed run resumes after the last whole
+way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from data_sets import (
+    KEPT,
+    SEED,
+    TEST,
+    TRAINING,
+    VALIDATION,
+    command_of,
+    kept_in,
+    read,
+    write_results,
+)
+from fields_under_gate import CONTROL, table
+from frozen_head import known_features
+from gated_lists import Lists, list_writer, loaded, read_lists, user_before
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from llmrec import TextEncoder, TransformersModel
+from llmrec.evaluation import ndcg_at, target_ranks
+from llmrec.items import modalities_of
+from llmrec.items.fusion import Fusion
+from llmrec.models import DEFAULT_LANGUAGE_MODEL
+from llmrec.prompting import load_template
+from llmrec.records import Insight
+from llmrec.reranking import GateLists, catalogue_scale, fit_gate
+from llmrec.training.packed_rows import Segment, segment_scores
+
+Way = Literal["none", "words", "vectors"]
+WAYS: tuple[Way, ...] = ("none", "words", "vectors")
+TEMPLATE = "pointwise/whole-item"
+TOP = 20
+SHIFT = 4
+"""Training lists are of the event so many from the user's end."""
+CHOSEN_ON = 100
+"""Validation lists that choose the epoch."""
+DRAWN = 7
+"""Candidates of a training list beside its target."""
+LISTS = 8
+"""Lists of a step."""
+
+
+class SoftTokens(nn.Module):
+    """An embedding whose ids from the vocabulary's end on are the vectors of items and users.
+
+    Args:
+        base: The model's own embedding.
+        vectors: [items + users, d]; without a way to tell them, all zero.
+        items: How many of them are of items.
+    """
+
+    def __init__(self, base: nn.Embedding, vectors: Tensor, items: int) -> None:
+        super().__init__()
+        self.base, self.first, self.items = base, base.num_embeddings, items
+        self.vectors = vectors
+        mean = base.weight.detach().mean(dim=0)
+        self.constants = nn.Parameter(mean.repeat(2, 1))
+        self.projections = nn.Parameter(mean.new_zeros(2, vectors.shape[1], len(mean)))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[rows, tokens, hidden]."""
+        soft = ids >= self.first
+        embedded: Tensor = self.base(ids.masked_fill(soft, 0))
+        places = ids[soft] - self.first
+        kinds, vectors = (places >= self.items).long(), self.vectors[places]
+        either = torch.einsum("nd,kdh->nkh", vectors, self.projections) + self.constants
+        own = either[torch.arange(len(places)), kinds]
+        return embedded.masked_scatter(soft[..., None], own.to(embedded.dtype))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a way tells of each list: segments of some candidates."""
+
+    lists: Lists
+    segment: Callable[[int, NDArray[np.int64]], Segment]
+    known: NDArray[np.float64]
+
+
+def met_before(lists: Lists) -> dict[int, frozenset[int]]:
+    """Users who met an item before the training events, by item."""
+    starts, items = lists["train_starts"], lists["train_items"]
+    met = defaultdict(set)
+    for user, (start, end) in enumerate(pairwise(starts)):
+        for item in items[start : max(start, end - 2)].tolist():  # events 4 and 3 from the end
+            met[item].add(user)
+    return defaultdict(frozenset, {item: frozenset(users) for item, users in met.items()})
+
+
+def facts_of(lists: Lists, met: dict[int, frozenset[int]], row: int) -> Callable[[str], Insight]:
+    """What is said of a candidate: how many met it after the item of the history nearest to it."""
+    past = [int(one.item_id) for one in user_before(lists, row).history]
+
+    def insight(item_id: str) -> Insight:
+        own = met[int(item_id)]
+        both = {other: len(own & met[other]) for other in past}
+        nearest = max(both, key=lambda other: both[other] / (1 + len(met[other])))
+        chosen, title = len(met[nearest]), lists["titles"][nearest]
+        return Insight(
+            facts=(f"Of {chosen} people who chose {title}, {both[nearest]} chose this too.",)
+        )
+
+    return insight
+
+
+def told(lists: Lists, model: TransformersModel, way: Way, first: int) -> Told:
+    """Segments of lists, with the ids of two soft tokens before each candidate's own tokens."""
+    writer = list_writer(lists, load_template(TEMPLATE), model)
+    met, items = met_before(lists), len(lists["titles"])
+
+    def segment(row: int, candidates: NDArray[np.int64]) -> Segment:
+        asked = writer
+        if way == "words":
+            context = replace(writer.context, insight=facts_of(lists, met, row))
+            asked = replace(writer, context=context)
+        made = asked(user_before(lists, row), candidates)
+        answers = tuple(
+            np.concatenate([np.array([first + items + row, first + item], np.int32), answer])
+            for item, answer in zip(candidates.tolist(), made.answers, strict=True)
+        )
+        return replace(made, answers=answers)
+
+    known = known_features(lists["candidates"], lists["retrieval"], lists["popularity"])
+    return Told(lists, segment, known)
+
+
+def vectors_of(lists: Lists, data: Path, folder: Path) -> Tensor:
+    """The fusion's vectors of all items, then of the users of all lists, standardised."""
+    catalog, encoder = read(data), TextEncoder.from_pretrained()
+    fusion = Fusion.open(folder)
+    ids = list(catalog.items)
+    items = fusion.item_vectors(modalities_of(catalog, encoder, progress=True), ids)
+    starts, past = lists["history_starts"], lists["history_items"]
+    users = [user_before(lists, row) for row in range(len(lists["target"]))]
+    histories = [
+        items[past[start:end][-len(user.history) :]]
+        for user, (start, end) in zip(users, pairwise(starts), strict=True)
+    ]
+    made = fusion.user_vectors(histories, users)
+    parts = [(some - some.mean(axis=0)) / (some.std(axis=0) + 1e-6) for some in (items, made)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def trained(
+    given: Told,
+    model: TransformersModel,
+    soft: SoftTokens,
+    rows: dict[int, NDArray[np.int64]],
+    options: argparse.Namespace,
+) -> nn.Linear:
+    """Train soft tokens and the weights of what is known; the best epoch is kept."""
+    torch.manual_seed(SEED)
+    draw = np.random.default_rng(SEED)
+    weights = nn.Linear(4, 1, bias=False).to(model.model.device)
+    nn.init.zeros_(weights.weight)
+    with torch.no_grad():
+        weights.weight[0, :2] = torch.tensor([0.1, 1.0])
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [soft.constants, soft.projections], "lr": options.learning_rate},
+            {"params": list(weights.parameters()), "lr": 10 * options.learning_rate},
+        ],
+        weight_decay=0.01,
+    )
+    candidates, target = given.lists["candidates"], given.lists["target"]
+    chosen_on = rows[VALIDATION][:CHOSEN_ON]
+
+    def state() -> list[Tensor]:
+        learned = (soft.constants, soft.projections, weights.weight)
+        return [each.detach().clone() for each in learned]
+
+    def value() -> float:
+        whole = np.full((len(chosen_on), TOP), -np.inf)
+        for place, row in enumerate(chosen_on.tolist()):
+            odds = torch.from_numpy(log_odds(given, model, row)).float()
+            known = torch.from_numpy(given.known[row][: len(odds)]).float()
+            features = torch.cat([odds[:, None], known], dim=1).to(weights.weight.device)
+            whole[place, : len(odds)] = weights(features)[:, 0].detach().cpu().numpy()
+        places = np.argmax(candidates[chosen_on] == target[chosen_on][:, None], axis=1)
+        return float(ndcg_at(target_ranks(whole, places, seed=SEED), 10).mean())
+
+    best, kept = value(), state()
+    sys.stderr.write(f"untrained: validation nDCG@10 {best:.4f}\n")
+    for epoch in range(1, options.epochs + 1):
+        order = draw.permutation(rows[TRAINING])
+        for number, row in enumerate(tqdm(order.tolist(), desc="Training", mininterval=5), 1):
+            others = np.flatnonzero((candidates[row] >= 0) & (candidates[row] != target[row]))
+            held = np.flatnonzero(candidates[row] == target[row])
+            some = np.append(held, draw.permutation(others)[:DRAWN])
+            odds = segment_scores(model.model, [[given.segment(row, candidates[row][some])]])[0]
+            known = torch.from_numpy(given.known[row][some]).float().to(odds.device)
+            score = weights(torch.cat([odds[:, None], known], dim=1))[:, 0]
+            (cross_entropy(score[None], torch.zeros(1, dtype=torch.long)) / LISTS).backward()
+            if number % LISTS == 0 or number == len(order):
+                optimizer.step()
+                optimizer.zero_grad()
+        now = value()
+        sys.stderr.write(f"epoch {epoch}: validation nDCG@10 {now:.4f}\n")
+        if now > best:
+            best, kept = now, state()
+    with torch.no_grad():
+        for place, each in zip(
+            (soft.constants, soft.projections, weights.weight), kept, strict=True
+        ):
+            place.copy_(each)
+    return weights
+
+
+def log_odds(given: Told, model: TransformersModel, row: int) -> NDArray[np.float64]:
+    """Log-odds of Yes for each candidate of a list."""
+    candidates = given.lists["candidates"][row]
+    segment = given.segment(row, candidates[candidates >= 0])
+    with torch.inference_mode():
+        return segment_scores(model.model, [[segment]])[0].double().cpu().numpy()
+
+
+def judged(
+    lists: Lists,
+    vectors: Tensor,
+    rows: dict[int, NDArray[np.int64]],
+    way: Way,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Train a way, fit its gate on validation lists and judge it on test lists."""
+    model = loaded(options.model, None, options.dtype)
+    model.model.requires_grad_(False)
+    base = model.model.get_input_embeddings()
+    assert isinstance(base, nn.Embedding)
+    said = vectors if way == "vectors" else torch.zeros(len(vectors), 1)
+    soft = SoftTokens(base, said.to(model.model.device), len(lists["titles"]))
+    given = told(lists, model, way, soft.first)
+    model.model.set_input_embeddings(soft)
+    weights = trained(given, model, soft, rows, options)
+    scale = catalogue_scale(lists["popularity"])
+    parts = {}
+    for part in (VALIDATION, TEST):
+        some = rows[part]
+        table_ = np.full((len(some), TOP), np.nan)
+        for place, row in enumerate(tqdm(some.tolist(), desc="Scoring", mininterval=5)):
+            odds = log_odds(given, model, row)
+            table_[place, : len(odds)] = odds
+        candidates = lists["candidates"][some]
+        there = candidates >= 0
+        parts[part] = GateLists(
+            {"retrieval": lists["retrieval"][some], "pointwise.odds": table_},
+            np.where(there, lists["popularity"][candidates], np.nan).astype(float),
+            lists["history"][some].astype(float),
+            there.sum(axis=1),
+            np.argmax(candidates == lists["target"][some][:, None], axis=1),
+        )
+    fitted = fit_gate(parts[VALIDATION], popularity=scale, seed=SEED)
+    tests = parts[TEST]
+    assert tests.targets is not None
+    found: dict[str, Any] = {
+        "weights": weights.weight[0].tolist(),
+        "gate": fitted.gate.weights,
+        "p": dict(fitted.p_values),
+    }
+    for name, gate in ((way, fitted.gate), (CONTROL, fitted.control)):
+        ranks = target_ranks(gate.scores(tests), tests.targets, seed=SEED)
+        found[name] = ndcg_at(ranks, 10).tolist()
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and judge each way."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("lists", type=Path, help="of ranking_lists.py")
+    parser.add_argument("data", type=Path, help="folder of the same data set")
+    parser.add_argument("fusion", type=Path, help="folder shifts_4_4 of ranking_lists.py")
+    parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
+    parser.add_argument("--dtype", help="bfloat16 on an accelerator if left out, else float32")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--training", type=int, default=400, help="training lists at most")
+    parser.add_argument("--tests", type=int, default=300, help="validation and test lists at most")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    options = parser.parse_args(arguments)
+    lists = read_lists(options.lists, TOP, None)
+    reached = (lists["candidates"] == lists["target"][:, None]).any(axis=1)
+    draw = np.random.default_rng(SEED)
+    of_training = (lists["part"] == TRAINING) & (lists["shift"] == SHIFT)
+    rows = {
+        part: draw.permutation(np.flatnonzero(reached & some))[:most]
+        for part, some, most in (
+            (TRAINING, of_training, options.training),
+            (VALIDATION, lists["part"] == VALIDATION, options.tests),
+            (TEST, lists["part"] == TEST, options.tests),
+        )
+    }
+    vectors = vectors_of(lists, options.data, options.fusion)
+    sizes = ", ".join(
+        f"{len(rows[part]):,} {name}"
+        for part, name in ((TRAINING, "training"), (VALIDATION, "validation"), (TEST, "test"))
+    )
+    sys.stderr.write(f"lists: {sizes}\n")
+    about = f"{options.model} {sizes} {options.epochs} {options.learning_rate} {vectors.sum()}"
+    with kept_in(KEPT / "soft_tokens" / f"{options.data.name}.jsonl") as kept:
+        found = {
+            way: kept(f"{about} {way}", partial(judged, lists, vectors, rows, way, options))
+            for way in options.ways
+        }
+    first = options.ways[0]
+    values = {CONTROL: found[first][CONTROL], **{way: found[way][way] for way in options.ways}}
+    text = f"# Facts of the retriever as soft tokens and in words: {options.data.name}\n\n"
+    text += f"Lists: {sizes}. {options.model}, {TEMPLATE}, frozen.\n\n{table(values, first)}"
+    write_results(
+        f"soft_tokens_{options.data.name}",
+        text,
+        {"command": command_of("soft_tokens", arguments), "ways": found},
+        options.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
