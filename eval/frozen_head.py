@@ -7,11 +7,11 @@
 The first command forwards each title and each history once and keeps the last hidden states: of a
 title at its end, of a history where the next title follows. Lists of training, validation and test
 are taken whose target is among the first TOP. A command that was stopped continues where it
-stopped. The second trains two projections of them, whose product is added to the retriever and to
-popularity, by a softmax over the candidates of training lists, which their retriever does not know.
-Training ends where validation lists are ranked best. HEAD.npz is PARTS.npz with the part ``head``:
-`gate_table.py PARTS.npz HEAD.npz` shows it under the same gate. Where LISTS.npz is given in place
-of PARTS.npz, the head is the only part.
+stopped, also when lists were added. The second trains two projections of them, whose product is
+added to the retriever and to popularity, by a softmax over the candidates of training lists, which
+their retriever does not know. Training ends where validation lists are ranked best. HEAD.npz is
+PARTS.npz with the part ``head``: `gate_table.py PARTS.npz HEAD.npz` shows it under the same gate.
+Where LISTS.npz is given in place of PARTS.npz, the head is the only part.
 """
 
 from __future__ import annotations
@@ -95,9 +95,16 @@ def states_of(lists: Lists, options: argparse.Namespace) -> None:
     about = f"{model.name}@{model.revision}"
     if options.out.is_file():
         with np.load(options.out) as before:
-            if before["about"].item() != about or before["rows"].tolist() != rows.tolist():
+            known = before["rows"]
+            if (
+                before["about"].item() != about
+                or (before["target"] != lists["target"][known]).any()
+            ):
                 raise SystemExit(f"{options.out} holds other lists or another model: remove it.")
-            kept = {name: before[name] for name in kept}
+            shared = np.isin(known, rows)
+            places = np.searchsorted(rows, known[shared])
+            kept["items"] = before["items"]
+            kept["histories"][places] = before["histories"][shared]
     started = saved = time.perf_counter()
 
     def save() -> None:
