@@ -78,7 +78,9 @@ def test_forward_passes_stay_within_the_budget() -> None:
     )
     update = prefix_scoring._PathLayer.update
 
-    def watched(self: prefix_scoring._PathLayer, *args: Tensor) -> tuple[Tensor, Tensor]:
+    def watched(
+        self: prefix_scoring._PathLayer, *args: Tensor, **_: object
+    ) -> tuple[Tensor, Tensor]:
         kept = update(self, *args)
         assert self.keys is not None
         keys.append(int(self.keys.shape[2]))
