@@ -39,17 +39,17 @@ from gated_lists import (
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from llmrec import TransformersModel
 from llmrec.evaluation import ndcg_at, target_ranks
+from llmrec.models.prefix_scoring import forward_chunk, input_device
+from llmrec.models.prefix_tree import PrefixTree, ScoredSequence
+from llmrec.models.tree_attention import TreeAttention
 from llmrec.prompting import Budget, field_text
 from llmrec.records import User
 from llmrec.reranking import Likelihood, catalogue_scale
 
-TOKENS = 16_384
-"""Tokens of a batch, with padding."""
 SAVE_EVERY = 60.0
 """Seconds between two saves."""
 
@@ -68,15 +68,13 @@ class Settings:
 
 
 def last_states(model: TransformersModel, sequences: Sequence[Sequence[int]]) -> Tensor:
-    """The last layer's state of each sequence's last token, [sequences, d]."""
-    device = model.model.device
-    rows = pad_sequence([torch.tensor(tokens) for tokens in sequences], batch_first=True)
-    ends = torch.tensor([len(tokens) - 1 for tokens in sequences])
-    seen = (torch.arange(rows.shape[1]) <= ends[:, None]).to(device)
+    """The last layer's state of each sequence's last token, [sequences, d]: beginnings once."""
+    tree = PrefixTree.of([ScoredSequence((*tokens, 0), len(tokens)) for tokens in sequences])
+    (chunk,) = tree.chunks(len(tree))
+    attention = TreeAttention.of(tree, chunk, input_device(model.model).type)
     with torch.inference_mode():
-        found = model.model.base_model(rows.to(device), attention_mask=seen, use_cache=False)
-    states: Tensor = found.last_hidden_state[torch.arange(len(rows)), ends]
-    return states.float().cpu()
+        hidden = forward_chunk(model.model, tree, chunk, attention)
+        return hidden[torch.from_numpy(attention.places[tree.score_rows])].float().cpu()
 
 
 def states_of(lists: Lists, options: argparse.Namespace) -> None:
@@ -114,23 +112,22 @@ def states_of(lists: Lists, options: argparse.Namespace) -> None:
         np.savez_compressed(part, rows=rows, **kept, **inside, about=np.array(about))
         part.replace(options.out)
 
-    todo = [("items", i) for i in items if np.isnan(kept["items"][i, 0])]
-    todo += [("histories", i) for i in range(len(rows)) if np.isnan(kept["histories"][i, 0])]
-    batch: list[tuple[str, int, Sequence[int]]] = []
-    for number, (kind, place) in enumerate(tqdm(todo, desc="States", mininterval=5)):
-        if kind == "items":
-            bare = writer(User(""), np.array([place]))
-            tokens = [*bare.prompt.tolist(), *bare.answers[0].tolist()]
-        else:
-            tokens = writer(user_before(lists, int(rows[place])), NOTHING).prompt.tolist()
-        batch.append((kind, place, tokens))
-        longest = max(len(each) for _, _, each in batch)
-        if longest * (len(batch) + 1) < TOKENS and number < len(todo) - 1:
-            continue
-        states = last_states(model, [each for _, _, each in batch])
-        for (name, at, _), state in zip(batch, states, strict=True):
+    todo: list[tuple[tuple[int, ...], str, int]] = []
+    for i in items:
+        if np.isnan(kept["items"][i, 0]):
+            bare = writer(User(""), np.array([i]))
+            todo.append(((*bare.prompt.tolist(), *bare.answers[0].tolist()), "items", i))
+    for i in np.flatnonzero(np.isnan(kept["histories"][:, 0])).tolist():
+        prompt = writer(user_before(lists, int(rows[i])), NOTHING).prompt
+        todo.append((tuple(prompt.tolist()), "histories", i))
+    todo.sort()  # one user's histories stand together: they begin alike
+    ends = np.cumsum([len(tokens) for tokens, _, _ in todo]) // model.max_rows
+    parts = np.split(np.arange(len(todo)), np.flatnonzero(np.diff(ends)) + 1) if todo else []
+    for part in tqdm(parts, desc="States", mininterval=5):
+        some = [todo[i] for i in part]
+        states = last_states(model, [tokens for tokens, _, _ in some])
+        for (_, name, at), state in zip(some, states, strict=True):
             kept[name][at] = state.numpy()
-        batch = []
         now = time.perf_counter()
         if now - saved > SAVE_EVERY:
             save()
