@@ -88,7 +88,7 @@ class SoftTokens(nn.Module):
         super().__init__()
         self.base, self.first, self.items = base, base.num_embeddings, items
         self.vectors = vectors
-        mean = base.weight.detach().mean(dim=0)
+        mean = base.weight.detach().float().mean(dim=0)
         self.constants = nn.Parameter(mean.repeat(2, 1))
         self.projections = nn.Parameter(mean.new_zeros(2, vectors.shape[1], len(mean)))
 
@@ -214,6 +214,7 @@ def trained(
         places = np.argmax(candidates[chosen_on] == target[chosen_on][:, None], axis=1)
         return float(ndcg_at(target_ranks(whole, places, seed=SEED), 10).mean())
 
+    first = torch.zeros(1, dtype=torch.long, device=model.model.device)
     best, kept = value(), state()
     sys.stderr.write(f"untrained: validation nDCG@10 {best:.4f}\n")
     for epoch in range(1, options.epochs + 1):
@@ -225,7 +226,7 @@ def trained(
             odds = segment_scores(model.model, [[given.segment(row, candidates[row][some])]])[0]
             known = torch.from_numpy(given.known[row][some]).float().to(odds.device)
             score = weights(torch.cat([odds[:, None], known], dim=1))[:, 0]
-            (cross_entropy(score[None], torch.zeros(1, dtype=torch.long)) / LISTS).backward()
+            (cross_entropy(score[None], first) / LISTS).backward()
             if number % LISTS == 0 or number == len(order):
                 optimizer.step()
                 optimizer.zero_grad()
