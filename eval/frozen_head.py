@@ -60,8 +60,8 @@ class Settings:
 
     width: int = 64
     dropout: float = 0.3
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
+    learning_rate: float = 3e-4
+    weight_decay: float = 1.0
     epochs: int = 30
     patience: int = 4
     lists: int = 64
@@ -148,6 +148,9 @@ class Head(nn.Module):
         self.items = nn.Linear(width, settings.width, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
         self.weights = nn.Linear(3, 1, bias=False)
+        with torch.no_grad():  # the retriever alone
+            nn.init.zeros_(self.items.weight)
+            self.weights.weight.copy_(torch.tensor([[1.0, 0.0, 0.0]]))
 
     def forward(self, history: Tensor, item: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """The head's score and the whole score, [lists, candidates].
@@ -220,15 +223,22 @@ def trained(tables: Tables, part: NDArray[np.int8], settings: Settings) -> Head:
     """Train on training lists until validation lists are ranked no better."""
     torch.manual_seed(SEED)
     head = Head(tables.items.shape[1], settings)
+    projections = [*head.histories.parameters(), *head.items.parameters()]
     optimizer = torch.optim.AdamW(
-        head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        [
+            {"params": projections, "weight_decay": settings.weight_decay},
+            {"params": head.weights.parameters(), "lr": 10 * settings.learning_rate},
+        ],
+        lr=settings.learning_rate,
+        weight_decay=0.0,
     )
     training = torch.from_numpy(np.flatnonzero(part == TRAINING))
     held = torch.from_numpy(np.flatnonzero(part == VALIDATION))
     best, kept, at = -1.0, head.state_dict(), 0
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(settings.epochs + 1):
         head.train()
-        for rows in training[torch.randperm(len(training))].split(settings.lists):
+        order = training[torch.randperm(len(training))].split(settings.lists)
+        for rows in order if epoch else ():  # the first validation is that of the retriever
             _, whole = tables.scores(head, rows)
             loss = cross_entropy(whole, tables.targets[rows])
             optimizer.zero_grad()
