@@ -289,7 +289,7 @@ def judged(
     assert tests.targets is not None
     found: dict[str, Any] = {
         "weights": weights.weight[0].tolist(),
-        "gate": fitted.gate.weights,
+        "gate": dict(fitted.gate.weights),
         "p": dict(fitted.p_values),
     }
     for name, gate in ((way, fitted.gate), (CONTROL, fitted.control)):
