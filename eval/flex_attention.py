@@ -36,7 +36,9 @@ def block_mask(tree: TreeAttention, carried: int, device: torch.device) -> Block
     last_key = np.minimum(first_key + BLOCK, total) - 1
     furthest, nearest = (f.reduceat(stops, first_key) for f in (np.maximum, np.minimum))
     some = (first_key <= last_row) & (furthest > first_row)
-    whole = some & (last_key <= first_row) & (nearest > last_row) & (last_key - first_key == 127)
+    whole = (
+        some & (last_key <= first_row) & (nearest > last_row) & (last_key - first_key == BLOCK - 1)
+    )
     numbers, offset = sent(device, stops, np.array(carried))
 
     def seen(batch: Tensor, head: Tensor, row: Tensor, key: Tensor) -> Tensor:  # noqa: ARG001
@@ -69,7 +71,7 @@ class FlexTreeAttention:
 
     def __init__(self, attend: Callable[..., Tensor] = flex_attention) -> None:
         self.attend = attend
-        self._of: tuple[TreeAttention, BlockMask, Tensor, Tensor] | None = None
+        self._of: tuple[TreeAttention, BlockMask, list[Tensor]] | None = None
 
     def __call__(
         self,
@@ -88,12 +90,11 @@ class FlexTreeAttention:
         if self._of is None or self._of[0] is not tree:
             carried = key.shape[2] - query.shape[2]
             places = tree.places[:-1]
-            back = np.argsort(places[carried:] - carried)  # the tree's row that is forwarded at i
-            order, keys = sent(query.device, back, places)
-            self._of = tree, block_mask(tree, carried, query.device), order, keys
-        _, mask, order, keys = self._of
+            own = places[carried:] - carried
+            planned = sent(query.device, own, np.argsort(own), places)
+            self._of = tree, block_mask(tree, carried, query.device), planned
+        _, mask, (rows, back, keys) = self._of
         tree.layers += 1
-        rows = keys[key.shape[2] - query.shape[2] :] - (key.shape[2] - query.shape[2])
         found = self.attend(
             query.index_select(2, rows),
             key.index_select(2, keys),
@@ -102,4 +103,4 @@ class FlexTreeAttention:
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        return found.index_select(2, order).transpose(1, 2), None
+        return found.index_select(2, back).transpose(1, 2), None

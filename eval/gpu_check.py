@@ -585,9 +585,7 @@ def one_layer(
 ) -> Found:
     """Milliseconds of the attention of one layer and chunk in both ways, on random numbers."""
     tree, device = PrefixTree.of(sequences), input_device(model.model)
-    *_, chunk = [c for c in tree.chunks(model.max_rows) if c.end - c.start == model.max_rows] or [
-        next(tree.chunks(model.max_rows))
-    ]
+    chunk = max(tree.chunks(model.max_rows), key=lambda some: (some.end - some.start, some.start))
     config = model.model.config.get_text_config()
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     rows, size = chunk.end - chunk.start, config.hidden_size // heads

@@ -86,10 +86,16 @@ def quoted(value: object) -> str:
 
 def problems_error(problems: Sequence[Problem], where: str, hint: str) -> DataError:
     """Make the one error that names the first few problems and counts the rest."""
-    shown = "; ".join(str(problem).rstrip(".") for problem in problems[:_SHOWN])
-    more = f"; and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
     noun = "problem" if len(problems) == 1 else "problems"
-    return DataError(f"{len(problems):,} {noun} in {where}: {shown}{more}.", hint=hint)
+    shown = first_few([*map(str, problems)])
+    return DataError(f"{len(problems):,} {noun} in {where}: {shown}", hint=hint)
+
+
+def first_few(faults: Sequence[str]) -> str:
+    """One sentence that names the first few faults and counts the rest."""
+    shown = "; ".join(fault.rstrip(".") for fault in faults[:_SHOWN])
+    more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+    return f"{shown}{more}."
 
 
 @dataclass(frozen=True, slots=True)

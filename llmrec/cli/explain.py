@@ -121,7 +121,7 @@ def explain(
             ids = split_names(item, known.items.__contains__) if known else item
             asked = [make_request(ids, user=user, known=known)]
         case _, None, None, Path():
-            asked = [*read_requests(requests, known)]
+            asked = list(read_requests(requests, known))
         case _:
             raise OptionError(
                 "Items to explain come either from an index or from a file.",

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from llmrec.catalog.tables import (
     Findings,
     file_content,
+    first_few,
     problems_error,
     read_file,
     read_parquet,
@@ -56,8 +57,6 @@ _OF_REQUEST = ("user_id", "request_id", "history", "query", "profile", "neutral_
 """Request columns of a table; all others are candidate columns."""
 _NOT_SHOWN = {"", "relevant", "rank", "error", "retrieval_score"}
 """Columns copied to the results but never shown to the model, such as labels."""
-_SHOWN = 3
-"""Invalid requests of a file that one error names."""
 _HINT = (
     'A request is {"candidates": [...]}, and optionally user_id, history, profile, query, '
     "neutral_rating and request_id. See docs/data.md#request-files."
@@ -197,10 +196,9 @@ def read_requests(requests: str | Path, known: Context | None = None) -> tuple[R
     read = [_parsed(line.text, known) for line in _read(Path(requests)).lines]
     faults = {n: each for n, each in enumerate(read, start=1) if isinstance(each, LlmrecError)}
     if len(faults) > 1:
-        shown = [f"Request {n}: {e.message.rstrip('.')}" for n, e in [*faults.items()][:_SHOWN]]
-        more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        shown = first_few([f"Request {n}: {error.message}" for n, error in faults.items()])
         raise DataError(
-            f"{len(faults):,} of {len(read):,} requests are invalid: {'; '.join(shown)}{more}.",
+            f"{len(faults):,} of {len(read):,} requests are invalid: {shown}",
             hint="Correct or remove them.",
         )
     for number, error in faults.items():
