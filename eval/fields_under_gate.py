@@ -27,7 +27,7 @@ from llmrec.catalog import leave_one_out
 from llmrec.evaluation import compare, training_catalog
 from llmrec.items import understand_items
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
-from llmrec.prompting import Budget
+from llmrec.prompting import Budget, Context
 from llmrec.records import Insight, Item
 from llmrec.reranking import fit_gate
 from llmrec.reranking.fitting import hold_out_last, judged_lists
@@ -37,6 +37,15 @@ FIELDS = ("attributes", "description", "opinion", "caption", "met_together")
 TITLES, CONTROL = "titles", "no model"
 TEMPLATE = "pointwise/whole-item"
 TOP = 20
+
+
+def met_together(context: Context, past: Sequence[str], item_id: str) -> str:
+    """How many users of the nearest item of a history met a candidate too."""
+    own = context.met_by(item_id)
+    both = {other: len(own & context.met_by(other)) for other in past}
+    nearest = max(both, key=lambda other: both[other] / (1 + len(context.met_by(other))))
+    n, title = len(context.met_by(nearest)), context.items[nearest].title
+    return f"Of {n} people who chose {title}, {both[nearest]} chose this too."
 
 
 def shown(request: Request, field: str) -> Request:
@@ -50,20 +59,15 @@ def shown(request: Request, field: str) -> Request:
         kept = {field: getattr(whole, field)} if field in {"attributes", "description"} else {}
         return Item(item_id, whole.title, **(kept if item_id in candidates else {}))
 
-    def met_together(item_id: str) -> tuple[str, ...]:
-        own = context.met_by(item_id)
-        both = {other: len(own & context.met_by(other)) for other in past}
-        nearest = max(both, key=lambda other: both[other] / (1 + len(context.met_by(other))))
-        n, title = len(context.met_by(nearest)), context.items[nearest].title
-        return (f"Of {n} people who chose {title}, {both[nearest]} chose this too.",)
-
     def insight(item_id: str) -> Insight:
         whole = context.insight(item_id)
         if field == "opinion":
             return Insight(opinion=whole.opinion)
         if field == "caption":
             return Insight(picture=whole.picture, clip=whole.clip)
-        return Insight(facts=met_together(item_id)) if field == "met_together" else Insight()
+        if field == "met_together":
+            return Insight(facts=(met_together(context, past, item_id),))
+        return Insight()
 
     items = {item_id: item(item_id) for item_id in {*candidates, *past}}
     user = replace(request.user, profile={})

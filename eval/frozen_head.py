@@ -34,12 +34,12 @@ from gated_lists import (
     list_writer,
     loaded,
     read_lists,
+    saving,
     user_before,
 )  # fmt: skip
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from llmrec import TransformersModel
 from llmrec.evaluation import ndcg_at, target_ranks
@@ -49,9 +49,6 @@ from llmrec.models.tree_attention import TreeAttention
 from llmrec.prompting import Budget, field_text
 from llmrec.records import User
 from llmrec.reranking import Likelihood, catalogue_scale
-
-SAVE_EVERY = 60.0
-"""Seconds between two saves."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,6 @@ def states_of(lists: Lists, options: argparse.Namespace) -> None:
             places = np.searchsorted(rows, known[shared])
             kept["items"] = before["items"]
             kept["histories"][places] = before["histories"][shared]
-    started = saved = time.perf_counter()
 
     def save() -> None:
         same = ("target", "part", "popularity", "candidates", "retrieval")
@@ -123,18 +119,11 @@ def states_of(lists: Lists, options: argparse.Namespace) -> None:
     todo.sort()  # one user's histories stand together: they begin alike
     ends = np.cumsum([len(tokens) for tokens, _, _ in todo]) // model.max_rows
     parts = np.split(np.arange(len(todo)), np.flatnonzero(np.diff(ends)) + 1) if todo else []
-    for part in tqdm(parts, desc="States", mininterval=5):
+    for part in saving(parts, save, options.max_seconds, desc="States"):
         some = [todo[i] for i in part]
         states = last_states(model, [tokens for tokens, _, _ in some])
         for (_, name, at), state in zip(some, states, strict=True):
             kept[name][at] = state.numpy()
-        now = time.perf_counter()
-        if now - saved > SAVE_EVERY:
-            save()
-            saved = now
-        if options.max_seconds and now - started > options.max_seconds:
-            break
-    save()
     left = int(np.isnan(kept["histories"][:, 0]).sum())
     sys.stdout.write(f"{len(rows) - left} histories, {left} left; {about}\n")
 

@@ -29,7 +29,14 @@ from llmrec.reranking.gate_fit import by_rarity, fit_gate
 
 Values = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
-PARTS = ("conditional", "prior", "length", "head")
+PARTS = {
+    "conditional": "likelihood.conditional",
+    "prior": "likelihood.prior",
+    "length": "likelihood.length",
+    "head": "likelihood.head",
+    "odds": "pointwise",
+}
+"""Arrays of a file that a gate weighs, and their names in it."""
 RETRIEVER, CONTROL, GATE = "retriever", "control", "gate"
 
 
@@ -42,7 +49,7 @@ def lists_of(parts: Arrays, top: int) -> tuple[GateLists, NDArray[np.int64]]:
     some = held.any(axis=1) & scored
     rows, candidates = parts["rows"][some], candidates[some]
     signals = {"retrieval": parts["retrieval"]}
-    signals |= {f"likelihood.{name}": parts[name] for name in given}
+    signals |= {PARTS[name]: parts[name] for name in given}
     there = candidates >= 0
     return GateLists(
         {n: np.where(there, v[some, :top], np.nan).astype(float) for n, v in signals.items()},

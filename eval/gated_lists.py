@@ -16,11 +16,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from data_sets import SEED, TRAINING
@@ -38,11 +38,12 @@ from llmrec.training.tuning_lists import ListWriter
 
 TOP = 100
 """Candidates of a list."""
-SAVE_EVERY = 120.0
+SAVE_EVERY = 60.0
 """Seconds between two saves."""
 LEFT_OUT = 3
 """The part of lists that were not drawn."""
 DAY = 86_400
+Step = TypeVar("Step")
 Lists = dict[str, Any]
 """Arrays by name."""
 
@@ -101,6 +102,22 @@ def beside(lists: Lists, rows: NDArray[np.int64]) -> Lists:
     return {"rows": rows, **inside, **{name: lists[name] for name in kept if name in lists}}
 
 
+def saving(
+    steps: Iterable[Step], save: Callable[[], None], most: float | None, *, desc: str
+) -> Iterator[Step]:
+    """Take steps, for at most ``most`` seconds, with a progress bar; save each minute and last."""
+    started = saved = time.perf_counter()
+    for step in tqdm(steps, desc=desc, mininterval=5):
+        yield step
+        now = time.perf_counter()
+        if now - saved > SAVE_EVERY:
+            save()
+            saved = now
+        if most and now - started > most:
+            break
+    save()
+
+
 def scored(lists: Lists, options: argparse.Namespace) -> None:
     """Score the lists that hold their target, and write the parts."""
     global _lists, _writer
@@ -128,7 +145,7 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
     titled = [i for i in used.tolist() if i >= 0 and field_text(lists["titles"][i], budget, model)]
     bare = _writer(User(""), np.array(titled))
     ends = {item: end.tolist() for item, end in zip(titled, bare.answers, strict=True)}
-    started = saved = time.perf_counter()
+    started = time.perf_counter()
     todo = np.flatnonzero(np.isnan(parts["length"]).all(axis=1))
 
     def save() -> None:
@@ -142,7 +159,8 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
         every = pool.imap(_encoded, held[todo].tolist(), chunksize=32)
         if np.isnan(parts["prior"]).all():
             parts["prior"] = priors(model, bare, titled, candidates[held], options.window)
-        for first in tqdm(range(0, len(todo), options.window), desc="Scoring", mininterval=5):
+        firsts = range(0, len(todo), options.window)
+        for first in saving(firsts, save, options.max_seconds, desc="Scoring"):
             window = todo[first : first + options.window]
             sequences, places = [], []
             for row in window:
@@ -155,13 +173,6 @@ def scored(lists: Lists, options: argparse.Namespace) -> None:
             for (row, place), value in zip(places, values, strict=True):
                 parts["conditional"][row, place] = value.sum()
                 parts["length"][row, place] = len(value)
-            now = time.perf_counter()
-            if now - saved > SAVE_EVERY:
-                save()
-                saved = now
-            if options.max_seconds and now - started > options.max_seconds:
-                break
-    save()
     left = int(np.isnan(parts["length"]).all(axis=1).sum())
     seconds = time.perf_counter() - started
     sys.stdout.write(f"{len(todo) - left} lists in {seconds:.0f} s, {left} left; {about}\n")

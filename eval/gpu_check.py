@@ -29,6 +29,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from data_sets import command_of
 from gpu_paper import QWEN3_4B, Shape, shared_and_own
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -635,7 +636,7 @@ def main() -> None:
     check = Check(options.model, options.device, SMALL if options.small else Size())
     cuda = torch.cuda.is_available()
     document: Found = {
-        "command": "python eval/gpu_check.py",
+        "command": command_of("gpu_check", None),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
         "rows": {},

@@ -43,9 +43,10 @@ from data_sets import (
     read,
     write_results,
 )
-from fields_under_gate import CONTROL, table
+from fields_under_gate import CONTROL, met_together, table
 from frozen_head import known_features
-from gated_lists import Lists, list_writer, loaded, read_lists, user_before
+from gate_table import lists_of
+from gated_lists import Lists, beside, list_writer, loaded, read_lists, user_before
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -58,7 +59,7 @@ from llmrec.items.fusion import Fusion
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting import load_template
 from llmrec.records import Insight
-from llmrec.reranking import GateLists, catalogue_scale, fit_gate
+from llmrec.reranking import catalogue_scale, fit_gate
 from llmrec.training.packed_rows import Segment, segment_scores
 
 Way = Literal["none", "words", "vectors"]
@@ -109,46 +110,37 @@ class Told:
 
     lists: Lists
     segment: Callable[[int, NDArray[np.int64]], Segment]
-    known: NDArray[np.float64]
+    known: Tensor
 
 
-def met_before(lists: Lists) -> dict[int, frozenset[int]]:
+def met_before(lists: Lists) -> dict[str, frozenset[str]]:
     """Users who met an item before the training events, by item."""
     starts, items = lists["train_starts"], lists["train_items"]
     met = defaultdict(set)
     for user, (start, end) in enumerate(pairwise(starts)):
         for item in items[start : max(start, end - 2)].tolist():  # events 4 and 3 from the end
-            met[item].add(user)
-    return defaultdict(frozenset, {item: frozenset(users) for item, users in met.items()})
-
-
-def facts_of(lists: Lists, met: dict[int, frozenset[int]], row: int) -> Callable[[str], Insight]:
-    """What is said of a candidate: how many met it after the item of the history nearest to it."""
-    past = [int(one.item_id) for one in user_before(lists, row).history]
-
-    def insight(item_id: str) -> Insight:
-        own = met[int(item_id)]
-        both = {other: len(own & met[other]) for other in past}
-        nearest = max(both, key=lambda other: both[other] / (1 + len(met[other])))
-        chosen, title = len(met[nearest]), lists["titles"][nearest]
-        return Insight(
-            facts=(f"Of {chosen} people who chose {title}, {both[nearest]} chose this too.",)
-        )
-
-    return insight
+            met[str(item)].add(str(user))
+    return {item: frozenset(users) for item, users in met.items()}
 
 
 def told(lists: Lists, model: TransformersModel, way: Way, first: int) -> Told:
     """Segments of lists, with the ids of two soft tokens before each candidate's own tokens."""
     writer = list_writer(lists, load_template(TEMPLATE), model)
     met, items = met_before(lists), len(lists["titles"])
+    context = replace(writer.context, met_by=lambda item_id: met.get(item_id, frozenset()))
 
     def segment(row: int, candidates: NDArray[np.int64]) -> Segment:
-        asked = writer
+        asked, user = writer, user_before(lists, row)
         if way == "words":
-            context = replace(writer.context, insight=facts_of(lists, met, row))
-            asked = replace(writer, context=context)
-        made = asked(user_before(lists, row), candidates)
+            past = [one.item_id for one in user.history]
+            asked = replace(
+                writer,
+                context=replace(
+                    context,
+                    insight=lambda item_id: Insight(facts=(met_together(context, past, item_id),)),
+                ),
+            )
+        made = asked(user, candidates)
         answers = tuple(
             np.concatenate([np.array([first + items + row, first + item], np.int32), answer])
             for item, answer in zip(candidates.tolist(), made.answers, strict=True)
@@ -156,7 +148,7 @@ def told(lists: Lists, model: TransformersModel, way: Way, first: int) -> Told:
         return replace(made, answers=answers)
 
     known = known_features(lists["candidates"], lists["retrieval"], lists["popularity"])
-    return Told(lists, segment, known)
+    return Told(lists, segment, torch.from_numpy(known).float().to(model.model.device))
 
 
 def vectors_of(lists: Lists, data: Path, folder: Path) -> Tensor:
@@ -204,13 +196,16 @@ def trained(
         learned = (soft.constants, soft.projections, weights.weight)
         return [each.detach().clone() for each in learned]
 
+    def score_of(odds: Tensor, known: Tensor) -> Tensor:
+        scores: Tensor = weights(torch.cat([odds[:, None], known], dim=1))[:, 0]
+        return scores
+
     def value() -> float:
         whole = np.full((len(chosen_on), TOP), -np.inf)
         for place, row in enumerate(chosen_on.tolist()):
-            odds = torch.from_numpy(log_odds(given, model, row)).float()
-            known = torch.from_numpy(given.known[row][: len(odds)]).float()
-            features = torch.cat([odds[:, None], known], dim=1).to(weights.weight.device)
-            whole[place, : len(odds)] = weights(features)[:, 0].detach().cpu().numpy()
+            odds = log_odds(given, model, row)
+            score = score_of(odds, given.known[row, : len(odds)])
+            whole[place, : len(odds)] = score.detach().cpu().numpy()
         places = np.argmax(candidates[chosen_on] == target[chosen_on][:, None], axis=1)
         return float(ndcg_at(target_ranks(whole, places, seed=SEED), 10).mean())
 
@@ -224,8 +219,7 @@ def trained(
             held = np.flatnonzero(candidates[row] == target[row])
             some = np.append(held, draw.permutation(others)[:DRAWN])
             odds = segment_scores(model.model, [[given.segment(row, candidates[row][some])]])[0]
-            known = torch.from_numpy(given.known[row][some]).float().to(odds.device)
-            score = weights(torch.cat([odds[:, None], known], dim=1))[:, 0]
+            score = score_of(odds, given.known[row, some])
             (cross_entropy(score[None], first) / LISTS).backward()
             if number % LISTS == 0 or number == len(order):
                 optimizer.step()
@@ -242,12 +236,12 @@ def trained(
     return weights
 
 
-def log_odds(given: Told, model: TransformersModel, row: int) -> NDArray[np.float64]:
+def log_odds(given: Told, model: TransformersModel, row: int) -> Tensor:
     """Log-odds of Yes for each candidate of a list."""
     candidates = given.lists["candidates"][row]
     segment = given.segment(row, candidates[candidates >= 0])
     with torch.inference_mode():
-        return segment_scores(model.model, [[segment]])[0].double().cpu().numpy()
+        return segment_scores(model.model, [[segment]])[0]
 
 
 def judged(
@@ -267,33 +261,23 @@ def judged(
     given = told(lists, model, way, soft.first)
     model.model.set_input_embeddings(soft)
     weights = trained(given, model, soft, rows, options)
-    scale = catalogue_scale(lists["popularity"])
-    parts = {}
-    for part in (VALIDATION, TEST):
-        some = rows[part]
-        table_ = np.full((len(some), TOP), np.nan)
-        for place, row in enumerate(tqdm(some.tolist(), desc="Scoring", mininterval=5)):
-            odds = log_odds(given, model, row)
-            table_[place, : len(odds)] = odds
-        candidates = lists["candidates"][some]
-        there = candidates >= 0
-        parts[part] = GateLists(
-            {"retrieval": lists["retrieval"][some], "pointwise.odds": table_},
-            np.where(there, lists["popularity"][candidates], np.nan).astype(float),
-            lists["history"][some].astype(float),
-            there.sum(axis=1),
-            np.argmax(candidates == lists["target"][some][:, None], axis=1),
-        )
-    fitted = fit_gate(parts[VALIDATION], popularity=scale, seed=SEED)
-    tests = parts[TEST]
-    assert tests.targets is not None
+    some = np.concatenate([rows[VALIDATION], rows[TEST]])
+    odds = np.full((len(some), TOP), np.nan)
+    for place, row in enumerate(tqdm(some.tolist(), desc="Scoring", mininterval=5)):
+        scored = log_odds(given, model, row).double().cpu().numpy()
+        odds[place, : len(scored)] = scored
+    whole, _ = lists_of(beside(lists, some) | {"odds": odds}, TOP)
+    validation, tests = np.split(np.arange(len(some)), [len(rows[VALIDATION])])
+    fitted_on, judged_on = whole.rows(validation), whole.rows(tests)
+    fitted = fit_gate(fitted_on, popularity=catalogue_scale(lists["popularity"]), seed=SEED)
+    assert judged_on.targets is not None
     found: dict[str, Any] = {
         "weights": weights.weight[0].tolist(),
         "gate": dict(fitted.gate.weights),
         "p": dict(fitted.p_values),
     }
     for name, gate in ((way, fitted.gate), (CONTROL, fitted.control)):
-        ranks = target_ranks(gate.scores(tests), tests.targets, seed=SEED)
+        ranks = target_ranks(gate.scores(judged_on), judged_on.targets, seed=SEED)
         found[name] = ndcg_at(ranks, 10).tolist()
     return found
 

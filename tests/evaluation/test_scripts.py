@@ -17,6 +17,9 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmrec.benchmarking import BenchmarkPlan
+from llmrec.models import ScoredSequence
+from llmrec.models.prefix_tree import PrefixTree
+from llmrec.models.tree_attention import TreeAttention, tree_attention
 
 EVAL = Path(__file__).parents[2] / "eval"
 if not EVAL.exists():
@@ -343,3 +346,44 @@ def test_faithfulness_compares_orders_of_units(
     table = np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 4.0])  # and 1 for all three together
     assert faithfulness.shapley(table) == pytest.approx([4 / 3, 7 / 3, 1 / 3])
     assert faithfulness.curves(table, [1, 0, 2]) == pytest.approx((3.5, 2.5))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_is_that_of_the_tree(script: Script) -> None:
+    rng = np.random.default_rng(0)
+    trunk = rng.integers(0, 90, 150).tolist()
+    sequences = [
+        ScoredSequence((*trunk[: 150 - 9 * n], *rng.integers(0, 90, 20 + n).tolist()), 1)
+        for n in range(16)
+    ]
+    tree = PrefixTree.of(sequences)
+    flex = script("flex_attention").FlexTreeAttention()
+    chunks = list(tree.chunks(200))
+    assert len(chunks) > 2
+    for chunk in chunks:
+        carried, rows = len(chunk.carried), chunk.end - chunk.start
+        query = torch.randn(1, 4, rows, 16)
+        key, value = torch.randn(2, 1, 2, carried + rows, 16)
+        planned = TreeAttention.of(tree, chunk)
+        own, _ = tree_attention(torch.nn.Module(), query, key, value, None, tree=planned)
+        other, _ = flex(torch.nn.Module(), query, key, value, None, tree=planned)
+        assert (own - other).abs().max() < 1e-5
+
+
+def test_soft_tokens_tell_vectors_apart_and_keep_words(script: Script) -> None:
+    soft_tokens = script("soft_tokens")
+    base = torch.nn.Embedding(10, 4)
+    vectors = torch.eye(3)  # two items and a user
+    soft = soft_tokens.SoftTokens(base, vectors, 2)
+    ids = torch.tensor([[3, 10, 11, 12]])
+    before = soft(ids)[0]
+    assert torch.equal(before[0], base.weight[3])
+    assert torch.equal(before[1], before[2])  # no projection is learned yet
+    soft(ids)[0, 1:3].sum().backward()
+    assert soft.projections.grad[0, :2].abs().min() > 0
+    assert soft.projections.grad[0, 2].abs().max() == soft.projections.grad[1].abs().max() == 0
+
+
+def test_facts_know_nothing_of_training_events(script: Script) -> None:
+    lists = {"train_starts": np.array([0, 4, 5]), "train_items": np.array([7, 8, 9, 7, 8])}
+    assert script("soft_tokens").met_before(lists) == {"7": {"0"}, "8": {"0"}}
