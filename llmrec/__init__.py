@@ -42,7 +42,7 @@ __all__ = sorted(_WHERE)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Load a public name from its room (PEP 562)."""
+    """Load a public name from its package (PEP 562)."""
     if name not in _WHERE:
         raise AttributeError(f"module 'llmrec' has no attribute {name!r}")
     return getattr(import_module(f"llmrec.{_WHERE[name]}"), name)

@@ -237,7 +237,7 @@ class Usage:
 
 
 FALLBACKS: Mapping[str, str] = {
-    "unscored": "the model did not score the candidate; it stands behind the scored ones",
+    "unscored": "the model did not score the candidate; it ranks after the scored ones",
     "cold_start": "the user has no history",
     "signal_missing": "the candidate has no score of the retriever",
     "id_as_title": "the candidate has no title; the model read its id",
@@ -246,7 +246,7 @@ FALLBACKS: Mapping[str, str] = {
     "popularity_unknown": "without an index popularity is unknown; plain weights were used",
     "part_missing": "the strategy did not give a part that the gate weighs; it counted as average",
     "history_shortened": "the oldest history items were left out of a prompt that was too long",
-    "batch_halved": "memory was short, and prompts were asked in smaller batches",
+    "batch_halved": "out of memory: prompts were processed in smaller batches",
     "infinite": "the model returned an infinite score; the candidate is unscored",
     "labels_floored": "a server did not list a label; an upper bound was used",
     "no_answer": "a prompt had no usable answer",

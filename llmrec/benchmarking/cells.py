@@ -106,7 +106,7 @@ class Cell:
         if hashlib.sha256(source.encode()).hexdigest() != self.template_sha256:
             raise StorageError(
                 f"The template {self.template} has been changed while the benchmark ran.",
-                hint="Results are kept: run the same command to ask the new wording.",
+                hint="Results are kept: run the same command for the new template.",
             )
         strategy = make_strategy(
             self.strategy,

@@ -236,7 +236,9 @@ def user_groups(users: Sequence[UserList]) -> dict[str, dict[str, NDArray[np.boo
     if all(one.popularity for one in users):
         classes = rarity_classes([one.target_popularity for one in users])
         found["rarity of the target"] = {
-            f"met {name} times ({mask.sum()})": mask for name, mask in classes.items() if mask.any()
+            f"{name} interactions ({mask.sum()})": mask
+            for name, mask in classes.items()
+            if mask.any()
         }
     return found
 

@@ -176,8 +176,8 @@ class Asking:
                     bar.update(len(together))
         if kept < len(left):
             logger.warning(
-                "%d results lack requests that a server failed and are not kept: run the same "
-                "command to ask them again.",
+                "%d results were not stored, because requests to a server failed: run the same "
+                "command to retry.",
                 len(left) - kept,
             )
         return kept
@@ -445,7 +445,7 @@ def _prices(benchmark: Benchmark, results: Results) -> dict[str, dict[str, float
 
 
 def _warn_of_duplicates(benchmark: Benchmark, results: Results) -> None:
-    """Warn of rows with equal scores of equally long prompts: they seem to ask the same."""
+    """Warn of rows with equal scores of equally long prompts, which may be duplicates."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for cell in benchmark.cells:
         answered = results.of(cell.key, benchmark.data.users).answered
@@ -455,7 +455,7 @@ def _warn_of_duplicates(benchmark: Benchmark, results: Results) -> None:
     for names in groups.values():
         if len(names) > 1:
             logger.warning(
-                "%s have the same scores and prompt lengths: they seem to ask the same, and each "
+                "%s have the same scores and prompt lengths: they may be duplicates, and each "
                 "makes the correction for multiple comparisons stricter.",
                 " and ".join(names),
             )

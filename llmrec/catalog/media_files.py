@@ -139,7 +139,7 @@ def folder_mark(folder: Path, root: Path | None) -> str:
     try:
         return hmac.new(_key(cache_folder() / "folder_key"), names, "sha256").hexdigest()
     except OSError as error:
-        logger.warning("The index will not know its folder of pictures: %s.", error)
+        logger.warning("The index stores no media folder: %s.", error)
         return ""
 
 

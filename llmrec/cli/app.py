@@ -29,8 +29,8 @@ app = typer.Typer(
     name="llmrec",
     cls=Commands,
     help="Rerank a user's candidates with a language model, and explain them.",
-    epilog="Every command ends with 0, with 1 where it failed and with 2 where it was called "
-    "wrongly; with --json it prints one JSON document on stdout and all else on stderr.",
+    epilog="Exit status: 0 success, 1 failure, 2 usage error, 130 interrupted. --json prints "
+    "one JSON document on stdout, all else on stderr.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -323,7 +323,7 @@ def _plan(what: Path | None, **given: object) -> BenchmarkPlan:
     options = {name: value for name, value in given.items() if value is not None}
     if what is None and "requests" not in options:
         raise OptionError(
-            "Nothing to compare on: there is no benchmark file, index or --requests.",
+            "A benchmark needs a benchmark file, an index or --requests.",
             hint="Give one of them.",
         )
     if what is None or what.is_dir():

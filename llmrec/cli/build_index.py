@@ -68,7 +68,9 @@ def index(
     captioner: Annotated[
         str | None,
         typer.Option(
-            metavar="REF", help="Image captioning model.", show_default="efficientnet-lite0"
+            metavar="REF",
+            help="Image captioning model.",
+            show_default="class names of efficientnet-lite0",
         ),
     ] = None,
     sentiment: Annotated[
@@ -76,7 +78,7 @@ def index(
         typer.Option(
             metavar="REF",
             help="Text classification model for the sentiment of reviews.",
-            show_default="trained on the rated reviews",
+            show_default="trained on rated reviews, else multilingual or zero-shot",
         ),
     ] = None,
     media_root: MediaRoot = None,

@@ -72,7 +72,7 @@ def _show(found: ItemContrast, titles: Mapping[str, str], past: Mapping[str, str
         table(heads, rows) if rows else "No unit makes more of a difference than wording.", ""
     )
     drop = found.drop
-    fallen = "no removal of units drops it" if found.reasons.rank <= found.k else "it is not there"
+    fallen = "no removal of units drops it" if found.reasons.rank <= found.k else "already below"
     lines = {
         name: f"{titles[side.item_id]}: rank {side.rank}, score {side.score:.2f}, by "
         + ", ".join(f"{name} {value:+.2f}" for name, value in side.carried.items())

@@ -107,7 +107,7 @@ def explain(
     if index is not None and items is not None:
         raise OptionError(
             f"--items {items} beside the index {index}, which has its own items.",
-            hint="Leave out the one or the other.",
+            hint="Remove one.",
         )
     rates = model.rates()
     known = items_context(items) if items else None
@@ -173,7 +173,7 @@ def explain(
     console.print(explanation_view(explanations, evidence=True), "")
     rows = {
         "Checked": faults_line(explanations),
-        "Model": model_line(language_model) if language_model else "none was asked",
+        "Model": model_line(language_model) if language_model else "none used",
         "Cost": cost_line(rates, usage),
         "Cards": str(html or ""),
     }

@@ -53,8 +53,8 @@ def fit(
 
     Each user's last interaction is held out, from popularity too. The gate is fitted to rank it
     high among the candidates retrieved without it. The control is the same gate without a language
-    model; the gate is used only where cross-validation puts it above what is used without a model
-    by more than a standard error.
+    model; the gate is used only if it beats the choice without a model by more than one standard
+    error (cross-validated).
     """
     from llmrec.cli.ranking_view import model_line
     from llmrec.recommender import Recommender
@@ -71,7 +71,7 @@ def fit(
     )
     reranker = recommender.reranker
     key = reranker.weights_key
-    with waiting("Keeping the gate"):
+    with waiting("Saving the gate"):
         _keep(
             index,
             recommender.index.fingerprint,
@@ -101,7 +101,7 @@ def fit(
     about = {
         "Lists": f"{fitted.lists:,} in which the held-out item was retrieved, of {tried:,} users",
         "Model": model_line(reranker.model),
-        "Kept in": index,
+        "Saved in": index,
         "Note": " ".join(notes),
     }
     screen().print(fields(about))
@@ -114,7 +114,7 @@ def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
     with waiting("Opening the index"):
         opened = Index.open(folder)
     fitted: FittedWeights = learn_weights(opened, seed=seed, progress=True)
-    with waiting("Keeping the weights"):
+    with waiting("Saving the weights"):
         _keep(
             folder,
             opened.fingerprint,
@@ -139,7 +139,7 @@ def _fit_retriever(folder: Path, *, seed: int, as_json: bool) -> None:
     ]
     console = screen()
     console.print(table(("Signal", ">weight", ">p-value"), rows), "")
-    about = {"Lists": f"{fitted.lists:,} users' last interactions", "Kept in": folder}
+    about = {"Lists": f"{fitted.lists:,} users' last interactions", "Saved in": folder}
     console.print(fields({**about, "Note": "".join(notes)}))
 
 
@@ -175,7 +175,7 @@ def _print_gate(fitted: GateFit) -> None:
         )
         for name, value in fitted.ndcg.items()
     ]
-    met = [f"met {rarity.name} ({rarity.lists})" for rarity in fitted.rarity]
+    met = [f"{rarity.name} interactions ({rarity.lists})" for rarity in fitted.rarity]
     heads = ("Row", ">nDCG@10", ">to the row above", *(f">{name}" for name in met))
     console = screen()
     console.print(table(("Feature", ">gate", ">control", ">p-value"), weights), "")

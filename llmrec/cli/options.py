@@ -136,7 +136,7 @@ Timeout = Annotated[
     typer.Option(
         min=0.1,
         rich_help_panel=_SERVER,
-        help="Seconds until a request fails.",
+        help="Request timeout in seconds.",
         show_default="60",
     ),
 ]
@@ -387,8 +387,8 @@ def refuse_model_options(option: str, *given: ModelOptions | StrategyOptions) ->
     ]
     if changed:
         raise OptionError(
-            f"{option} asks no model, but {', '.join(changed)} was given.",
-            hint="Leave out the one or the others.",
+            f"{option} uses no model, but {', '.join(changed)} was given.",
+            hint=f"Leave out {option}, or the other options.",
         )
 
 

@@ -149,7 +149,7 @@ def footer(
     """The footer of a ranking: model, weights, tokens, fallbacks."""
     ranking = found.ranking
     if model is None:
-        yield "Model", "none was asked"
+        yield "Model", "none used"
     else:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in ranking.weights.items())
         origin = "fitted" if found.fitted else "default; `llmrec fit` fits them"
@@ -193,7 +193,7 @@ def model_line(model: LanguageModel) -> str:
 def tokens_line(usage: Usage) -> str:
     """Tokens computed, tokens of whole prompts, prompts and seconds."""
     if not usage.prompts:
-        return "none: nothing was asked"
+        return "none"
     share = usage.tokens_given / max(usage.tokens_forwarded, 1)
     return (
         f"{usage.tokens_forwarded:,} forwarded; whole prompts ({usage.prompts:,}) are "

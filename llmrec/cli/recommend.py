@@ -83,7 +83,7 @@ def recommend(
 
     check_text_options(text, None)
     if text != "statements" and not explain:
-        raise OptionError(f"--text {text} is of explanations.", hint="Give --explain too.")
+        raise OptionError(f"--text {text} needs --explain.")
     if no_llm and text == "written":
         raise OptionError("--text written needs a language model; --no-llm loads none.")
     if no_llm:

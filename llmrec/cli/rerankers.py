@@ -60,7 +60,7 @@ Teacher = Annotated[
 ]
 Start = Annotated[
     Path | None,
-    typer.Option(metavar="ADAPTER", help="Adapter to go on from, such as one of next-title."),
+    typer.Option(metavar="ADAPTER", help="Adapter to start from, such as one of next-title."),
 ]
 Events = Annotated[
     int | None,
@@ -83,8 +83,8 @@ MaxTime = Annotated[
     typer.Option(
         "--max-time",
         min=0.0,
-        help="Minutes of the command: it takes as many steps as fit, with their validations. What "
-        "is not finished then is resumed by the same command.",
+        help="Time limit of the command in minutes, validation included. The same command "
+        "resumes an unfinished run.",
         show_default="none",
     ),
 ]
@@ -180,7 +180,9 @@ def tune_reranker_(
     validation: Validation = None,
     max_time: Annotated[
         float | None,
-        typer.Option("--max-time", min=0.0, help="Minutes of a trial.", show_default="none"),
+        typer.Option(
+            "--max-time", min=0.0, help="Time limit per trial, in minutes.", show_default="none"
+        ),
     ] = None,
     epochs: TuningEpochs = None,
     seed: Seed = None,

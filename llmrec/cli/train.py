@@ -124,7 +124,7 @@ def fusion(
         rows["recall@10"] = f"{best.recall:.3f} of {users:,} users' last items"
         rows["nDCG@10"] = f"{best.ndcg:.3f}; with the other signals {best.hybrid:.3f}"
     else:
-        rows["Note"] = "No user has met four items: the last epoch is kept, not validated."
+        rows["Note"] = "No user has four items: the last epoch is kept without validation."
     screen().print(fields(rows))
 
 

@@ -8,7 +8,7 @@ from llmrec.cli.exits import FAILED, ends_well
 from llmrec.cli.options import AsJson, IndexFolder
 from llmrec.cli.output import print_json, safe, screen, table, waiting
 
-_WAY_OUT = "Copy it again from where it came, or make it again with `llmrec index`."
+_WAY_OUT = "Copy it again, or rebuild it with `llmrec index`."
 
 
 @ends_well

@@ -114,7 +114,7 @@ def check_text_options(text: str, template: str | Path | None) -> Template:
     one_of("text", text, TEXTS)
     if template is not None and text != "written":
         raise OptionError(
-            f"template={str(template)!r} is given, but text={text!r} asks no model.",
+            f"template={str(template)!r} is given, but text={text!r} uses no model.",
             hint="Give text='written' too (--text written).",
         )
     return explain_template_of(template or DEFAULT_TEMPLATES[EXPLAIN])
@@ -265,7 +265,7 @@ class Explainer:
                 drafts = self._written(drafts, source)
             plain = sum(not draft.claims for draft in drafts)
             if plain:
-                logger.info("%d of %d explanations are plain sentences.", plain, len(drafts))
+                logger.info("%d of %d explanations are template sentences.", plain, len(drafts))
         finished = map(self._finished, drafts)
         return [tuple(islice(finished, len(each.item_ids))) for each in asked]
 

@@ -175,7 +175,7 @@ def apply_adapter(
         result = model.load_state_dict(weights, strict=False)
         model.tie_weights()
         if result.unexpected_keys:
-            raise StorageError(f"{folder} holds weights that the model has not.")
+            raise StorageError(f"{folder} holds weights unknown to the model.")
         return model
     peft = need_peft()
     wrapped = peft.PeftModel.from_pretrained(model, folder)

@@ -164,7 +164,7 @@ def _device(asked: str | None, here: Machine, *, spread: bool) -> tuple[str, str
             hint="Leave the device out to take the fastest one, or install a torch that is "
             "built for this GPU.",
         )
-    return asked, f"The model runs on {asked}: it was asked for."
+    return asked, f"The model runs on {asked}, as requested."
 
 
 def _dtype(
@@ -173,7 +173,7 @@ def _dtype(
     if asked is not None:
         slow = device == "cpu" and asked != "float32" and not here.cpu_bfloat16
         warning = ", but this CPU has no instructions for it: float32 is far faster"
-        return asked, f"It computes in {asked}: it was asked for{warning if slow else ''}."
+        return asked, f"It computes in {asked}, as requested{warning if slow else ''}."
     if device == "cpu":
         why = (
             "for exact scores. This CPU has bfloat16 instructions: ask for the dtype bfloat16 to "

@@ -184,7 +184,7 @@ def load_model(
     for name, value in given.items():
         if name not in allowed.split():
             raise OptionError(
-                f"{name}={value!r} cannot be asked of {ref}: {why}.",
+                f"{name}={value!r} is not supported by {ref}: {why}.",
                 hint=f"Leave {name} out, or name another model.",
             )
     one_of("quantization", quantization, QUANTIZATIONS)

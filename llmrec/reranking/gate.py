@@ -1,4 +1,4 @@
-"""The gate: how much a list listens to the retriever, to popularity and to each part of a strategy.
+"""The gate: weights of the retriever, popularity and each part of a strategy.
 
 A candidate's score is a weighted sum of features. Main features are the retriever's score, each
 part of the strategies and log(1 + popularity), standardised within the list. A product multiplies
@@ -171,7 +171,9 @@ class Gate:
                 raise OptionError(f"The gate's weight of {name!r} is {weight}, no finite number.")
         for name, scale in (*self.scales.items(), ("popularity", self.popularity)):
             if scale is not None and not (math.isfinite(scale[0]) and 0 < scale[1] < math.inf):
-                raise OptionError(f"The gate's scale of {name} is {scale}; it needs a spread.")
+                raise OptionError(
+                    f"The gate's scale of {name} is {scale}; its deviation must be above 0."
+                )
         if self.limit is not None and not 0 < self.limit < math.inf:
             raise OptionError(f"The gate's limit is {self.limit}; it needs a number above 0.")
 

@@ -1,11 +1,11 @@
 """Evidence by removal: how far an item's fused score falls when a unit is left out.
 
 The list stays as it is: its other candidates, the means and standard deviations of its signals, and
-how much the gate listens to each. So the fused score is linear in the signals, and a weight is the
-sum of its parts. The language model judges all changed prompts in one call, in which they share
+the gate's multipliers. So the fused score is linear in the signals, and a weight is the sum of its
+parts. The language model judges all changed prompts in one call, in which they share
 their prefixes; the retriever scores the changed user exactly. No older item takes the place of a
-history item that is left out. The retriever's vector of an item is not made again: of the item's
-own units only the language model's part changes.
+history item that is left out. Item vectors are not recomputed: for the item's own units, only the
+language model's part changes.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def fuse_items(
     here = len(set(fusion.item_ids) & set(item_ids))
     if 2 * here < len(fusion.item_ids):
         logger.warning(
-            "Of the %d items that %s was trained on %d are here: was it trained on other data? An "
-            "item that shares its id with one of them is taken for it.",
+            "Of the %d items that %s was trained on, %d are in this catalogue. Check the training "
+            "data: items are matched by id.",
             len(fusion.item_ids),
             fusion.name,
             here,

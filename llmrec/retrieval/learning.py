@@ -93,7 +93,7 @@ def learn_weights(
     if not targets:
         raise DataError(
             "No user has four items: there is nothing to learn retrieval weights on.",
-            hint="The default weights serve.",
+            hint="The default weights are used.",
         )
     rng = np.random.default_rng(seed)
     ordered = sorted(targets)

@@ -134,7 +134,7 @@ def fit_weights(
     if not lists:
         raise OptionError(
             "There are no validation lists to fit weights on.",
-            hint="Without validation users the default weights serve.",
+            hint="Without validation users the default weights are used.",
         )
     for place, entry in enumerate(lists):
         check_kind(f"lists[{place}]", entry, SignalList, "a SignalList", "See hold_out.")

@@ -266,5 +266,5 @@ def taught_lists(path: Path, index: Index, known: Index) -> list[TuningList]:
             "index.",
             hint="Rerank requests with user_id and candidates of this index.",
         )
-    logger.info("%d of the %d rows of %s are learned", len(found), total, path)
+    logger.info("%d of the %d rows of %s are used for training", len(found), total, path)
     return found

@@ -172,7 +172,7 @@ def test_users_are_split_by_activity_and_rarity_and_equal_values_stay_together()
         "middle (4 to 6)": 3,
         "high (7 to 9)": 3,
     }
-    assert list(splits["rarity of the target"]) == ["met 0-4 times (8)", "met 5-9 times (1)"]
+    assert list(splits["rarity of the target"]) == ["0-4 interactions (8)", "5-9 interactions (1)"]
     for groups in splits.values():
         assert np.stack(list(groups.values())).sum(axis=0).tolist() == [1] * 9
 

@@ -87,7 +87,10 @@ def without(summary: Summary) -> Summary:
 
 
 def test_page_shows_finding_and_question(page: Page) -> None:
-    assert f"{BEST} leads with nDCG@10 .722, significantly better than the retriever" in page.text
+    assert (
+        f"{BEST} ranks first with nDCG@10 .722, significantly better than the retriever"
+        in page.text
+    )
     stopped = sum(bool(row.dropped) for row in SUMMARY.rows)
     assert re.search(
         rf"; \d other prompts not significantly different, {stopped} dropped by the race\.",

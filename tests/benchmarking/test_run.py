@@ -254,7 +254,7 @@ def test_an_answer_that_a_server_failed_in_part_is_not_kept_and_asked_again(
     folder = tmp_path
     assert run(benchmark, folder, Loading(family_model(label))) == 12 - len(hit)
     assert not hit & {result.user_id for result in results_in(folder)}
-    assert f"{len(hit)} results lack requests that a server failed" in caplog.text
+    assert f"{len(hit)} results were not stored" in caplog.text
     assert run(benchmark, folder, Loading()) == len(hit)
     assert len(results_in(folder)) == 12
 

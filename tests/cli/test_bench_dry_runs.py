@@ -61,7 +61,7 @@ def test_detectable_difference_is_printed_before_the_run(
     words += ("--model", "words", "--out", tmp_path, "--json")
     dry = document(run(*words, "--dry-run"))
     ended = run(*words)
-    assert "2 users can show differences in nDCG@10 of about" in said(ended)
+    assert "The smallest detectable difference in nDCG@10 with 2 users is about" in said(ended)
     assert said(ended).count("corrected for 7 comparisons") == 1
     assert f"{dry['detectable']:.3f} or more, corrected" in said(ended)
     assert dry["comparisons"] == 7 == len(document(ended)["summary"]["contrasts"])

@@ -236,10 +236,10 @@ def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
     for words in (("--strategy", "pointwise"), ("--calibrate",), ("--quantization", "nf4")):
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2
-        assert f"--no-llm asks no model, but {words[0]} was given" in said(ended)
+        assert f"--no-llm uses no model, but {words[0]} was given" in said(ended)
     ended = run("fit", plain_index, "--retriever", "--model", "nosuch", "--shuffles", "3")
     assert ended.returncode == 2
-    assert "--retriever asks no model, but --shuffles, --model was given" in said(ended)
+    assert "--retriever uses no model, but --shuffles, --model was given" in said(ended)
 
 
 def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Path) -> None:

@@ -191,7 +191,7 @@ def test_input_that_is_hard_to_explain(context: Context, user: User, said: str, 
 def test_options_are_checked() -> None:
     with pytest.raises(OptionError, match="text 'poem' is not one of statements, template"):
         Explainer(None, shop(SCARF), text="poem")
-    with pytest.raises(OptionError, match="asks no model"):
+    with pytest.raises(OptionError, match="uses no model"):
         Explainer(None, shop(SCARF), template="explain/shopper")
     with pytest.raises(OptionError, match="model is None"):
         Explainer(None, shop(SCARF), text="written")

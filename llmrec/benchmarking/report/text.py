@@ -247,13 +247,13 @@ def finding(summary: Summary, lines: Sequence[RankedRow]) -> str:
         return "No prompt has a result yet."
     if summary.about.get("retrieval recall") == 0:
         return "No candidate list has its target: prompts cannot be compared."
-    head = f"{best.row.name} leads with {METRIC_NAME} {share(best.score.mean)}"
+    head = f"{best.row.name} ranks first with {METRIC_NAME} {share(best.score.mean)}"
     if best.reference is not None and best.reference.word == "worse":
         head = f"No prompt reaches the {base}: {head}"
     elif best.reference is not None and best.reference.word == "better":
         head = f"{head}, significantly better than the {base}"
     elif best.reference is not None and best.reference.word == "too few users":
-        head = f"{head}; {summary.about['users']} users are too few to tell rows apart"
+        head = f"{head}; {summary.about['users']} users are too few to compare rows"
     elif best.reference is not None:
         own = next(share(line.score.mean) for line in lines if line.row.name == base)
         head = f"{head}, not significantly different from the {base} ({own})"
@@ -331,9 +331,9 @@ def smallest_shown(users: int, comparisons: int = 1) -> float:
 def shown_in_words(users: int, comparisons: int) -> str:
     """The same as a sentence."""
     return (
-        f"{users} users can show differences in nDCG@10 of about "
-        f"{smallest_shown(users, comparisons):.3f} or more, corrected for {comparisons} "
-        f"comparisons ({smallest_shown(users):.3f} for one alone), if rows vary as usual"
+        f"The smallest detectable difference in nDCG@10 with {users} users is about "
+        f"{smallest_shown(users, comparisons):.3f}, corrected for {comparisons} comparisons "
+        f"({smallest_shown(users):.3f} for one alone), at the usual variance"
     )
 
 

@@ -177,7 +177,7 @@ def probe(
                 hint=f"Put the server's key into the environment variable {KEY}.",
             ) from error
         raise ServerError(
-            f"The server {address} cannot be asked: {error}",
+            f"The request to {address} failed: {error}",
             hint="Check that it runs and that the address is right; it usually ends in /v1.",
         ) from error
     logger.info("%s of %s: %s", client.model, address, found)

@@ -1,9 +1,9 @@
-"""Count the house: files, lines, repeated names, and the walk of one ``Reranker.rank``.
+"""Count files, lines, repeated names and the call chain of ``Reranker.rank``.
 
-    python eval/house.py
+    python eval/code_size.py
 
-A walk is counted while it runs: the files of llmrec that ``rank`` enters, and the longest chain of
-calls from one file to the next, generators included.
+The call chain is measured while ``rank`` runs: the files of llmrec that it enters, and the longest
+chain of calls from one file to the next, generators included.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from types import FrameType
 from llmrec import Reranker
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 
-HOUSE = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 
 
-def walk(call: Callable[[], object], package: str) -> tuple[int, int]:
+def call_chain(call: Callable[[], object], package: str) -> tuple[int, int]:
     """Files of a package that a call enters, and the longest chain of calls between them."""
     files, longest = set[str](), 0
 
@@ -49,11 +49,11 @@ def walk(call: Callable[[], object], package: str) -> tuple[int, int]:
 
 def main() -> None:
     """Print what was counted."""
-    for room in ("llmrec", "tests", "eval"):
-        paths = list((HOUSE / room).rglob("*.py"))
+    for folder in ("llmrec", "tests", "eval"):
+        paths = list((ROOT / folder).rglob("*.py"))
         lines = sum(len(path.read_text().splitlines()) for path in paths)
-        print(f"{room}: {len(paths)} files, {lines:,} lines")
-    paths = [path for path in (HOUSE / "llmrec").rglob("*.py") if path.name != "__init__.py"]
+        print(f"{folder}: {len(paths)} files, {lines:,} lines")
+    paths = [path for path in (ROOT / "llmrec").rglob("*.py") if path.name != "__init__.py"]
     names = Counter(path.name for path in paths)
     classes = Counter(
         name
@@ -70,7 +70,7 @@ def main() -> None:
         return reranker.rank(candidates, history=["Alien", "Blade Runner"])
 
     rank()
-    files, longest = walk(rank, str(HOUSE / "llmrec"))
+    files, longest = call_chain(rank, str(ROOT / "llmrec"))
     print(f"Reranker.rank: {files} files, at most {longest} calls from file to file")
 
 
