@@ -160,7 +160,7 @@ def reranker(
     finally:
         if tracker:
             tracker.close()
-    _show(tuned, out, {}, as_json=as_json)
+    _show(tuned, out, {}, start=start, as_json=as_json)
 
 
 @tune_app.command("reranker", rich_help_panel=_PANEL)
@@ -222,6 +222,7 @@ def tune_reranker_(
         best.config,
         minutes=max_time,
         fit_time=True,
+        restart=True,  # an earlier call, with fewer trials, may have found other settings
         progress=True,
     )
     plain = asdict(config)
@@ -273,9 +274,8 @@ def _chosen(
         OptionError: A setting is unknown or not allowed, or the template is of another strategy.
         StorageError: ``start`` is no adapter.
     """
-    from llmrec.models.adapter import read_adapter
     from llmrec.prompting import DEFAULT_TEMPLATES, load_template
-    from llmrec.training.tuning_settings import TuningSettings
+    from llmrec.training.tuning_settings import TuningSettings, check_start
 
     named = {"objective": objective, "weights": weights}
     given = {"epochs": epochs, "seed": seed}
@@ -290,12 +290,8 @@ def _chosen(
             f"takes templates of {config.strategy}.",
             hint=f"Take {default}.",
         )
-    if start is not None and read_adapter(start).template_sha256 != chosen.sha256:
-        raise OptionError(
-            f"--start {start} was tuned on {read_adapter(start).template}; --template is "
-            f"{chosen.name}.",
-            hint="Give both the same template.",
-        )
+    if start is not None:
+        check_start(start, config, chosen)
     return config, chosen
 
 
@@ -353,7 +349,9 @@ def _read(
     return _Given(config, template, data, lambda: unused.pop() if unused else load())
 
 
-def _show(tuned: Tuned, out: Path, more: dict[str, object], *, as_json: bool) -> None:
+def _show(
+    tuned: Tuned, out: Path, more: dict[str, object], *, start: Path | None = None, as_json: bool
+) -> None:
     if as_json:
         print_json({"adapter": out, **asdict(tuned), **more})
         return
@@ -361,11 +359,11 @@ def _show(tuned: Tuned, out: Path, more: dict[str, object], *, as_json: bool) ->
         "Adapter": out if tuned.finished else "not finished: run again to resume",
         "Steps": f"{tuned.step} of {tuned.steps}, best {tuned.best}",
         "nDCG@10": f"{tuned.ndcg[tuned.best]:.4f} of {tuned.validation_lists:,} validation lists",
-        "untuned": f"{tuned.ndcg[0]:.4f}",
+        "start" if start else "untuned": f"{tuned.ndcg[0]:.4f}",
         "no model": f"{tuned.control:.4f}",
         **{name.capitalize(): str(value) for name, value in more.items()},
     }
     if tuned.finished and not tuned.best:
-        rows["Note"] = "Tuning was not better: the adapter keeps the untuned model."
+        rows["Note"] = f"Tuning was not better: the adapter keeps {start or 'the untuned model'}."
     rows |= {name: f"{count} times" for name, count in tuned.fallbacks.items()}
     screen().print(fields(rows))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from llmrec.documents import parse_json
-from llmrec.errors import LlmrecError, ModelError, StorageError
+from llmrec.errors import LlmrecError, ModelError, StorageError, naming
 
 if TYPE_CHECKING:
     import torch
@@ -171,14 +171,13 @@ def apply_adapter(
     if record.kind == "full":
         from safetensors.torch import load_file  # noqa: PLC0415
 
-        weights = load_file(folder / "model.safetensors", device=str(model.device))
-        result = model.load_state_dict(weights, strict=False)
+        with _reading(folder / "model.safetensors") as path:
+            result = model.load_state_dict(load_file(path, device=str(model.device)), strict=False)
         model.tie_weights()
         if result.unexpected_keys:
             raise StorageError(f"{folder} holds weights unknown to the model.")
         return model
-    peft = need_peft()
-    wrapped = peft.PeftModel.from_pretrained(model, folder)
+    wrapped: Any = _with_lora(model, folder)
     quantized = hasattr(model, "hf_quantizer")
     applied: PreTrainedModel = wrapped.get_base_model() if quantized else wrapped.merge_and_unload()
     return applied
@@ -188,10 +187,11 @@ def apply_adapter(
 def add_lora(
     model: PreTrainedModel, rank: int, dropout: float = 0.0, start: str | Path | None = None
 ) -> PeftModel:
-    """Put trainable LoRA on all linear layers, or that of an adapter to go on from.
+    """Put trainable LoRA on all linear layers, or that of an adapter to start from.
 
     Raises:
         ModelError: There are no linear layers but the projection to the vocabulary.
+        StorageError: The adapter is damaged.
         LlmrecError: ``peft`` is not installed.
     """
     from torch import nn  # noqa: PLC0415
@@ -199,8 +199,7 @@ def add_lora(
 
     peft = need_peft()
     if start is not None and read_adapter(start).kind == "lora":
-        went_on: PeftModel = peft.PeftModel.from_pretrained(model, start, is_trainable=True)
-        return went_on
+        return _with_lora(model, Path(start).expanduser(), dropout=dropout)
     head = model.get_output_embeddings()
     if not any(isinstance(m, nn.Linear | Conv1D) and m is not head for m in model.modules()):
         raise ModelError(
@@ -216,6 +215,28 @@ def add_lora(
     )
     made: PeftModel = peft.get_peft_model(model, config)
     return made
+
+
+def _with_lora(model: PreTrainedModel, folder: Path, *, dropout: float | None = None) -> PeftModel:
+    """The model with an adapter's LoRA; with ``dropout`` it is trainable."""
+    peft = need_peft()
+    with _reading(folder / "adapter_model.safetensors"):
+        config = peft.PeftConfig.from_pretrained(folder)
+        config.lora_dropout = dropout or 0.0
+        trainable = dropout is not None
+        made: PeftModel = peft.PeftModel.from_pretrained(
+            model, folder, config=config, is_trainable=trainable
+        )
+    return made
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Read weights as safetensors: without them PEFT would read a pickle, or ask the hub."""
+    with naming(f"{path} cannot be read", StorageError, hint="Train the adapter again."):
+        if not path.is_file():
+            raise StorageError(f"{path} is missing.", hint="Train the adapter again.")
+        yield path
 
 
 def check_base(
@@ -320,7 +341,7 @@ def merge_adapter(
             return logits.float().log_softmax(-1)
 
     if record.kind == "lora":
-        wrapped = need_peft().PeftModel.from_pretrained(model, adapter)
+        wrapped: Any = _with_lora(model, Path(adapter).expanduser())
         apart = scored(wrapped)
         merged: PreTrainedModel = wrapped.merge_and_unload()
     else:

@@ -54,7 +54,7 @@ from llmrec.training.packed_rows import (
 )
 from llmrec.training.tracking import Tracker
 from llmrec.training.tuning_data import FEWEST_VALIDATION, TuningData, TuningList, check_data
-from llmrec.training.tuning_settings import TuningSettings
+from llmrec.training.tuning_settings import TuningSettings, check_start
 from llmrec.training.tuning_state import TuningState, load_state, save_state
 
 logger = logging.getLogger(__name__)
@@ -70,8 +70,6 @@ _CHECKPOINT = "checkpoint.safetensors"
 _CHECKPOINT_SECONDS = 120.0
 _COLLAPSED = 0.5
 """Share of validation lists without any difference of scores from which training stops."""
-_LENGTH_OF_RUN = ("patience",)
-"""Settings that end a training and do not change a step: they may differ on resuming."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,9 @@ class Tuned:
     """A tuning's result.
 
     ``finished`` is False where the time ran out: the same call goes on. ``best`` is the step whose
-    weights are kept, 0 for the base; ``ndcg`` has nDCG@10 of the gated validation lists by step,
-    ``control`` the same without a language model, ``validation_lists`` their number. ``fallbacks``
-    counts what did not go as usual.
+    weights are kept, 0 for those it started from; ``ndcg`` has nDCG@10 of the gated validation
+    lists by step, ``control`` the same without a language model, ``validation_lists`` their number.
+    ``fallbacks`` counts what did not go as usual.
     """
 
     finished: bool
@@ -105,13 +103,14 @@ def tune_reranker(
     start: Path | None = None,
     minutes: float | None = None,
     fit_time: bool = False,
+    restart: bool = False,
     progress: bool = False,
     tracker: Tracker | None = None,
 ) -> Tuned:
     """Tune a model's weights in place, and write the adapter of the best validation to a folder.
 
-    The same call on the same folder resumes a killed or ended run. The base is kept where no
-    validation was above its own.
+    The same call on the same folder resumes a killed or ended run. The base, or the adapter it
+    started from, is kept where no validation was above its own.
 
     Args:
         model: The base, just loaded; in fp32 for full weights.
@@ -119,16 +118,18 @@ def tune_reranker(
         template: Of the data's prompts.
         out: Folder of adapter and checkpoint.
         settings: None takes the defaults.
-        start: An adapter of the same base to go on from, such as one of another objective.
+        start: An adapter of the same base to start from, such as one of another objective.
         minutes: Stop after so many, with a checkpoint.
         fit_time: Take only as many steps as fit into the minutes, with their validations, and
             judge by fewer validation lists where two validations would take a third of the time.
+        restart: Replace a checkpoint of other settings instead of refusing it.
         progress: Show a bar on stderr, where that is a terminal.
         tracker: Receives loss and validation.
 
     Raises:
         DataError: There is nothing to train on, or too little to validate on.
         ModelError: The model has no layers for LoRA, or the loss is not finite.
+        OptionError: The settings do not suit the model or ``start``.
         StorageError: The folder cannot be used, or holds the checkpoint of another training.
         OutOfMemoryError: Not even one row fits.
     """
@@ -136,7 +137,7 @@ def tune_reranker(
     settings = (settings or TuningSettings()).checked()
     check_data(data, settings)
     run = _Tuning.begin(model, data, template, settings, out, start)
-    state = run.resume()
+    state = run.resume(restart=restart)
     spent = state.seconds
 
     def seconds() -> float:
@@ -155,7 +156,7 @@ def tune_reranker(
     hidden = None if progress else True
     bar = tqdm(total=state.steps, initial=state.step, desc="Tuning", unit="step", disable=hidden)
     with bar:
-        while state.step < state.steps and not state.ended:
+        while state.step < state.steps and not state.ended(settings.patience):
             if minutes is not None and time.monotonic() - started > 60 * minutes:
                 state.seconds = seconds()
                 run.save(state)
@@ -163,16 +164,14 @@ def tune_reranker(
             loss, tokens, took = run.train_step(state)
             state.step += 1
             metrics = {"loss": loss, "tokens_a_second": tokens / took}
-            timed = 1 if took > _SLOW else _TIMED
-            if fit_time and minutes is not None and state.step == timed:
+            timed = state.step == _TIMED or (state.step == 1 and took > _SLOW)
+            if fit_time and minutes is not None and timed:
                 left = 60 * minutes - (time.monotonic() - started)
                 state.plan(left, took, settings.validations)
                 bar.total = state.steps
             if state.step % state.every == 0 or state.step == state.steps:
                 run.judge(state)
                 metrics["validation/ndcg@10"] = state.ndcg[state.step]
-                waited = sum(step > state.best for step in state.ndcg)
-                state.ended |= bool(settings.patience) and waited >= settings.patience
             if tracker:
                 tracker.log({**metrics, **run.list_loss.weights()}, step=state.step)
             bar.set_postfix_str(f"loss {loss:.3f}, best nDCG@10 {state.ndcg[state.best]:.4f}")
@@ -181,7 +180,6 @@ def tune_reranker(
                 state.seconds = seconds()
                 run.save(state)
                 saved = time.monotonic()
-    state.ended = True
     state.seconds = seconds()
     run.save(state)
     run.write_adapter(state)
@@ -190,10 +188,7 @@ def tune_reranker(
 
 @dataclass
 class _Tuning:
-    """Model, data and optimizer of one tuning.
-
-    ``lazy``: without its LoRA the model is the untuned one, which titles' priors come from.
-    """
+    """Model, data and optimizer of one tuning; ``start`` is the digest of the adapter before it."""
 
     base: TransformersModel
     model: PreTrainedModel
@@ -206,7 +201,7 @@ class _Tuning:
     limits: Limits
     whole: bool
     lora: Any
-    lazy: bool
+    start: str
     identity: dict[str, str]
 
     @classmethod
@@ -238,8 +233,10 @@ class _Tuning:
             "base_weights": weights_fingerprint(model, quantized=quantization != "none"),
             "tokenizer": tokenizer_fingerprint(base.tokenizer),
         }
+        started = ""
         if start is not None:
-            check_base(start, model, base.tokenizer)
+            check_start(start, settings, template)
+            started = check_base(start, model, base.tokenizer).digest
         lora = None
         if settings.weights == "full":
             if start is not None:
@@ -269,7 +266,7 @@ class _Tuning:
         limits = Limits.of(model)
         return cls(
             base, model, data, template, settings, out, list_loss, optimizer, limits, whole, lora,
-            lora is not None and start is None, identity,
+            started, identity,
         )  # fmt: skip
 
     @property
@@ -277,7 +274,13 @@ class _Tuning:
         """Steps of one pass."""
         if self.settings.on_lists:
             return math.ceil(len(self.data.lists) / self.settings.step_lists)
-        return math.ceil(sum(map(len, self.data.windows)) / self.settings.step_tokens)
+        tokens = [len(window) for window in self.data.windows]
+        return max(1, sum(tokens) // max(self.settings.step_tokens, *tokens))  # no step is empty
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the model without its LoRA is the untuned one, which titles' priors come from."""
+        return self.lora is not None and not self.start
 
     def trained(self) -> dict[str, Tensor]:
         """Everything that is trained, by name."""
@@ -321,7 +324,7 @@ class _Tuning:
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
             raise ModelError(
                 f"Training diverged: the loss of step {state.step + 1} is {loss}, its gradient "
-                f"{float(norm)}. {self.out} keeps an earlier checkpoint.",
+                f"{float(norm)}. A checkpoint in {self.out} is of an earlier step.",
                 hint=f"Lower the learning rate, which is {self.settings.rate}.",
             )
         self.optimizer.step()
@@ -430,23 +433,21 @@ class _Tuning:
                 100 * found.collapsed,
             )
             state.count("collapsed")
-            state.ended = True
+            state.collapsed = True
         state.ndcg[state.step], state.control = found.ndcg, float(found.control.mean())
         if state.step == 0 or found.ndcg > state.ndcg[state.best]:
             state.best, state.gate = state.step, dict(found.weights)
             state.best_weights = {
-                name: value.detach().to("cpu", copy=True)
-                for name, value in self.trained().items()
-                if state.step
+                name: value.detach().to("cpu", copy=True) for name, value in self.trained().items()
             }
 
     # Files
 
     def settings_document(self) -> dict[str, Any]:
-        """What a step depends on."""
-        kept = {n: v for n, v in asdict(self.settings).items() if n not in _LENGTH_OF_RUN}
+        """What a step depends on: not ``patience``, which may differ on resuming."""
+        kept = {n: v for n, v in asdict(self.settings).items() if n != "patience"}
         known = {**kept, "sizes": list(self.settings.sizes), "torch": torch.__version__}
-        known["template"] = self.template.sha256
+        known |= {"template": self.template.sha256, "start": self.start}
         return {**known, **self.identity, "data": self.data.fingerprint}
 
     def save(self, state: TuningState) -> None:
@@ -454,10 +455,10 @@ class _Tuning:
         path = self.out / _CHECKPOINT
         save_state(path, state, self.trained(), self.optimizer, self.settings_document())
 
-    def resume(self) -> TuningState:
+    def resume(self, *, restart: bool) -> TuningState:
         """Load the checkpoint, where there is one."""
-        path = self.out / _CHECKPOINT
-        return load_state(path, self.trained(), self.optimizer, self.settings_document())
+        path, settings = self.out / _CHECKPOINT, self.settings_document()
+        return load_state(path, self.trained(), self.optimizer, settings, restart=restart)
 
     def result(self, state: TuningState, *, finished: bool) -> Tuned:
         """The result of the tuning so far."""
@@ -475,12 +476,11 @@ class _Tuning:
 
     def write_adapter(self, state: TuningState) -> None:
         """Write the best weights with what they are for, and leave the model with them."""
-        if state.best:
-            with torch.no_grad():
-                for name, parameter in self.trained().items():
-                    parameter.copy_(state.best_weights[name])
+        with torch.no_grad():
+            for name, parameter in self.trained().items():
+                parameter.copy_(state.best_weights[name])
         AdapterRecord(
-            kind=("lora" if self.lora else "full") if state.best else "base",
+            kind=("lora" if self.lora else "full") if state.best or self.start else "base",
             **self.identity,
             strategy=self.data.strategy,
             template=self.template.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from llmrec.catalog import Catalog
 from llmrec.content_cache import content_key
-from llmrec.errors import LlmrecError, OptionError, StorageError
+from llmrec.errors import LlmrecError, ModelError, OptionError, StorageError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
 from llmrec.models import TransformersModel
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
+logger = logging.getLogger(__name__)
 S = TypeVar("S")
 
 
@@ -168,6 +170,7 @@ def try_settings(
     Raises:
         OptionError: ``trials`` is below 1.
         LlmrecError: Optuna is not installed.
+        ModelError: Every trial diverged.
         StorageError: ``storage`` cannot be used.
     """
     if trials < 1:
@@ -183,7 +186,7 @@ def try_settings(
     complete = (optuna.trial.TrialState.COMPLETE,)
     done = len(study.get_trials(states=complete))
     # A sampler restarts its draws on resuming: with the same seed it would repeat its trials.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + done)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     bar = tqdm(
         total=max(trials, done),
         initial=done,
@@ -192,8 +195,11 @@ def try_settings(
         disable=None if progress else True,
     )
 
-    def show(study: Study, _: FrozenTrial) -> None:
-        bar.set_postfix_str(f"best {study.best_value:.3f}")
+    def show(study: Study, trial: FrozenTrial) -> None:
+        if trial.state in complete:
+            bar.set_postfix_str(f"best {study.best_value:.3f}")
+        else:
+            logger.warning("A trial diverged: %s", trial.params)
         bar.update()
 
     with bar:
@@ -201,6 +207,12 @@ def try_settings(
             lambda trial: score(drawn(trial, base)),
             n_trials=max(0, trials - done),
             callbacks=[show],
+            catch=(ModelError,),
+        )
+    if not study.get_trials(states=complete):
+        raise ModelError(
+            f"All {len(study.trials)} trials diverged.",
+            hint="Lower the learning rate: --set learning_rate=...",
         )
     return BestTrial(
         drawn(optuna.trial.FixedTrial(study.best_params), base),

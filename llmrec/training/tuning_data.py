@@ -198,13 +198,6 @@ class GrowingPrompt:
             breaks.append(after[len(before + mark) :])
         return cls(texts[0], tuple(breaks))
 
-    def prompt(self, titles: Sequence[str]) -> Prompt:
-        """The prompt after these titles, its last space left to the title that follows."""
-        parts = [self.start]
-        for title, after in zip(titles, self.breaks, strict=False):
-            parts += [title, after]
-        return Prompt("", "", "".join(parts).removesuffix(" "))
-
     def window(self, titles: Sequence[str], tokenizer: PromptTokenizer) -> Segment:
         """One or more titles after each other, all learned with the space before and the end."""
         text, spans = self.start, []

@@ -191,7 +191,7 @@ def tuning_data(
         if teacher
         else [e for some in held for e in lists_of(some.requests, rows)[:lists]],
         [entry for entry in judged if entry is not None][:validation],
-        sha256("\0".join(names).encode()).hexdigest(),
+        sha256("\0".join([index.fingerprint, *names]).encode()).hexdigest(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from llmrec.errors import OptionError, nearest
 from llmrec.models import MOST_LABELS
+from llmrec.models.adapter import read_adapter
+from llmrec.prompting import Template
 from llmrec.records import User
 
 Objective: TypeAlias = Literal["next-title", "list", "pointwise", "listwise"]
@@ -125,6 +128,34 @@ class TuningSettings:
             OptionError: One is not.
         """
         return _read(asdict(self))
+
+
+def check_start(start: Path, settings: TuningSettings, template: Template) -> None:
+    """Check that a tuning with these settings can start from an adapter.
+
+    Raises:
+        OptionError: It has another template or rank, or all weights where LoRA is tuned.
+        StorageError: The folder holds no adapter.
+    """
+    record = read_adapter(start)
+    if record.template_sha256 != template.sha256:
+        raise OptionError(
+            f"The adapter {start} was tuned on {record.template}; the template is {template.name}.",
+            hint="Give both the same template.",
+        )
+    if settings.weights == "full" or record.kind == "base":
+        return
+    if record.kind == "full":
+        raise OptionError(
+            f"The adapter {start} holds all weights; {settings.weights} cannot start from them.",
+            hint="Tune all weights (--weights full), or merge the adapter into a model first.",
+        )
+    if record.settings.get("rank") != settings.rank:
+        rank = record.settings.get("rank")
+        raise OptionError(
+            f"rank is {settings.rank}; the adapter {start} has rank {rank}.",
+            hint=f"Give rank={rank}.",
+        )
 
 
 _SETTINGS = TypeAdapter(TuningSettings)

@@ -37,14 +37,14 @@ class TuningState:
         every: Steps from one validation to the next.
         judging: Seconds of a validation.
         validation_lists: Validation lists that are judged, the first ones; None for all.
-        best: The step of the best validation, 0 for the base.
+        best: The step of the best validation, 0 before the first.
         ndcg: nDCG@10 of the gated validation lists, by step.
         control: The same without a language model.
         gate: Weights of the gate at the best step, by feature.
         fallbacks: Counts of what did not go as usual.
         seconds: Time spent.
-        ended: No step is left, or none is worth it.
-        best_weights: Trained weights of the best step, by name; none for the base.
+        collapsed: All candidates had one score: no further step is taken.
+        best_weights: Trained weights of the best step, by name.
         priors: Log-probability of each item's title by the untuned model without a history,
             [n_items]; NaN where no list had the title yet.
     """
@@ -60,7 +60,7 @@ class TuningState:
     gate: dict[str, float] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    ended: bool = False
+    collapsed: bool = False
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     priors: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
@@ -68,6 +68,11 @@ class TuningState:
         """Count a fallback."""
         if times:
             self.fallbacks[fallback] = self.fallbacks.get(fallback, 0) + times
+
+    def ended(self, patience: int) -> bool:
+        """Whether it collapsed, or ``patience`` validations (0: any number) brought no gain."""
+        waited = sum(step > self.best for step in self.ndcg)
+        return self.collapsed or 0 < patience <= waited
 
     def plan(self, left: float, seconds: float, validations: int) -> None:
         """Take only the steps that fit into the time.
@@ -111,8 +116,12 @@ def load_state(
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, Any],
+    *,
+    restart: bool = False,
 ) -> TuningState:
     """Load the checkpoint, where there is one, into weights and optimizer.
+
+    With ``restart``, one of another base, data or settings counts as none.
 
     Raises:
         StorageError: It is damaged, or of a tuning with another base, data or settings.
@@ -121,6 +130,8 @@ def load_state(
         return TuningState()
     about, tensors = read_tensors(path, _KIND, _HINT)
     differing = [n for n, value in settings.items() if about["training"].get(n) != value]
+    if differing and restart:
+        return TuningState()
     if differing:
         raise StorageError(
             f"{path} is the checkpoint of another training: {', '.join(differing)} differ.",

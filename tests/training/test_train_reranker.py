@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -25,7 +25,7 @@ from llmrec.models.adapter import RECORD, add_lora, apply_adapter, read_adapter
 from llmrec.prompting import Context, load_template
 from llmrec.records import Interaction, Item, User
 from llmrec.reranking.reranker import tuned_strategies
-from llmrec.training import gated_validation, train_reranker
+from llmrec.training import gated_validation, train_reranker, tuning
 from llmrec.training.gated_validation import Limits, all_scores
 from llmrec.training.packed_rows import Segment, segment_scores
 from llmrec.training.train_reranker import tune_reranker
@@ -224,6 +224,35 @@ def test_settings_are_tried_and_trials_resumed(byte_model: Path, tmp_path: Path)
     assert found[1].config.rank in {8, 16, 32}
 
 
+def test_trials_that_diverge_are_left_out(
+    byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+    drawn: list[float] = []
+
+    def tried(*given: object, **_: object) -> train_reranker.Tuned:
+        assert isinstance(given[4], TuningSettings)
+        drawn.append(given[4].rate)
+        if len(drawn) <= 3:
+            raise ModelError("Training diverged.")
+        return train_reranker.Tuned(True, 1, 1, 0, {0: 0.5}, 0.5, 20, 1.0)
+
+    monkeypatch.setattr(tuning, "tune_reranker", tried)
+    data = made_data(load(byte_model), 8)
+
+    def search(trials: int) -> tuning.BestTrial[TuningSettings]:
+        file = tmp_path / "trials.sqlite3"
+        return tune_reranker_settings(
+            lambda: load(byte_model), data, TEMPLATE, FAST, trials=trials, storage=file
+        )
+
+    with pytest.raises(ModelError, match="All 2 trials diverged"):
+        search(2)
+    best = search(2)
+    assert (best.trials, best.config.learning_rate) == (1, drawn[3])
+    assert len(set(drawn)) == 4
+
+
 @pytest.mark.parametrize("change", [{"crop": 0.9}, {"mask": 0.9}, {"reorder": 0.9}])
 def test_histories_are_changed_by_the_draw_alone(change: dict[str, Any]) -> None:
     user = User("", tuple(Interaction("", str(n)) for n in range(6)))
@@ -359,14 +388,127 @@ def test_validation_is_cut_to_the_time_and_stays_so(byte_model: Path, tmp_path: 
     assert read_adapter(tmp_path).validation["lists"] == 20
 
 
+@pytest.fixture
+def never_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every validation is worse than the one before."""
+    real: Callable[..., gated_validation.Validated] = gated_validation.validate
+    values = iter(np.linspace(1, 0, 20))
+
+    def worse(*given: object, **options: object) -> gated_validation.Validated:
+        return replace(real(*given, **options), gate=np.array([next(values)]))
+
+    monkeypatch.setattr(train_reranker, "validate", worse)
+
+
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model.eval()(torch.tensor([[5, 9, 17, 3]])).logits
+    return found
+
+
+@pytest.mark.usefixtures("never_better")
 def test_the_base_is_kept_where_tuning_is_not_better(byte_model: Path, tmp_path: Path) -> None:
     model = load(byte_model)
-    settings = replace(FAST, epochs=1, learning_rate=1e-12, offset="none")
-    tuned = tune_reranker(model, made_data(model), TEMPLATE, tmp_path, settings)
+    tuned = tune_reranker(model, made_data(model), TEMPLATE, tmp_path, FAST)
     assert tuned.best == 0
     assert read_adapter(tmp_path).kind == "base"
     fresh = load(byte_model)
     assert apply_adapter(fresh.model, fresh.tokenizer, tmp_path) is fresh.model
+    assert torch.equal(logits(model.model), logits(fresh.model))
+
+
+@pytest.mark.parametrize("weights", ["lora", "full"])
+def test_a_start_is_kept_where_tuning_is_not_better(
+    weights: Literal["lora", "full"],
+    byte_model: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    titles = replace(FAST, objective="next-title", weights=weights, epochs=15, step_tokens=600)
+    model = load(byte_model)
+    assert tune_reranker(model, made_data(model), TEMPLATE, first, titles).best > 0
+    request.getfixturevalue("never_better")
+    model = load(byte_model)
+    settings = replace(FAST, weights=weights)
+    assert tune_reranker(model, made_data(model), TEMPLATE, second, settings, start=first).best == 0
+    scored = [logits(model.model)]
+    for folder in (first, second):
+        fresh = load(byte_model)
+        scored.append(logits(apply_adapter(fresh.model, fresh.tokenizer, folder)))
+    assert read_adapter(second).kind == weights
+    assert (scored[1] - logits(load(byte_model).model)).abs().max() > 0.01
+    for other in scored[1:]:
+        assert (scored[0] - other).abs().max() < 1e-5
+
+
+def test_a_start_must_suit_the_tuning(byte_model: Path, tmp_path: Path) -> None:
+    model = load(byte_model)
+    data = made_data(model)
+    for name, change in (("full", {"weights": "full"}), ("lora", {"rank": 4})):
+        settings = replace(FAST, epochs=4, patience=0, **change)
+        assert tune_reranker(load(byte_model), data, TEMPLATE, tmp_path / name, settings).best
+    out = tmp_path / "out"
+    for name, message in (("full", "lora cannot start from them"), ("lora", "has rank 4")):
+        with pytest.raises(OptionError, match=message):
+            tune_reranker(model, data, TEMPLATE, out, FAST, start=tmp_path / name)
+    small = replace(FAST, rank=4, dropout=0.25)
+    tune_reranker(model, data, TEMPLATE, out, small, start=tmp_path / "lora", minutes=0.0)
+    left_out = [m.p for m in model.model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert set(left_out) == {0.25}
+    with pytest.raises(StorageError, match="another training: start differ"):
+        tune_reranker(load(byte_model), data, TEMPLATE, out, small)
+
+
+@pytest.mark.parametrize(
+    ("weights", "name"), [("lora", "adapter_model.safetensors"), ("full", "model.safetensors")]
+)
+def test_weights_are_read_as_safetensors_alone(
+    weights: Literal["lora", "full"], name: str, byte_model: Path, tmp_path: Path
+) -> None:
+    model = load(byte_model)
+    settings = replace(FAST, epochs=4, patience=0, weights=weights)
+    assert tune_reranker(model, made_data(model), TEMPLATE, tmp_path, settings).best > 0
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:100])
+    fresh = load(byte_model)
+    with pytest.raises(StorageError, match="cannot be read"):
+        apply_adapter(fresh.model, fresh.tokenizer, tmp_path)
+    file.rename(file.with_suffix(".bin"))
+    with pytest.raises(StorageError, match="is missing"):
+        apply_adapter(load(byte_model).model, fresh.tokenizer, tmp_path)
+
+
+def test_every_step_has_a_window(byte_model: Path, tmp_path: Path) -> None:
+    model = load(byte_model)
+    settings = replace(FAST, objective="next-title", epochs=1, step_tokens=1)
+    tuned = tune_reranker(model, made_data(model), TEMPLATE, tmp_path, settings)
+    assert tuned.step == tuned.steps <= len(made_data(model).windows)
+
+
+def test_steps_that_become_slow_are_fitted_to_the_time(
+    byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: object, state: TuningState) -> tuple[float, int, float]:
+        return 0.0, 1, 20.0 if state.step == 2 else 1.0
+
+    monkeypatch.setattr(train_reranker._Tuning, "train_step", slow)
+    model, data = load(byte_model), made_data(load(byte_model))
+    settings = replace(FAST, epochs=20)
+    tuned = tune_reranker(model, data, TEMPLATE, tmp_path, settings, minutes=1.0, fit_time=True)
+    assert tuned.finished
+    assert 3 < tuned.steps < 8
+
+
+def test_more_patience_takes_further_steps(
+    byte_model: Path, tmp_path: Path, never_better: None
+) -> None:
+    model, data = load(byte_model), made_data(load(byte_model))
+    few = replace(FAST, patience=1, validations=4)
+    stopped = tune_reranker(model, data, TEMPLATE, tmp_path, few)
+    assert 0 < stopped.step < stopped.steps
+    more = tune_reranker(load(byte_model), data, TEMPLATE, tmp_path, replace(few, patience=0))
+    assert more.step == more.steps == stopped.steps
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_checkpoint_kept(
@@ -461,6 +603,10 @@ def test_a_checkpoint_of_other_settings_is_refused(byte_model: Path, tmp_path: P
     model = load(byte_model)
     with pytest.raises(StorageError, match="another training: rank differ"):
         tune_reranker(model, made_data(model), TEMPLATE, tmp_path, replace(FAST, rank=4))
+    model = load(byte_model)
+    few = replace(FAST, rank=4, epochs=1)
+    assert tune_reranker(model, made_data(model), TEMPLATE, tmp_path, few, restart=True).finished
+    assert read_adapter(tmp_path).settings["rank"] == 4
 
 
 def test_an_adapter_of_another_base_is_refused(byte_model: Path, tmp_path: Path) -> None:

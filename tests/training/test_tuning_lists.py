@@ -131,6 +131,15 @@ def test_an_index_without_long_histories_is_refused(index: Index) -> None:
         out_of_fold_lists(short)
 
 
+def test_lists_of_another_catalogue_are_other_data(index: Index, label_model: Path) -> None:
+    model = TransformersModel.from_pretrained(str(label_model), device="cpu")
+    template = load_template("pointwise/details")
+    other = replace(index, fingerprint="of the same titles and other descriptions")
+    options: dict[str, Any] = {"strategy": "pointwise", "events": 1, "lists": 2, "validation": 3}
+    one, two = (tuning_data(each, model, template, **options) for each in (index, other))
+    assert one.fingerprint != two.fingerprint
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_lists_are_scored_as_their_strategy_scores_them(
     name: str, index: Index, label_model: Path
