@@ -83,11 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=FusionConfig().epochs, help="at most")
-    parser.add_argument("--users", type=int, help="drawn; all without it")
-    parser.add_argument("--only", choices=PARTS, action="append", help="beside the default")
+    parser.add_argument("--epochs", type=int, default=FusionConfig().epochs, help="maximum epochs")
+    parser.add_argument("--users", type=int, help="number of users (default: all)")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="run only the default and this row"
+    )
     parser.add_argument("--kept", type=Path, default=KEPT / "ablate_fusion.jsonl")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     name = options.data.name
     catalog = some_users(read(options.data), options.users)

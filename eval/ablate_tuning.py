@@ -1,4 +1,4 @@
-"""What each choice of a tuning is worth: one change a row, judged on test lists under the gate.
+"""Ablation of tuning choices: one change a row, judged on test lists under the gate.
 
     python eval/ablate_tuning.py DATA [--model REF] [--limit USERS] [--rows NAME...] [--events 3]
         [--set NAME=VALUE]... [--max-time M] [--minutes M] [--kept FOLDER] [--out FOLDER]
@@ -234,15 +234,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
-    parser.add_argument("--limit", type=int, help="users of each event at most")
+    parser.add_argument("--limit", type=int, help="maximum users of each event")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
     parser.add_argument("--events", type=int, default=3, help="training events of a user")
     parser.add_argument("--set", action="append", default=[], type=setting, metavar="NAME=VALUE")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="of this call")
-    parser.add_argument("--max-time", type=float, default=float("inf"), help="minutes of a tuning")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="time limit of this call, in minutes"
+    )
+    parser.add_argument(
+        "--max-time", type=float, default=float("inf"), help="time limit of a tuning, in minutes"
+    )
     parser.add_argument("--device")
     parser.add_argument("--kept", type=Path, help="folder of adapters and judged rows")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     options.kept = options.kept or KEPT / "ablate_tuning" / options.data.name
     began = time.monotonic()

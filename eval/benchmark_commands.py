@@ -1,4 +1,4 @@
-"""What the commands take on this machine: seconds of whole processes, and of loading models.
+"""Seconds of commands on this machine: whole processes, and loading models.
 
     python eval/benchmark_commands.py DATA      # DATA: the folder movielens_mm
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--user", default="1")
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

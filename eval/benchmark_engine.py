@@ -202,7 +202,7 @@ def main() -> None:
     """Run, print and write all of it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
-    parser.add_argument("--rounds", type=int, default=5, help="with 20 candidates")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds with 20 candidates")
     parser.add_argument("--candidates", type=int, nargs="*", default=[20, 100])
     parser.add_argument("--memory", type=int, nargs=2, default=[20, 2000])
     parser.add_argument("--only-score", type=int, help=argparse.SUPPRESS)

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--items", type=int, nargs="+", default=[10_000, 30_000, 100_000, 1_000_000]
     )
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     costs = []
     for n in options.items:

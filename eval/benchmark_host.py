@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
     parser.add_argument("--users", type=int, default=436)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     loaded = TransformersModel.from_pretrained(options.model, device="cpu")
     model = PlannedOnly(**{**vars(loaded), "max_rows": 32_768})

@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=40)
     parser.add_argument("--peer-users", type=int, default=10, help="lists of the slowest peer")
     parser.add_argument("--kept", type=Path, default=KEPT / "compare_rerankers.jsonl")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     lists, found = ask_all(options)
     table, document = report(lists, found)

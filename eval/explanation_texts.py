@@ -3,7 +3,7 @@
     python eval/explanation_texts.py DATA [--users 20] [--models REF...] [--weigh REF]
         [--attacks 200]
 
-Explained is each user's held-out item, with the evidence of all other rows; the user's own review
+Each user's held-out item is explained, with the evidence of all other rows; the user's own review
 of it is the reference. The baseline quotes the item's most typical sentence. Writes
 results/explanation_texts_DATA.md and .json, and 100 sampled claims for reading by hand
 (explanation_claims_DATA.csv, whose verdicts are kept). One process; a killed run resumes.
@@ -352,9 +352,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="writers of texts")
     parser.add_argument("--weigh", metavar="REF", help="model whose scores weigh the evidence")
-    parser.add_argument("--attacks", type=int, default=200, help="at most so many are planted")
+    parser.add_argument("--attacks", type=int, default=200, help="maximum attacks planted")
     parser.add_argument("--runs", type=Path, default=KEPT / "explanation_texts")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
     options = parser.parse_args(arguments)
     name = options.data.name
     runs = options.runs / name

@@ -2,9 +2,9 @@
 
     python eval/faithfulness.py DATA [--users 200] [--history 5] [--model REF]
 
-Explained is the first of 20 retrieved candidates of users drawn at random, ranked by likelihood and
-the default gate; units are the last HISTORY items of the history. The score without every subset
-of them is known, so that orders of the units are compared exactly:
+The first of 20 retrieved candidates is explained, for users drawn at random, ranked by likelihood
+and the default gate; units are the last HISTORY items of the history. The score without every
+subset of them is known, so that orders of the units are compared exactly:
 
 - deletion: mean fall of the score while units are left out one after the other, the first of the
   order first; insertion: mean rise while they are added to an empty history. Higher is better.
@@ -440,7 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--history", type=int, default=5, help="units of a user")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--runs", type=Path, default=KEPT / "faithfulness", help="index and rows")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     index = kept_index(options.data, options.runs / options.data.name)
     model = load_model(options.model)

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lists", type=int, default=400)
     parser.add_argument("--fields", nargs="+", choices=FIELDS, default=list(FIELDS))
     parser.add_argument("--device")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     catalog, encoder = read(options.data), TextEncoder.from_pretrained()
     before = training_catalog(catalog, leave_one_out(catalog, min_train=2))
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings: dict[str, Any] = {"strategy": "pointwise", "template": TEMPLATE}
             reranker.append(Reranker(options.model, held.index, device=options.device, **settings))
         some = [shown(request, field) for request in held.requests]
-        lists = judged_lists(reranker[0], some, progress=True)
+        lists, _ = judged_lists(reranker[0], some, progress=True)
         fitted = fit_gate(lists, popularity=reranker[0].catalogue_scale, seed=SEED)
         return {field: fitted.values["gate"].tolist(), CONTROL: fitted.values["control"].tolist()}
 

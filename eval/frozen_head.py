@@ -248,6 +248,14 @@ def trained(tables: Tables, part: NDArray[np.int8], settings: Settings) -> Head:
     return head.eval()
 
 
+def head_scores(head: Head, tables: Tables, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The head's own score of each candidate, [rows, candidates]."""
+    with torch.inference_mode():
+        scores = [tables.scores(head, some)[0] for some in torch.from_numpy(rows).split(1024)]
+    found: NDArray[np.float32] = torch.cat(scores).numpy()
+    return found
+
+
 def with_head(states: Mapping[str, NDArray[Any]], options: argparse.Namespace) -> None:
     """Write the parts of a file with those of the head."""
     settings = Settings()
@@ -268,13 +276,10 @@ def with_head(states: Mapping[str, NDArray[Any]], options: argparse.Namespace) -
     head = trained(tables, states["part"], settings)
     seconds = time.perf_counter() - started
     where = {row: place for place, row in enumerate(states["rows"].tolist())}
-    width = states["candidates"].shape[1]
     parts["head"] = np.full(parts["candidates"].shape, np.nan, dtype=np.float32)
     shared = [(at, where[row]) for at, row in enumerate(parts["rows"].tolist()) if row in where]
-    into, rows = (torch.tensor([pair[side] for pair in shared]) for side in (0, 1))
-    with torch.inference_mode():
-        scores = torch.cat([tables.scores(head, some)[0] for some in rows.split(1024)])
-    parts["head"][into.numpy(), :width] = scores.numpy()
+    into, rows = (np.array([pair[side] for pair in shared]) for side in (0, 1))
+    parts["head"][into, : states["candidates"].shape[1]] = head_scores(head, tables, rows)
     parts["about"] = np.array(f"{states['about'].item()}, head of {settings}, {seconds:.0f} s")
     np.savez_compressed(options.out, **parts)
     sys.stdout.write(f"trained in {seconds:.0f} s\n")
@@ -285,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("states")
-    make.add_argument("lists", type=Path, help="of ranking_lists.py")
+    make.add_argument("lists", type=Path, help="file of ranking_lists.py")
     make.add_argument("--model", required=True, help="a model of transformers")
     make.add_argument("--dtype", help="bfloat16 on an accelerator if left out, else float32")
     make.add_argument("--top", type=int, default=20, help="candidates of a list")
@@ -293,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make.add_argument("--max-seconds", type=float, help="stop after; the same command resumes")
     train = commands.add_parser("train")
     train.add_argument("states", type=Path)
-    train.add_argument("parts", type=Path, help="of gated_lists.py or ranking_lists.py")
+    train.add_argument("parts", type=Path, help="file of gated_lists.py or ranking_lists.py")
     train.add_argument("--set", action="append", default=[], help="NAME=VALUE, see Settings")
     for each in (make, train):
         each.add_argument("--out", type=Path, required=True)

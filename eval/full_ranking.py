@@ -290,12 +290,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Rank, compare, and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--seeds", type=int, default=1, help="of the fusion")
-    parser.add_argument("--new-items", action="store_true", help="the cold start of items")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of the fusion")
+    parser.add_argument("--new-items", action="store_true", help="evaluate new items")
     parser.add_argument("--without", action="append", default=[], help="a peer to leave out")
-    parser.add_argument("--epochs", type=int, help="of the fusion, at most")
-    parser.add_argument("--kept", type=Path, default=KEPT / "full_ranking", help="of checkpoints")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--epochs", type=int, help="maximum epochs of the fusion")
+    parser.add_argument(
+        "--kept", type=Path, default=KEPT / "full_ranking", help="checkpoint folder"
+    )
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     catalog = read(options.data)
     name = f"{options.data.name}_new_items" if options.new_items else options.data.name

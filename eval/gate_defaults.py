@@ -4,7 +4,7 @@
 
 ``gated_lists.py`` makes the files, one of each data set; the same number of validation lists is
 drawn of each. A gate learned on all sets but one is judged on that one's validation lists, against
-the retriever's order and against the weights that served before (1 for the retriever, 0.2 for the
+the retriever's order and against the weights used before (1 for the retriever, 0.2 for the
 likelihood minus half of the prior); then one is learned on all of them: the default gate of
 ``likelihood`` (`llmrec.reranking.DEFAULT_GATES`). Weights of popularity alone and of the retriever
 times popularity are left out of what carries over: they belong to a retriever, not to the model.
@@ -98,11 +98,11 @@ def weights_of(every: Gate, p_values: Mapping[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Learn, judge and write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", type=Path, nargs="+", help="of gated_lists.py, two or more")
+    parser.add_argument("parts", type=Path, nargs="+", help="two or more files of gated_lists.py")
     parser.add_argument("--top", type=int, default=20, help="candidates of a list")
     parser.add_argument("--lists", type=int, default=1000, help="lists of a set, at most")
     parser.add_argument("--served", action="store_true", help="judge the default gate as it is")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     read = {
         path.stem.partition("_parts")[0]: validation_lists(path, options.top, options.lists)

@@ -211,10 +211,10 @@ def text_of(found: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, judge and write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", type=Path, nargs="+", help="of gated_lists.py")
-    parser.add_argument("--name", help="of the data set; the first file's beginning if left out")
+    parser.add_argument("parts", type=Path, nargs="+", help="files of gated_lists.py")
+    parser.add_argument("--name", help="name of the data set (default: that of the first file)")
     parser.add_argument("--tops", type=int, nargs="+", default=[20, 100])
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     files: dict[str, Arrays] = {}
     for path in options.parts:

@@ -3,9 +3,9 @@
     python eval/gated_lists.py LISTS.npz --model REF --out PARTS.npz [--adapter ADAPTER]
         [--template likelihood/numbered] [--top 100] [--limit N] [--workers 1] [--max-seconds S]
 
-``ranking_lists.py`` makes LISTS.npz. Scored are the titles of validation and test lists whose
-target is among the first TOP: conditional and prior log-probability and length of each title, by
-the prompts of the likelihood strategy. The other lists count as 0 in every row of every table,
+``ranking_lists.py`` makes LISTS.npz. Validation and test lists are scored whose target is among the
+first TOP: conditional and prior log-probability and length of each title, by the prompts of the
+likelihood strategy. The other lists count as 0 in every row of every table,
 whatever a model says of them. ``gate_table.py`` reads the result, which holds all that it needs. A
 command that was stopped continues where it stopped. On an accelerator the model runs in bfloat16.
 """
@@ -223,7 +223,7 @@ def loaded(ref: str, adapter: Path | None, dtype: str | None) -> TransformersMod
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score lists."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("lists", type=Path, help="of ranking_lists.py")
+    parser.add_argument("lists", type=Path, help="file of ranking_lists.py")
     parser.add_argument("--model", required=True, help="a model of transformers")
     parser.add_argument("--adapter", type=Path, help="a folder with a PEFT adapter")
     parser.add_argument("--dtype", help="bfloat16 on an accelerator if left out, else float32")

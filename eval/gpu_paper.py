@@ -93,7 +93,7 @@ class Work:
     def of(cls, sequences: Sequence[ScoredSequence]) -> Work:
         """What the prefix tree of sequences takes."""
         tree = PrefixTree.of(sequences)
-        return cls(len(tree), int((tree.depths + 1).sum()), len(tree.scored_rows()))
+        return cls(len(tree), int((tree.depths + 1).sum()), len(np.unique(tree.score_rows)))
 
 
 QWEN3_4B = Shape(36, 2560, 32, 8, 128, 9728, 151_936, tie_word_embeddings=True)

@@ -70,12 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Rank, compare, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--new-items", action="store_true", help="the cold start of items")
-    parser.add_argument("--seeds", type=int, help="of the fusion of all; single ones have one")
-    parser.add_argument("--epochs", type=int, help="at most")
+    parser.add_argument("--new-items", action="store_true", help="evaluate new items")
+    parser.add_argument("--seeds", type=int, help="seeds of the fusion of all modalities")
+    parser.add_argument("--epochs", type=int, help="maximum epochs")
     parser.add_argument("--peers", type=Path, help="Python of the peers' environment")
     parser.add_argument("--kept", type=Path, default=KEPT / "joint.jsonl")
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     usual = set_of(options.data)
     seeds, epochs = options.seeds or usual.seeds, options.epochs or usual.epochs

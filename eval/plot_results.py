@@ -1,4 +1,4 @@
-"""Draw the committed results: what reranking is worth, and what the prefix tree saves.
+"""Draw the committed results of reranking and of the prefix tree.
 
 python eval/plot_results.py     # reads results/*.json, writes results/*.svg
 """

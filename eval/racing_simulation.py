@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Simulate, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=100)
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     outcomes = [simulate(scenario, options.simulations) for scenario in SCENARIOS]
     command = f"python eval/racing_simulation.py --simulations {options.simulations}"

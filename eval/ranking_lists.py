@@ -136,11 +136,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--test", type=int, default=1, help="events of a user for the test")
-    parser.add_argument("--validation", type=int, default=1, help="events before them")
-    parser.add_argument("--training", type=int, default=2, help="every second one before")
-    parser.add_argument("--epochs", type=int, default=FusionConfig().epochs, help="at most")
+    parser.add_argument(
+        "--validation", type=int, default=1, help="events of a user for validation, before those"
+    )
+    parser.add_argument(
+        "--training", type=int, default=2, help="training events of a user, every second one before"
+    )
+    parser.add_argument("--epochs", type=int, default=FusionConfig().epochs, help="maximum epochs")
     parser.add_argument("--only", type=int, help="make the lists that end here, write no file")
-    parser.add_argument("--kept", type=Path, default=KEPT / "ranking_lists", help="of checkpoints")
+    parser.add_argument(
+        "--kept", type=Path, default=KEPT / "ranking_lists", help="checkpoint folder"
+    )
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the lists")
     options = parser.parse_args(arguments)
     catalog, encoder = read(options.data), TextEncoder.from_pretrained()

@@ -1,8 +1,8 @@
-"""Tell good reviews from bad by their texts, items held out: how well each way of doing it does.
+"""AUC of review sentiment methods, items held out.
 
 python eval/review_sentiment.py ../shared/data/movielens_mm --sample 700
 
-Judged are reviews with a clear rating (upper and lower third of the scale: on 1 to 10 that is 7 and
+Reviews with a clear rating are judged (upper and lower third of the scale: on 1 to 10 that is 7 and
 up against 4 and down), each by regressions that were fitted on the reviews of other items. Empty
 texts, and texts that several reviews have, are left out of every row. Intervals are percentiles of
 a bootstrap over items.

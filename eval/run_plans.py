@@ -73,10 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("plan", choices=sorted(path.stem for path in PLANS.glob("*.yaml")))
     parser.add_argument("data", type=Path)
-    parser.add_argument("--users", type=int, help="of the plan where not given")
+    parser.add_argument("--users", type=int, help="number of users (default: the plan's)")
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
     parser.add_argument("--runs", type=Path, default=KEPT / "runs", help="indexes and runs")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results folder")
     options = parser.parse_args(arguments)
     data = options.data.name
     said: Mapping[str, Any] = yaml.safe_load((PLANS / f"{options.plan}.yaml").read_text())

@@ -1,21 +1,22 @@
-"""What the retriever knows, told to a language model: in words, as soft tokens, or not at all.
+"""Compare what the retriever knows as soft tokens, as words in the prompt, and left out.
 
     python eval/soft_tokens.py LISTS.npz DATA FUSION [--model REF] [--ways none words vectors]
         [--training 400] [--tests 300] [--epochs 2]
 
 ``ranking_lists.py`` makes LISTS.npz, with a fusion in shifts_4_4 of its folder of checkpoints. That
-fusion and every count know what was met before each user's fourth last event, so lists of that
-event are for training, and those of the last two events for validation and test. A list is asked as
-the pointwise template asks it, with two soft tokens before each title; the model is frozen. What
-is trained is a softmax over a list of the log-odds, the retriever, popularity and their product:
+fusion and all counts know only events before each user's fourth last one: lists of that event are
+for training, lists of the last two events for validation and test. The prompt is that of the
+pointwise template, with two soft tokens before each title; the model is frozen. The loss is a
+softmax over the candidates of a list, whose score weighs the log-odds, the retriever, popularity
+and the product of the last two:
 
-- ``none``: the two tokens, the same ones before every title;
-- ``words``: them, and a fact: how many who chose the nearest item of the history chose this too;
-- ``vectors``: them, plus projections of the fusion's vectors of the user and of the item.
+- ``none``: the two tokens, the same before every title;
+- ``words``: the same, and a fact: how many users of the nearest history item also chose this one;
+- ``vectors``: the same, plus projections of the fusion's vectors of the user and of the item.
 
-Log-odds come to a gate that is fitted on validation lists and judged on test lists, whose target is
-among the first 20. Writes soft_tokens_DATA.md and .json; a killed run resumes after the last whole
-way.
+A gate over the log-odds is fitted on validation lists and judged on test lists, of those whose
+target is among the first 20. Writes soft_tokens_DATA.md and .json; a killed run resumes after the
+last finished way.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class SoftTokens(nn.Module):
 
     Args:
         base: The model's own embedding.
-        vectors: [items + users, d]; without a way to tell them, all zero.
+        vectors: [items + users, d]; all zero for ``none`` and ``words``.
         items: How many of them are of items.
     """
 
@@ -106,7 +107,7 @@ class SoftTokens(nn.Module):
 
 @dataclass(frozen=True)
 class Told:
-    """What a way tells of each list: segments of some candidates."""
+    """Lists in the prompts of one way; ``segment`` writes some candidates of a list."""
 
     lists: Lists
     segment: Callable[[int, NDArray[np.int64]], Segment]
@@ -285,7 +286,7 @@ def judged(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and judge each way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("lists", type=Path, help="of ranking_lists.py")
+    parser.add_argument("lists", type=Path, help="file of ranking_lists.py")
     parser.add_argument("data", type=Path, help="folder of the same data set")
     parser.add_argument("fusion", type=Path, help="folder shifts_4_4 of ranking_lists.py")
     parser.add_argument("--model", default=DEFAULT_LANGUAGE_MODEL)
@@ -295,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tests", type=int, default=300, help="validation and test lists at most")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="results folder")
     options = parser.parse_args(arguments)
     lists = read_lists(options.lists, TOP, None)
     reached = (lists["candidates"] == lists["target"][:, None]).any(axis=1)

@@ -136,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("lists", type=Path)
     parser.add_argument("--model", required=True, help="folder or reference of the base")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=8.0, help="of this call")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="time limit of this call, in minutes"
+    )
     parser.add_argument("--objective", choices=OBJECTIVES, default="both")
     parser.add_argument("--weights", choices=["full", "lora", "qlora"], default="full")
     parser.add_argument("--template", help="likelihood/list, or the strategy's default")

@@ -36,7 +36,7 @@ def test_damaged_files_are_named_with_the_way_out(
     assert f"{vectors} is damaged: its content does not match its checksum" in ended.stdout
     assert f"{users} cannot be read: No such file" in ended.stdout
     assert "2 of 7 files are damaged." in ended.stdout
-    assert "make it again with `llmrec index`" in ended.stdout
+    assert "rebuild it with `llmrec index`" in ended.stdout
     ended = run("verify", copied, "--json")
     assert ended.returncode == 1
     report = document(ended)["report"]
