@@ -120,9 +120,9 @@ def naming(fault: str, kind: type[LlmrecError], *, hint: str = "") -> Iterator[N
         raise kind(f"{fault}: {reason.rstrip('.: ')}.", hint=hint) from error
 
 
-def nearest(value: object, allowed: Iterable[str], n: int = 3) -> str:
-    """A hint that names the allowed values close to ``value``, or an empty text."""
-    close = difflib.get_close_matches(str(value), list(allowed), n=n, cutoff=0.6)
+def nearest(value: object, allowed: Iterable[str]) -> str:
+    """A hint that names up to three allowed values close to ``value``, or an empty text."""
+    close = difflib.get_close_matches(str(value), list(allowed), n=3, cutoff=0.6)
     return f"Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 

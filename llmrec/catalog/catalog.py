@@ -48,6 +48,7 @@ from llmrec.errors import (
 from llmrec.records import AttributeValue, Interaction, Item, Review, User
 
 OnProblem = Literal["raise", "skip"]
+_NO_ITEM = "no item is left; a catalogue holds at least one whole row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,7 @@ class Catalog:
             OptionError: ``on_problem`` is neither.
         """
         _check_option(on_problem)
-        hint = (
-            f"See them all with `llmrec data check {path}{' --columns FILE' if columns else ''}`, "
-            'or leave the broken rows out with on_problem="skip".'
-        )
+        hint = f"See them all with `llmrec data check {path}{' --columns FILE' if columns else ''}`"
         _check_columns(columns)
         if media_root is not None:
             media_root = check_path("media_root", media_root)
@@ -160,8 +158,7 @@ class Catalog:
         }
         findings = Findings()
         catalog = _load(lambda name: _in_memory(sources[name], name, findings), columns, findings)
-        hint = 'Correct the rows, or leave the broken ones out with on_problem="skip".'
-        return _accepted(catalog, findings, on_problem, "the given tables", hint)
+        return _accepted(catalog, findings, on_problem, "the given tables", "Correct the rows")
 
     def __repr__(self) -> str:
         return (
@@ -293,12 +290,16 @@ def _check_columns(columns: ColumnMap | None) -> None:
 def _accepted(
     catalog: Catalog, findings: Findings, on_problem: OnProblem, where: str, hint: str
 ) -> Catalog:
-    whole_files = tuple(problem for problem in findings.problems if problem.row is None)
-    if whole_files:
+    problems = sorted(findings.problems, key=lambda each: each.row is not None)
+    files = [problem for problem in problems if problem.row is None]
+    if [problem.message for problem in files] == [_NO_ITEM] and len(problems) > 1:
+        raise problems_error(problems, where, f"{hint}.")  # the rows say why
+    if files:
         hint = "Broken rows can be left out, a broken file or column cannot: correct it."
-        raise problems_error(whole_files, where, hint)
-    if findings.problems and on_problem == "raise":
-        raise problems_error(findings.problems, where, hint)
+        raise problems_error(problems if on_problem == "raise" else files, where, hint)
+    if problems and on_problem == "raise":
+        hint += ', or leave the broken rows out with on_problem="skip".'
+        raise problems_error(problems, where, hint)
     return replace(catalog, problems=tuple(findings.problems))
 
 
@@ -337,8 +338,7 @@ def _load(
     catalog = _catalog(tables, columns or ColumnMap(), findings)
     whole_files = {problem.table for problem in findings.problems if problem.row is None}
     if not catalog.items and "items" not in whole_files:
-        why = "no item is left; a catalogue holds at least one whole row"
-        findings.add("items", None, None, None, why)
+        findings.add("items", None, None, None, _NO_ITEM)
     order = list(LAYOUTS)
     findings.problems.sort(key=lambda each: (order.index(each.table), each.row or 0))
     return catalog
@@ -440,6 +440,7 @@ def _from_reviews(reviews: tuple[Review, ...], findings: Findings) -> tuple[Inte
         ),
     )
     if interactions:
+        findings.rated = "reviews"
         findings.notes.append(
             f"there is no interactions file: {len(interactions):,} interactions come from reviews"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from llmrec.catalog.catalog import Catalog, load_folder
-from llmrec.catalog.columns import ColumnMap
+from llmrec.catalog.columns import ColumnMap, TableName
 from llmrec.catalog.media_files import MediaError, media_paths
 from llmrec.catalog.tables import Problem
 from llmrec.records import LONGEST_READ
@@ -58,7 +58,7 @@ def check_folder(
     for kind in ("image", "video", "audio"):
         for reason, count in _missing_files(catalog, folder, kind, media_root).items():
             gaps[f"items.{kind} ({reason})"] = count
-    notes = (*findings.notes, *_notes(catalog, users))
+    notes = (*findings.notes, *_notes(catalog, users, findings.rated))
     return CheckReport(
         MappingProxyType(counts), MappingProxyType(gaps), tuple(findings.problems), notes
     )
@@ -76,7 +76,7 @@ def _missing_files(
     )
 
 
-def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:
+def _notes(catalog: Catalog, users: set[str], rated_in: TableName) -> Iterator[str]:
     rows = catalog.interactions
     ratings = [row.rating for row in rows if row.rating is not None]
     rated = [rating for rating in ratings if rating != 0]
@@ -84,7 +84,7 @@ def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:
         yield (
             f"{len(ratings) - len(rated):,} of {len(ratings):,} ratings are 0 where the rest is "
             f"{min(rated):g} to {max(rated):g}: if 0 means not rated, set missing_rating, "
-            '{"interactions": {"missing_rating": 0}}'
+            f'{{"{rated_in}": {{"missing_rating": 0}}}}'
         )
     if ratings:
         declared = (
@@ -92,7 +92,7 @@ def _notes(catalog: Catalog, users: set[str]) -> Iterator[str]:
             if catalog.neutral_rating is not None
             else (
                 " (the guessed middle of the scale; to set it: "
-                '{"interactions": {"neutral_rating": NUMBER}})'
+                f'{{"{rated_in}": {{"neutral_rating": NUMBER}}}})'
             )
         )
         yield (

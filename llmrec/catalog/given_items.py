@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -21,6 +21,7 @@ from llmrec.catalog.tables import (
     quoted,
     read_arrow,
     read_file,
+    reject_repeated,
     suffix_of,
 )
 from llmrec.catalog.values import (
@@ -35,6 +36,7 @@ from llmrec.catalog.values import (
     python_value,
     typed,
     whole,
+    whole_ids,
 )
 from llmrec.errors import DataError, check_path, nearest, shown
 from llmrec.records import (
@@ -79,7 +81,7 @@ class GivenItem:
     caption: str | None = None
     score: float | None = None
     rating: float | None = None
-    timestamp: int | None = None
+    timestamp: int | float | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
     bare: bool = False
 
@@ -258,9 +260,9 @@ def read_items(values: object, *, where: str) -> tuple[GivenItem, ...]:
 
 
 def read_items_file(path: str | Path) -> tuple[GivenItem, ...]:
-    """Read a table of items, one a row, from a .csv, .jsonl or .parquet file.
+    """Read a table of items, one a row, from a file that ends in one of `SUFFIXES`.
 
-    The columns are the keys of a mapping that :func:`read_item` takes. In a .csv an attribute
+    The columns are the keys of a mapping that :func:`read_item` takes. In a csv an attribute
     whose column holds only numbers, or only true and false, becomes a number or a bool.
 
     Raises:
@@ -298,12 +300,16 @@ def table_rows(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - w
 
 
 def _entries(values: Any, where: str) -> Iterable[object]:  # noqa: ANN401 - whatever was given
-    if is_from(values, "pandas", "DataFrame"):
-        return _frame_rows(values, where)
-    if is_from(values, "pyarrow", "Table"):
-        return _arrow_rows(values, where)
-    if is_from(values, "datasets", "Dataset"):
-        return _arrow_rows(values.with_format("arrow")[:], where)
+    try:
+        if is_from(values, "pandas", "DataFrame"):
+            return _frame_rows(values, where)
+        if is_from(values, "pyarrow", "Table"):
+            return _rows(read_arrow(values, "items", where=where).columns)
+        if is_from(values, "datasets", "Dataset"):
+            rows = values.with_format("arrow")[:]
+            return _rows(read_arrow(rows, "items", where=where).columns)
+    except DataError as error:
+        raise DataError(f"{error.message}.") from error
     if is_from(values, "pyarrow", "Array", "ChunkedArray"):
         entries: list[object] = values.to_pylist()
         return entries
@@ -322,31 +328,25 @@ def _frame_rows(frame: Any, where: str) -> Iterable[Mapping[str, object]]:  # no
     if frame.index.name in _KEYS:
         frame = frame.reset_index()
     names = [str(column) for column in frame.columns]
-    _refuse_repeated(names, where)
-    return _rows({name: frame.iloc[:, n].tolist() for n, name in enumerate(names)})
-
-
-def _arrow_rows(table: Any, where: str) -> Iterable[Mapping[str, object]]:  # noqa: ANN401 - pyarrow
-    _refuse_repeated(table.column_names, where)
-    return _rows(read_arrow(table, "items").columns)
+    reject_repeated(names, where)
+    # NaN is how a column of floats holds a gap.
+    columns = (frame.iloc[:, n].astype(object) for n in range(len(names)))
+    cells = [column.where(column.notna(), None).tolist() for column in columns]
+    return _rows(dict(zip(names, cells, strict=True)))
 
 
 def _file_rows(table: Table) -> Iterable[Mapping[str, object]]:
     columns: dict[str, Any] = dict(table.columns)
     for name in columns if table.textual else ():
-        if name not in _KEYS:
+        if name in {"item_id", "id"}:
+            columns[name] = whole_ids(columns[name]) or columns[name]
+        elif name not in _KEYS:
             columns[name] = whole(typed([parse_attribute(cell) for cell in columns[name]]))
     return _rows(columns)
 
 
 def _rows(columns: Mapping[str, Iterable[object]]) -> Iterable[Mapping[str, object]]:
     return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-
-
-def _refuse_repeated(names: Sequence[str], where: str) -> None:
-    repeated = [name for place, name in enumerate(names) if name in names[:place]]
-    if repeated:
-        raise DataError(f"{where} has the column {repeated[0]!r} twice; rename one of them.")
 
 
 def _finite(value: object) -> float | None:

@@ -16,14 +16,14 @@ from llmrec.catalog.values import (
     split_list,
     typed,
     whole,
+    whole_ids,
 )
 from llmrec.errors import nearest
 from llmrec.records import AttributeValue
 
 T = TypeVar("T")
 
-_IDS = {"item_id", "user_id", "friend_id"}
-_FLOAT_ID = re.compile(r"\d+\.0+")
+_IDS = {"item_id", "user_id", "friend_id", "head", "tail"}
 _DECIMAL_COMMA = re.compile(r"-?\d{1,3}([. \u00a0\u202f]?\d{3})*,\d+|-?\d+,\d+")
 _POINT = re.compile(r"-?\d+(\.\d+)?")
 
@@ -51,15 +51,20 @@ class MappedTable:
         for ours, column in theirs.items() if table.columns else ():
             if column not in table.columns:
                 findings.add(table.name, None, ours, None, _absent(table, ours, column))
+        for ours, column in mapping.columns.items():
+            if ours in table.columns.keys() - {*theirs.values(), *mapping.ignore}:
+                findings.notes.append(
+                    f"the file's own column {table.name}.{ours} is not used: the column map takes "
+                    f"{column!r} for it"
+                )
         cells: dict[str, Sequence[object]] = {}
         for column, values in table.columns.items():
             if column not in {*theirs, *theirs.values(), *mapping.ignore}:
                 cells[column] = values
             cells |= {ours: values for ours, their in theirs.items() if their == column}
-        for column in _IDS & cells.keys() if table.textual else ():
-            texts = [str(cell).strip() for cell in cells[column]]
-            if any(texts) and all(_FLOAT_ID.fullmatch(text) for text in texts if text):
-                cells[column] = [text.partition(".")[0] for text in texts]
+        for column in sorted(_IDS & cells.keys()) if table.textual else ():
+            if (ids := whole_ids(cells[column])) is not None:
+                cells[column] = ids
                 note = f"{table.name}.{column} holds whole numbers with .0: read without it"
                 findings.notes.append(note)
         known = tuple(dict.fromkeys((*table.columns, *cells)))

@@ -60,16 +60,16 @@ def _resolved(folder: Path, root: Path | None) -> list[Path]:
 def _inside(allowed: Sequence[Path], name: str) -> Path:
     """The file of a name that starts in the first of some resolved folders."""
     shown = name if len(name) <= 80 else f"{name[:77]}..."
-    if name.lower().startswith("file:") and urlsplit(name).netloc in {"", "localhost"}:
-        name = unquote(urlsplit(name).path)
-    elif _ADDRESS.match(name):
-        raise MediaError(
-            f"{shown!r} is an address, not a file.",
-            hint="Download what lies elsewhere, and name the file.",
-        )
     try:
+        if name.lower().startswith("file:") and urlsplit(name).netloc in {"", "localhost"}:
+            name = unquote(urlsplit(name).path)
+        elif _ADDRESS.match(name):
+            raise MediaError(
+                f"{shown!r} is an address, not a file.",
+                hint="Download what lies elsewhere, and name the file.",
+            )
         path = (allowed[0] / name).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte, a URL
         raise MediaError(f"{shown!r} is no path: {error}.") from error
     if not any(path.is_relative_to(each) for each in allowed):
         raise MediaError(

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmrec.catalog.columns import LAYOUTS, TableName
 from llmrec.catalog.values import (
@@ -59,11 +59,15 @@ class Problem:
 
 @dataclass(slots=True)
 class Findings:
-    """Problems, gaps (missing values by ``table.column``) and notes, collected while reading."""
+    """Problems, gaps (missing values by ``table.column``) and notes, collected while reading.
+
+    ``rated`` is the table that the ratings of interactions come from.
+    """
 
     problems: list[Problem] = field(default_factory=list)
     gaps: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    rated: TableName = "interactions"
 
     def add(
         self, table: TableName, row: int | None, column: str | None, value: object, why: str
@@ -185,7 +189,7 @@ def read_file(path: Path, name: TableName, findings: Findings) -> Table:
     suffix = suffix_of(path)
     try:
         if suffix == ".parquet":
-            return read_arrow(read_parquet(path), name, findings)
+            return read_arrow(read_parquet(path), name, findings, where=f"'{path.name}'")
         text = decoded(file_content(path))
     except OSError as error:
         raise DataError(f"'{path.name}' cannot be read as {suffix[1:]}: {error}") from error
@@ -195,17 +199,34 @@ def read_file(path: Path, name: TableName, findings: Findings) -> Table:
     return read(text, path.name, name, findings)
 
 
-def read_arrow(table: pa.Table, name: TableName, findings: Findings | None = None) -> Table:
-    """Read an Arrow table: a parquet file or the rows of a ``datasets.Dataset``."""
+def read_arrow(
+    table: pa.Table, name: TableName, findings: Findings | None = None, *, where: str = ""
+) -> Table:
+    """Read an Arrow table: a parquet file or the rows of a ``datasets.Dataset``.
+
+    Errors name the table ``where``, by default ``name``.
+
+    Raises:
+        DataError: A column name is there twice, or a time is outside the years 1 to 9999.
+    """
     import pyarrow as pa  # noqa: PLC0415 - csv and jsonl do without
 
-    _reject_repeated(table.column_names, name)
-    columns = {}
+    reject_repeated(table.column_names, where or name)
+    columns: dict[str, list[Any]] = {}
     for column_name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type
         if pa.types.is_timestamp(kind):  # Python's datetime knows no nanoseconds
             column = column.cast(pa.timestamp("us", kind.tz), safe=False)  # noqa: PLW2901
-        columns[column_name] = column.to_pylist()
+        try:
+            cells = column.to_pylist()
+        except OverflowError as error:
+            raise DataError(
+                f"{where or name} has a time outside the years 1 to 9999 in the column "
+                f"{column_name!r} ({error}); correct it or leave it empty"
+            ) from error
+        if pa.types.is_map(kind):
+            cells = [None if pairs is None else dict(pairs) for pairs in cells]
+        columns[column_name] = cells
     return Table(name, _named(columns, name, findings), range(1, table.num_rows + 1))
 
 
@@ -276,7 +297,7 @@ def _read_csv(text: str, file: str, name: TableName, findings: Findings) -> Tabl
     header = [] if isinstance(first, csv.Error) else [column.strip() for column in first]
     if not any(header):
         raise DataError(f"'{file}' has no header; its first line must name the columns")
-    _reject_repeated(list(filter(None, header)), file)
+    reject_repeated(list(filter(None, header)), file)
     if separator != ",":
         findings.notes.append(f"{file} is read as separated by {separator!r}")
     cells: list[list[str]] = []
@@ -341,7 +362,7 @@ def _table(rows: Iterable[tuple[int, object]], name: TableName, findings: Findin
             why = "{value} is not an object; a row is a mapping from column to value"
             findings.add(name, number, None, row, why)
     names = dict.fromkeys(column for row in kept for column in row)
-    _reject_repeated([clean(str(key)) or "" for key in names], name)
+    reject_repeated([clean(str(key)) or "" for key in names], name)
     columns = {clean(str(key)) or "": [row.get(key) for row in kept] for key in names}
     return Table(name, _named(columns, name, findings), numbers)
 
@@ -359,10 +380,11 @@ def _named(
     return named
 
 
-def _reject_repeated(header: Sequence[str], where: str) -> None:
+def reject_repeated(header: Sequence[str], where: str) -> None:
+    """Refuse a table in which two columns have one name (DataError)."""
     repeated = sorted({column for column in header if header.count(column) > 1})
     if repeated:
-        raise DataError(f"{where} names the column {repeated[0]!r} twice; rename one of them")
+        raise DataError(f"{where} has the column {repeated[0]!r} twice; rename one of them")
 
 
 def _holds(folder: Path) -> str:

@@ -1,7 +1,8 @@
 """Parse one cell of a table into the value of a record; write an attribute as readable text.
 
 Every ``parse_*`` function returns None for a missing value (None, NaN, NaT, blank text, an empty
-list) and raises ValueError, which says what is allowed, for a value of another kind.
+list) and raises ValueError, which says what is allowed, for a value of another kind. NaN is no
+missing rating or time: it is refused, because it is a calculation gone wrong.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _ZONE = re.compile(r"(?<=\d)\s*(UTC|GMT|Z)$|(?<=\d)\s+(?=[-+]\d\d(:?\d\d)?$)")
 """A zone as databases write it: named, or after a space."""
+_FLOAT_ID = re.compile(r"\d+\.0+")
 _DEEPEST = 32
 """Levels of lists in one value."""
 _DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
@@ -42,7 +44,8 @@ _TRUTH = dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True) | dict.fromke
 # Columns for machines, and counts: how popular an item is does not belong into its description,
 # least of all counted on data that an evaluation holds back.
 _FOR_MACHINES = re.compile(
-    r"(?:^|_)(?:ids?|isbn|asin|urls?|uri|link|path|image|video|audio|source)$|^(?:n|num|also)_|_count$",
+    r"(?:^|_)(?:ids?|(?:isbn|ean|gtin|upc)(?:_?\d+)?|barcode|asin|sku|urls?|uri|link|path|image|video|"
+    r"audio|source)$|^(?:n|num|also)_|_count$",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")
@@ -169,7 +172,7 @@ def parse_id(value: object) -> str | None:
 
 
 def parse_rating(value: object) -> float | None:
-    """Parse a rating: any finite number; NaN is refused, because it is a calculation gone wrong."""
+    """Parse a rating: any finite number; NaN is refused."""
     if is_missing(value) and not isinstance(value, float | Decimal):
         return None
     if not isinstance(value, str | float | int | Decimal):
@@ -183,13 +186,15 @@ def parse_rating(value: object) -> float | None:
 def parse_timestamp(value: object) -> int | float | None:
     """Parse a time into seconds since 1970-01-01 UTC, a float where it has a fraction.
 
-    A date without a zone is taken as UTC, and ``20240301`` as a date. Fractions are kept to the
-    microsecond.
+    A date without a zone is taken as UTC, and ``20240301`` as a date, also as the float of a
+    column that has gaps. Fractions are kept to the microsecond. NaN is refused.
     """
     value = python_value(value)
     if is_missing(value) and not isinstance(value, float):
         return None
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+    if (isinstance(value, float | Decimal) and math.isfinite(value)) or (
+        isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    ):
         value = exact_number(value)
     if isinstance(value, int) and _DAY.fullmatch(str(value)):
         value = str(value)
@@ -205,12 +210,8 @@ def parse_timestamp(value: object) -> int | float | None:
         seconds: int | float = aware.timestamp()
     elif isinstance(value, date):
         seconds = datetime.combine(value, time(), UTC).timestamp()
-    elif (
-        isinstance(value, int | float | Decimal)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    ):
-        seconds = exact_number(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        seconds = value
     else:
         raise ValueError(_ALLOWED_TIME)
     if abs(seconds) > _LAST_SECOND:
@@ -239,7 +240,14 @@ def parse_path(value: object) -> str | None:
 
 
 def parse_attribute(value: object) -> AttributeValue | None:
-    """Parse an attribute; a list becomes a tuple, a mapping a tuple of ``"key: value"``."""
+    """Parse an attribute; a list becomes a tuple, a mapping a tuple of ``"key: value"``.
+
+    A mapping in a list is one text. A name or title stands without its key, and ids and addresses
+    are left out where there is more.
+
+    >>> parse_attribute([{"id": 18, "name": "Drama"}, {"name": "Tom", "role": "actor"}])
+    ('Drama', 'Tom, role: actor')
+    """
     if is_missing(value):
         return None
     if isinstance(value, date):  # datetime is one too
@@ -257,12 +265,21 @@ def parse_attribute(value: object) -> AttributeValue | None:
             raise ValueError(f"{_ALLOWED_ATTRIBUTE}; {error}") from None
         return float(number) if isinstance(value, float) else number
     if isinstance(value, Mapping):
-        value = [
-            f"{key}: {', '.join(texts)}" for key, each in value.items() if (texts := _flat(each))
-        ]
+        value = _entries(value)
     if isinstance(value, list | tuple):
         return tuple(_flat(value)) or None
     raise ValueError(_ALLOWED_ATTRIBUTE)
+
+
+def whole_ids(cells: Sequence[object]) -> list[str] | None:
+    """Take ``.0`` from the ids of a csv where each of them has it; None where one has not.
+
+    A program that writes ids with gaps as floats makes ``7.0`` of the id ``7``.
+    """
+    texts = [str(cell).strip() for cell in cells]
+    if any(texts) and all(_FLOAT_ID.fullmatch(text) for text in texts if text):
+        return [text.partition(".")[0] for text in texts]
+    return None
 
 
 def split_list(value: AttributeValue | None, separator: str) -> AttributeValue | None:
@@ -324,13 +341,13 @@ def _flat(value: object, deepest: int = _DEEPEST) -> list[str]:
         ValueError: The lists are too deep in each other, or a number is infinite or too long.
     """
     value = python_value(value)
-    if isinstance(value, list | tuple | dict):
+    if isinstance(value, list | tuple | Mapping):
         if not deepest:
             raise ValueError(f"lists are nested over {_DEEPEST} levels deep")
-        inside = list(value.values()) if isinstance(value, dict) else value
-        texts = [text for each in inside for text in _flat(each, deepest - 1)]
-        if not isinstance(value, dict):
-            return texts
+        if isinstance(value, Mapping):
+            value = ", ".join(_entries(value, deepest - 1))
+        else:
+            return [text for each in value for text in _flat(each, deepest - 1)]
     if isinstance(value, int | float | Decimal) and not is_missing(value):
         try:
             value = value if isinstance(value, bool) else exact_number(value)
@@ -338,6 +355,17 @@ def _flat(value: object, deepest: int = _DEEPEST) -> list[str]:
             raise ValueError(f"{_ALLOWED_ATTRIBUTE}; a number in it: {error}") from error
     text = None if is_missing(value) else clean(str(value))
     return [] if text is None else [text]
+
+
+def _entries(mapping: Mapping[Any, object], deepest: int = _DEEPEST) -> list[str]:
+    """Write each value of a mapping as text, as :func:`parse_attribute` says."""
+    readable = {key: each for key, each in mapping.items() if not _FOR_MACHINES.search(str(key))}
+    texts = {str(key): ", ".join(_flat(each, deepest)) for key, each in (readable or mapping).items()}
+    return [
+        text if key in {"name", "title"} else f"{key}: {text}"
+        for key, text in texts.items()
+        if text
+    ]
 
 
 def _plain_number(value: float | Decimal) -> float | Decimal:
@@ -350,14 +378,14 @@ def readable_attributes(
 ) -> dict[str, tuple[str, ...]]:
     """Return the values of each attribute as texts, without columns and codes for machines.
 
-    Columns named like an id, an address, a file or a count are left out, and so are values that
+    Columns named like an id, an address, a file or a count are left out, and so are texts that
     are addresses or codes. Whole numbers read without ``.0``, bools yes or no.
 
     >>> readable_attributes({"genres": ("Comedy", "Drama"), "runtime": 81.0, "imdb_id": "tt1"})
     {'genres': ('Comedy', 'Drama'), 'runtime': ('81',)}
     """
     readable = {
-        name: tuple(text for text in _parts(value) if text.strip() and not _CODE.fullmatch(text))
+        name: tuple(text for text in _parts(value) if text.strip() and not _is_code(text, value))
         for name, value in attributes.items()
         if not _FOR_MACHINES.search(name)
     }
@@ -388,6 +416,11 @@ def readable(name: str, value: AttributeValue, *, longest: int = LONGEST_VALUE) 
 def value_text(value: AttributeValue) -> str:
     """Return an attribute's value as people write it: ``Comedy, Drama``, ``81``, ``yes``."""
     return ", ".join(_parts(value))
+
+
+def _is_code(text: str, value: AttributeValue) -> bool:
+    """Whether a text of a value is a code or an address; a number is a quantity: 25000000."""
+    return isinstance(value, str | tuple) and bool(_CODE.fullmatch(text))
 
 
 def _parts(value: AttributeValue) -> tuple[str, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from llmrec.catalog.media_files import media_paths
+from llmrec.catalog.media_files import MediaPath, media_paths
 from llmrec.content_cache import ContentCache
 from llmrec.documents import parse_json
 from llmrec.errors import ModelError, ModelNotFoundError, naming
@@ -95,7 +95,7 @@ def caption_pictures(
         ModelError, OutOfMemoryError: The model cannot be run.
         StorageError: The cache file cannot be read or written.
     """
-    given = {item.item_id: caption for item in items if (caption := _given(item)) is not None}
+    given = given_captions(items)
     asked = [item for item in items if item.item_id not in given and item.image]
     task = FileTask(
         unit="picture",
@@ -108,11 +108,19 @@ def caption_pictures(
         damaged=lambda known: unreadable(known, unpack_caption),
     )
     paths = media_paths(folder, [item.image for item in asked], root=media_root)
+    written = caption_files(asked, paths, task, progress=progress)
+    return replace(written, by_item={**given, **written.by_item})
+
+
+def caption_files(
+    items: Sequence[Item], paths: Sequence[MediaPath], task: FileTask[Any, bytes], *, progress: bool
+) -> Captions:
+    """Caption the file of each item; ``task`` packs captions by :func:`pack_caption`."""
     found = from_files(paths, task, progress=progress)
-    written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
+    written = {items[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
     return Captions(
-        given | {item_id: caption for item_id, caption in written.items() if caption is not None},
-        {asked[row].item_id: reason for row, reason in found.gaps.items()},
+        {item_id: caption for item_id, caption in written.items() if caption is not None},
+        {items[row].item_id: reason for row, reason in found.gaps.items()},
         found.computed,
         found.cached,
     )
@@ -145,11 +153,14 @@ def one_line(text: str) -> str:
     return line[: MOST_CHARACTERS - 1].rsplit(" ", 1)[0] + "…"
 
 
-def _given(item: Item) -> Caption | None:
-    value = item.attributes.get("caption")
-    if isinstance(value, str) and value.strip():
-        return Caption(value.strip(), CaptionSource.GIVEN)
-    return None
+def given_captions(items: Iterable[Item]) -> dict[str, Caption]:
+    """The captions that the data set brings, by item id: the attribute ``caption``."""
+    values = {item.item_id: item.attributes.get("caption") for item in items}
+    return {
+        item_id: Caption(value.strip(), CaptionSource.GIVEN)
+        for item_id, value in values.items()
+        if isinstance(value, str) and value.strip()
+    }
 
 
 def pack_caption(caption: Caption | None) -> bytes:

@@ -23,12 +23,12 @@ from llmrec.items.cached_results import (
     FileTask,
     damaged_vectors,
     embed_files,
-    from_files,
     unreadable,
 )
 from llmrec.items.captions import (
     Captions,
     PictureReader,
+    caption_files,
     one_line,
     pack_caption,
     unpack_caption,
@@ -102,6 +102,8 @@ def key_frames(path: Path, *, most: int = MOST_FRAMES) -> tuple[KeyFrame, ...]:
                     hint="Scale it down.",
                 )
             length = float((stream.duration or 0) * (stream.time_base or 0))
+            if not length:  # Matroska and WebM know the length of the whole alone
+                length = (container.duration or 0) / av.time_base
             frames, last = _scenes(_decoded(container, stream, length), most)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(
@@ -122,7 +124,6 @@ def caption_clips(
     folder: Path,
     *,
     media_root: Path | None = None,
-    most: int = MOST_FRAMES,
     cache: ContentCache | None = None,
     progress: bool = False,
 ) -> Captions:
@@ -139,22 +140,15 @@ def caption_clips(
     task = FileTask(
         unit="clip",
         doing="Captioning clips",
-        recipe=("caption of clip", str(most), reader.name),
-        read=lambda path: key_frames(path, most=most),
+        recipe=("caption of clip", str(MOST_FRAMES), reader.name),
+        read=key_frames,
         compute=compute,
         batch_size=1,
         cache=cache,
         damaged=lambda known: unreadable(known, unpack_caption),
     )
     paths = media_paths(folder, [item.video for item in asked], root=media_root)
-    found = from_files(paths, task, progress=progress)
-    written = {asked[row].item_id: unpack_caption(packed) for row, packed in found.results.items()}
-    return Captions(
-        {item_id: caption for item_id, caption in written.items() if caption is not None},
-        {asked[row].item_id: reason for row, reason in found.gaps.items()},
-        found.computed,
-        found.cached,
-    )
+    return caption_files(asked, paths, task, progress=progress)
 
 
 def load_av(what: str) -> ModuleType:
@@ -195,10 +189,11 @@ def _decoded(container: Any, stream: Any, length: float) -> Iterator[Any]:  # no
                 return
             yield frame
         return
+    ticks = stream.duration or length / stream.time_base
     stream.codec_context.skip_frame = "NONKEY"
     seen = None
     for look in range(_LOOKS):
-        container.seek(int(look * stream.duration / _LOOKS), stream=stream)
+        container.seek(int(look * ticks / _LOOKS), stream=stream)
         frame = next(container.decode(stream), None)
         if frame is not None and frame.pts != seen:
             seen = frame.pts
@@ -239,7 +234,6 @@ def embed_clips(
     encoder: PictureEncoder,
     paths: Sequence[MediaPath],
     *,
-    most: int = MOST_FRAMES,
     progress: bool = False,
 ) -> ModalityVectors:
     """Embed the clip of each item: the mean of its key frames' unit vectors, at length 1.
@@ -247,7 +241,6 @@ def embed_clips(
     Args:
         encoder: The encoder; its cache stores the vectors.
         paths: The clip of each item (see ``media_paths``), None where it has none.
-        most: Key frames of a clip at most.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
@@ -265,8 +258,8 @@ def embed_clips(
     task = FileTask(
         unit="clip",
         doing="Embedding clips",
-        recipe=(encoder.name, "clip", str(most)),
-        read=lambda path: key_frames(path, most=most),
+        recipe=(encoder.name, "clip", str(MOST_FRAMES)),
+        read=key_frames,
         compute=compute,
         batch_size=4,
         cache=encoder.cache,

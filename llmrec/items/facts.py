@@ -11,23 +11,21 @@ from llmrec.records import Item
 LONGEST = 200
 """Characters of a fact; a longer one is left out."""
 
-_WORD = re.compile(r"[^\W_]+")
+_MOST = 8
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def item_facts(
-    facts: Iterable[Fact], items: Mapping[str, Item], *, most: int = 8
-) -> dict[str, tuple[str, ...]]:
+def item_facts(facts: Iterable[Fact], items: Mapping[str, Item]) -> dict[str, tuple[str, ...]]:
     """Say in words what a knowledge graph says of each item.
 
     An edge that leaves an item reads ``directed by: A, B``, all ends of one relation together; one
     that arrives from another item reads ``sequel of this: "Heat 2"``. Ends that are items are named
-    by their titles, in double quotes.
+    by their titles, in double quotes. An item has at most eight relations, the first ones.
 
     Args:
         facts: Edges, in file order.
         items: The catalogue.
-        most: Maximum relations per item, in file order.
 
     Returns:
         Facts by item id; an item without edges is left out.
@@ -49,14 +47,14 @@ def item_facts(
         for item_id, relations in ends.items()
     }
     return {
-        item_id: tuple(text for text in texts if len(text) <= LONGEST)[:most]
+        item_id: tuple(text for text in texts if len(text) <= LONGEST)[:_MOST]
         for item_id, texts in told.items()
     }
 
 
 def relation_words(relation: str) -> str:
     """Write a relation's name as words: ``film.directedBy`` as ``film directed by``."""
-    return " ".join(_WORD.findall(_CAMEL.sub(" ", relation))).lower() or relation
+    return " ".join(_PUNCTUATION.sub(" ", _CAMEL.sub(" ", relation)).split()).lower() or relation
 
 
 def _named(end: str, items: Mapping[str, Item]) -> str:

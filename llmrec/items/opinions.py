@@ -43,12 +43,11 @@ def understand_reviews(
     *,
     model: str | None = None,
     cache: ContentCache | None = None,
-    before: int | None = None,
     progress: bool = False,
 ) -> tuple[dict[str, Opinion], dict[str, str]]:
     """Summarize what reviewers think of each item.
 
-    Of an item with more than 100 different reviews 100 are read, those whose hashes are lowest.
+    Of an item with more than 100 reviews 100 are read, those whose hashes are lowest.
 
     Args:
         reviews: Those that may be known; reviews of held-out interactions are not among them
@@ -57,8 +56,6 @@ def understand_reviews(
         encoder: Embeds the reviews.
         model: A text-classification model; see :func:`choose_sentiment`.
         cache: None takes ``insights.sqlite3`` in llmrec's cache folder.
-        before: Seconds since 1970: reviews of that second and later are not read. Reviews without
-            a time are: nothing says that they are later.
         progress: Show bars on stderr, where that is a terminal.
 
     Returns:
@@ -70,12 +67,7 @@ def understand_reviews(
         StorageError: The cache cannot be used.
     """
     cache = cache or ContentCache(cache_folder() / "insights.sqlite3")
-    known = [
-        row
-        for row in reviews
-        if row.item_id in items
-        and (before is None or row.timestamp is None or row.timestamp < before)
-    ]
+    known = [row for row in reviews if row.item_id in items]
     if not known:
         return {}, {}
     sentiment = choose_sentiment(known, encoder, cache, model=model, progress=progress)

@@ -21,7 +21,9 @@ _MARKUP = re.compile(r"<[a-zA-Z/][^<>]{0,80}>")
 _END = re.compile(
     r"(?:(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]]*+(?=\s)|[。！？]+[”’」』》）]*|(?<!\s)\s*\n)"
 )
-_ABBREVIATION = re.compile(r"(?:\b(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|Vol|etc|e\.g|i\.e)\.)$")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:[^\W\d_]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|Vol|etc|e\.g|i\.e)\.)\Z"
+)
 
 
 def sentences(text: str) -> list[str]:
@@ -57,7 +59,7 @@ def passages(text: str) -> tuple[str, ...]:
     one and is a quarter of a token.
 
     Returns:
-        None for an empty text, one or two passages otherwise, the opening first.
+        One or two passages, the opening first; an empty tuple for an empty text.
     """
     pieces = [part for sentence in sentences(text) for part in _split(sentence)]
     size = sum(map(_size, pieces))

@@ -204,15 +204,13 @@ def embed_sounds(
     encoder: SoundEncoder,
     paths: Sequence[MediaPath],
     *,
-    seconds: float = MOST_SECONDS,
     progress: bool = False,
 ) -> ModalityVectors:
-    """Embed the sound of each item, identical files once.
+    """Embed the first ``MOST_SECONDS`` of each item's sound, identical files once.
 
     Args:
         encoder: The encoder; its cache stores the vectors.
         paths: The sound file of each item, None where it has none.
-        seconds: Maximum length of a sound to encode.
         progress: Show a progress bar on stderr while computing if it is a terminal.
 
     Returns:
@@ -225,8 +223,8 @@ def embed_sounds(
     task = FileTask(
         unit="audio",
         doing="Embedding sounds",
-        recipe=(encoder.name, "audio", str(seconds)),
-        read=lambda path: open_sound(path, encoder.rate, seconds=seconds),
+        recipe=(encoder.name, "audio", str(MOST_SECONDS)),
+        read=lambda path: open_sound(path, encoder.rate),
         compute=lambda sounds: list(encoder.encode(sounds)),
         batch_size=encoder.batch_size,
         cache=encoder.cache,

@@ -11,13 +11,15 @@ from llmrec.catalog import Catalog
 from llmrec.catalog.media_files import MediaPath, media_paths
 from llmrec.content_cache import ContentCache
 from llmrec.errors import ModelNotFoundError, OptionError, nearest
-from llmrec.items.captions import Captions, PictureReader, caption_pictures
-from llmrec.items.clips import caption_clips
+from llmrec.items.captions import Captions, caption_pictures, given_captions, load_captioner
+from llmrec.items.clips import caption_clips, embed_clips
 from llmrec.items.facts import item_facts
 from llmrec.items.modality import ModalityVectors
 from llmrec.items.opinions import understand_reviews
+from llmrec.items.pictures import PictureEncoder, embed_pictures
 from llmrec.items.reviews import embed_reviews
 from llmrec.items.sentiment import DEFAULT_SENTIMENT_MODEL, why_not_fitted
+from llmrec.items.sounds import SoundEncoder, embed_sounds
 from llmrec.items.text_encoder import Encoder, item_text
 from llmrec.models import (
     DEFAULT_IMAGE_ENCODER,
@@ -45,6 +47,9 @@ def understand_items(
 ) -> dict[str, Insight]:
     """Compute the insights of every item; unchanged items come from the cache.
 
+    A caption that the data set brings (the attribute ``caption``) is taken as it is, with or
+    without a picture. The captioner is loaded if other pictures or any clips are left.
+
     Args:
         catalog: Training rows only, where something is held out: reviews are learned from.
         encoder: Embeds reviews, where sentiment is learned from ratings.
@@ -70,11 +75,12 @@ def understand_items(
     cache = cache or ContentCache(cache_folder() / "insights.sqlite3")
     items = list(catalog.items.values())
     folder = catalog.folder
-    pictures, clips = Captions({}, {}), Captions({}, {})
-    seen = [item for item in items if item.image and "image" not in without]
+    seen = items if "image" not in without else []
     shown = [item for item in items if item.video and "clip" not in without]
-    if folder and (seen or shown):
-        reader = _reader(captioner, progress=progress)
+    pictures, clips = Captions(given_captions(seen), {}), Captions({}, {})
+    unread = [item for item in seen if item.image and item.item_id not in pictures.by_item]
+    if folder and (unread or shown):
+        reader = load_captioner(captioner, progress=progress)
         root = catalog.media_root
         pictures = caption_pictures(
             reader, seen, folder, media_root=root, cache=cache, progress=progress
@@ -120,12 +126,6 @@ def check_parts(without: Collection[str]) -> None:
                 f"{name!r} cannot be left out; there are {', '.join(PARTS)}.",
                 hint=nearest(name, PARTS),
             )
-
-
-def _reader(ref: str, *, progress: bool) -> PictureReader:
-    from llmrec.items.captions import load_captioner  # noqa: PLC0415 (loads models)
-
-    return load_captioner(ref, progress=progress)
 
 
 def modalities_of(
@@ -181,10 +181,6 @@ def _seen(
     clips = _paths(catalog, "video") if "clip" not in without else []
     if not any(pictures) and not any(clips):
         return
-    # They load an image model, which data without pictures does not need.
-    from llmrec.items.clips import embed_clips  # noqa: PLC0415
-    from llmrec.items.pictures import PictureEncoder, embed_pictures  # noqa: PLC0415
-
     encoder = PictureEncoder.from_pretrained(ref, progress=progress)
     if any(pictures):
         yield embed_pictures(encoder, pictures, progress=progress)
@@ -198,8 +194,6 @@ def _heard(
     sounds = _paths(catalog, "audio") if "audio" not in without else []
     if not any(sounds):
         return
-    from llmrec.items.sounds import SoundEncoder, embed_sounds  # noqa: PLC0415
-
     try:
         encoder = SoundEncoder.from_pretrained(ref, progress=progress)
     except ModelNotFoundError as error:

@@ -22,6 +22,8 @@ from llmrec.records import AttributeValue, Caption, Insight, Item, Review, User
 
 REVIEWS = 2
 """Reviews of a candidate that a template reads at most, the first ones."""
+_NAME_TOKENS = 32
+"""Of an attribute's name, which a data set may have from anybody too."""
 _ELLIPSIS = "…"
 # No readable text has more characters in a token: what comes later is cut off without being read
 # (a description may have 100,000 characters).
@@ -136,7 +138,7 @@ def shown_item(
             "details": lambda: text(_line(item.attributes), budget.attributes),
             "description": lambda: text(item.description, budget.description),
             "attributes": lambda: {
-                name: text(value_text(value), budget.attributes)
+                text(name, _NAME_TOKENS): text(value_text(value), budget.attributes)
                 for name, value in item.attributes.items()
             },
             "reviews": lambda: texts([review.text for review in reviews[:REVIEWS]]),

@@ -235,7 +235,7 @@ def _rating(value: object, usual: float | None) -> float | None:
 
 
 def items_context(path: str | Path) -> Context:
-    """Read a table of items (``.csv``, ``.jsonl`` or ``.parquet``) for requests that use ids.
+    """Read a table of items for requests that use ids; see :func:`read_items_file`.
 
     Raises:
         DataError: The file cannot be read, or a row is broken.

@@ -136,7 +136,7 @@ class Dates:
     """The attribute is a date or time from ``since`` to ``until``; None: an open end.
 
     A day is included whole. Where a time has no zone it is taken as UTC. An item's value is an ISO
-    8601 text, or seconds since 1970-01-01 UTC.
+    8601 text, or seconds since 1970-01-01 UTC; a number below 10,000 is a year, which is no date.
     """
 
     attribute: str
@@ -156,9 +156,8 @@ class Dates:
         Raises:
             OptionError: The value is neither a date nor a time.
         """
-        is_year = isinstance(value, (int, float)) and abs(value) < _LAST_YEAR
         try:
-            seconds = None if is_year else parse_timestamp(value)
+            seconds = None if _is_year(value) else parse_timestamp(value)
         except ValueError:
             seconds = None
         if seconds is None:
@@ -362,6 +361,14 @@ def _truth(attribute: str, value: Scalar) -> bool:
             hint=f"Write {attribute}=true or {attribute}=false.",
         )
     return truth
+
+
+def _is_year(value: AttributeValue) -> bool:
+    """Whether a number, or its text, is rather a year than seconds since 1970."""
+    try:
+        return not isinstance(value, tuple) and abs(exact_number(value)) < _LAST_YEAR
+    except ValueError:
+        return False
 
 
 def _is_number(value: str) -> bool:

@@ -253,6 +253,7 @@ class Index:
 
         Raises:
             StorageError: The folder holds something else, or cannot be written.
+            UnknownItemError: An interaction names an item that the index does not hold.
         """
         manifest = storage.Manifest(
             encoder=self.encoder,
@@ -266,7 +267,7 @@ class Index:
             gates=self.gates,
             neutral_rating=self.neutral_rating,
         )
-        rows, users = self.interaction_columns.to_tables(self.ids)
+        rows, users = self.interaction_columns.to_tables(self.interaction_rows)
         known = dict.fromkeys([*self.profiles, *self.friends])
         described = {u: (self.profiles.get(u, {}), self.friends.get(u, ())) for u in known}
         tables: dict[str, storage.Content] = {
@@ -421,10 +422,8 @@ class Index:
         if row is None:
             return frozenset()
         order, starts = self._by_item
-        rows = order[starts[row] : starts[row + 1]]
-        return frozenset(
-            self.interaction_columns.user_ids.take(self.interaction_columns.users[rows])
-        )
+        columns, rows = self.interaction_columns, order[starts[row] : starts[row + 1]]
+        return frozenset(columns.user_ids.take(columns.users[rows]))
 
     def insight_of(self, item_id: str | int) -> Insight:
         """Return the insight of an item; an empty one if there is none."""

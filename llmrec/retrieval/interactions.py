@@ -132,13 +132,13 @@ class Interactions(Sequence[Interaction]):
         found_rows: np.ndarray = rows[self.items]
         return found_rows
 
-    def to_tables(self, item_ids: Ids) -> tuple[pa.Table, pa.Table]:
-        """Write the rows, their items by row of ``item_ids``, and the users."""
+    def to_tables(self, item_rows: np.ndarray) -> tuple[pa.Table, pa.Table]:
+        """Write the rows, the row of each one's item in the index, and the users."""
         order, starts = self.by_user
         rows = pa.table(
             {
                 "user": pa.array(self.users),
-                "item": pa.array(self.item_rows(item_ids)),
+                "item": pa.array(item_rows),
                 "rating": pa.array(self.ratings),
                 "time": pa.array(self.times),
                 "by_user": pa.array(order),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
+from llmrec.catalog.values import composed
 from llmrec.retrieval.item_table import Ids
 from llmrec.retrieval.search import EXACT_UP_TO
 from llmrec.retrieval.storage import check_rows, check_scores
 
 WORDS_KEPT = 1 << 17
 """Words whose rows are remembered."""
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
-_WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
+_PAIRED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\u0e00-\u0e7f"
+# Vowels of Indic scripts are marks, which \w lacks.
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")
+_WORDS = re.compile(rf"[{_PAIRED}]+|[^\W{_PAIRED}]+(?:[{_MARKS}]+[^\W{_PAIRED}]*)*")
+_IN_PAIRS = re.compile(f"[{_PAIRED}]{{2}}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +88,17 @@ class Postings:
 
 
 def tokens(text: str) -> list[str]:
-    """Cut a text to words; where a script has no spaces (Chinese, Japanese, Thai), to pairs.
+    """Cut a text to words, and the words of some scripts to pairs of characters.
+
+    Those are scripts without spaces (Chinese, Japanese, Thai), and Korean, whose words end in
+    particles. Unicode is composed (NFC).
 
     >>> tokens("The 红楼梦, 1791")
     ['the', '红楼', '楼梦', '1791']
     """
     found = []
-    for word in _WORDS.findall(text.casefold()):
-        pairs = "\u0e00" <= word[0] <= "\u0e7f" or "\u3040" <= word[0] <= "\ufaff"
-        if pairs and len(word) > 1:
+    for word in _WORDS.findall(composed(text.casefold())):
+        if not word.isascii() and _IN_PAIRS.match(word):
             found += [word[i : i + 2] for i in range(len(word) - 1)]
         else:
             found.append(word)

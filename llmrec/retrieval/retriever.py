@@ -62,7 +62,7 @@ ValuesOf = Callable[[User, Sequence[int]], Values]
 
 
 class Signal(Protocol):
-    """The signals of an item."""
+    """A signal of the caller's own: a score for each item."""
 
     def scores(self, user: User) -> np.ndarray:
         """Score every item of the index for a user: float64 [n_items], higher is better."""
@@ -99,7 +99,8 @@ class Retriever:
 
     Raises:
         OptionError: A number is out of range, there is no such signal or fusion, or the encoder is
-            not the one that made the index.
+            not the one that made the index. While searching: a given signal's scores are not one
+            finite number an item.
     """
 
     def __init__(
@@ -153,7 +154,9 @@ class Retriever:
         self.weights: Mapping[str, float] = MappingProxyType(dict(weights))
         self.fusion = fusion
         self._signals = {
-            name: _given(signals[name]) if name in signals else makers[name]().of
+            name: _given(name, signals[name], len(index.items))
+            if name in signals
+            else makers[name]().of
             for name in weights
         }
         self._rules = rules.bind(index.attribute_columns) if rules else None
@@ -203,7 +206,7 @@ class Retriever:
                 rows, bound = np.flatnonzero(allowed), -math.inf
             else:
                 rows, bound = self._proposed(values, n, allowed)
-            if self._rules is None:
+            if self._rules is None or not self._rules.at_most:
                 found = self._best(values, rows, k)
             else:
                 found = self._rules.cap(self._best(values, rows, len(rows)), k)
@@ -339,9 +342,21 @@ class Retriever:
         return total if self._rules is None else total + self._rules.boosts[rows]
 
 
-def _given(signal: Signal) -> ValuesOf:
-    """Take the caller's own signal."""
-    return lambda user, _: Full(signal.scores(user))
+def _given(name: str, signal: Signal, n_items: int) -> ValuesOf:
+    """Take the caller's own signal; refuse scores that are not one finite number an item."""
+
+    def of(user: User, _: Sequence[int]) -> Full:
+        scores = np.asarray(signal.scores(user), dtype=np.float64)
+        if scores.shape != (n_items,) or not np.isfinite(scores).all():
+            broken = np.count_nonzero(~np.isfinite(scores))
+            raise OptionError(
+                f"The signal {name!r} gave scores of shape {scores.shape}, {broken:,} of them not "
+                f"finite; allowed are {n_items:,} finite numbers, one an item.",
+                hint="Give an item of which the signal knows nothing the mean, or 0.",
+            )
+        return Full(scores)
+
+    return of
 
 
 def _kept(index: Index) -> Mapping[str, float]:

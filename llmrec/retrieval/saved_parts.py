@@ -151,7 +151,7 @@ def _check_interactions(rows: Interactions, n_items: int, opened: storage.Opened
         opened.sampled("interactions.arrow", column) for column in columns
     )
     check_within(users, 0, n_users, "users")
-    check_within(items, -1, n_items, "items")
+    check_within(items, 0, n_items, "items")
     check_within(order, 0, n, "rows")
     if starts[-1] != n or (np.diff(starts) < 0).any():
         raise ValueError("the users' rows do not follow each other")

@@ -281,22 +281,23 @@ class Sequential:
         return Dense(self._search, taste, self._new)
 
 
+_HALF_LIFE = 2.0
+
+
 class CoOccurrence:
     """The root of the summed likeness of an item to the last items of the history.
 
     For the likeness see :func:`~llmrec.retrieval.co_occurrence.neighbours`. The root keeps one very
-    strong neighbour from drowning several good ones. Where rows have no time, the order of the file
-    counts.
+    strong neighbour from drowning several good ones. A history item weighs half after two later
+    ones. Where rows have no time, the order of the file counts.
 
     Args:
         index: Whose interactions, and nothing else, are counted.
-        half_life: Interactions after which a history item weighs half.
     """
 
-    def __init__(self, index: Index, *, half_life: float = 2.0) -> None:
+    def __init__(self, index: Index) -> None:
         self._neighbours = index.neighbours
         self._n_items = len(index.items)
-        self._half_life = half_life
 
     def of(self, user: User, met: Sequence[int]) -> Values:
         """Return the likeness of each item, 0 or more."""
@@ -304,7 +305,7 @@ class CoOccurrence:
             return Sparse(self._n_items, np.empty(0, np.int64), np.empty(0))
         starts, items, likeness = self._neighbours
         spans = [slice(starts[row], starts[row + 1]) for row in met]
-        weights = history_weights(user, self._half_life)
+        weights = history_weights(user, _HALF_LIFE)
         rows = check_rows(
             np.concatenate([items[span] for span in spans]), self._n_items, "co-occurrences"
         )

@@ -17,6 +17,7 @@ from llmrec.errors import OptionError, check_kind, is_number
 
 RIDGE = 1e-3
 """Squared-weight penalty a list: keeps weights finite where one signal separates all targets."""
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class FittedWeights:
     """Non-negative weights by signal, and how sure the validation users are of them.
 
     ``p_values`` are of the likelihood-ratio test of leaving the signal out; a signal in
-    ``optional`` whose p-value was above ``alpha`` has weight 0. ``lists`` were fitted on.
+    ``optional`` whose p-value was above 0.05 has weight 0. ``lists`` were fitted on.
     """
 
     weights: Mapping[str, float]
@@ -99,7 +100,7 @@ def check_weights(names: Collection[str], weights: Mapping[str, float]) -> None:
     Raises:
         OptionError: A signal has no weight, or a weight is negative or not finite.
     """
-    hint = 'Give {"retrieval": 1.0, "likelihood": 0.2}, for example.'
+    hint = 'Give {"SIGNAL": 1.0}.'
     check_kind("weights", weights, Mapping, "a mapping of signal to weight", hint)
     missing = sorted(set(names) - weights.keys())
     if missing:
@@ -117,15 +118,13 @@ def check_weights(names: Collection[str], weights: Mapping[str, float]) -> None:
         )
 
 
-def fit_weights(
-    lists: Sequence[SignalList], *, optional: Sequence[str] = (), alpha: float = 0.05
-) -> FittedWeights:
+def fit_weights(lists: Sequence[SignalList], *, optional: Sequence[str] = ()) -> FittedWeights:
     """Fit one weight a signal on validation lists.
 
     Args:
         lists: One a validation user; all with the same signals.
-        optional: Signals whose weight becomes zero unless the likelihood-ratio test keeps them.
-        alpha: Level of that test.
+        optional: Signals whose weight becomes zero unless the likelihood-ratio test keeps them
+            (p up to 0.05).
 
     Raises:
         OptionError: There are no lists, or they do not have the same signals.
@@ -149,7 +148,7 @@ def fit_weights(
     for i, name in enumerate(names):
         _, without = _fit(designs, [j for j in range(len(names)) if j != i])
         p_values[name] = float(chi2.sf(2 * max(0.0, without - loss), df=1))
-    kept = [i for i, name in enumerate(names) if name not in optional or p_values[name] <= alpha]
+    kept = [i for i, name in enumerate(names) if name not in optional or p_values[name] <= _ALPHA]
     if len(kept) < len(names):
         weights, _ = _fit(designs, kept)
     return FittedWeights(dict(zip(names, map(float, weights), strict=True)), p_values, len(lists))

@@ -151,6 +151,36 @@ def test_a_header_without_rows_is_an_empty_table_but_items_need_a_row(folder: Pa
     assert "at least one" in the_problem(folder).message
 
 
+@pytest.mark.parametrize("on_problem", ["raise", "skip"])
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("items.csv", b'item_id, title\na, "x, y"\n', "3 fields where the header has 2"),
+        ("items.jsonl", b'{"item_id": true}\n', "an id is text or a whole number"),
+        ("items.json", b'{\n  "item_id": "a"\n}\n', "is not complete JSON"),
+    ],
+)
+def test_where_no_item_is_left_the_rows_say_why(
+    tmp_path: Path, name: str, content: bytes, says: str, on_problem: OnProblem
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="no item is left") as caught:
+        Catalog.from_folder(tmp_path, on_problem=on_problem)
+    assert says in caught.value.message
+    assert caught.value.hint == f"See them all with `llmrec data check {tmp_path}`."
+    with pytest.raises(DataError, match="an id is text or a whole number") as caught:
+        Catalog.from_datasets([{"item_id": True}], on_problem=on_problem)
+    assert caught.value.hint == "Correct the rows."
+
+
+def test_a_broken_file_goes_before_broken_rows(folder: Path) -> None:
+    (folder / "reviews.csv").write_text("item_id,text\n9,a\n")
+    (folder / "interactions.csv").write_text("user_id\nu\n")
+    for on_problem, n in (("raise", 2), ("skip", 1)):
+        with pytest.raises(DataError, match=f"^{n} problems? in .*: interactions, item_id: the"):
+            Catalog.from_folder(folder, on_problem=cast("OnProblem", on_problem))
+
+
 def test_a_missing_column_names_the_columns_and_how_to_map_one(folder: Path) -> None:
     (folder / "interactions.csv").write_text("user,item_id,rating\n1,1,5\n")
     problem = the_problem(folder)

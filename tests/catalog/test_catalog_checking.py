@@ -70,7 +70,12 @@ def test_a_rating_of_zero_beside_one_to_five_is_noted(folder: Path) -> None:
 
 def test_interactions_that_come_from_reviews_are_noted(folder: Path) -> None:
     (folder / "interactions.csv").unlink()
-    (folder / "reviews.csv").write_text("item_id,text,user_id,stars\n1,Fine.,u,5\n")
+    reviews = folder / "reviews.csv"
+    reviews.write_text("item_id,text,user_id,rating\n1,Fine.,u,5\n2,So-so.,u,3\n1,Well.,v,0\n")
+    notes = "\n".join(check_folder(folder).notes)
+    assert '{"reviews": {"missing_rating": 0}}' in notes
+    assert '{"reviews": {"neutral_rating": NUMBER}}' in notes
+    reviews.write_text("item_id,text,user_id,stars\n1,Fine.,u,5\n")
     notes = "\n".join(check_folder(folder).notes)
     assert "1 interactions come from reviews" in notes
     assert "reviews.stars is not used: map it to rating" in notes
@@ -81,6 +86,16 @@ def test_a_column_that_is_nearly_called_title_is_noted(tmp_path: Path) -> None:
     notes = check_folder(tmp_path).notes
     assert len(notes) == 1
     assert "items has no title. Did you mean 'Title'?" in notes[0]
+
+
+def test_a_column_that_the_column_map_hides_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title,name\n1,One,Eins\n")
+    columns = ColumnMap(items=TableMap(columns={"title": "name", "item_id": "item_id"}))
+    (note,) = check_folder(tmp_path, columns).notes
+    assert "own column items.title is not used: the column map takes 'name' for it" in note
+    swapped = ColumnMap(items=TableMap(columns={"title": "name", "name": "title"}))
+    ignored = ColumnMap(items=TableMap(columns={"title": "name"}, ignore=("title",)))
+    assert check_folder(tmp_path, swapped).notes == check_folder(tmp_path, ignored).notes == ()
 
 
 def test_a_broken_value_is_no_missing_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from datasets import Dataset
@@ -116,6 +117,21 @@ def test_a_datasets_dataset_is_read_as_it_is_selected() -> None:
     assert list(catalog.items) == ["3", "1"]
     assert catalog.interactions == (Interaction("u", "3", 2.0),)
     assert catalog.folder is None
+
+
+def test_a_gap_in_a_data_frame_is_a_missing_rating_or_time() -> None:
+    frame = pd.DataFrame(INTERACTIONS)
+    frame.loc[1, "timestamp"] = np.nan
+    read = Catalog.from_datasets(ITEMS, interactions=frame).interactions
+    assert read == (Interaction("01", "007", 4.5, 200), Interaction("01", "008"))
+
+
+def test_a_map_column_keeps_its_keys() -> None:
+    kind = pa.map_(pa.string(), pa.int64())
+    sizes = pa.array([[("width", 3), ("height", 4)], None], kind)
+    items = Catalog.from_datasets(pa.table({"item_id": [1, 2], "size": sizes})).items
+    assert items["1"].attributes == {"size": ("width: 3", "height: 4")}
+    assert items["2"].attributes == {}
 
 
 def test_rows_in_memory_may_come_from_a_generator_and_hold_numpy_values() -> None:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from llmrec.catalog import Catalog, ColumnMap, check_folder
-from llmrec.errors import UnknownUserError
+from llmrec.catalog import Catalog, ColumnMap, Fact, check_folder
+from llmrec.errors import DataError, UnknownUserError
 from llmrec.records import Item
 
 HEAT = {"1": Item("1", "Heat"), "2": Item("2", "Dune")}
@@ -182,10 +182,12 @@ def test_one_id_is_the_same_in_every_table_and_type(tmp_path: Path) -> None:
     (tmp_path / "reviews.jsonl").write_text('{"item_id": 1.0, "text": "a", "user_id": 9}')
     (tmp_path / "users.csv").write_text("user_id,age\n9,3\n")
     (tmp_path / "social.jsonl").write_text('{"user_id": "9", "friend_id": 8.0}')
+    (tmp_path / "facts.csv").write_text("head,relation,tail\n1.0,sequel,2.0\n")
     catalog = Catalog.from_folder(tmp_path)
     assert catalog.user_ids == ("8", "9")
     assert [row.item_id for row in catalog.user("9").history] == ["1", "2"]
     assert (catalog.reviews[0].item_id, catalog.reviews[0].user_id) == ("1", "9")
+    assert catalog.facts == (Fact("1", "sequel", "2"),)
     notes = check_folder(tmp_path).notes
     assert any("interactions.user_id holds whole numbers with .0" in note for note in notes)
 
@@ -218,6 +220,18 @@ def test_times_keep_their_order_within_a_second(tmp_path: Path, unit: str) -> No
     parquet.write_table(table, tmp_path / "interactions.parquet")
     order = [row.item_id for row in Catalog.from_folder(tmp_path).user("u").history]
     assert order == (["c", "a", "b"] if unit == "s" else ["c", "b", "a"])
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.date32()])
+def test_a_time_after_the_year_9999_is_named(tmp_path: Path, kind: pa.DataType) -> None:
+    times = pa.array([2**38 if kind == pa.timestamp("s") else 2**22], kind)
+    table = pa.table({"item_id": [1], "released": times})
+    parquet.write_table(table, tmp_path / "items.parquet")
+    said = "has a time outside the years 1 to 9999 in the column 'released'"
+    (problem,) = check_folder(tmp_path).problems
+    assert problem.message.startswith(f"'items.parquet' {said}")
+    with pytest.raises(DataError, match=f"items {said}"):
+        Catalog.from_datasets(table)
 
 
 def test_repeated_interactions_are_kept_and_noted(tmp_path: Path) -> None:

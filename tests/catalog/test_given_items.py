@@ -235,6 +235,7 @@ def test_times_of_a_table_in_nanoseconds_become_seconds() -> None:
         (datasets.DatasetDict(train=datasets.Dataset.from_dict({"id": [1]})), "data['train']"),
         (pd.DataFrame([[1, 2]], columns=["id", "id"]), "has the column 'id' twice"),
         (pa.Table.from_arrays([pa.array([1])] * 2, names=["id", "id"]), "has the column 'id'"),
+        (pa.table({"at": pa.array([2**38], pa.timestamp("s"))}), "in the column 'at'"),
     ],
     ids=lambda values: type(values).__name__,
 )  # fmt: skip
@@ -278,6 +279,13 @@ def test_a_table_of_items_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "ITEMS.CSV.gz").write_bytes(gzip.compress((tmp_path / "items.csv").read_bytes()))
     for path in tmp_path.iterdir():
         assert read_items_file(path) == (dune, heat)
+
+
+@pytest.mark.parametrize("column", ["id", "item_id"])
+def test_ids_of_a_csv_that_all_have_a_decimal_point_lose_it(tmp_path: Path, column: str) -> None:
+    (tmp_path / "items.csv").write_text(f"{column},title\n1.0,Heat\n2.0,Dune\n")
+    items = [given.item for given in read_items_file(tmp_path / "items.csv")]
+    assert items == [Item("1", "Heat"), Item("2", "Dune")]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from llmrec.catalog import MediaError
 from llmrec.errors import ModelError
+from llmrec.items import clips
 from llmrec.items.clips import ClipError, caption_clips, embed_clips, key_frames
 from llmrec.items.pictures import PictureEncoder, open_picture
 from llmrec.records import Caption, CaptionSource, Item
@@ -82,9 +83,13 @@ def test_blank_first_frames_are_skipped(tmp_path: Path) -> None:
     assert frame.seconds == 0
 
 
-def test_a_long_clip_is_looked_at_here_and_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_long_clip_is_looked_at_here_and_there(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "_SHORT_FRAMES", 50)  # of a clip that is taken for a short one
     scenes = [drawn(number) for number in range(4)]
-    path = encode(tmp_path / "x.mp4", scenes, frames=60, rate=2, g="10")
+    path = encode(tmp_path / f"x.{suffix}", scenes, frames=60, rate=2, g="10")
     seconds = [frame.seconds for frame in key_frames(path)]
     assert seconds == pytest.approx([0, 30, 60, 90], abs=5)
 
@@ -125,15 +130,16 @@ def test_every_fault_is_named(tmp_path: Path) -> None:
         assert raised.value.hint
 
 
-def test_a_clip_that_ends_early_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_clip_that_ends_early_is_named(tmp_path: Path, suffix: str) -> None:
     whole = encode(
-        tmp_path / "whole.mp4", [drawn(number) for number in range(8)], movflags="faststart"
+        tmp_path / f"whole.{suffix}", [drawn(number) for number in range(8)], movflags="faststart"
     )
-    content = whole.read_bytes()
+    content, cut = whole.read_bytes(), tmp_path / f"cut.{suffix}"
     for share in (3, 5):
-        (tmp_path / "cut.mp4").write_bytes(content[: len(content) // share])
+        cut.write_bytes(content[: len(content) // share])
         with pytest.raises(ClipError, match="copied to its end"):
-            key_frames(tmp_path / "cut.mp4")
+            key_frames(cut)
 
 
 def test_a_clip_is_the_mean_of_its_frames_and_a_broken_one_a_gap(tmp_path: Path) -> None:

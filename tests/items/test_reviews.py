@@ -21,6 +21,7 @@ def test_an_empty_text_has_no_sentences_and_no_passages(text: str) -> None:
 def test_abbreviations_and_initials_end_no_sentence() -> None:
     text = "Mr. Bond met J. Doe. He won!! was it good? yes"
     assert sentences(text) == ["Mr. Bond met J. Doe.", "He won!!", "was it good?", "yes"]
+    assert sentences("It has vitamin C.\nGreat stuff") == ["It has vitamin C.", "Great stuff"]
 
 
 def test_chinese_sentences_need_no_space() -> None:

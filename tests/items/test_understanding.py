@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     made = Reader()
-    monkeypatch.setattr(understanding, "_reader", lambda _, **__: made)
+    monkeypatch.setattr(understanding, "load_captioner", lambda _, **__: made)
     monkeypatch.setattr(understanding, "DEFAULT_SENTIMENT_MODEL", None)  # no hub is asked
     return made
 
@@ -88,6 +89,21 @@ def test_excluded_parts_are_not_read(folder: Path, reader: Reader) -> None:
     found = understood(folder, without=("image", "clip", "reviews"))
     assert found == {"1": Insight(facts=("made by: Somebody",))}
     assert reader.asked == 0
+
+
+def test_given_captions_need_neither_a_picture_nor_a_captioner(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(understanding, "load_captioner", None)  # calling it would fail
+    items = folder / "items.csv"
+    items.write_text("item_id,title,image,caption\n1,One,whole.png,A shoe.\n2,Two,,A hat.\n")
+    (folder / "reviews.csv").unlink()
+    given = [Caption(text, CaptionSource.GIVEN) for text in ("A shoe.", "A hat.")]
+    catalog = Catalog.from_folder(folder)
+    for each in (catalog, replace(catalog, folder=None)):
+        found = understand_items(each, ENCODER)
+        assert [found[name].picture for name in ("1", "2")] == given
+    assert understood(folder, without=("image",))["1"].picture is None
 
 
 def test_an_unknown_part_is_named_with_the_nearest() -> None:

@@ -161,6 +161,10 @@ def test_a_name_that_is_set_and_never_read_is_a_warning(write_template: Write) -
     [
         ("{{ item.title | replace('< |', '<|') }}", "chat-template token '<|'"),
         ("\n\n{{ item.title | replace(' - ', ': ') }}", "a foreign text opens a chat turn"),
+        (
+            "{{ item.title }}\n{% for n in item.attributes %}{{ n|replace(' -',':') }}{% endfor %}",
+            "a foreign text opens a chat turn",
+        ),
     ],
 )
 def test_filter_that_undoes_neutralising_is_an_error(

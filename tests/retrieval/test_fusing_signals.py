@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,6 +82,22 @@ def test_a_silent_signal_and_one_of_weight_zero_do_not_count(fusion: Fusing) -> 
 def test_where_all_signals_are_silent_popularity_serves(fusion: Fusing) -> None:
     found = Retriever(make_index(), weights={"content": 1.0}, fusion=fusion).retrieve(USER)
     assert [c.item_id for c in found] == ["1", "2", "0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((1.0, math.nan, 2.0, math.inf), r"shape \(4,\), 2 of them not finite"),
+        ((1.0, 2.0, 3.0), r"shape \(3,\), 0 of them"),
+    ],
+)
+def test_a_signal_that_is_not_one_finite_number_an_item_is_named(
+    values: tuple[float, ...], said: str
+) -> None:
+    retriever = Retriever(make_index(), signals={"mine": Fixed(values)})
+    for search in (retriever.retrieve, retriever.scores, retriever.signals):
+        with pytest.raises(OptionError, match=f"signal 'mine' gave scores of {said}"):
+            search(USER)
 
 
 def test_weights_come_from_the_argument_then_the_index_then_the_defaults() -> None:

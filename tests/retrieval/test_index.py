@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from llmrec.catalog import Catalog
 from llmrec.errors import DataError, StorageError, UnknownItemError, UnknownUserError
-from llmrec.records import Item, Review
+from llmrec.records import Interaction, Item, Review
 from llmrec.retrieval import Index, Retriever, verify_index
 
 
@@ -322,7 +322,7 @@ COLUMNS = [
     ("items", "attributes", ["{}", f'{{"a": {"[" * 900}{"]" * 900}}}', "{}"]),
     ("items", "attributes", ["{}", '{"a": {"b": 1}}', "{}"]),
     ("items", "attributes", ["{}", '{"a": [1]}', "{}"]),
-    ("interactions", "item", [0, 1, 3]), ("interactions", "item", [-2, 0, 0]),
+    ("interactions", "item", [0, 1, 3]), ("interactions", "item", [-1, 0, 0]),
     ("interactions", "user", [0, 0, 2]), ("interactions", "user", [0.0, 0.0, 1.0]),
     ("interactions", "user", [0, None, 1]), ("interactions", "by_user", [0, 1, 7]),
     ("interactions", "rating", [1.0, np.inf, 2.0]), ("interactions", "rating", ["a", "b", "c"]),
@@ -505,6 +505,12 @@ def test_numbers_that_are_not_finite_are_never_saved(
     with pytest.raises(DataError, match="infinit"):
         made.save(tmp_path / "index")
     assert not (tmp_path / "index").exists()
+
+
+def test_an_interaction_with_an_unknown_item_is_refused_on_saving(tmp_path: Path) -> None:
+    made = text_index(Catalog({"a": Item("a")}, (Interaction("u", "b"),)))
+    with pytest.raises(UnknownItemError, match="'b'"):
+        made.save(tmp_path / "index")
 
 
 def test_the_neutral_rating_is_that_of_the_catalogue(tmp_path: Path) -> None:

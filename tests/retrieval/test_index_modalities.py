@@ -184,7 +184,8 @@ def test_a_fusion_of_other_items_is_noticed(
         for one in modalities
     ]
     Index.build(few, Counts(), modalities=rows, fusion=fusion)
-    assert f"Of the {N} items that {fusion.name} was trained on 1 are here" in caplog.text
+    said = f"Of the {N} items that {fusion.name} was trained on, 1 are in this catalogue"
+    assert said in caplog.text
     caplog.clear()
     Index.build(catalog, Counts(), modalities=modalities, fusion=fusion)
     assert "trained on other data" not in caplog.text

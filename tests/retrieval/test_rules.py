@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from llmrec.errors import DataError, OptionError
-from llmrec.records import Candidate, Interaction, Item, User
-from llmrec.retrieval import AttributeColumns, Index, Retriever
+from llmrec.records import AttributeValue, Candidate, Interaction, Item, User
+from llmrec.retrieval import AttributeColumns, Index, Retriever, retriever
 from llmrec.retrieval.filters import Dates
 from llmrec.retrieval.rules import Rules
 
@@ -201,6 +202,12 @@ def test_a_time_without_a_zone_is_utc() -> None:
     assert Dates("released", since=date(2001, 1, 1)).matches("2001-01-01")
 
 
+@pytest.mark.parametrize("year", [1999, 1999.0, "1999", " 1999.0 ", "0"])
+def test_a_year_is_no_date(year: AttributeValue) -> None:
+    with pytest.raises(OptionError, match="cannot be compared with a date"):
+        Dates("released", until=date(2001, 1, 1)).matches(year)
+
+
 def test_the_retriever_keeps_to_them(tmp_path: Path) -> None:
     vectors = np.eye(5, dtype=np.float32)
     interactions = tuple(Interaction("v", item_id) for item_id in "aabbbccccdeeeee")
@@ -221,6 +228,24 @@ def test_the_retriever_keeps_to_them(tmp_path: Path) -> None:
     retriever = Retriever(index, weights={"popularity": 1.0}, rules=rules(tmp_path, text))
     assert [found.item_id for found in retriever.retrieve(User("new"), 2)] == ["d", "e"]
     assert [found.item_id for found in retriever.retrieve(User("new"), 5)] == ["d", "e"]
+
+
+def test_only_caps_need_more_candidates_than_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(item_id: str, score: float, signals: Mapping[str, float]) -> Candidate:
+        made.append(1)
+        return Candidate(item_id, score, signals)
+
+    monkeypatch.setattr(retriever, "Candidate", counted)
+    index = Index(ITEMS, np.eye(5, dtype=np.float32))
+    keep, cap = "[[keep]]\nattribute='stock'\nequals=true\n", "[[at_most]]\nattribute='brand'\nn=1"
+    for text, n in ((keep, 1), (keep + cap, 3)):
+        made.clear()
+        assert len(Retriever(index, rules=rules(tmp_path, text)).retrieve(User("new"), 1)) == 1
+        assert len(made) == n
 
 
 def test_bounds_of_whole_numbers_are_exact(tmp_path: Path) -> None:

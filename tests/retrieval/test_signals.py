@@ -145,6 +145,12 @@ def test_chinese_keywords_match_by_pairs_of_characters() -> None:
     assert tokens("Straße, ÉCOLE 42") == ["strasse", "école", "42"]
 
 
+def test_words_keep_their_marks_and_korean_words_match_without_their_particles() -> None:
+    assert tokens("हिन्दी फ़िल्म") == ["हिन्दी", "फ़िल्म"]
+    assert tokens("Ame\u0301lie") == tokens("Am\u00e9lie") == ["am\u00e9lie"]
+    assert set(tokens("영화")) <= set(tokens("영화를 보다"))
+
+
 def test_words_that_no_item_has_say_nothing() -> None:
     postings = Postings.of(["tea", "", "cup"])
     for query in ("", "!?", "sofa"):
