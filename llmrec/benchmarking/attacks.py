@@ -143,11 +143,12 @@ def trials_of(plan: AttackPlan, users: Sequence[UserList], seed: int) -> tuple[T
     """
     attacks = read_attacks(plan.file or SHIPPED)
     order = np.random.default_rng(seed).permutation(len(attacks))
+    each = min(plan.per_list, len(attacks))  # none twice on one list
     found = []
     for number, one in enumerate(users[: plan.users]):
         others = [item_id for item_id in one.candidates if item_id not in one.targets]
-        for turn in range(plan.per_list if others else 0):
-            attack = attacks[order[(number * plan.per_list + turn) % len(attacks)]]
+        for turn in range(each if others else 0):
+            attack = attacks[order[(number * each + turn) % len(attacks)]]
             item_id = others[_draw(seed, one.user_id, attack.words) % len(others)]
             found += [_trial(attack, field, item_id, one) for field in plan.fields]
     if not found:

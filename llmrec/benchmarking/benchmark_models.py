@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llmrec.errors import OptionError
 from llmrec.models import load_model, resolve_model
-from llmrec.models.references import load_reader, parse_reference
+from llmrec.models.references import load_reader, parse_reference, takes
 from llmrec.models.resolve import revision_of
+from llmrec.models.vllm_engine import import_vllm
 
 if TYPE_CHECKING:
     from llmrec.models import LanguageModel
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 class BenchmarkModels:
     """Models by reference and quantization; only the last one loaded stays in memory.
 
-    Connections to servers stay open.
+    Connections to servers stay open. Each model gets the options that it takes.
 
     Args:
         device: Where transformers runs them; None takes the fastest device.
@@ -41,18 +44,51 @@ class BenchmarkModels:
     _served: dict[tuple[str, str], LanguageModel] = field(default_factory=dict, repr=False)
     _readers: dict[str, LanguageModel] = field(default_factory=dict, repr=False)
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Those that were given, by their names in `load_model`."""
+        options = {
+            "device": self.device,
+            "tokenizer": self.tokenizer,
+            "concurrency": self.concurrency,
+            "timeout": self.timeout,
+            "skip_last_layers": self.skip_layers or None,
+            "adapter": self.adapter,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+    def check_options(self, refs: Sequence[str]) -> None:
+        """Refuse an option that no model of a plan takes, and an adapter for several models.
+
+        Raises:
+            OptionError: There is such an option.
+        """
+        for name, value in self._options.items():
+            taking = [ref for ref in refs if takes(ref, name)]
+            if not taking:
+                load_model(refs[0], **{name: value})  # refuses it
+            if name == "adapter" and len(taking) > 1:
+                raise OptionError(
+                    f"The adapter {value} belongs to one model; the plan has {', '.join(taking)}.",
+                    hint="Run a plan for each model, or leave the adapter out.",
+                )
+
     def revision(self, ref: str, quantization: str) -> str:
         """Identifies a model's weights, quantization and dtype, without loading them.
 
         A server is asked what it serves.
 
         Raises:
-            ModelError: The model or the device is not available.
-            OptionError: A server is asked to quantize.
+            ModelError: The model, the device or vLLM is not available.
+            OptionError: A server is asked to quantize, or vLLM does not have the quantization.
         """
         what = parse_reference(ref)
-        if what.backend != "transformers":
+        if what.backend == "openai":
             return self.load(ref, quantization).revision
+        if what.backend == "vllm":
+            import_vllm(what.model, quantization)
+            found = resolve_model(what.model, progress=self.progress)
+            return revision_of(found.revision, quantization)
         from llmrec.models.hardware import choose_placement  # noqa: PLC0415 - brings torch
 
         placement = choose_placement(self.device, None, quantization, spread=True)
@@ -67,9 +103,8 @@ class BenchmarkModels:
         Raises:
             ModelError: The model is not available.
         """
-        if parse_reference(ref).backend != "transformers":
-            loaded = (model for (name, _), model in self._loaded.items() if name == ref)
-            return next(loaded, None) or self.load(ref, "none")
+        if parse_reference(ref).backend == "openai":
+            return self.load(ref, "none")
         if ref not in self._readers:
             self._readers[ref] = load_reader(ref, progress=self.progress)
         return self._readers[ref]
@@ -81,27 +116,11 @@ class BenchmarkModels:
             ModelError: The model is not available, or not on that device.
             OptionError: A server is asked to quantize.
         """
-        backend, key = parse_reference(ref).backend, (ref, quantization)
-        kept = self._served if backend == "openai" else self._loaded
-        if key in kept:
-            return kept[key]
-        if backend == "openai":
-            kept[key] = load_model(
-                ref,
-                quantization=quantization,
-                tokenizer=self.tokenizer,
-                concurrency=self.concurrency,
-                timeout=self.timeout,
-            )
-            return kept[key]
-        kept.clear()
-        weights = backend == "transformers"
-        kept[key] = load_model(
-            ref,
-            device=self.device if weights else None,
-            quantization=quantization,
-            skip_last_layers=self.skip_layers if weights else 0,
-            adapter=self.adapter if weights else None,
-            progress=self.progress,
-        )
+        key, served = (ref, quantization), parse_reference(ref).backend == "openai"
+        kept = self._served if served else self._loaded
+        if key not in kept:
+            if not served:
+                kept.clear()
+            own = {name: value for name, value in self._options.items() if takes(ref, name)}
+            kept[key] = load_model(ref, quantization=quantization, progress=self.progress, **own)
         return kept[key]

@@ -161,6 +161,8 @@ def cells_of(plan: BenchmarkPlan) -> tuple[Cell, ...]:
             )
             cell.make()  # refuses values out of range before anything is asked
             first = cells.setdefault(cell.key, cell)
+            if not first.variant_of and variant_of not in ("", first.template):
+                cells[cell.key] = replace(first, variant_of=variant_of)
             if first.template != name:
                 alike[name] = first.template
     for name, other in alike.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.benchmarking.cells import Cell, Settings
+from llmrec.benchmarking.plan import LABELLED
 from llmrec.benchmarking.results import Results, RunFolder
 from llmrec.benchmarking.rows import ndcg_values
 from llmrec.benchmarking.users import UserList
@@ -26,9 +27,9 @@ class RowChange:
     """A row of both runs, over the users that both have: nDCG@10 before and after.
 
     ``now_failing`` counts users with a scored candidate before and none after: the row failed, was
-    refused, or was not asked (other than by a race). Such users are in no figure, so a row may have
-    become worse without losing nDCG@10. ``changed`` lists what differs: template text, model
-    weights, settings.
+    refused, or was not asked (other than by a race). They are in no figure, or count with the given
+    order where every request was refused, so a row may have become worse without losing nDCG@10.
+    ``changed`` lists what differs: template text, model weights, settings.
     """
 
     name: str
@@ -49,13 +50,14 @@ class RunChange:
     """The rows of two runs; ``gone`` are in the first alone, ``new`` in the second.
 
     ``unpaired`` rows are in both but share fewer than two answered users: only the number of users
-    that now fail is known.
+    that now fail is known. ``changed`` lists what differs in the items' texts.
     """
 
     rows: tuple[RowChange, ...]
     gone: tuple[str, ...]
     new: tuple[str, ...]
     unpaired: Mapping[str, int]
+    changed: tuple[str, ...] = ()
 
     def worse(self, drop: float) -> dict[str, str]:
         """The rows that became worse, and why, by name.
@@ -134,6 +136,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunChange:
         tuple(name for name in one.cells if name not in twins),
         tuple(name for name in other.cells if name not in twins.values()),
         unpaired,
+        () if one.about["insights"] == other.about["insights"] else (one.shown,),
     )
 
 
@@ -187,6 +190,13 @@ class _Run:
         cells = [Cell.from_row(row, folder.path) for row in about["cells"]]
         by_name = {cell.name: cell for cell in cells}
         return cls(about, folder.users(), by_name, folder.results())
+
+    @property
+    def shown(self) -> str:
+        """What ``insights`` of run.json identifies."""
+        if self.about["protocol"] == LABELLED:
+            return "the index of the requests"
+        return "captions, opinions or facts of the items"
 
     def settings(self, name: str) -> Settings:
         own = self.cells[name].settings

@@ -183,7 +183,7 @@ class Spread:
     """Range of the members' means, and mean range of a user's values.
 
     A paraphrase that helps half of the users and harms the others has the same mean; only the range
-    per user shows it. Both cover the users that all members have; 0 without any.
+    per user shows it. Both cover the users that all members have, and say nothing without any.
     """
 
     of_means: float
@@ -216,7 +216,8 @@ def paraphrases(rows: Sequence[RowScores]) -> dict[str, tuple[str, ...]]:
         own = row.cell.settings
         rest = {k: v for k, v in own.items() if not k.startswith("template") and k != "variant_of"}
         original = row.cell.variant_of or row.cell.template
-        families.setdefault((original, *sorted(rest.items())), []).append(row.name)
+        names = families.setdefault((original, *sorted(rest.items())), [])
+        names.insert(len(names) if row.cell.variant_of else 0, row.name)
     several = {key: names for key, names in families.items() if len(names) > 1}
     originals = [str(key[0]) for key in several]
     return {

@@ -69,7 +69,8 @@ class AttackPlan(BaseModel):
     users: Annotated[int, Field(ge=1, le=1_000_000_000)] = 20
     """Number of users whose lists are attacked."""
     per_list: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Attacks per list and field, each on its own and beside harmless words of the same length."""
+    """Attacks per list and field, each on its own and beside harmless words of the same length; at
+    most all of the file."""
     fields: Annotated[tuple[AttackField, ...], SomeOf, AsList] = get_args(AttackField)
     """Fields that carry the words; prompts that do not show one are not asked."""
 

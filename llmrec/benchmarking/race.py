@@ -6,8 +6,7 @@ so far is dropped. Three corrections keep the error rate:
 - *Finite population*: the hypothesis is "over all users of this run, this row would be at least as
   good as the best one". The users seen are a sample without replacement, so the standard error of a
   mean difference has the correction sqrt(1 - seen / all) (Cochran 1977, "Sampling Techniques",
-  2.6). The test is the paired t test with it, one-sided. With ``finite=False`` the hypothesis is
-  about all users there could be.
+  2.6). The test is the paired t test with it, one-sided.
 - *Repeated looks*: alpha is spent evenly over the looks (Bonferroni; the linear spending function
   of Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials"). The last look needs
   no test: everybody has been asked.
@@ -37,7 +36,6 @@ class Drop:
 
     against: str
     users: int
-    p_value: float
     p_corrected: float
 
     def __str__(self) -> str:
@@ -54,7 +52,6 @@ def race(
     alpha: float = 0.05,
     *,
     started: int | None = None,
-    finite: bool = True,
 ) -> dict[str, Drop]:
     """Find the rows to drop now.
 
@@ -66,7 +63,6 @@ def race(
         look: Number of blocks done, from 1.
         alpha: Highest probability of dropping the winner of the full run.
         started: Number of rows at the start of the race; None: these.
-        finite: The race is about the users of this run alone.
 
     Returns:
         The dropped rows, in the order given. Never the best, nor anything at the last look, nor
@@ -87,7 +83,6 @@ def race(
     if look == looks or len(known) < 2:
         return {}
     best = max(known, key=lambda name: float(np.nanmean(known[name])))
-    share_unseen = 1 - look / looks if finite else 1.0
     tests = (looks - 1) * rivals
     dropped = {}
     for name, values in known.items():
@@ -95,9 +90,9 @@ def race(
         behind = behind[~np.isnan(behind)]
         if name == best or behind.size < LEAST_USERS:
             continue
-        p_value = _one_sided(behind, share_unseen)
-        if p_value * tests <= alpha:
-            dropped[name] = Drop(best, behind.size, p_value, p_value * tests)
+        p_corrected = _one_sided(behind, 1 - look / looks) * tests
+        if p_corrected <= alpha:
+            dropped[name] = Drop(best, behind.size, p_corrected)
     return dropped
 
 

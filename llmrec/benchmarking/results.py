@@ -47,6 +47,7 @@ _OTHER = {
 """How differences of digests are reported."""
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ELSEWHERE = "Name another folder for --out."
+_DAMAGED = "Restore the file, or name another folder."
 T = TypeVar("T")
 
 
@@ -246,14 +247,14 @@ class RunFolder:
         if not path.exists():
             results = self.path / _RESULTS
             if (self.path / _LISTS).exists() or (results.exists() and results.stat().st_size):
-                raise StorageError(f"{self.path} has results but no {_ABOUT}.", hint=_ELSEWHERE)
+                raise StorageError(f"{self.path} has results but no {_ABOUT}.", hint=_DAMAGED)
             return {}
         try:
             about = parse_json(path.read_text(encoding="utf-8"))
             found = about["format"]
             whole = about.pop("checksum", None) in {None, row_checksum(about)}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{path} is not of a benchmark run.", hint=_ELSEWHERE) from error
+            raise StorageError(f"{path} is not of a benchmark run.", hint=_DAMAGED) from error
         if found != FORMAT:
             raise StorageError(
                 f"{path} has format {found}; this version reads format {FORMAT}.",
@@ -261,15 +262,15 @@ class RunFolder:
             )
         if not whole:
             raise StorageError(
-                f"{path} is damaged: its content does not match its checksum.", hint=_ELSEWHERE
+                f"{path} is damaged: its content does not match its checksum.", hint=_DAMAGED
             )
         missing = [name for name in (*_SAME, "benchmark", "cells") if name not in about]
         if missing:
-            raise StorageError(f"{path} lacks {', '.join(missing)}.", hint=_ELSEWHERE)
+            raise StorageError(f"{path} lacks {', '.join(missing)}.", hint=_DAMAGED)
         wrong = [name for name, kind in _KINDS.items() if not isinstance(about[name], kind)]
         if wrong:
             found = shown(about[wrong[0]])
-            raise StorageError(f"{path} is damaged: {wrong[0]} is {found}.", hint=_ELSEWHERE)
+            raise StorageError(f"{path} is damaged: {wrong[0]} is {found}.", hint=_DAMAGED)
         return dict(about)
 
     def refuse_another(

@@ -78,11 +78,8 @@ def ndcg_values(results: CellResults, users: Sequence[UserList], seed: int) -> V
     return rank_metrics(rank_lists(users, results.scores, seed=seed).ranks)[METRIC]
 
 
-def baseline_rows(users: Sequence[UserList], seed: int, *, labelled: bool) -> list[RowScores]:
-    """Random, popularity and the retriever, where known, and the order of labelled requests.
-
-    Metrics of random are expected values, not those of one draw; its lists are one draw.
-    """
+def baseline_scores(users: Sequence[UserList], *, labelled: bool) -> dict[str, list[Scores]]:
+    """The scores of each baseline that is known, by its name."""
     scores: dict[str, list[Scores]] = {RANDOM: [[0.0] * len(one.candidates) for one in users]}
     if all(one.popularity for one in users):
         scores[POPULARITY] = [one.popularity for one in users]
@@ -90,8 +87,16 @@ def baseline_rows(users: Sequence[UserList], seed: int, *, labelled: bool) -> li
         scores[RETRIEVER] = [one.retrieval for one in users]
     if labelled:
         scores[GIVEN] = [[-float(at) for at in range(len(one.candidates))] for one in users]
+    return scores
+
+
+def baseline_rows(users: Sequence[UserList], seed: int, *, labelled: bool) -> list[RowScores]:
+    """Random, popularity and the retriever, where known, and the order of labelled requests.
+
+    Metrics of random are expected values, not those of one draw; its lists are one draw.
+    """
     made = []
-    for name, own in scores.items():
+    for name, own in baseline_scores(users, labelled=labelled).items():
         ranked = rank_lists(users, own, seed=seed)
         metrics = expected_metrics(users) if name == RANDOM else rank_metrics(ranked.ranks)
         made.append(RowScores(name, "baseline", metrics, ranked, tuple(own)))
@@ -99,12 +104,17 @@ def baseline_rows(users: Sequence[UserList], seed: int, *, labelled: bool) -> li
 
 
 def cell_row(cell: Cell, results: CellResults, users: Sequence[UserList], seed: int) -> RowScores:
-    """A cell as it ranked; planted targets count for users whose candidates have the target."""
+    """A cell as it ranked; planted targets count for users whose candidates have the target.
+
+    Positions at which every list failed are left out.
+    """
     ranked = rank_lists(users, results.scores, seed=seed)
     moved = {}
     for place, own in results.planted.items():
         ranks = rank_lists(users, scores_of(own), seed=seed, place=place).ranks
-        moved[place] = np.where(_reached(users), rank_metrics(ranks)[METRIC], np.nan)
+        values = np.where(reached(users), rank_metrics(ranks)[METRIC], np.nan)
+        if not np.isnan(values).all():
+            moved[place] = values
     metrics, scores = rank_metrics(ranked.ranks), tuple(results.scores)
     return RowScores(cell.name, "cell", metrics, ranked, scores, cell, results, moved)
 
@@ -129,7 +139,8 @@ def rank_lists(
     """Rank each user's candidates by score, best first.
 
     Ties are broken by seeded draws (``llmrec.evaluation.target_ranks``), the same for every row, so
-    that rows stay paired. Candidates without a score follow those with one, in the order asked.
+    that rows stay paired, and the same whichever users follow. Candidates without a score follow
+    those with one, in the order asked.
 
     Args:
         users: The users and their candidates.
@@ -145,13 +156,14 @@ def rank_lists(
         raise OptionError(f"{len(scores)} users' scores for {len(users)} users; allowed: as many.")
     width = max([1, *(len(one.candidates) for one in users)])
     keys = np.full((len(users), width), -np.inf)
+    noise = np.empty_like(keys)
     first = np.zeros(len(users), dtype=np.int64)
     for row, (one, values) in enumerate(zip(users, scores, strict=True)):
+        noise[row] = np.random.default_rng((seed, 1, row)).random(width)
         first[row] = next(iter(one.columns), 0)
         if values is not None:
             keys[row, : len(values)] = _keys(one, values, place)
     single = target_ranks(keys, first, seed=seed)
-    noise = np.random.default_rng((seed, 1)).random((len(users), width))
     ordered = np.lexsort((noise, -keys), axis=-1)
     ranks, orders = _no_ranks(users), list[tuple[int, ...]]()
     for row, (one, values) in enumerate(zip(users, scores, strict=True)):
@@ -218,7 +230,8 @@ def _expected(candidates: int, relevant: int, targets: int) -> dict[str, float]:
     return found
 
 
-def _reached(users: Sequence[UserList]) -> NDArray[np.bool_]:
+def reached(users: Sequence[UserList]) -> NDArray[np.bool_]:
+    """Whether a user's candidates have a target, [n_users]."""
     return np.array([one.reached for one in users], dtype=bool)
 
 

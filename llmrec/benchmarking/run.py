@@ -25,7 +25,7 @@ from llmrec.benchmarking.race import Drop, race
 from llmrec.benchmarking.report import leaderboard_markdown, render_report
 from llmrec.benchmarking.report.text import comparisons_of, shown_in_words
 from llmrec.benchmarking.results import PRICE, Failure, Result, Results, RunFolder
-from llmrec.benchmarking.rows import baseline_rows, ndcg_values
+from llmrec.benchmarking.rows import baseline_scores, ndcg_values
 from llmrec.benchmarking.summary import PLAN, Summary, summarise, summary_json
 from llmrec.benchmarking.tasks import (
     BLOCK,
@@ -63,6 +63,7 @@ from llmrec.reranking import Strategy, judge
 
 logger = logging.getLogger(__name__)
 
+_REQUESTS = "requests.jsonl"
 WINDOW = 5
 """Users per model call; a killed run loses at most this many."""
 _PASSING = (OutOfMemoryError, HardwareError, ServerError, StorageError)
@@ -89,9 +90,14 @@ class Benchmark:
 
     @classmethod
     def of(
-        cls, plan: BenchmarkPlan, revision_of: RevisionOf, *, progress: bool = False
+        cls,
+        plan: BenchmarkPlan,
+        revision_of: RevisionOf,
+        *,
+        progress: bool = False,
+        requests: str | None = None,
     ) -> Benchmark:
-        """Read the data, sample the users and make the cells.
+        """Read the data, sample the users and make the cells; ``requests`` as for `data_of`.
 
         Raises:
             StorageError: The index cannot be opened.
@@ -103,7 +109,7 @@ class Benchmark:
         """
         rates = _rates(plan)
         cells = cells_of(plan)  # fails before a model is downloaded
-        data = data_of(plan, progress=progress)
+        data = data_of(plan, progress=progress, requests=requests)
         models: list[tuple[str, str]] = list(product(plan.models, plan.quantizations))
         trials = trials_of(plan.attacks, data.users, plan.seed) if plan.attacks else ()
         data = attacked(data, trials)
@@ -114,7 +120,7 @@ class Benchmark:
     def comparisons(self) -> int:
         """How many comparisons Holm corrects together."""
         labelled = self.plan.protocol == LABELLED
-        baselines = baseline_rows(self.data.users, self.plan.seed, labelled=labelled)
+        baselines = baseline_scores(self.data.users, labelled=labelled)
         return comparisons_of(len(self.cells), len(baselines))
 
     def about(self, command: str) -> dict[str, object]:
@@ -285,14 +291,16 @@ def run_benchmark(
             dropped = {}
             asking.run(tasks)
         racing = [cell for cell in benchmark.cells if cell.key not in dropped]
-        asking.run(place_tasks(racing, users, plan.places, plan.place_users))
+        placed = list(place_tasks(racing, users, plan.places, plan.place_users))
+        asking.run(placed)
         if plan.attacks is not None:  # a list's variants share their prompts' beginning
             asking.run(attack_tasks(racing, benchmark.trials), 2 * plan.attacks.per_list)
+    shown = {task.name for task in placed}  # an earlier plan may have asked for other positions
     summary = summarise(
         plan.protocol,
         benchmark.cells,
         users,
-        results,
+        Results(r for r in results if r.place is None or (r.cell, r.user_id, r.place) in shown),
         seed=plan.seed,
         about=_table_of(about),
         facts=benchmark.data.facts(),
@@ -332,7 +340,8 @@ def bench(
         StorageError: The index cannot be opened, the folder is another benchmark's or cannot be
             written.
         DataError: The requests cannot be read.
-        OptionError: A setting is not allowed, or there are fewer users than asked for.
+        OptionError: A setting is not allowed, no model takes an option of the loader, or there are
+            fewer users than asked for.
         PromptError: A template cannot be used.
         ModelError: A model cannot be found, or memory, hardware or a server failed.
     """
@@ -347,13 +356,19 @@ def bench(
         )
     with tempfile.TemporaryDirectory() as nowhere:
         folder = RunFolder(check_path("out", nowhere if out is None else out))
-        if plan is None:
-            plan = BenchmarkPlan.of(_with_requests_file(settings, folder), "bench")
+        requests = _in_memory(settings.get("requests"))
+        if requests is not None:
+            settings["requests"] = folder.path / _REQUESTS
+        plan = plan or BenchmarkPlan.of(settings, "bench")
         loader = loader or BenchmarkModels(progress=progress)
-        benchmark = Benchmark.of(plan, loader.revision, progress=progress)
+        loader.check_options(plan.models)
+        benchmark = Benchmark.of(plan, loader.revision, progress=progress, requests=requests)
         if progress and not folder.about():
             said = shown_in_words(len(benchmark.data.users), benchmark.comparisons)
             tqdm.write(f"{said}.", file=sys.stderr)
+        if requests is not None:
+            with folder.open(benchmark.about(command), benchmark.data.users):  # refuses another run
+                folder.write(_REQUESTS, requests)
         summary, results = run_benchmark(
             benchmark,
             folder,
@@ -363,6 +378,8 @@ def bench(
             before=before and (lambda results: before(benchmark, results)),
         )
         _warn_of_duplicates(benchmark, results)
+        if out is None:
+            return summary
         cases = disagreements(
             benchmark.data, benchmark.cells, summary, results, plan.seed, loader.reader
         )
@@ -372,14 +389,10 @@ def bench(
     return summary
 
 
-def _with_requests_file(settings: Mapping[str, object], folder: RunFolder) -> dict[str, object]:
-    """Settings whose requests are a file: a list of them is written into the run's folder."""
-    requests = settings.get("requests")
-    if isinstance(requests, str | Path) or not isinstance(requests, Iterable):
-        return dict(settings)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.write("requests.jsonl", request_lines(requests))
-    return {**settings, "requests": folder.path / "requests.jsonl"}
+def _in_memory(requests: object) -> str | None:
+    """Requests that are no file, as its content."""
+    is_file = isinstance(requests, str | Path)
+    return request_lines(requests) if isinstance(requests, Iterable) and not is_file else None
 
 
 def _race(benchmark: Benchmark, asking: Asking) -> dict[str, Drop]:
@@ -395,7 +408,7 @@ def _race(benchmark: Benchmark, asking: Asking) -> dict[str, Drop]:
             cell.key: ndcg_values(asking.results.of(cell.key, seen), seen, seed) for cell in racing
         }
         for key, drop in race(values, looks, look, started=len(names)).items():
-            dropped[key] = Drop(names[drop.against], drop.users, drop.p_value, drop.p_corrected)
+            dropped[key] = replace(drop, against=names[drop.against])
             logger.info("%s is dropped %s", names[key], dropped[key])
         racing = [cell for cell in racing if cell.key not in dropped]
         if len(racing) == 1:

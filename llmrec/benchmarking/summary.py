@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
@@ -10,12 +11,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
 
 from llmrec.benchmarking.attacks import AttackRow
 from llmrec.benchmarking.cells import Cell, Settings
 from llmrec.benchmarking.measures import (
     ReliabilityBin,
+    Spread,
     beyond_accuracy,
     calibration_error,
     paraphrases,
@@ -34,6 +36,7 @@ from llmrec.benchmarking.rows import (
     baseline_rows,
     cell_row,
     oracle_row,
+    reached,
 )
 from llmrec.benchmarking.users import ItemFacts, UserList
 from llmrec.errors import OptionError, nearest
@@ -46,7 +49,7 @@ PLAN = "plan"
 WHOLE = 0.9
 """The share of the fullest row's users that a row needs to be ranked by its mean."""
 PROTOCOLS = ("discrimination", "end-to-end", LABELLED)
-_DRAWS_EACH = 200
+_FLIPS_EACH = 200
 """Sign flips for each comparison of the family: the smallest corrected p-value is then 0.01."""
 
 Verdict = Literal["better", "worse", "not significant", "too few users"]
@@ -110,10 +113,11 @@ class Summary:
     """A run, summed up.
 
     ``position`` is nDCG@10 by the position of the planted target; ``order`` the range of its means;
-    ``paraphrase`` the range of the means of one template's paraphrases. ``splits`` are nDCG@10 in
-    groups of users. ``per_user`` is nDCG@10 in the order of ``user_ids``, NaN where a row has no
-    value. ``reliability`` is there for rows whose scores are probabilities, ``attacks`` for rows
-    and fields that prompt injections were planted in.
+    ``paraphrase`` the range of the means of one template's paraphrases; a range needs users that
+    all of them have. ``splits`` are nDCG@10 in groups of users. ``per_user`` is nDCG@10 in the
+    order of ``user_ids``, NaN where a row has no value. ``reliability`` is there for rows whose
+    scores are probabilities, ``attacks`` for rows and fields that prompt injections were planted
+    in.
     """
 
     about: Mapping[str, str | int | float]
@@ -141,8 +145,8 @@ def partial_rows(rows: Sequence[SummaryRow]) -> frozenset[str]:
 
 def summary_json(summary: Summary) -> str:
     """Every figure as one JSON document; NaN is null."""
-    text = to_json(summary, indent=1, inf_nan_mode="null", fallback=dict).decode()
-    return f"{text}\n"
+    plain = to_jsonable_python(summary, inf_nan_mode="null", fallback=dict)
+    return f"{json.dumps(plain, indent=1, allow_nan=False)}\n"  # names may be no UTF-8
 
 
 def summarise(
@@ -198,14 +202,14 @@ def summarise(
         return dict(zip(table, found, strict=True))
 
     families = paraphrases(rows)
-    spreads = {name: spread([values[row] for row in names]) for name, names in families.items()}
-    orders = {row.name: spread(list(row.planted.values())) for row in rows if len(row.planted) > 1}
+    spreads = _spreads({family: [values[n] for n in names] for family, names in families.items()})
+    orders = _spreads({row.name: [*row.planted.values()] for row in rows})
     bins = {
         row.name: found
         for row in rows
         if row.cell and (found := reliability(row.cell, users, row.scores))
     }
-    reached = np.array([one.reached for one in users], dtype=bool)
+    there = reached(users)
     made = []
     for row in rows:
         measures = {} if row.ranked is None else beyond_accuracy(users, row.ranked, facts)
@@ -213,13 +217,13 @@ def summarise(
             measures["calibration error"] = calibration_error(bins[row.name])
         if row.name in orders:
             measures["order sensitivity"] = orders[row.name].within_user
-        for family, names in families.items():
-            if names[0] == row.name:
-                measures["paraphrase sensitivity"] = spreads[family].within_user
+        for family, own in spreads.items():
+            if families[family][0] == row.name:
+                measures["paraphrase sensitivity"] = own.within_user
         metrics = dict(row.metrics)
         if protocol == "end-to-end":
-            metrics[f"{METRIC} reached"] = np.where(reached, row.values, np.nan)
-            measures |= _gain(row, values, reached)
+            metrics[f"{METRIC} reached"] = np.where(there, row.values, np.nan)
+            measures |= _gain(row, values, there)
         key = row.cell.key if row.cell else ""
         made.append(
             SummaryRow(
@@ -241,7 +245,7 @@ def summarise(
             "protocol": protocol,
             "users": len(users),
             "seed": seed,
-            "retrieval recall": float(reached.mean()),
+            "retrieval recall": float(there.mean()),
         },
         rows=tuple(made),
         contrasts=_contrasts(rows, seed, resamples),
@@ -278,13 +282,19 @@ def _check(protocol: str, users: Sequence[UserList]) -> None:
         )
 
 
+def _spreads(groups: Mapping[str, Sequence[Values]]) -> dict[str, Spread]:
+    """The spread of each group of two or more with users in common."""
+    found = {name: spread(members) for name, members in groups.items() if len(members) > 1}
+    return {name: one for name, one in found.items() if one.users}
+
+
 def _gain(
-    row: RowScores, values: Mapping[str, Values], reached: NDArray[np.bool_]
+    row: RowScores, values: Mapping[str, Values], there: NDArray[np.bool_]
 ) -> dict[str, float]:
     """nDCG@10 above the retriever's for users whose target was retrieved."""
     if RETRIEVER not in values or row.name == RETRIEVER:
         return {}
-    gain = (row.values - values[RETRIEVER])[reached]
+    gain = (row.values - values[RETRIEVER])[there]
     known = gain[~np.isnan(gain)]
     return {"gain on reached": float(known.mean())} if known.size else {}
 
@@ -298,8 +308,9 @@ def _contrasts(rows: Sequence[RowScores], seed: int, resamples: int) -> tuple[Pa
         for row, against in (*combinations(cells, 2), *product(cells, baselines))
         if (~np.isnan(row.values - against.values)).sum() > 1
     ]
-    draws = max(resamples, _DRAWS_EACH * len(pairs))
-    compared = comparisons([apart for *_, apart in pairs], seed=seed, resamples=draws)
+    flips = max(resamples, _FLIPS_EACH * len(pairs))
+    differences = [apart for *_, apart in pairs]
+    compared = comparisons(differences, seed=seed, resamples=resamples, flips=flips)
     corrected = holm([found.p_value for found in compared])
     return tuple(
         PairContrast(

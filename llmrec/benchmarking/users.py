@@ -101,10 +101,17 @@ class BenchmarkData:
         return question_about(context, user, item_ids, budget)
 
 
-def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
+def data_of(
+    plan: BenchmarkPlan, *, progress: bool = False, requests: str | None = None
+) -> BenchmarkData:
     """Open the index or read the requests of a plan, and sample its users.
 
     A smaller sample is a prefix of a larger one, so that a run can be extended.
+
+    Args:
+        plan: The data and how many users of it.
+        progress: Show progress bars on stderr if it is a terminal.
+        requests: The content of the plan's requests; None reads the file.
 
     Raises:
         StorageError: The index cannot be opened.
@@ -113,7 +120,7 @@ def data_of(plan: BenchmarkPlan, *, progress: bool = False) -> BenchmarkData:
     """
     index = None if plan.index is None else Index.open(plan.index, media_root=plan.media_root)
     if plan.requests is not None:
-        return labelled_data(plan.requests, plan, index)
+        return labelled_data(plan.requests, plan, index, requests)
     if index is None:
         raise OptionError("A benchmark needs an index or requests.")
     return index_data(index, plan, progress=progress)
@@ -194,7 +201,9 @@ def index_data(index: Index, plan: BenchmarkPlan, *, progress: bool = False) -> 
     )
 
 
-def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -> BenchmarkData:
+def labelled_data(
+    path: Path, plan: BenchmarkPlan, index: Index | None = None, lines: str | None = None
+) -> BenchmarkData:
     """Read labelled requests, one JSON object a line, and sample from them.
 
     Candidates keep the order of the file; if that order reveals the relevant ones, prompts do too.
@@ -203,12 +212,13 @@ def labelled_data(path: Path, plan: BenchmarkPlan, index: Index | None = None) -
         path: The requests; each has ``relevant`` beside what `read_request` takes.
         plan: How many are sampled, and the table of items whose ids they use.
         index: Provides items by id, beside that table.
+        lines: The content of the file; None reads it.
     """
     known = None if index is None else context_of(index)
     if plan.items is not None:
         known = items_context(plan.items)
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if lines is None else lines.encode()
     except OSError as error:
         why = f"The requests {path} cannot be read: {error.strerror}."
         raise DataError(why, hint="Give a file of JSON lines.") from error

@@ -199,6 +199,7 @@ def run(
         adapter=adapter,
     )
     if dry_run:
+        models.check_options(plan.models)
         with waiting("Making the candidate lists"):
             benchmark = Benchmark.of(plan, models.revision, progress=True)
         _print_estimate(benchmark, RunFolder(out), models.reader, as_json=as_json)
@@ -251,6 +252,7 @@ def compare(
                 "gone": found.gone,
                 "new": found.new,
                 "unpaired": found.unpaired,
+                "changed": found.changed,
                 "worse": worse,
             }
         )
@@ -279,6 +281,8 @@ def compare(
         for word, names in told.items():
             if names:
                 screen().print(safe(f"{word}: {', '.join(names)}."))
+        if found.changed:
+            screen().print(safe(f"The runs differ in {', '.join(found.changed)}."))
         for row in found.rows:
             if row.changed:
                 screen().print(safe(f"{row.name} changed: {', '.join(row.changed)}."))
@@ -312,7 +316,7 @@ def _check_templates(plan: BenchmarkPlan, adapter: Path) -> None:
         if load_template(name).sha256 != tuned.template_sha256:
             raise OptionError(
                 f"The adapter was tuned on the template {tuned.template}; the plan has {name}.",
-                hint=f"Give --template {tuned.template}, or run the plan without the adapter.",
+                hint=f"Give --templates {tuned.template}, or run the plan without the adapter.",
             )
 
 
@@ -333,6 +337,8 @@ def _plan(what: Path | None, **given: object) -> BenchmarkPlan:
         raise OptionError(f"There is no {what}.", hint="Give a benchmark file or an index folder.")
     plan = BenchmarkPlan.from_file(what)
     said = plan.model_dump(exclude_unset=True)
+    if said.get("attacks"):  # --attacks says only that there are some
+        options.pop("attacks", None)
     if "strategies" in options and "templates" not in options:
         said.pop("templates", None)  # they may belong to other strategies
     return BenchmarkPlan.of({**said, **options}, "The options") if options else plan
@@ -351,9 +357,15 @@ def _print_estimate(
     cells = estimate_cells(benchmark, folder.results(), reader_of, before)
     users, comparisons = len(benchmark.data.users), benchmark.comparisons
     if as_json:
-        shown = smallest_shown(users, comparisons)
         print_json(
-            {"users": users, "comparisons": comparisons, "detectable": shown, "cells": cells}
+            {
+                "users": users,
+                "qualifying": benchmark.data.qualifying,
+                "comparisons": comparisons,
+                "detectable": smallest_shown(users, comparisons),
+                "detectable_alone": smallest_shown(users),
+                "cells": cells,
+            }
         )
         return
     rows = []

@@ -9,7 +9,12 @@ from rich.console import Group
 from rich.text import Text
 
 from llmrec.benchmarking.attacks import AttackRow
-from llmrec.benchmarking.report.leaderboard import LEADERBOARD_KEY, cost_cells, verdict_cell
+from llmrec.benchmarking.report.leaderboard import (
+    LEADERBOARD_KEY,
+    cost_cells,
+    extra_cost,
+    verdict_cell,
+)
 from llmrec.benchmarking.report.sections import ATTACK_HEADS, ATTACKS_KEY, attack_cells
 from llmrec.benchmarking.report.text import (
     METRIC_NAME,
@@ -23,6 +28,7 @@ from llmrec.benchmarking.report.text import (
     reference_name,
     share,
 )
+from llmrec.benchmarking.results import PRICE
 from llmrec.benchmarking.summary import Summary
 from llmrec.cli.output import safe, table
 from llmrec.cli.ranking_view import fallbacks_key
@@ -34,9 +40,10 @@ def leaderboard_view(summary: Summary, width: int = 0) -> Group:
     """The rows, best first, and a key; costs are left out of a narrow one."""
     best, base = best_row(summary.rows), f"vs {reference_name(summary)}"
     names = [name for row in summary.rows for name in row.fallbacks]
+    priced = any(PRICE in row.cost for row in summary.rows)
     return table(
         ("#", "row", f">{METRIC_NAME}", ">95 %", ">vs best", f">{base}", ">faults", ">tokens",
-         ">p50", ">p95"),
+         ">p50", ">p95", f">{PRICE}"),
         [
             (
                 line.mark,
@@ -46,11 +53,12 @@ def leaderboard_view(summary: Summary, width: int = 0) -> Group:
                 _verdict(line.best),
                 _verdict(line.reference),
                 *cost_cells(line.row),
+                extra_cost(line.row, PRICE) if priced else "",
             )
             for line in ranked_rows(summary)
         ],
         width=width,
-        leave_out=("p95", "p50", "tokens", "95 %", "faults"),
+        leave_out=("p95", "p50", "tokens", "95 %", "faults", PRICE),
         see="leaderboard.md",
         notes=[LEADERBOARD_KEY, fallbacks_key(names)],
     )  # fmt: skip

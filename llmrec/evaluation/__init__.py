@@ -5,7 +5,6 @@ from __future__ import annotations
 from llmrec.evaluation.metrics import (
     average_precision,
     hit_at,
-    listed_ranks,
     ndcg_at,
     rarity_classes,
     recall_at,
@@ -53,7 +52,6 @@ __all__ = [
     "estimates",
     "hit_at",
     "holm",
-    "listed_ranks",
     "markdown_table",
     "ndcg_at",
     "rarity_classes",

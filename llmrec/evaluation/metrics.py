@@ -8,7 +8,6 @@ and are ``inf`` where the list does not hold the item. A metric returns one valu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -73,32 +72,6 @@ def target_ranks(scores: ArrayLike, targets: ArrayLike, *, seed: int) -> NDArray
     tied = np.where(np.isnan(own), unjudged, table == own)  # the target itself is one of them
     place = np.random.default_rng(seed).random(len(table)) * tied.sum(axis=1)
     ranks: NDArray[np.float64] = 1.0 + better.sum(axis=1) + np.floor(place)
-    return ranks
-
-
-def listed_ranks(rankings: Sequence[Sequence[str]], targets: Sequence[str]) -> NDArray[np.float64]:
-    """Rank each user's target in a list of item ids, best first.
-
-    Args:
-        rankings: For each user the ranked item ids, none twice.
-        targets: For each user the target's id.
-
-    Returns:
-        float64 [n_users], ``inf`` where the list does not hold the target.
-
-    Raises:
-        OptionError: The lengths differ, or a ranking holds an id twice.
-    """
-    if len(rankings) != len(targets):
-        raise OptionError(
-            f"{len(rankings)} rankings for {len(targets)} targets; allowed is one each."
-        )
-    ranks = np.full(len(targets), np.inf)
-    for row, (item_ids, target) in enumerate(zip(rankings, targets, strict=True)):
-        if len(set(item_ids)) != len(item_ids):
-            raise OptionError(f"ranking {row} holds an item id twice; allowed is a permutation.")
-        if target in item_ids:
-            ranks[row] = 1 + list(item_ids).index(target)
     return ranks
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from statistics import NormalDist
 from typing import TypeVar
 
@@ -112,13 +111,24 @@ def estimates(
 
 
 def comparisons(
-    differences: Sequence[NDArray[np.float64]], *, seed: int, resamples: int = 10_000
+    differences: Sequence[NDArray[np.float64]],
+    *,
+    seed: int,
+    resamples: int = 10_000,
+    flips: int | None = None,
 ) -> list[Comparison]:
-    """Test each row of paired differences, [n_users], NaN: none, two values or more."""
+    """Test each row of paired differences, [n_users], NaN: none, two values or more.
+
+    Args:
+        differences: The rows.
+        seed: Seed of the bootstrap and of the sign flips.
+        resamples: Draws of each interval.
+        flips: Draws of each test; None: as many as of an interval.
+    """
 
     def work(table: NDArray[np.float64]) -> list[Comparison]:
         ends = _intervals(table, seed, resamples)
-        p_values = _p_values(table, seed, resamples)
+        p_values = _p_values(table, seed, flips or resamples)
         return [
             Comparison(
                 difference=float(row.mean()),
@@ -202,41 +212,47 @@ def _per_user(values: ArrayLike, resamples: int) -> NDArray[np.float64]:
 
 def _intervals(table: NDArray[np.float64], seed: int, resamples: int) -> list[tuple[float, float]]:
     """95 % percentile interval of the mean of each row of [n_users, rows]; NaN for few users."""
-    users, rng = len(table), np.random.default_rng(seed)
+    (users, rows), rng = table.shape, np.random.default_rng(seed)
     if users < FEWEST_USERS:
-        return [(math.nan, math.nan)] * table.shape[1]
-    means = []
-    for n in _batches(resamples, users):
+        return [(math.nan, math.nan)] * rows
+    means = np.empty((resamples, rows))
+    for batch in _batches(resamples, table):
+        n = len(batch)
         drawn = rng.integers(0, users, (n, users)) + users * np.arange(n)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users)
-        means.append(counts @ table / users)
-    ends = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
+        means[batch.start : batch.stop] = counts @ table / users
+    ends = np.quantile(means, [0.025, 0.975], axis=0, overwrite_input=True)
     return [(float(low), float(high)) for low, high in ends.T]
 
 
-def _p_values(table: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+def _p_values(table: NDArray[np.float64], seed: int, flips: int) -> NDArray[np.float64]:
     """Two-sided p-values of the sums of [n_users, rows] under flips of the users' signs."""
     users, totals = len(table), table.sum(axis=0)
     near = 1e-12 * np.abs(table).sum(axis=0)
     above, below = np.zeros(len(totals)), np.zeros(len(totals))
-    exact = 2**users <= resamples
-    for signs in _sign_patterns(users) if exact else _drawn_signs(users, seed, resamples):
+    exact = 2**users <= flips
+    for signs in _sign_patterns(table) if exact else _drawn_signs(table, seed, flips):
         flipped = signs @ table
         above += (flipped >= totals - near).sum(axis=0)
         below += (flipped <= totals + near).sum(axis=0)
-    extra, draws = (0, 2**users) if exact else (1, resamples)
+    extra, draws = (0, 2**users) if exact else (1, flips)
     return np.minimum(1.0, 2 * (extra + np.minimum(above, below)) / (extra + draws))
 
 
-def _sign_patterns(users: int) -> Iterator[NDArray[np.float64]]:
-    yield np.array(list(product((1.0, -1.0), repeat=users)))
+def _sign_patterns(table: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    users = len(table)
+    for batch in _batches(2**users, table):
+        bits = np.array(batch)[:, None] >> np.arange(users) & 1
+        yield 1.0 - 2.0 * bits.astype(np.float64)
 
 
-def _drawn_signs(users: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]]:
-    rng, batch = np.random.default_rng(seed), next(_batches(resamples, users))
-    pairs = np.tile(np.arange(2, dtype=np.int8), (batch, users, 1))
-    for n in _batches(resamples, users):
-        yield 1.0 - 2.0 * rng.permuted(pairs, axis=-1)[:n, :, 0]
+def _drawn_signs(
+    table: NDArray[np.float64], seed: int, flips: int
+) -> Iterator[NDArray[np.float64]]:
+    rng, first = np.random.default_rng(seed), next(_batches(flips, table))
+    pairs = np.tile(np.arange(2, dtype=np.int8), (len(first), len(table), 1))
+    for batch in _batches(flips, table):
+        yield 1.0 - 2.0 * rng.permuted(pairs, axis=-1)[: len(batch), :, 0]
 
 
 def _by_users(
@@ -254,8 +270,8 @@ def _by_users(
     return [done[place] for place in range(len(rows))]
 
 
-def _batches(draws: int, users: int) -> Iterator[int]:
-    """Sizes of batches."""
-    size = max(1, _BATCH_VALUES // users)
+def _batches(draws: int, table: NDArray[np.float64]) -> Iterator[range]:
+    """The draws in batches that fit, by users or by rows, whichever are more."""
+    size = max(1, _BATCH_VALUES // max(table.shape))
     for start in range(0, draws, size):
-        yield min(size, draws - start)
+        yield range(start, min(start + size, draws))

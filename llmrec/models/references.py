@@ -105,6 +105,11 @@ def _url_fault(url: str) -> str:
     return "the address has a query" if parts.query else ""
 
 
+def takes(ref: str, option: str) -> bool:
+    """Whether `load_model` takes an option for a reference."""
+    return option in _OPTIONS[parse_reference(ref).backend][0].split()
+
+
 def check_device(device: object) -> None:
     """Refuse a device that is neither text nor None (OptionError)."""
     hint = "Give cpu, cuda, cuda:N, mps or auto."
@@ -180,11 +185,10 @@ def load_model(
         "adapter": None if adapter is None else check_path("adapter", adapter),
     }
     given = {name: value for name, value in options.items() if value is not None}
-    allowed, why = _OPTIONS[found.backend]
     for name, value in given.items():
-        if name not in allowed.split():
+        if not takes(ref, name):
             raise OptionError(
-                f"{name}={value!r} is not supported by {ref}: {why}.",
+                f"{name}={value!r} is not supported by {ref}: {_OPTIONS[found.backend][1]}.",
                 hint=f"Leave {name} out, or name another model.",
             )
     one_of("quantization", quantization, QUANTIZATIONS)
@@ -206,7 +210,7 @@ def load_model(
 def load_reader(ref: str, *, progress: bool = False) -> LanguageModel:
     """What counts and cuts tokens as a model does: for weights only the tokenizer is loaded.
 
-    For a server or vLLM it is the model itself.
+    For a server it is the model itself.
 
     Args:
         ref: As `load_model` takes it.
@@ -217,7 +221,7 @@ def load_reader(ref: str, *, progress: bool = False) -> LanguageModel:
         ModelError: The tokenizer or the model cannot be loaded.
     """
     found = parse_reference(ref)
-    if found.backend != "transformers":
+    if found.backend == "openai":
         return load_model(ref)
     from llmrec.models.prompt_tokenizer import PromptTokenizer  # noqa: PLC0415
 

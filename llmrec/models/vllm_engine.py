@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from llmrec.models.labels import order_regex
 from llmrec.models.prefix_tree import ScoredSequence, Tokens
 from llmrec.models.prompt_tokenizer import PromptTokenizer
 from llmrec.models.protocol import ContinuationRequest, Generated, LabelRequest, LogProbs
-from llmrec.models.resolve import resolve_model
+from llmrec.models.resolve import resolve_model, revision_of
 from llmrec.models.scoring import (
     score_continuations,
     score_labels,
@@ -26,6 +27,29 @@ from llmrec.records import Prompt, Usage
 _MOST_NAMED = 128
 """vLLM's own limit of tokens that one request may name."""
 _QUANTIZATIONS: Mapping[str, str | None] = {"none": None, "nf4": "bitsandbytes"}
+
+
+def import_vllm(ref: str, quantization: str) -> ModuleType:
+    """The package that is to run a model in a quantization; nothing is loaded.
+
+    Raises:
+        OptionError: vLLM does not have the quantization.
+        ModelError: vLLM is not installed.
+    """
+    if quantization not in _QUANTIZATIONS:
+        raise OptionError(
+            f"quantization={quantization!r}: vLLM takes {', '.join(_QUANTIZATIONS)}.",
+            hint="Name a model that is quantized already, or let transformers run it.",
+        )
+    try:
+        return import_module("vllm")
+    except ImportError as error:
+        raise ModelError(
+            f"vllm:{ref} needs the package vllm, which cannot be imported: {error}.",
+            hint="vLLM pins versions of torch and transformers other than llmrec's. Run it as "
+            "a server in an environment of its own (`vllm serve MODEL`) and name the model "
+            "openai:http://localhost:8000/v1#MODEL.",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -59,20 +83,7 @@ class VllmModel:
             ModelNotFoundError: The reference names no model that can be reached.
             ModelError: vLLM is not installed, or cannot run the model.
         """
-        if quantization not in _QUANTIZATIONS:
-            raise OptionError(
-                f"quantization={quantization!r}: vLLM takes {', '.join(_QUANTIZATIONS)}.",
-                hint="Name a model that is quantized already, or let transformers run it.",
-            )
-        try:
-            import vllm  # noqa: PLC0415
-        except ImportError as error:
-            raise ModelError(
-                f"vllm:{ref} needs the package vllm, which cannot be imported: {error}.",
-                hint="vLLM pins versions of torch and transformers other than llmrec's. Run it as "
-                "a server in an environment of its own (`vllm serve MODEL`) and name the model "
-                "openai:http://localhost:8000/v1#MODEL.",
-            ) from error
+        vllm = import_vllm(ref, quantization)
         source = resolve_model(ref)
         try:
             engine = vllm.LLM(
@@ -95,7 +106,7 @@ class VllmModel:
             vllm,
             reader,
             f"vllm:{source.name}",
-            source.revision if quantization == "none" else f"{source.revision}+{quantization}",
+            revision_of(source.revision, quantization),
             int(engine.llm_engine.model_config.max_model_len),
         )
 

@@ -89,7 +89,7 @@ def made_up_summary() -> Summary:
         per_user={name: tuple(own.tolist()) for name, own in values.items()},
         user_ids=tuple(f"u{at}" for at in range(USERS)),
         paraphrase={"likelihood/titles": 0.041, "pointwise/profile-first": 0.017},
-        order={},
+        order={name: POSITION_BIAS.get(name, 0.01) for name in ROWS if ROWS[name][0] == "cell"},
         reliability={
             name: tuple(
                 ReliabilityBin(p, min(1.0, p * shift), USERS * CANDIDATES // 10)
@@ -178,7 +178,6 @@ def _row(name: str, values: NDArray[np.float64]) -> SummaryRow:
         "strategy": name.split("/", maxsplit=1)[0],
         "model": "SmolLM2-1.7B-Instruct" if name == LONG else "SmolLM2-360M-Instruct",
         "revision": "a10cc1512eabd3dde888204e902eca88bddb4951",
-        "dtype": "float32",
         "quantization": "int4" if name == LONG else "none",
         "history_items": 10,
         "calibrate": name == "pointwise/profile-first",

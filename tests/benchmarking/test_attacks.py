@@ -75,6 +75,13 @@ def test_attacks_are_dealt_equally_and_never_on_a_target(kites: Path) -> None:
         assert len({trial.clean.user_id, trial.planted.user_id, trial.harmless.user_id}) == 3
 
 
+def test_no_attack_is_planted_twice_on_a_list(kites: Path, planted: str) -> None:
+    users = benchmark_of(kites, "pointwise/plain-list").data.users
+    plan = AttackPlan(file=Path(planted), users=3, per_list=5, fields=("title",))
+    trials = trials_of(plan, users, seed=0)
+    assert len({trial.planted.user_id for trial in trials}) == len(trials) == 3 * 2
+
+
 @pytest.mark.parametrize("field", get_args(AttackField))
 def test_words_stand_in_one_field_of_one_item(field: AttackField) -> None:
     items = {name: Item(name, f"A long title of kite {name}", "Flies " * 9) for name in "ab"}

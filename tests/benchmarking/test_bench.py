@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from llmrec.benchmarking import BenchmarkModels, BenchmarkPlan, bench
 from llmrec.benchmarking.report import leaderboard_markdown
 from llmrec.benchmarking.results import Result, RunFolder
 from llmrec.benchmarking.run import Benchmark, run_benchmark
 from llmrec.benchmarking.summary import Summary, SummaryRow, summarise
+from llmrec.cli.leaderboard_view import leaderboard_view
 from llmrec.errors import OptionError, OutOfMemoryError, PromptError, StorageError
 from llmrec.models import LanguageModel
 from llmrec.records import Caption, CaptionSource, Insight, Prompt
@@ -136,6 +139,16 @@ def test_stopped_run_resumes_to_the_same_results(kites: Path, tmp_path: Path) ->
 def _settings(benchmark: Benchmark) -> dict[str, object]:
     document = benchmark.plan.model_dump(mode="json", exclude={"index", "templates"})
     return {**document, "templates": list(benchmark.plan.templates)}
+
+
+def test_positions_of_an_earlier_plan_are_not_shown(kites: Path, tmp_path: Path) -> None:
+    name = "listwise/plain-list"
+    run(benchmark_of(kites, name, places=[1, 6], place_users=5), tmp_path)
+    later = run(benchmark_of(kites, name, places=[1, 3], place_users=4), tmp_path)
+    alone = run(benchmark_of(kites, name, places=[1, 3], place_users=4), tmp_path / "alone")
+    assert later.position == alone.position
+    assert later.order == alone.order
+    assert run(benchmark_of(kites, name), tmp_path).position == {}
 
 
 def test_models_take_turns_once(kites: Path, tmp_path: Path) -> None:
@@ -288,6 +301,15 @@ def test_cost_per_user_by_the_price_table(kites: Path, tmp_path: Path) -> None:
     ]
     prices = {row[1].partition(",")[2].strip(): row[-1] for row in rows if "pointwise" in row[1]}
     assert heads[-1] == "price |"
+    console = Console(width=200, highlight=False)
+    with console.capture() as captured:
+        console.print(leaderboard_view(summary, 200))
+    first, *shown = captured.get().splitlines()
+    assert first.split()[-1] == "price"
+    assert {line.split()[-1] for line in shown if "pointwise" in line} == {
+        "\N{EN DASH}",
+        f"{expected:.2g}",
+    }
     assert set(prices.values()) == {"\N{EN DASH} |", f"{expected:.2g} |"}
 
 
@@ -408,6 +430,34 @@ def test_prompts_are_compared_on_labelled_requests_without_an_index(tmp_path: Pa
     again = compared(requests=tmp_path / "run" / "requests.jsonl", out=tmp_path / "run")
     assert repr(again.per_user) == repr(summary.per_user)  # NaN and all
     assert repr(compared(requests=KITES).per_user) == repr(summary.per_user)
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_requests_in_memory_overwrite_nothing_of_another_run(kites: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    bench(requests=KITES, templates="likelihood/titles", models="kites", out=out)
+    for folder, told in ((out, "a run of another data set"), (kites, "an index, not a run")):
+        before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        with pytest.raises(StorageError, match=f"holds {told}"):
+            bench(requests=KITES[:5], templates="likelihood/titles", models="kites", out=folder)
+        after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        assert after == before
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_without_a_folder_no_report_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("llmrec.benchmarking.run.render_report")
+    summary = bench(requests=KITES, templates="likelihood/titles", models="kites")
+    assert row(summary, "likelihood/titles").users == 12
+
+
+@pytest.mark.usefixtures("_no_model")
+def test_a_folder_whose_name_is_no_text_is_summed_up(kites: Path, tmp_path: Path) -> None:
+    index = tmp_path / "i\udcff"
+    shutil.copytree(kites, index)
+    bench(plan_of(index, "likelihood/titles"), tmp_path / "r\udcff")
+    kept = json.loads((tmp_path / "r\udcff" / "summary.json").read_text(encoding="utf-8"))
+    assert kept["about"]["dataset"] == "i\udcff"
 
 
 def test_settings_beside_a_plan_are_refused(kites: Path) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 from llmrec.benchmarking import BenchmarkModels
-from llmrec.errors import HardwareError, OptionError
-from llmrec.models import DEFAULT_LANGUAGE_MODEL
+from llmrec.errors import HardwareError, ModelError, OptionError
+from llmrec.models import DEFAULT_LANGUAGE_MODEL, resolve_model
 from tests.models.openai.scripted_server import ScriptedServer
 
 
@@ -44,19 +48,67 @@ def test_a_server_is_connected_to_once() -> None:
             models.revision(ref, "nf4")
 
 
-def test_an_engine_is_loaded_in_the_quantization_it_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_engine_is_loaded_for_its_answers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM is not to be had here: what would be loaded is all there is to see."""
     loads: list[str] = []
 
     def load(ref: str, *, quantization: str, **_how: object) -> SimpleNamespace:
         loads.append(f"{ref} {quantization}")
-        return SimpleNamespace(name=loads[-1], revision="1")
+        return SimpleNamespace(name=loads[-1])
 
     monkeypatch.setattr("llmrec.benchmarking.benchmark_models.load_model", load)
-    models = BenchmarkModels(device="cuda:0")
-    assert models.load("vllm:m", "none").name == "vllm:m none"
-    assert models.revision("vllm:m", "nf4") == "1"
-    assert models.load("vllm:m", "nf4").name == models.reader("vllm:m").name == "vllm:m nf4"
-    assert loads == ["vllm:m none", "vllm:m nf4"]
+    monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
+    models, ref = BenchmarkModels(device="cuda:0"), f"vllm:{DEFAULT_LANGUAGE_MODEL}"
+    weights = resolve_model(DEFAULT_LANGUAGE_MODEL).revision
+    assert models.revision(ref, "none") == weights
+    assert models.revision(ref, "nf4") == f"{weights}+nf4"
+    with pytest.raises(OptionError, match="vLLM takes none, nf4"):
+        models.revision(ref, "int8")
+    assert models.reader(ref).encode("a kite")
+    assert loads == []
+    for quantization in ("none", "nf4"):
+        assert models.load(ref, quantization).name == f"{ref} {quantization}"
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match="cannot be imported"):
+        models.revision(ref, "none")
+
+
+SERVER = "openai:http://127.0.0.1:9/v1#m"
+
+
+@pytest.mark.parametrize(
+    ("options", "refs", "told"),
+    [
+        ({"skip_layers": 2}, [SERVER, "vllm:m"], "skip_last_layers=2 is not supported by openai:"),
+        ({"device": "cpu"}, ["vllm:m"], "device='cpu' is not supported by vllm:m"),
+        ({"timeout": 5.0}, ["words"], "timeout=5.0 is not supported by words: that is for servers"),
+        ({"adapter": Path("a")}, [SERVER], "adapter=.* is not supported"),
+        ({"adapter": Path("a")}, ["one", SERVER, "two"], "one model; the plan has one, two"),
+        ({"adapter": Path("a"), "device": "cpu", "timeout": 5.0}, ["one", SERVER], ""),
+        ({}, ["one"], ""),
+    ],
+)
+def test_an_option_that_no_model_takes_is_refused(
+    options: dict[str, Any], refs: list[str], told: str
+) -> None:
+    refused = pytest.raises(OptionError, match=told) if told else nullcontext()
+    with refused:
+        BenchmarkModels(**options).check_options(refs)
+
+
+def test_each_model_gets_the_options_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, dict[str, object]] = {}
+
+    def load(ref: str, **options: object) -> None:
+        given[ref] = options
+
+    monkeypatch.setattr("llmrec.benchmarking.benchmark_models.load_model", load)
+    models = BenchmarkModels("cpu", timeout=5.0, skip_layers=2)
+    for ref in ("one", "vllm:m", SERVER):
+        models.load(ref, "none")
+    common = {"quantization": "none", "progress": False}
+    assert given == {
+        "one": {**common, "device": "cpu", "skip_last_layers": 2},
+        "vllm:m": common,
+        SERVER: {**common, "timeout": 5.0},
+    }

@@ -115,6 +115,11 @@ def test_paraphrases_follow_their_template(tmp_path: Path) -> None:
         (other, "likelihood/titles"),
         ("likelihood/list", ""),
     ]
+    made = cells(other, "likelihood/titles", variants={"likelihood/titles": [other]})
+    assert [(cell.template, cell.variant_of) for cell in made] == [
+        (other, "likelihood/titles"),
+        ("likelihood/titles", ""),
+    ]
     with pytest.raises(OptionError, match="likelihood/titel is not among the templates") as caught:
         cells("likelihood/titles", variants={"likelihood/titel": [other]})
     assert "likelihood/titles" in caught.value.hint

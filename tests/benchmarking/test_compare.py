@@ -12,7 +12,9 @@ from llmrec.benchmarking.results import RunFolder
 from llmrec.benchmarking.run import Asking
 from llmrec.benchmarking.tasks import tasks_of
 from llmrec.errors import OptionError, StorageError
+from llmrec.records import Caption, CaptionSource, Insight
 from llmrec.resumable import ResumableLog
+from llmrec.retrieval import Index
 from tests.benchmarking.faked import (
     BUSY,
     FAILS,
@@ -195,6 +197,16 @@ def test_rows_match_across_runs_with_other_variations(kites: Path, tmp_path: Pat
     assert (row.name, row.users, row.changed) == ("likelihood/titles", 6, ())
     assert found.new == ("likelihood/titles, boats",)
     assert found.gone == ()
+
+
+def test_other_captions_are_reported(kites: Path, tmp_path: Path) -> None:
+    before = made(kites, tmp_path / "a", "likelihood/titles", users=6)
+    index = Index.open(kites)
+    seen = {"i1": Insight(picture=Caption("a red kite", CaptionSource.MODEL))}
+    replace(index, insights=seen).save(tmp_path / "captioned")
+    after = made(tmp_path / "captioned", tmp_path / "b", "likelihood/titles", users=6)
+    assert compare_runs(before, before).changed == ()
+    assert compare_runs(before, after).changed == ("captions, opinions or facts of the items",)
 
 
 def test_rows_of_one_name_and_other_settings_say_so(kites: Path, tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_paraphrases_differ_only_in_wording() -> None:
         row_of("a big", template="p/a", model="n"),
     ]
     assert paraphrases(rows) == {"p/a": ("a", "a2")}
+    assert paraphrases(rows[::-1]) == {"p/a": ("a", "a2")}
     rows.append(row_of("a2 big", template="p/a2", model="n", variant_of="p/a"))
     assert paraphrases(rows) == {"a": ("a", "a2"), "a big": ("a big", "a2 big")}
 

@@ -6,17 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from llmrec.benchmarking.disagreements import RankedTitle
-from llmrec.benchmarking.report import (
-    leaderboard_markdown,
-    render_report,
-    write_report,
-)
+from llmrec.benchmarking.report import leaderboard_markdown, render_report
 from llmrec.benchmarking.report.charts import linear, logarithmic
 from llmrec.benchmarking.report.text import (
     amount,
@@ -192,9 +187,35 @@ def test_a_ranking_may_lack_the_target_and_be_short() -> None:
     assert "not ranked by" in html
 
 
-def test_the_same_summary_gives_the_same_bytes(html: str, tmp_path: Path) -> None:
-    write_report(SUMMARY, made_up_disagreements(), tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
+def test_the_same_summary_gives_the_same_page(html: str) -> None:
+    assert render_report(SUMMARY, made_up_disagreements()) == html
+
+
+def test_a_row_without_a_spread_has_a_dash() -> None:
+    order = {name: spread for name, spread in SUMMARY.order.items() if name != BEST}
+    html = render_report(replace(SUMMARY, order=order))
+    spreads = re.findall(r'aria-label="(\S+): spread (\S+?);', html)
+    assert spreads[-1] == (BEST, "–")  # behind those that are known
+    assert [name for name, spread in spreads if spread == "–"] == [BEST]
+    assert f"changes {BEST}" not in html
+
+
+def test_one_user_is_too_few_to_compare() -> None:
+    rows = [replace(row, users=1) if row.kind == "cell" else row for row in SUMMARY.rows]
+    alone = replace(SUMMARY, rows=tuple(rows), contrasts=())
+    told = Page(render_report(alone)).text
+    assert f"{BEST} ranks first with nDCG@10 .722; one user is too few to compare rows" in told
+
+
+def test_incomplete_rows_are_no_rivals() -> None:
+    other = "likelihood/chat-profile"
+    few = replace(next(row for row in SUMMARY.rows if row.name == other), users=20)
+    summary = replace(SUMMARY, rows=tuple(few if r.name == other else r for r in SUMMARY.rows))
+    (rivals, fewer) = (
+        re.findall(r"(\d+) other prompts? not significantly", Page(render_report(one)).text)
+        for one in (SUMMARY, summary)
+    )
+    assert int(rivals[0]) == int(fewer[0]) + 1
 
 
 def test_minimal_summary_has_a_page() -> None:
@@ -233,7 +254,7 @@ def test_a_row_of_few_users_does_not_lead(why: str) -> None:
     assert lines[-2].row.name == BEST  # behind all but the other that was stopped
     assert lines[-2].missing == "20 of 200 users"
     text = leaderboard_markdown(summary)
-    assert text.startswith("# likelihood/details leads")
+    assert text.startswith("# likelihood/details ranks first")
     html = render_report(summary)
     assert f"{BEST}: nDCG@10" not in html.split('<section id="cost">')[1].split("</section>")[0]
 
@@ -253,12 +274,8 @@ def test_every_figure_is_kept_as_json() -> None:
     assert document["rows"][0]["metrics"]["ndcg@10"]["mean"] is None
     assert document["rows"][3]["metrics"]["mrr"]["mean"] == SUMMARY.rows[3].metrics["mrr"].mean
     assert len(document["contrasts"]) == len(SUMMARY.contrasts)
-
-
-def test_half_a_character_can_be_written(tmp_path: Path) -> None:
-    case = replace(made_up_disagreements(1)[0], history=("half \ud83d of one",))
-    write_report(SUMMARY, [case], tmp_path / "report.html")
-    assert "half ? of one" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    odd = replace(SUMMARY, about={**SUMMARY.about, "dataset": "r\udcff"})  # no UTF-8
+    assert json.loads(summary_json(odd).encode())["about"]["dataset"] == "r\udcff"
 
 
 def test_how_to_run_it_again(page: Page) -> None:
@@ -285,7 +302,7 @@ def test_markdown_holds_the_same_rows() -> None:
     for part in (rows[: 2 + len(ROWS)], rows[2 + len(ROWS) :]):
         assert len({row.count("|") for row in part}) == 1
     assert f"| 1 | {BEST} | .722 [" in text
-    assert text.startswith(f"# {BEST} leads")
+    assert text.startswith(f"# {BEST} ranks first")
     assert "| – | oracle | 1.000 [1.000, 1.000] |" in text
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from llmrec.benchmarking import BenchmarkModels, bench
-from llmrec.benchmarking.report import write_report
+from llmrec.benchmarking.report import render_report
 from llmrec.benchmarking.report.charts import wins
 from llmrec.models import LanguageModel
 from tests.benchmarking.faked import GOOD, WRONG, family_model, plan_of, revision_of, template
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(SUMMARY, made_up_disagreements(), path)
+    path.write_text(render_report(SUMMARY, made_up_disagreements()), encoding="utf-8")
     return path
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -73,6 +74,14 @@ def test_ties_are_broken_as_everywhere_and_orders_hold_the_rank(
     ):
         assert order[int(rank) - 1] == column
         assert [scores[place] for place in order] == sorted(scores, reverse=True)
+
+
+def test_ties_of_a_user_are_those_of_a_longer_run() -> None:
+    tied = [replace(SEVERAL, user_id=f"u{n}") for n in range(20)]
+    more = [*tied, a_list("long", 2, 30)]
+    some = rank_lists(tied, [[0.0] * 4] * 20, seed=0)
+    assert len(set(some.orders)) > 1
+    assert rank_lists(more, [[0.0] * 4] * 20 + [[0.0] * 30], seed=0).orders[:20] == some.orders
 
 
 @pytest.mark.parametrize("scores", [[[1.0]], [], [[1.0] * 4] * 2])

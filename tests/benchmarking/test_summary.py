@@ -111,6 +111,7 @@ def test_contrasts_are_one_family_with_verdicts(summary: Summary) -> None:
     alone = compare(a, b, seed=1, resamples=4000)
     assert found.comparison.difference == pytest.approx(alone.difference)
     assert found.comparison.p_value == pytest.approx(alone.p_value, abs=0.005)
+    assert found.comparison.low == pytest.approx(compare(a, b, seed=1, resamples=400).low)
     assert (found.comparison.users, found.comparison.detectable) == (USERS, alone.detectable)
     assert found.verdict == "better"
     assert contrast(summary, "B", "random").verdict == "not significant"
@@ -200,6 +201,34 @@ def test_paraphrases_have_a_spread() -> None:
     means = [row.metrics["ndcg@10"].mean for row in found.rows[3:5]]
     assert found.paraphrase == {"p/a": pytest.approx(abs(means[0] - means[1]))}
     assert found.rows[3].measures["paraphrase sensitivity"] > found.paraphrase["p/a"]
+
+
+def test_lists_that_all_failed_have_no_spread() -> None:
+    lists, scores = world()
+    name = {"template": "likelihood/c", "name": "C", "variant_of": "likelihood/b"}
+    paraphrase = replace(CELLS[1], template_sha256="3", **name)  # type: ignore[arg-type]
+    fault = Failure("PromptError", "no")
+
+    def asked(
+        key: str, place: int | None, users: list[UserList], fault: Failure | None = None
+    ) -> list[Result]:
+        scored = () if fault else (0.0,) * N
+        return [Result(key, one.user_id, scored, place, fault) for one in users]
+
+    results = [
+        *results_of(scores),
+        *asked(paraphrase.key, None, lists, fault),
+        *asked(KEYS["k1"], 1, lists, fault),
+        *asked(KEYS["k1"], 6, lists, fault),
+        *asked(KEYS["k2"], 1, lists[:3]),
+        *asked(KEYS["k2"], 6, lists[3:5]),  # nobody has both
+        *asked(KEYS["k2"], 12, lists, fault),
+    ]
+    cells = (*CELLS, paraphrase)
+    found = summarise("discrimination", cells, lists, Results(results), seed=1, resamples=50)
+    assert {row: list(places) for row, places in found.position.items()} == {"B": [1, 6]}
+    assert (found.order, found.paraphrase) == ({}, {})
+    assert not [name for row in found.rows for name in row.measures if "sensitivity" in name]
 
 
 def test_splits_hold_every_row_and_average_to_the_whole(summary: Summary) -> None:

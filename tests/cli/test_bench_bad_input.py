@@ -10,6 +10,7 @@ from llmrec.retrieval import Index
 from tests.cli.calls import Document, Run, said
 
 TEMPLATES = "likelihood/titles,likelihood/list"
+SERVER = "openai:http://127.0.0.1:9/v1#m"
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -34,6 +35,8 @@ def test_a_command_that_is_misspelt_is_not_taken_for_a_file(run: Run) -> None:
         (("--templates", "own.jinja"), 1, "no template file 'own.jinja'"),
         (("--templates", "explain/shopper"), 2, "No template matches 'explain/shopper'"),
         (("--protocol", "discriminate"), 2, "protocol"),
+        (("--model", SERVER, "--skip-layers", "2"), 2, "skip_last_layers=2 is not supported"),
+        (("--model", SERVER, "--device", "cpu", "--dry-run"), 2, "device='cpu' is not supported"),
         (("--seed", "one"), 2, "--seed"),
     ],
 )
@@ -128,3 +131,8 @@ def test_compare_refuses_incomparable_runs(
     ended = run(*words, "--n-candidates", "6", "--out", before)
     assert ended.returncode == 1
     assert "holds a run with candidates 5, not 6" in said(ended)
+    (after / "run.json").write_text("{")
+    ended = run("bench", "compare", before, after)
+    assert ended.returncode == 1
+    assert "not of a benchmark run" in said(ended)
+    assert "--out" not in said(ended)

@@ -33,7 +33,8 @@ def test_dry_run_calls_no_model_and_writes_nothing(
     assert max(map(len, ended.stdout.splitlines())) <= 80
     found = document(run(*words, "--json"))
     assert found["users"] == 4
-    assert found["detectable"] > 0.3
+    assert found["detectable"] > found["detectable_alone"] > 0.3
+    assert found["qualifying"] > 4
     assert [cell["left"] for cell in found["cells"]] == [4, 4, 4]
     assert [cell["prompts"] for cell in found["cells"]] == [5, 5, 5]
     assert run(*[word for word in words if word != "--dry-run"]).returncode == 0
@@ -63,7 +64,8 @@ def test_detectable_difference_is_printed_before_the_run(
     ended = run(*words)
     assert "The smallest detectable difference in nDCG@10 with 2 users is about" in said(ended)
     assert said(ended).count("corrected for 7 comparisons") == 1
-    assert f"{dry['detectable']:.3f} or more, corrected" in said(ended)
+    assert f"about {dry['detectable']:.3f}, corrected" in said(ended)
+    assert f"({dry['detectable_alone']:.3f} for one alone)" in said(ended)
     assert dry["comparisons"] == 7 == len(document(ended)["summary"]["contrasts"])
 
 

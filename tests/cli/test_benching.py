@@ -180,6 +180,17 @@ def test_attacks_are_planted_and_shown(
     assert loaded == ["words"]
 
 
+def test_the_attacks_of_a_file_stay_as_they_are(
+    run: Run, document: Document, loaded: list[str], plain_index: Path, tmp_path: Path
+) -> None:
+    text = f"index: {plain_index}\nusers: 3\nn_candidates: 5\ntemplates: [pointwise/plain-list]\n"
+    own = "attacks: {users: 2, per_list: 1, fields: [title]}\n"
+    for more, left in ((own, 2 * 2), ("", 2 * 3 * 3)):
+        words = ("bench", _file(tmp_path, text + more), "--attacks", "--out", tmp_path / "run")
+        (cell,) = document(run(*words, "--dry-run", "--json"))["cells"]
+        assert cell["left"] == 3 + left
+
+
 def test_labelled_requests_need_no_index(
     run: Run, document: Document, loaded: list[str], tmp_path: Path
 ) -> None:
@@ -201,4 +212,4 @@ def test_labelled_requests_need_no_index(
     assert "given order" in run(*words).stdout
     ended = run("bench", "--out", tmp_path / "other")
     assert ended.returncode == 2
-    assert "no benchmark file, index or --requests" in said(ended)
+    assert "needs a benchmark file, an index or --requests" in said(ended)

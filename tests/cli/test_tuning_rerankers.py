@@ -126,7 +126,7 @@ def test_a_merged_model_scores_like_base_and_adapter(
             "was tuned on",
         ),
         (("recommend", "INDEX", "--user", "u1", "--strategy", "pointwise"), "was tuned on"),
-        (("bench", "INDEX", "--templates", "likelihood/titles", "--out", "RUN"), "was tuned on"),
+        (("bench", "INDEX", "--templates", "likelihood/titles", "--out", "RUN"), "--templates"),
         (("recommend", "INDEX", "--user", "u1", "--adapter", "nowhere"), "is no adapter"),
         (("recommend", "INDEX", "--user", "u1", "--model", "openai:http://x/v1#m"), "adapter="),
     ],

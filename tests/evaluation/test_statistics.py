@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import astuple
 from functools import partial
 
@@ -234,3 +235,31 @@ def test_p_values_of_many_rows_are_uniform_under_the_null() -> None:
     rows = list(rng.choice([-0.5, -0.2, 0, 0, 0.2, 0.5], size=(400, 60)))
     p_values = [found.p_value for found in comparisons(rows, seed=0, resamples=500)]
     assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def test_the_draws_of_a_test_are_not_those_of_an_interval() -> None:
+    rows = list(np.random.default_rng(6).normal(0.4, 0.3, (3, 60)))
+    few = comparisons(rows, seed=0, resamples=200)
+    more = comparisons(rows, seed=0, resamples=200, flips=4000)
+    assert [(c.low, c.high) for c in more] == [(c.low, c.high) for c in few]
+    assert {c.p_value for c in few} == {2 / 201}
+    assert {c.p_value for c in more} == {2 / 4001}
+
+
+@pytest.mark.parametrize("users", [8, 40])  # every sign pattern, and drawn ones
+def test_batches_change_no_figure(users: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = list(np.random.default_rng(users).normal(0.05, 0.3, (50, users)))
+    whole = comparisons(rows, seed=2, resamples=300)
+    monkeypatch.setattr("llmrec.evaluation.statistics._BATCH_VALUES", 1000)
+    for one, other in zip(comparisons(rows, seed=2, resamples=300), whole, strict=True):
+        assert astuple(one) == pytest.approx(astuple(other), rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("users", [14, 30])
+def test_many_rows_and_draws_fit_in_memory(users: int) -> None:
+    rows = list(np.random.default_rng(0).normal(size=(1000, users)))
+    tracemalloc.start()
+    comparisons(rows, seed=0, resamples=1000, flips=20_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # all flips of all rows at once take 130 MB and more

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from llmrec.benchmarking.report.leaderboard import leaderboard_markdown
-from llmrec.benchmarking.report.page import render_report, write_report
+from llmrec.benchmarking.report.page import render_report
 
-__all__ = ["leaderboard_markdown", "render_report", "write_report"]
+__all__ = ["leaderboard_markdown", "render_report"]

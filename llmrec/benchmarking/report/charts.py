@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from llmrec.benchmarking.measures import ReliabilityBin, calibration_error
-from llmrec.benchmarking.report.text import amount, interval, share, signed
+from llmrec.benchmarking.report.text import NOTHING, amount, interval, share, signed
 from llmrec.evaluation import Estimate
 
 Values: TypeAlias = Sequence[float | None]
@@ -217,7 +217,10 @@ def frontier(
 def position_curves(
     position: Mapping[str, Mapping[int, Estimate]], spread: Mapping[str, float]
 ) -> Curves | None:
-    """One curve per row over the positions of the planted target; None without planted targets."""
+    """One curve per row over the positions of the planted target; None without planted targets.
+
+    A row without a spread gets a dash.
+    """
     known = {name: dict(sorted(places.items())) for name, places in position.items() if places}
     if not known:
         return None
@@ -245,7 +248,7 @@ def position_curves(
         made.append(
             Curve(
                 name,
-                share(spread[name]),
+                share(spread[name]) if name in spread else NOTHING,
                 dots,
                 _path([(dot.x, dot.y) for dot in dots]),
                 _path([*above, *below[::-1]]),
@@ -254,12 +257,6 @@ def position_curves(
     shown = places if len(places) <= 6 else [places[0], places[len(places) // 2], places[-1]]
     ticks = tuple(Tick(across.at(place), str(place)) for place in shown)
     return Curves(tuple(made), ticks, upwards.ticks)
-
-
-def spread_of(places: Mapping[int, Estimate]) -> float:
-    """The best place's mean minus the worst's."""
-    means = [value.mean for value in places.values()]
-    return max(means) - min(means)
 
 
 def wins(first: str, second: str, a: Values, b: Values) -> Wins:

@@ -37,7 +37,7 @@ _MARKUP = "\\|<>*_`[]"
 LEADERBOARD_KEY = (
     "Brackets are 95 % intervals. ▲ better, ▼ worse, ≈ not significantly different, ? too few "
     "users to tell: Holm-corrected p ≤ .05, paired by user; the numbers beside them are "
-    "differences."
+    "differences. Tokens forwarded, seconds and prices are per user."
 )
 
 
@@ -65,7 +65,7 @@ def leaderboard_markdown(summary: Summary) -> str:
             verdict_cell(line.best),
             verdict_cell(line.reference),
             *cost_cells(line.row),
-            *(_more(line.row.cost.get(name)) for name in more),
+            *(extra_cost(line.row, name) for name in more),
         )
         for line in lines
     ]
@@ -73,7 +73,7 @@ def leaderboard_markdown(summary: Summary) -> str:
         f"# {_plain(finding(summary, lines))}",
         _plain(question(summary)),
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
-        f"{LEADERBOARD_KEY} Tokens forwarded, seconds and prices are per user.",
+        LEADERBOARD_KEY,
         *_not_as_asked(lines),
         *_all_metrics(lines),
         *(
@@ -133,8 +133,9 @@ def cost_cells(row: SummaryRow) -> tuple[str, str, str, str]:
     )
 
 
-def _more(value: float | None) -> str:
+def extra_cost(row: SummaryRow, name: str) -> str:
     """Memory or price, a dash where unknown."""
+    value = row.cost.get(name)
     return NOTHING if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 

@@ -1,4 +1,4 @@
-"""Writes ``report.html``: one file that needs no network, readable without scripts."""
+"""Makes ``report.html``: one file that needs no network, readable without scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from llmrec.benchmarking.report.charts import (
     bin_labels,
     position_curves,
     reliability_curves,
-    spread_of,
     wins,
 )
 from llmrec.benchmarking.report.sections import (
@@ -64,28 +63,16 @@ _SECTIONS = {
 }
 
 
-def write_report(summary: Summary, disagreements: Sequence[Disagreement], path: Path) -> None:
-    """Write the report of a benchmark as one HTML file.
+def render_report(summary: Summary, disagreements: Sequence[Disagreement] = ()) -> str:
+    """The report of a benchmark as one HTML file.
 
-    The same summary and pictures give the same bytes; lone surrogates become question marks.
-    Everything from data, templates and models is escaped; the page's policy allows its own script
-    alone.
+    The same summary and pictures give the same page. Everything from data, templates and models is
+    escaped; the page's policy allows its own script alone.
 
     Args:
         summary: What the benchmark found.
         disagreements: The users to show; all of one pair of rows.
-        path: The file to write, UTF-8.
-
-    Raises:
-        OSError: The file cannot be written.
     """
-    path.write_text(
-        render_report(summary, disagreements), encoding="utf-8", errors="replace", newline="\n"
-    )
-
-
-def render_report(summary: Summary, disagreements: Sequence[Disagreement] = ()) -> str:
-    """The page that ``write_report`` writes."""
     lines = ranked_rows(summary)
     best = best_row(summary.rows)
     context = {
@@ -153,8 +140,8 @@ def _found(
     """Everything between the question and the pair of rows."""
     order = [line.row.name for line in lines]
     position = {name: summary.position[name] for name in order if summary.position.get(name)}
-    spread = {name: summary.order.get(name, spread_of(row)) for name, row in position.items()}
-    position = {name: position[name] for name in sorted(position, key=lambda name: -spread[name])}
+    spread = {name: summary.order[name] for name in position if name in summary.order}
+    position = dict(sorted(position.items(), key=lambda row: -spread.get(row[0], -1.0)))
     charts = frontiers(lines)
     measures = measure_table(lines)
     return {
@@ -235,7 +222,7 @@ def _again(summary: Summary) -> Mapping[str, object]:
         **summary.about,
         **{
             name: ", ".join(dict.fromkeys(str(own[name]) for own in cells if name in own))
-            for name in ("model", "revision", "dtype", "quantization")
+            for name in ("model", "revision", "quantization")
             if any(name in own for own in cells)
         },
     }

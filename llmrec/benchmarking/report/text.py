@@ -252,9 +252,10 @@ def finding(summary: Summary, lines: Sequence[RankedRow]) -> str:
         head = f"No prompt reaches the {base}: {head}"
     elif best.reference is not None and best.reference.word == "better":
         head = f"{head}, significantly better than the {base}"
-    elif best.reference is not None and best.reference.word == "too few users":
-        head = f"{head}; {summary.about['users']} users are too few to compare rows"
-    elif best.reference is not None:
+    elif best.reference is None or best.reference.word == "too few users":
+        users = f"{best.row.users} users are" if best.row.users > 1 else "one user is"
+        head = f"{head}; {users} too few to compare rows"
+    else:
         own = next(share(line.score.mean) for line in lines if line.row.name == base)
         head = f"{head}, not significantly different from the {base} ({own})"
     rivals, dropped = len(_rivals(lines)), sum(bool(line.row.dropped) for line in lines)
@@ -392,13 +393,14 @@ def _best(summary: Summary, lines: Sequence[RankedRow]) -> RankedRow | None:
 
 def _rivals(lines: Sequence[RankedRow]) -> list[str]:
     """Complete prompts that do not differ significantly from the best."""
+    partial = partial_rows([line.row for line in lines])
     return [
         line.row.name
         for line in lines
         if line.row.kind == "cell"
         and line.best
         and line.best.word == "not significant"
-        and not line.row.dropped
+        and line.row.name not in partial
     ]
 
 
