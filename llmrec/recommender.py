@@ -18,18 +18,12 @@ from llmrec.models import LanguageModel, load_model
 from llmrec.models.references import identity_of
 from llmrec.prompting import Budget, Context, context_of
 from llmrec.records import Explanation, RankedItem, Ranking, Usage, User
-from llmrec.reranking import (
-    Request,
-    Reranker,
-    Strategy,
-    make_request,
-    retrieval_ranking,
-)
+from llmrec.reranking import Request, Reranker, Strategy, make_request, retrieval_ranking
 from llmrec.reranking.contrast import ItemContrast, contrast
 from llmrec.reranking.fitting import hold_out_last, judged_lists
 from llmrec.reranking.gate import Gate, catalogue_scale
 from llmrec.reranking.gate_fit import GateFit, check_enough, fit_gate
-from llmrec.reranking.removal import Reasons, find_reasons
+from llmrec.reranking.removal import PAIRED, Reasons, find_reasons
 from llmrec.reranking.requests import Given, each_request
 from llmrec.reranking.reranker import check_model, tuned_strategies, weights_key
 from llmrec.retrieval import (
@@ -340,15 +334,17 @@ class Recommender:
         ``weigh`` orders the evidence by what moves the score (:meth:`reasons`), else by its fit.
         """
         check_flag("weigh", weigh)
-        found = self.reasons(user, item_ids) if weigh else ()
+        found = self.reasons(user, item_ids, pairs=0) if weigh else ()
         weighed = {reasons.item_id: reasons for reasons in found}
         return self.explainer.explain(user, item_ids, weighed=weighed)
 
-    def reasons(self, user: str | int | User, item_ids: object) -> tuple[Reasons, ...]:
+    def reasons(
+        self, user: str | int | User, item_ids: object, *, pairs: int = PAIRED
+    ) -> tuple[Reasons, ...]:
         """Weigh the evidence for items among a user's candidates; see `find_reasons`."""
         ids = read_ids(item_ids, where="item_ids")
         request, retriever = self._listed(user, ids)
-        return find_reasons(self.reranker, request, ids, retriever=retriever)
+        return find_reasons(self.reranker, request, ids, retriever=retriever, pairs=pairs)
 
     def contrast(
         self, user: str | int | User, item_id: str, against: str, *, k: int = 10
@@ -394,10 +390,11 @@ class Recommender:
         held_out = hold_out_last(self.index, n_candidates=n_candidates, users=users, seed=seed)
         reranker = Reranker(self._required_model, held_out.index, strategy=self._strategies)
         check_enough(len(held_out.requests))  # before the model is asked
-        lists = judged_lists(reranker, held_out.requests, progress=progress)
+        lists, usage = judged_lists(reranker, held_out.requests, progress=progress)
         source = f"fitted on {len(held_out.requests):,} lists"
         scale = catalogue_scale(held_out.index.popularity)
-        return fit_gate(lists, popularity=scale, source=source, seed=seed), held_out.tried
+        fitted = fit_gate(lists, popularity=scale, source=source, seed=seed)
+        return replace(fitted, usage=usage), held_out.tried
 
     def scored(self, request: Request) -> tuple[Request, str]:
         """Score a request without scores by the retriever, best first; also return a note.
@@ -485,10 +482,14 @@ def _rules(rules: Rules | str | Path) -> Rules:
 @cache
 def _encoder_of(made_with: str) -> TextEncoder | None:
     """The encoder that built the index (``name@revision``), or None with a warning."""
+    name = made_with.partition("@")[0]
     try:
-        encoder = TextEncoder.from_pretrained(made_with.partition("@")[0])
+        encoder = TextEncoder.from_pretrained(made_with if "/" in name else name)  # of the hub
     except ModelError as error:
-        logger.warning("The index's text encoder %s cannot be loaded: %s", made_with, error)
+        logger.warning(
+            "The index's text encoder %s cannot be loaded: %s Or give it: Retriever(INDEX, "
+            "encoder=TextEncoder.from_pretrained(FOLDER)).", made_with, error,
+        )  # fmt: skip
         return None
     if encoder.name != made_with:
         logger.warning(

@@ -259,6 +259,8 @@ FALLBACKS: Mapping[str, str] = {
     "answer_refused": "the model refused to give an order",
     "answer_empty": "the model generated nothing",
     "answer_cut_off": "a generated order was not finished",
+    "no_label_returned": "a server returned none of the labels",
+    "lists_without_a_judgement": "no candidate of a user was scored; the given order counts",
 }
 """Everything that may not go as requested, by the name that rankings count it under."""
 

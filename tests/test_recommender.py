@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from llmrec import Recommender
-from llmrec.errors import DataError, OptionError, PromptError, UnknownItemError, UnknownUserError
+from llmrec.errors import (
+    DataError,
+    ModelNotFoundError,
+    OptionError,
+    PromptError,
+    UnknownItemError,
+    UnknownUserError,
+)
+from llmrec.items import TextEncoder
 from llmrec.models import LanguageModel, TransformersModel
 from llmrec.prompting import context_of
 from llmrec.records import Candidate, Interaction, Item, Status, Usage, User
@@ -87,6 +95,11 @@ def test_evidence_is_weighed_among_the_user_s_candidates(index: Index, model: Or
     weights = {f.unit: f.weight for f in explained.evidence if f.weight is not None}
     assert weights
     assert weights == {unit: reasons.weights.get(unit, 0.0) for unit in weights}
+    moody = Oracle(lambda title, _, prompt: len(f"{prompt.text}") * len(title) / 1000)
+    (reasons,) = Recommender(index, model=moody).reasons("u1", "i9")
+    assert reasons.pairs
+    (explained,) = Recommender(index, model=moody).explain("u1", "i9", weigh=True)
+    assert explained.usage.prompts == reasons.usage.prompts - len(reasons.pairs)
     with pytest.raises(OptionError, match="no language model"):
         Recommender(index).explain("u1", "i9", weigh=True)
     with pytest.raises(UnknownItemError, match="i99"):
@@ -114,6 +127,24 @@ def test_a_new_user_is_served(index: Index, model: Oracle) -> None:
     cold = Recommender(index).recommend(User("newer"), k=2)
     assert cold.ranking.fallbacks == {"cold_start": 1}
     assert cold.notes == ("User newer has no history and no profile: ranked by popularity.",)
+
+
+@pytest.mark.parametrize(
+    ("made_with", "asked"), [("org/name@1a2b", "org/name@1a2b"), ("packaged@1a2b", "packaged")]
+)
+def test_the_encoder_of_the_index_is_loaded_in_its_revision(
+    index: Index, made_with: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs: list[str] = []
+
+    def refuse(ref: str) -> None:
+        refs.append(ref)
+        raise ModelNotFoundError("It is not here.")
+
+    monkeypatch.setattr(TextEncoder, "from_pretrained", refuse)
+    found = Recommender(replace(index, encoder=made_with)).recommend("cold")
+    assert refs == [asked]
+    assert "the profile cannot be read" in found.notes[0]
 
 
 def test_candidates_of_one_s_own_get_the_retriever_s_scores(index: Index, model: Oracle) -> None:

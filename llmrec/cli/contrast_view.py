@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from llmrec.cli.output import fields, print_json, safe, screen, table, waiting
+from llmrec.cli.ranking_view import cost_line, describe_model, model_line
 from llmrec.errors import OptionError
 from llmrec.models import LanguageModel
 from llmrec.recommender import Recommender
 from llmrec.reranking import Request
 from llmrec.reranking.contrast import ItemContrast
+from llmrec.reranking.removal import Reasons
 from llmrec.retrieval import Index
+
+if TYPE_CHECKING:
+    from llmrec.models.openai import Prices
 
 SHOWN = 10
 """Units in the table, those with the largest differences."""
@@ -23,6 +30,7 @@ def print_contrast(
     asked: Sequence[Request],
     against: str,
     load: Callable[[], LanguageModel],
+    rates: Prices | None,
     *,
     as_json: bool,
 ) -> None:
@@ -43,15 +51,31 @@ def print_contrast(
     with waiting("Comparing"):
         found = recommender.contrast(request.user, item_id, against)
     titles = {each: index.items[each].name for each in (item_id, against)}
+    model = recommender.reranker.model
     if as_json:
-        rows = {"lead": found.lead, "differences": found.differences}
-        print_json({"titles": titles, **rows, "contrast": found})
-    else:
-        past = enumerate(request.user.history, start=1)
-        _show(found, titles, {f"history:{n}": index.items[row.item_id].name for n, row in past})
+        print_json(
+            {
+                "titles": titles,
+                "lead": found.lead,
+                "differences": found.differences,
+                "contrast": found,
+                "model": describe_model(model),
+                "cost": rates.cost(found.usage) if rates else None,
+            }
+        )
+        return
+    past = enumerate(request.user.history, start=1)
+    about = {"Model": model_line(model), "Cost": cost_line(rates, found.usage)}
+    names = {f"history:{n}": index.items[row.item_id].name for n, row in past}
+    _show(found, titles, names, about)
 
 
-def _show(found: ItemContrast, titles: Mapping[str, str], past: Mapping[str, str]) -> None:
+def _show(
+    found: ItemContrast,
+    titles: Mapping[str, str],
+    past: Mapping[str, str],
+    about: Mapping[str, str],
+) -> None:
     sides = (found.reasons, found.against)
     told = {fact.unit: fact.text for side in reversed(sides) for fact in side.evidence}
     texts = {**past, **told}
@@ -74,8 +98,7 @@ def _show(found: ItemContrast, titles: Mapping[str, str], past: Mapping[str, str
     drop = found.drop
     fallen = "no removal of units drops it" if found.reasons.rank <= found.k else "already below"
     lines = {
-        name: f"{titles[side.item_id]}: rank {side.rank}, score {side.score:.2f}, by "
-        + ", ".join(f"{name} {value:+.2f}" for name, value in side.carried.items())
+        name: f"{titles[side.item_id]}: {_standing(side)}"
         for name, side in (("Item", found.reasons), ("Against", found.against))
     }
     console.print(
@@ -85,6 +108,15 @@ def _show(found: ItemContrast, titles: Mapping[str, str], past: Mapping[str, str
                 f"Out of the top {found.k}": f"without {', '.join(drop.units)}: rank {drop.rank}"
                 if drop
                 else fallen,
+                **about,
             }
         )
     )
+
+
+def _standing(side: Reasons) -> str:
+    """An item's rank and fused score, and what the score consists of."""
+    if isnan(side.score):
+        return f"rank {side.rank}, not scored"
+    by = ", ".join(f"{name} {value:+.2f}" for name, value in side.carried.items())
+    return f"rank {side.rank}, score {side.score:.2f}{by and ', by '}{by}"

@@ -33,7 +33,7 @@ def demo(
     user: Annotated[str, typer.Option(metavar="ID", help="A user of the sample, u01 to u21.")] = (
         "u19"
     ),
-    k: Annotated[int, typer.Option("-k", min=1, help="Items to print.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, max=_CANDIDATES, help="Items to print.")] = 10,
     model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,6 +105,10 @@ def explain(
     from llmrec.retrieval import Index
 
     check_text_options(text, template)  # fails before a model is loaded
+    if against is not None:
+        _refuse_beside_against(
+            text=text != "statements", weigh=weigh, entailment=entailment, html=html
+        )
     if index is not None and items is not None:
         raise OptionError(
             f"--items {items} beside the index {index}, which has its own items.",
@@ -128,7 +133,7 @@ def explain(
                 hint="Give INDEX, --user and --item; or --requests.",
             )
     if against is not None:
-        print_contrast(found, asked, against, model.load, as_json=as_json)
+        print_contrast(found, asked, against, model.load, rates, as_json=as_json)
         return
     language_model = model.load() if text == "written" or weigh else None
     with waiting("Explaining"):
@@ -143,7 +148,7 @@ def explain(
             else None,
         )
     explanations = [explanation for each in many for explanation in each]
-    new = (request.user.user_id for request in asked if not request.user.history)
+    new = dict.fromkeys(request.user.user_id for request in asked if not request.user.history)
     notes = [
         f"{f'User {user_id}' if user_id else 'The user'} has no history: the item itself is "
         "explained."
@@ -152,8 +157,11 @@ def explain(
     usage = sum((each.usage for each in explanations), start=Usage())
     if html is not None:
         pictures = {
-            each.item_id: picture_path(found.items[each.item_id], found.folder, found.media_root)
-            for each in explanations
+            each.item_id: picture_path(
+                request.context.items[each.item_id], found.folder, found.media_root
+            )
+            for request in asked
+            for each in request.candidates
             if found is not None
         }
         write_cards(explanations, html, pictures)
@@ -180,6 +188,20 @@ def explain(
     console.print(fields({**rows, "Note": " ".join(notes)}))
 
 
+def _refuse_beside_against(**options: object) -> None:
+    """Refuse the options of texts, which a comparison does not write.
+
+    Raises:
+        OptionError: One has a value.
+    """
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        raise OptionError(
+            f"--against writes no explanation, but {', '.join(given)} was given.",
+            hint="Leave out --against, or the other options.",
+        )
+
+
 def _weigher(
     index: Index | None, model: LanguageModel, *, given: bool
 ) -> Callable[[Request], tuple[Reasons, ...]]:
@@ -188,12 +210,13 @@ def _weigher(
     from llmrec.reranking import Reranker
 
     if index is None:
-        return Reranker(model).reasons
+        return partial(Reranker(model).reasons, pairs=0)
     recommender = Recommender(index, model=model)
 
     def weigh(request: Request) -> tuple[Reasons, ...]:
         if given:
-            return recommender.reranker.reasons(recommender.scored(request)[0])
-        return recommender.reasons(request.user, [each.item_id for each in request.candidates])
+            return recommender.reranker.reasons(recommender.scored(request)[0], pairs=0)
+        ids = [each.item_id for each in request.candidates]
+        return recommender.reasons(request.user, ids, pairs=0)
 
     return weigh

@@ -56,7 +56,7 @@ def fit(
     model; the gate is used only if it beats the choice without a model by more than one standard
     error (cross-validated).
     """
-    from llmrec.cli.ranking_view import model_line
+    from llmrec.cli.ranking_view import cost_line, describe_model, model_line
     from llmrec.recommender import Recommender
     from llmrec.reranking import keep_gate
 
@@ -64,8 +64,9 @@ def fit(
         refuse_model_options("--retriever", ask, model)
         _fit_retriever(index, seed=seed, as_json=as_json)
         return
+    strategies, rates = ask.make(model.adapter), model.rates()
     with waiting("Opening the index"):
-        recommender = Recommender.open(index, model=model.load, strategy=ask.make())
+        recommender = Recommender.open(index, model=model.load, strategy=strategies)
     fitted, tried = recommender.fit(
         users=users, n_candidates=n_candidates, seed=seed, progress=True
     )
@@ -87,12 +88,15 @@ def fit(
                 "gate": fitted.gate.weights,
                 "control": fitted.control.weights,
                 "p_values": fitted.p_values,
+                "dropped": fitted.dropped,
                 "ndcg@10": fitted.ndcg,
                 "gate_minus_control": fitted.gain,
                 "control_minus_retriever": fitted.control_gain,
                 "by_rarity": fitted.rarity,
                 "lists": fitted.lists,
                 "users_tried": tried,
+                "model": describe_model(reranker.model),
+                "cost": rates.cost(fitted.usage) if rates else None,
                 "notes": notes,
             }
         )
@@ -101,6 +105,7 @@ def fit(
     about = {
         "Lists": f"{fitted.lists:,} in which the held-out item was retrieved, of {tried:,} users",
         "Model": model_line(reranker.model),
+        "Cost": cost_line(rates, fitted.usage),
         "Saved in": index,
         "Note": " ".join(notes),
     }

@@ -10,7 +10,7 @@ import functools
 import gc
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -286,23 +286,33 @@ class StrategyOptions:
     shuffles: Shuffles = 0
     stop_early: StopEarly = False
 
-    def make(self, top: int = 0) -> tuple[Strategy, ...]:
+    def make(self, adapter: Path | None = None, *, top: int = 0) -> tuple[Strategy, ...]:
         """Make the strategies, each with the template that is its own.
 
-        ``top`` is how many of the best are to be put in order, never fewer than 10: fitted weights,
-        which are of the usual strategies, then hold.
+        Args:
+            adapter: Folder of tuned weights; their strategy and template are the defaults.
+            top: How many of the best are to be put in order, never fewer than 10: fitted weights,
+                which are of the usual strategies, then hold.
 
         Raises:
-            OptionError: There is no such strategy, one stands twice, or a template is one too many.
+            OptionError: There is no such strategy, one stands twice, a template is one too many, or
+                the adapter was tuned on other prompts.
             PromptError: A template cannot be used, or is no given strategy's.
+            StorageError: There is no adapter.
         """
+        from llmrec.models.adapter import read_adapter
+        from llmrec.reranking.reranker import check_prompts
         from llmrec.reranking.strategies import TOP, make_strategy
 
-        names = tuple(split_names(self.strategy) or ("likelihood",))
+        tuned = read_adapter(adapter) if adapter else None
+        names, templates = split_names(self.strategy), split_names(self.template, is_file)
+        if tuned and not names and not templates:
+            names, templates = [tuned.strategy], [tuned.template]
+        names = names or ["likelihood"]
         if len(set(names)) < len(names):
             raise OptionError(f"--strategy {', '.join(names)}: name each strategy once.")
-        chosen = _templates_of(names, split_names(self.template, is_file))
-        return tuple(
+        chosen = _templates_of(names, templates)
+        made = tuple(
             make_strategy(
                 name,
                 chosen.get(name),
@@ -313,6 +323,9 @@ class StrategyOptions:
             )
             for name in names
         )
+        if tuned:
+            check_prompts(tuned, made)
+        return made
 
 
 def _templates_of(names: Sequence[str], templates: Sequence[str]) -> dict[str, str]:
@@ -392,29 +405,6 @@ def refuse_model_options(option: str, *given: ModelOptions | StrategyOptions) ->
         )
 
 
-def _of_adapter(made: dict[str, Any]) -> dict[str, Any]:
-    """Check the prompts of an adapter; its strategy and template are the defaults.
-
-    Raises:
-        StorageError: There is no adapter.
-        OptionError: It was tuned on other prompts.
-    """
-    name, ask = next(
-        ((n, some) for n, some in made.items() if isinstance(some, StrategyOptions)), ("", None)
-    )
-    adapter = next((some.adapter for some in made.values() if isinstance(some, ModelOptions)), None)
-    if ask is None or adapter is None:
-        return made
-    from llmrec.models.adapter import read_adapter
-    from llmrec.reranking.reranker import check_prompts
-
-    tuned = read_adapter(adapter)
-    if ask.strategy is None and ask.template is None:
-        ask = replace(ask, strategy=[tuned.strategy], template=[tuned.template])
-    check_prompts(tuned, ask.make())
-    return {**made, name: ask}
-
-
 def command(run: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function: errors become messages, option groups become options.
 
@@ -449,7 +439,7 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
             name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
         }
-        run(**values, **_of_adapter(made))
+        run(**values, **made)
 
     shown.sort(key=lambda parameter: parameter.name == "as_json")
     wrapped = ends_well(with_groups)

@@ -83,12 +83,12 @@ def recommend(
 
     check_text_options(text, None)
     if text != "statements" and not explain:
-        raise OptionError(f"--text {text} needs --explain.")
+        raise OptionError(f"--text {text} is given without --explain.", hint="Give --explain too.")
     if no_llm and text == "written":
         raise OptionError("--text written needs a language model; --no-llm loads none.")
     if no_llm:
         refuse_model_options("--no-llm", ask, model)
-    strategies, rates = ask.make(top=k), model.rates()
+    strategies, rates = ask.make(model.adapter, top=k), model.rates()
     with waiting("Opening the index"):
         recommender = Recommender.open(
             index,

@@ -69,7 +69,7 @@ def rerank(
     from llmrec.cli.ranking_view import print_recommendation
     from llmrec.recommender import Recommender
 
-    strategies, rates = ask.make(), model.rates()
+    strategies, rates = ask.make(model.adapter), model.rates()
     match index, user, candidates, requests, out, items:
         case Path(), str(), list(), None, None, None:
             with waiting("Opening the index"):

@@ -80,7 +80,10 @@ _LOOKED_AT = 6
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """An unfinished explanation; ``claims`` stay empty until a text passes the check."""
+    """An unfinished explanation; ``claims`` stay empty until a text passes the check.
+
+    ``faults`` are those of texts, ``left_out`` those of facts.
+    """
 
     user: User
     item_id: str
@@ -91,6 +94,7 @@ class _Draft:
     claims: tuple[Claim, ...] = ()
     source: TextSource = TextSource.TEMPLATE
     faults: tuple[Fault, ...] = ()
+    left_out: tuple[Fault, ...] = ()
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -287,7 +291,7 @@ class Explainer:
         )
         item = self.context.items[item_id]
         usable = [usable_fact(fact, item) for fact in found]
-        faults = [
+        left_out = [
             Fault("instruction", f"{fact.unit} reads like an instruction, and was left out")
             for fact, kept in zip(found, usable, strict=True)
             if kept is None
@@ -307,18 +311,19 @@ class Explainer:
             evidence,
             tuple(best),
             weighed.carried if weighed else None,
-            faults=tuple(faults),
+            left_out=tuple(left_out),
             usage=weighed.usage if weighed else Usage(),
         )
 
     def _finished(self, draft: _Draft) -> Explanation:
         item = self.context.items[draft.item_id]
-        source, claims, faults = draft.source, draft.claims, draft.faults
+        source, claims, faults = draft.source, draft.claims, (*draft.left_out, *draft.faults)
         if not claims and self.text == "statements" and draft.best:
             claims, refused = self._statements(draft)
             source, faults = TextSource.STATEMENTS, (*faults, *refused)
         if not claims:
-            source, claims = TextSource.TEMPLATE, self._plain(draft)
+            claims, refused = self._plain(draft)
+            source, faults = TextSource.TEMPLATE, (*faults, *refused)
         shown = item_text(item)
         return Explanation(
             draft.user.user_id,
@@ -349,15 +354,23 @@ class Explainer:
                 break
         return tuple(statements(draft.name, good)), refused
 
-    def _plain(self, draft: _Draft) -> tuple[Claim, ...]:
-        if draft.best or draft.carried is None:
-            claims = plain_texts(draft.name, draft.best)
-        else:
-            claims = unmoved_texts(draft.name, draft.evidence, draft.carried)
+    def _plain(self, draft: _Draft) -> tuple[tuple[Claim, ...], list[Fault]]:
+        """The first template sentence that passes the check, and the faults of those before it."""
+        refused: list[Fault] = []
+        measured = None if draft.best else draft.carried
+        claims = (
+            plain_texts(draft.name, draft.best)
+            if measured is None
+            else unmoved_texts(draft.name, draft.evidence, measured)
+        )
         for claim in claims:
-            if not check_text(claim.text, draft.evidence, self._titles):
-                return (claim,)
-        return (Claim(BARE, ()),)
+            faults = check_text(claim.text, draft.evidence, self._titles)
+            if not faults and measured is None:  # no text entails what was measured
+                faults = self._entailed((claim,), draft.evidence)
+            if not faults:
+                return (claim,), refused
+            refused += faults
+        return (Claim(BARE, ()),), refused
 
     def _entailed(
         self, claims: tuple[Claim, ...], evidence: tuple[Evidence, ...]
@@ -401,7 +414,7 @@ class Explainer:
             tokenizer=self._writer,
             budget=self.budget,
             evidence=[fact.text for fact in draft.given],
-            fault="; ".join(dict.fromkeys(f.text for f in draft.faults if f.kind != "instruction")),
+            fault="; ".join(dict.fromkeys(fault.text for fault in draft.faults)),
             context=context,
             fits=self._fit,
         )

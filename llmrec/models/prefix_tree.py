@@ -129,10 +129,6 @@ class PrefixTree:
             given=int(lengths[~repeated].sum()),
         )
 
-    def scored_rows(self) -> Rows:
-        """Rows with scored positions, ascending."""
-        return np.unique(self.score_rows)
-
     def common_prefix(self) -> Rows:
         """The common prefix of all sequences, up to the first scored position."""
         common = int(np.argmax(np.append(self.ends, -1) != len(self)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmrec.errors import OptionError, check_count
+from llmrec.records import Usage
 from llmrec.reranking.gate import POPULARITY
 from llmrec.reranking.removal import Reasons, Removal, find_reasons
 from llmrec.reranking.requests import Request
@@ -34,12 +35,14 @@ class ItemContrast:
         k: Length of the top.
         drop: What drops the item out of the top ``k``; None where no removal does, or where it is
             not there.
+        usage: Usage of the language model.
     """
 
     reasons: Reasons
     against: Reasons
     k: int
     drop: OutOfTop | None
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def lead(self) -> float:
@@ -86,8 +89,10 @@ def contrast(
         )
     k = check_count("k", k)
     reasons, other = find_reasons(reranker, request, [item_id, against], retriever=retriever)
-    drop = smallest_removal(Removal(reranker, request, retriever), reasons, k)
-    return ItemContrast(reasons, other, k, drop)
+    removal = Removal(reranker, request, retriever)
+    drop = smallest_removal(removal, reasons, k)
+    usage = reasons.usage + other.usage + removal.usage
+    return ItemContrast(reasons, other, k, drop, usage)
 
 
 def smallest_removal(removal: Removal, reasons: Reasons, k: int) -> OutOfTop | None:

@@ -171,21 +171,19 @@ def _run(conversation: Conversation[T], model: LanguageModel, spent: _Spent) -> 
 
 
 def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[Answer]:
-    """Answer all requests with one model call per kind of request."""
+    """Answer all requests with one model call per kind of request; equal ones are sent once."""
     requests = [request_of(ask) for ask in asks]
-    answers: list[Answer] = [Answer()] * len(requests)
+    answers: dict[object, Answer] = {}
     kinds: tuple[tuple[type, Callable[..., list[Answer]]], ...] = (
         (LabelRequest, _labels),
         (ContinuationRequest, _continuations),
         (GenerationRequest, _texts),
     )
     for kind, answered in kinds:
-        places = [i for i, request in enumerate(requests) if isinstance(request, kind)]
-        if places:
-            some = answered(model, [requests[i] for i in places], spent)
-            for place, answer in zip(places, some, strict=True):
-                answers[place] = answer
-    return answers
+        some = [request for request in dict.fromkeys(requests) if isinstance(request, kind)]
+        if some:
+            answers.update(zip(some, answered(model, some, spent), strict=True))
+    return [answers[request] for request in requests]
 
 
 def _labels(model: LanguageModel, requests: Sequence[LabelRequest], spent: _Spent) -> list[Answer]:

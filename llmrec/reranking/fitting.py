@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from llmrec.errors import DataError, check_count
 from llmrec.prompting import context_of
+from llmrec.records import Usage
 from llmrec.reranking.driver import windows
 from llmrec.reranking.gate import GateLists
 from llmrec.reranking.rankings import gate_list, parts_of, retrieval_signal
@@ -74,15 +75,15 @@ def hold_out_last(
 
 def judged_lists(
     reranker: Reranker, requests: Sequence[Request], *, progress: bool = False
-) -> GateLists:
-    """Score every list with the language model, many users per call.
+) -> tuple[GateLists, Usage]:
+    """Score every list with the language model, many users per call; also return its usage.
 
     Args:
         reranker: Made with the index of :func:`hold_out_last`.
         requests: Each with one relevant candidate.
         progress: Show a progress bar on stderr if it is a terminal.
     """
-    lists: list[GateLists] = []
+    lists, usage = list[GateLists](), Usage()
     with tqdm(
         total=len(requests),
         desc="Asking the model",
@@ -95,8 +96,9 @@ def judged_lists(
                 (target,) = request.relevant
                 signals = {**retrieval_signal(request.candidates), **parts_of(judged)}
                 lists.append(gate_list(request, signals, ids.index(target)))
+                usage = sum((each.usage for each in judged.values()), start=usage)
             bar.update(len(batch))
-    return GateLists.joined(lists)
+    return GateLists.joined(lists), usage
 
 
 def _retrieved(

@@ -27,7 +27,8 @@ class FusedList:
     A slope is the change of a candidate's fused score per unit of the signal, all else held fixed:
     the other candidates, the list's means and standard deviations, the multipliers of products.
     ``shares`` add up to the fused scores: what each strategy, ``retrieval`` and ``popularity`` (the
-    features that read it) make of them. All tables are ``[candidates]``.
+    features that read it) make of them; NaN for a candidate that no strategy scored. All tables are
+    ``[candidates]``.
     """
 
     ids: Sequence[str]
@@ -47,12 +48,16 @@ class FusedList:
         owners = {main: name for name, each in judged.items() for main in parts_of({name: each})}
         gate, _ = reranker.gate()
         of_list = gate_list(request, signals), reranker.catalogue_scale
+        unscored = np.all([np.isnan(values) for values in scores.values()], axis=0)
         shares: dict[str, Values] = {}
         for name, table in gate.terms(*of_list).items():
             main = POPULARITY if name.endswith(POPULARITY) else name.partition(BY)[0]
             owner = owners.get(main, main)
-            shares[owner] = shares.get(owner, 0.0) + table[0]
-        slopes = {name: table[0] for name, table in gate.slopes(*of_list).items()}
+            shares[owner] = shares.get(owner, 0.0) + np.where(unscored, np.nan, table[0])
+        slopes = {
+            name: np.where(unscored, np.nan, table[0])
+            for name, table in gate.slopes(*of_list).items()
+        }
         return cls(ids, signals, slopes, shares)
 
     def slope(self, signal: str, item_id: str) -> float:
@@ -64,9 +69,9 @@ class FusedList:
         return sum(self.shares_of(item_id).values())
 
     def rank(self, item_id: str) -> int:
-        """A candidate's place by fused score, from 1; a candidate without one comes last."""
-        own = self.score(item_id)
-        return 1 + sum(not self.score(other) <= own for other in self.ids if other != item_id)
+        """A candidate's place by fused score, from 1; candidates without one share the last."""
+        own, scores = self.score(item_id), np.array([self.score(each) for each in self.ids])
+        return 1 + int(np.sum(~np.isnan(scores) if np.isnan(own) else scores > own))
 
     def shares_of(self, item_id: str) -> dict[str, float]:
         """What a candidate's fused score consists of."""

@@ -113,14 +113,14 @@ class GateLists:
 
     @property
     def margins(self) -> Table:
-        """Lead of the retriever's first over its second, in standard deviations of the list."""
-        best = -np.sort(-np.nan_to_num(_by_list(self.signals[RETRIEVAL])), axis=1)[:, :2]
-        leads: Table = best[:, 0] - best[:, -1]
-        return leads
+        """Lead of the retriever's first over its second, in standard deviations of the list.
 
-    def only(self, *signals: str) -> GateLists:
-        """The same lists with some of their signals."""
-        return replace(self, signals={name: self.signals[name] for name in signals})
+        Float64 ``[lists]``; 0 for a list of one candidate.
+        """
+        standard = np.nan_to_num(_by_list(self.signals[RETRIEVAL]))
+        best = -np.sort(-np.where(self.there, standard, -np.inf), axis=1)[:, :2]
+        leads: Table = np.where(self.sizes > 1, best[:, 0] - best[:, -1], 0.0)
+        return leads
 
     def rows(self, chosen: NDArray[Any]) -> GateLists:
         """Some of the lists."""

@@ -25,6 +25,7 @@ from llmrec.evaluation import (
     rarity_classes,
     target_ranks,
 )
+from llmrec.records import Usage
 from llmrec.reranking.gate import (
     BY,
     HISTORY,
@@ -70,7 +71,8 @@ class GateFit:
     ``p_values`` are those of leaving a part out, by part; ``dropped`` are the parts that the gate
     does without. ``values`` are nDCG@10 of each list by row (`ROWS`), [lists], on folds that were
     not fitted on; ``ndcg`` their means, ``gain`` the gate minus the control, ``control_gain`` the
-    control minus the retriever.
+    control minus the retriever. ``usage`` is what the language model took to score the lists, where
+    `Recommender.fit` asked it.
     """
 
     gate: Gate
@@ -82,6 +84,7 @@ class GateFit:
     rarity: tuple[RarityMeans, ...]
     lists: int
     values: Mapping[str, Table] = field(compare=False, repr=False)
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def dropped(self) -> tuple[str, ...]:

@@ -155,7 +155,8 @@ class ListwiseGenerated:
             (prompt,) = groups.prompts([group])
             (answer,) = yield [GenerationRequest(prompt, room, labels)]
             parsed = parse_order(answer.text, labels, finished=answer.finished)
-            counts.update(f"answer_{fault}" for fault in parsed.faults if fault != OrderFault.OK)
+            if not answer.fault:  # else there is no answer to find faults in
+                counts.update(f"answer_{each}" for each in parsed.faults if each != OrderFault.OK)
             if parsed.named:
                 judged.update(group)
                 named.update(group[place] for place in parsed.order[: parsed.named])

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from math import inf, isnan, nan
+from math import inf, isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +59,8 @@ class Reasons:
     Attributes:
         item_id: The item.
         score: Its fused score in the list; NaN where the model did not score it.
-        rank: Its place by that score, from 1; equal scores share a place.
+        rank: Its place by that score, from 1; equal scores share a place, and items without a
+            score the one behind all others.
         evidence: Its title first, then all facts, the largest weight first. ``parts`` of a fact
             divide its weight by signal (``retrieval``, ``popularity`` and the strategies' names)
             and add up to it. The title has no weight: without it there is nothing to score.
@@ -118,6 +119,9 @@ class Removal:
         reranker: Whose strategies judge.
         request: The user and the list.
         retriever: See :func:`find_reasons`.
+
+    Attributes:
+        usage: Usage of the language model so far.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class Removal:
             own = Retriever(reranker.index)
             retriever = own if own.weights.keys() == names else None
         self.retriever = retriever
+        self.usage = Usage()
         known = retriever.index.items if retriever is not None else {}
         self._ids = [c.item_id for c in request.candidates if c.item_id in known]
         self._retrieved: dict[frozenset[str], dict[str, Candidate]] = {}
@@ -154,6 +159,7 @@ class Removal:
             answers = self.reranker.judge_questions(strategy, questions)
             for each, answer in zip(found, answers, strict=True):
                 each[strategy.name] = answer
+                self.usage += answer.usage
         return found
 
     def ranking(self, item_id: str, units: Sequence[str]) -> Ranking:
@@ -277,8 +283,6 @@ def find_reasons(
             changes[item_id, number] = removal.change(*copy, item_id)
     judged, *answers = removal.judged([removal.change(context, user), *changes.values()])
     fused = FusedList.of(reranker, request, judged)
-    missing = np.all([np.isnan(each.scores) for each in judged.values()], axis=0)
-    unscored = {ids[place] for place in np.flatnonzero(missing)}
     rarity = rarity or Rarity.of(context.items.values())
     reasons: list[Reasons] = []
     for item_id in item_ids:
@@ -294,15 +298,19 @@ def find_reasons(
                 parts[what] = removal.parts(fused, item_id, [what], answer)
         scored = {unit: each for unit, each in parts.items() if not isnan(sum(each.values()))}
         shown = sum(any(v for n, v in each.items() if n != RETRIEVAL) for each in scored.values())
-        if popularity := removal.popularity_parts(fused, item_id):
+        score, popularity = fused.score(item_id), removal.popularity_parts(fused, item_id)
+        if popularity and not isnan(score):
             scored[POPULARITY] = popularity
         facts = gather_evidence(context, user, item_id, limits=ALL, rarity=rarity)
+        failed = parts.keys() - scored.keys()
+        if isnan(score):  # nor does a fact that no prompt shows have a weight then
+            failed |= {fact.unit for fact in facts if not is_of_user(fact.unit)}
         reasons.append(
             Reasons(
                 item_id,
-                nan if item_id in unscored else fused.score(item_id),
+                score,
                 fused.rank(item_id),
-                _weighed(facts, scored, failed=parts.keys() - scored.keys()),
+                _weighed(facts, scored, failed),
                 scored,
                 noise=noise_of(reworded, shown),
                 carried=removal.carried(fused, item_id),

@@ -15,6 +15,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from llmrec.catalog.tables import (
     read_parquet,
     suffix_of,
 )
-from llmrec.catalog.values import decoded, is_missing
+from llmrec.catalog.values import decoded, is_missing, parse_id
 from llmrec.documents import parse_json
 from llmrec.errors import (
     DataError,
@@ -401,8 +402,11 @@ def _named(line: str) -> dict[str, object]:
         return {}
     if not isinstance(given, dict):
         return {}
-    names = ((name, given.get(name)) for name in ("user_id", "request_id"))
-    return {name: str(value) for name, value in names if isinstance(value, str | int)}
+    found: dict[str, object] = {}
+    for name in ("user_id", "request_id"):
+        with suppress(ValueError):
+            found[name] = parse_id(given.get(name))
+    return {name: value for name, value in found.items() if value}
 
 
 def _parse(line: str, known: Context | None) -> Request:

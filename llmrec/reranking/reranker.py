@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType, NoneType
@@ -28,7 +28,7 @@ from llmrec.reranking.gate import RETRIEVAL, Gate, Scale, catalogue_scale
 from llmrec.reranking.gate_defaults import DEFAULT_GATES
 from llmrec.reranking.likelihood import Likelihood
 from llmrec.reranking.rankings import gated_ranking, retrieval_signal
-from llmrec.reranking.removal import Reasons, find_reasons
+from llmrec.reranking.removal import PAIRED, Reasons, find_reasons
 from llmrec.reranking.requests import Given, Request, each_request, make_request
 from llmrec.reranking.strategies import STRATEGIES, make_strategy
 from llmrec.reranking.strategy import Judgement, Question, Strategy, question_about
@@ -67,7 +67,7 @@ class Reranker:
         quantization: ``none``, ``nf4`` or ``int8``; for a model given by reference.
         device: Device of a model given by reference; None takes the fastest available.
         adapter: Folder of tuned weights for a model given by reference. Where no gate was fitted,
-            the adapter's own serves.
+            the adapter's own serves a single strategy.
 
     Raises:
         OptionError: A strategy is unknown, two strategies share a name or one has the name of the
@@ -252,12 +252,13 @@ class Reranker:
             template=template,
             budget=self.budget,
             entailment=entailment,
-            weigh=self.reasons if weigh else None,
+            weigh=partial(self.reasons, pairs=0) if weigh else None,
         )
 
-    def reasons(self, request: Request) -> tuple[Reasons, ...]:
+    def reasons(self, request: Request, *, pairs: int = PAIRED) -> tuple[Reasons, ...]:
         """Weigh the evidence for every candidate of a request; see `find_reasons`."""
-        return find_reasons(self, request, [each.item_id for each in request.candidates])
+        ids = [each.item_id for each in request.candidates]
+        return find_reasons(self, request, ids, pairs=pairs)
 
     def rank_many(self, requests: Iterable[Given]) -> list[Ranking]:
         """Rank for many users, as many per call of the model as it processes at once.
@@ -329,7 +330,7 @@ class Reranker:
                     return gate, ""
                 fallback = "weights_not_fitted"
         default = default_gate(self.strategies)
-        if self._tuned is not None and self._tuned.gate:
+        if self._tuned is not None and self._tuned.gate and len(names) == 1:
             default = Gate(self._tuned.gate, source="the adapter")
         if self.weights is None and default is not None:
             if not self._blind(default):

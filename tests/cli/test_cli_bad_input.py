@@ -89,6 +89,12 @@ def test_an_unknown_user_of_the_demo(run: Run) -> None:
     assert "Did you mean" in said(ended)
 
 
+def test_more_items_than_the_demo_has(run: Run) -> None:
+    ended = run("demo", "-k", 30)
+    assert ended.returncode == 2
+    assert "less than or equal to 20" in said(ended)
+
+
 def test_an_unknown_item(run: Run, plain_index: Path) -> None:
     for words in (("rerank", "--candidates", "o29,o99"), ("explain", "--item", "o99")):
         ended = run(*words, plain_index, "--user", "u01")
@@ -237,9 +243,14 @@ def test_an_explanation_without_a_model(run: Run, plain_index: Path) -> None:
         ended = run("recommend", plain_index, "--user", "u01", "--no-llm", *words)
         assert ended.returncode == 2
         assert f"--no-llm uses no model, but {words[0]} was given" in said(ended)
-    ended = run("fit", plain_index, "--retriever", "--model", "nosuch", "--shuffles", "3")
+    fit = ("fit", plain_index, "--retriever")
+    ended = run(*fit, "--model", "nosuch", "--shuffles", "3")
     assert ended.returncode == 2
     assert "--retriever uses no model, but --shuffles, --model was given" in said(ended)
+    for command in (explain, fit):
+        ended = run(*command, "--adapter", "nosuch")
+        assert ended.returncode == 2
+        assert "uses no model, but --adapter was given" in said(ended)
 
 
 def test_a_model_with_a_name_longer_than_names_may_be(run: Run, plain_index: Path) -> None:

@@ -12,7 +12,7 @@ Document = Callable[[CompletedProcess[str]], dict[str, Any]]
 
 
 def test_explain_compares_two_items(
-    run: Run, document: Document, sample_index: Path, byte_model: Path
+    run: Run, document: Document, sample_index: Path, byte_model: Path, tmp_path: Path
 ) -> None:
     words = ("explain", sample_index, "--user", "u19", "--item", "o03", "--against", "k05")
     ended = run(*words, "--model", byte_model, "--json")
@@ -21,9 +21,14 @@ def test_explain_compares_two_items(
     assert list(found["titles"]) == ["o03", "k05"]
     sides = [found["contrast"][name] for name in ("reasons", "against")]
     assert found["lead"] == pytest.approx(sides[0]["score"] - sides[1]["score"])
-    shown = run(*words, "--model", byte_model)
+    assert found["cost"] is None
+    prices = tmp_path / "prices.toml"
+    prices.write_text(f'["{byte_model}"]\ninput = 1e6\noutput = 0\n')
+    shown = run(*words, "--model", byte_model, "--prices", prices)
     assert shown.returncode == 0, shown.stderr
     assert "Out of the top 10" in shown.stdout
+    tokens = found["contrast"]["usage"]["tokens_given"]
+    assert f"{tokens}.000000 by the price table" in shown.stdout
 
 
 def test_explain_weighs_the_evidence(
@@ -57,6 +62,16 @@ def test_explain_weighs_the_evidence(
         (("--item", "o03", "--against", "o03"), 2, "compared with itself"),
         (("--item", "o03", "--against", "o99"), 1, "o99"),
         (("--item", "o03,k05", "--against", "o04"), 2, "one item"),
+        (
+            ("--item", "o03", "--against", "k05", "--text", "written", "--html", "a.html"),
+            2,
+            "no explanation, but --text, --html was given",
+        ),
+        (
+            ("--item", "o03", "--against", "k05", "--weigh", "--entailment", "a"),
+            2,
+            "no explanation, but --weigh, --entailment was given",
+        ),
     ],
 )
 def test_comparisons_that_cannot_be_made(

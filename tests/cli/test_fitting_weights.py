@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.reranking import Gate
 from llmrec.retrieval import FittedWeights, Index
 from tests.cli.calls import Document, Run
 
@@ -18,8 +19,16 @@ def test_fit_keeps_weights_that_recommend_then_uses(
     folder = tmp_path / "index"
     shutil.copytree(sample_index, folder)
     words = ("--model", byte_model, "--json")
-    fitted = document(run("fit", folder, "--users", 10, "--n-candidates", 40, *words))
+    prices = tmp_path / "prices.toml"
+    prices.write_text(f'["{byte_model}"]\ninput = 1\noutput = 1\n')
+    fit = ("fit", folder, "--users", 10, "--n-candidates", 40, "--prices", prices)
+    fitted = document(run(*fit, *words))
     assert fitted["lists"] == 10
+    assert fitted["cost"] > 0
+    assert fitted["model"]["name"] == byte_model.name
+    assert {*fitted["dropped"]} == fitted["p_values"].keys() - {*Gate(fitted["gate"]).parts}
+    shown = run(*fit, "--model", byte_model).stdout
+    assert f"{fitted['cost']:.6f} by the price table" in shown
     assert fitted["ndcg@10"].keys() == {"retriever", "control", "gate"}
     assert sum(rarity["lists"] for rarity in fitted["by_rarity"]) == 10
     assert fitted["served"] in fitted["ndcg@10"]

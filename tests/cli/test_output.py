@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from llmrec.benchmarking.results import NOTHING_JUDGED
 from llmrec.cli.data import read_data
 from llmrec.cli.options import split_names
 from llmrec.cli.output import fields, print_json, safe, screen, table, visible
@@ -25,8 +27,10 @@ from llmrec.errors import DataError
 from llmrec.models import LanguageModel
 from llmrec.models.hardware import Placement, Quantization
 from llmrec.models.openai import Prices
+from llmrec.models.protocol import REQUEST_FAILED, REQUEST_REFUSED
 from llmrec.recommender import Recommendation
 from llmrec.records import FALLBACKS, Explanation, RankedItem, Ranking, Status, TextSource, Usage
+from llmrec.reranking.rankings import ID_AS_TITLE
 from tests.reranking.oracle import Oracle
 
 
@@ -127,8 +131,14 @@ def test_a_ranking_shows_ids_and_what_was_left_out(width: int) -> None:
 
 
 def test_every_fallback_is_explained_in_the_glossary_and_below_a_ranking() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "glossary.md").read_text(encoding="utf-8")
     assert [name for name in FALLBACKS if f"`{name}`" not in page] == []
+    code = "".join(path.read_text(encoding="utf-8") for path in (root / "llmrec").rglob("*.py"))
+    counted = set(re.findall(r'(?:fallbacks\[|fault or \()"(\w+)"', code))
+    assert counted > {"unscored", "no_label_returned"}
+    counted |= {ID_AS_TITLE, NOTHING_JUDGED, REQUEST_FAILED, REQUEST_REFUSED}
+    assert counted <= set(FALLBACKS)
     assert (
         fallbacks_line({"cold_start": 1, "own": 2})
         == "cold_start 1 (the user has no history); own 2"

@@ -237,6 +237,16 @@ def test_a_card_needs_no_model(
         for span in explanation["spans"]:
             assert explanation["item_text"][span["start"] : span["end"]]
     assert "statements 2" in run(*words).stdout
+    requests = tmp_path / "requests.jsonl"
+    new = '{"history": [], "candidates": ["o04"]}\n'
+    known = '{"user_id": "u19", "candidates": ["o03", {"title": "A new tent"}]}\n'
+    requests.write_text(known + 2 * new)
+    ended = run("explain", sample_index, "--requests", requests, "--html", tmp_path / "own.html")
+    assert ended.returncode == 0, ended.stderr
+    page = (tmp_path / "own.html").read_text()
+    assert "A new tent" in page
+    assert (page.count("<article"), page.count("data:image/jpeg;base64,")) == (4, 3)
+    assert ended.stdout.count("has no history") == 1
     ended = run(*words, "--html", tmp_path / "none" / "cards.html")
     assert ended.returncode == 1
     assert "cannot be written" in said(ended)

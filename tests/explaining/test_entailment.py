@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from llmrec.errors import ModelError
 from llmrec.explaining import Entailment, Explainer
+from llmrec.explaining.plain import BARE
 from llmrec.records import Claim, Evidence, TextSource, User
+from llmrec.reranking.removal import Reasons
 from llmrec.retrieval import Index
 
 FACTS = (
@@ -76,14 +79,24 @@ def test_a_claim_must_be_entailed(encoder: CrossEncoder) -> None:
     assert lean(encoder, 2).faults([], FACTS) == ()
 
 
-def test_statements_that_are_not_entailed_are_left_out(
-    encoder: CrossEncoder, small_index: Index
+@pytest.mark.parametrize("text", ["statements", "template"])
+def test_sentences_that_are_not_entailed_are_left_out(
+    text: str, encoder: CrossEncoder, small_index: Index
 ) -> None:
-    for label, source in ((1, TextSource.STATEMENTS), (0, TextSource.TEMPLATE)):
-        explainer = Explainer(None, small_index, entailment=lean(encoder, label))
+    for label, source in ((1, TextSource(text)), (0, TextSource.TEMPLATE)):
+        explainer = Explainer(None, small_index, text=text, entailment=lean(encoder, label))
         (made,) = explainer.explain(User("new"), ["jumanji"])
         assert made.source is source
+        assert (made.text == BARE) == (label == 0)
         assert ("entailment" in {fault.kind for fault in made.faults}) == (label == 0)
+
+
+def test_no_text_has_to_entail_what_was_measured(encoder: CrossEncoder, small_index: Index) -> None:
+    facts = (FACTS[0], replace(FACTS[1], weight=0.0))
+    weighed = {"jumanji": Reasons("jumanji", 1.0, 1, facts, carried={"popularity": 1.0})}
+    explainer = Explainer(None, small_index, entailment=lean(encoder, 0))
+    (made,) = explainer.explain(User("new"), ["jumanji"], weighed=weighed)
+    assert made.text == '"Jumanji" is suggested mostly because it is popular.'
 
 
 def test_a_model_is_loaded_by_its_folder(tmp_path: Path) -> None:

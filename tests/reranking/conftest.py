@@ -14,6 +14,7 @@ from llmrec.models import (
     LogProbs,
     ScoredSequence,
 )
+from llmrec.models.adapter import AdapterRecord
 from llmrec.models.scoring import score_continuations, score_labels
 from llmrec.records import Interaction, Item, Prompt, Usage, User
 from llmrec.retrieval import Index
@@ -35,6 +36,7 @@ class ByteModel:
     max_rows: int = 1024
     special_tokens: tuple[str, ...] = ()
     asked: list[ScoredSequence] = field(default_factory=list)
+    adapter: AdapterRecord | None = None
 
     def encode(self, text: str) -> list[int]:
         # Words for labels need to be one token: they stand above the bytes.

@@ -10,7 +10,7 @@ import pytest
 
 from llmrec.models import LabelRequest, LogProbs
 from llmrec.records import Prompt, Usage
-from llmrec.reranking import Pointwise, judge
+from llmrec.reranking import Calibrated, Pointwise, judge
 from tests.reranking.cases import EXACT, WRAPPED, garbage, judged_by, question, whims, worth_of
 from tests.reranking.oracle import Oracle
 
@@ -39,6 +39,16 @@ def test_usage_is_divided_without_answers() -> None:
     judged = judge(Down(lambda *_: None), Pointwise(), [question(2), question(2, "v")])
     assert [each.usage.seconds for each in judged] == [2.0, 2.0]
     assert [each.usage.forwards for each in judged] == [1, 1]
+
+
+def test_equal_requests_of_a_round_are_sent_once() -> None:
+    asked = [question(5), question(5, "v"), question(3, "w", first=2)]
+    model = Oracle(lambda title, *_: worth_of(title))
+    judged = judge(model, Calibrated(Pointwise()), asked)
+    assert model.vectors == 5 + 5  # five candidates after equal histories, and their priors
+    assert [each.usage.prompts for each in judged] == [10, 10, 6]
+    assert sum(each.usage.tokens_given for each in judged) == model.spent.tokens_given
+    np.testing.assert_array_equal(judged[2].scores, judged[0].scores[2:])
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -161,7 +161,7 @@ def test_a_model_that_knows_something_gets_a_weight(right: float, kept: bool) ->
     targets = {each.user.user_id: target_of(each).item_id for each in held.requests}
     told = Told(targets, right)
     reranker = Reranker(ByteModel(), held.index, strategy=told)
-    lists = judged_lists(reranker, held.requests)
+    lists, _ = judged_lists(reranker, held.requests)
 
     assert tuple(lists.signals) == ("retrieval", "told")
     assert lists.targets is not None

@@ -106,6 +106,14 @@ def test_lists_of_different_lengths_are_scored_like_each_alone() -> None:
         assert np.isnan(row[n:]).all()
 
 
+def test_margins_do_not_depend_on_the_lists_beside() -> None:
+    scores = ([3, 1], [9, 1, 1], [5], [np.nan, 2, 1], range(8))
+    each = [GateLists.of({"retrieval": some}, [1] * len(some), 3, 0) for some in scores]
+    alone = [float(one.margins[0]) for one in each]
+    assert alone[:3] == pytest.approx([2.0, 3 / np.sqrt(2), 0.0])
+    assert GateLists.joined(each).margins.tolist() == pytest.approx(alone)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

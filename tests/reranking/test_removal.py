@@ -182,6 +182,23 @@ def test_failed_requests_leave_facts_without_weight() -> None:
     assert weights["history:1"] is not None
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_unscored_candidate_is_the_last_and_has_no_weights(known: bool, shop: Index) -> None:
+    def label(title: str, place: int, prompt: Prompt) -> float | None:
+        return None if "Kite 0" in prompt.user else whim(title, place, prompt)
+
+    weights = {"retrieval": 3.0, "pointwise": 1.0, "popularity": 3.0 * known}
+    index = shop if known else None
+    reranker = Reranker(Oracle(label), index, strategy="pointwise", weights=Gate(weights))
+    for request in (asked(index), unscored()):
+        (ranking,) = reranker.rank_many([request])
+        found = {each.item_id: each for each in find_reasons(reranker, request, ranking.item_ids)}
+        assert [each.rank for each in found.values()] == [1, 2, 3, 4, 5, 6]
+        gone = found["k0"]
+        assert (np.isnan(gone.score), gone.rank, gone.weights, gone.carried) == (True, 6, {}, {})
+        assert {fact.weight for fact in gone.evidence} == {None}
+
+
 def rated(*rows: tuple[str, float]) -> User:
     return User("u", tuple(Interaction("u", i, r, n) for n, (i, r) in enumerate(rows)))
 
@@ -241,8 +258,14 @@ def test_all_units_are_judged_in_one_call(monkeypatch: pytest.MonkeyPatch) -> No
         return answer(model, requests)
 
     monkeypatch.setattr(Oracle, "label_log_probs", counted)
-    find_reasons(Reranker(Oracle(whim), strategy=DETAILS), asked(None), ["k1", "k2"], pairs=0)
+    reranker = Reranker(Oracle(whim), strategy=DETAILS)
+    find_reasons(reranker, asked(None), ["k1", "k2"], pairs=0)
     assert len(calls) == 1
+    reranker.explain_many([asked(None)], weigh=True)  # texts read no pairs
+    assert len(calls) == 2
+    (*_, last) = reranker.reasons(asked(None))
+    assert len(calls) == 4
+    assert last.pairs
 
 
 def test_copies_leave_out_what_is_named_and_nothing_else() -> None:
@@ -295,6 +318,8 @@ def test_contrast_and_the_smallest_removal(shop: Index) -> None:
         unit: 0.0 for unit in found.differences if "history" not in unit
     }
     assert found.drop == OutOfTop(("history:1", "history:2"), 2)
+    weighed = found.reasons.usage + found.against.usage
+    assert found.usage.prompts == weighed.prompts + 2 * 3  # two more lists of three titles
     assert contrast(reranker, request, "k1", "k0", k=1).drop is None  # it is not the first
     assert contrast(reranker, request, "k0", "k1", k=3).drop is None  # there is nothing behind it
     with pytest.raises(OptionError, match="with itself"):

@@ -158,6 +158,19 @@ def test_whole_numbers_are_ids_too_and_blank_lines_do_not_count(tmp_path: Path) 
     assert [candidate.item_id for candidate in request.candidates] == ["1", "2"]
 
 
+@pytest.mark.parametrize("candidate", ["a", "unknown", ""], ids=["ranked", "failed", "no request"])
+def test_results_have_the_ids_of_their_requests(tmp_path: Path, candidate: str) -> None:
+    requests = tmp_path / "requests.jsonl"
+    ids = ({"user_id": 7.0}, {"user_id": " u1 ", "request_id": 3}, {"user_id": [1]})
+    lines = [json.dumps({**each, "candidates": [candidate] if candidate else []}) for each in ids]
+    requests.write_text("\n".join(lines), encoding="utf-8")
+    rerank_file(requests, tmp_path / "out.jsonl", _rerank)
+    names = [
+        {k: v for k, v in row.items() if "_id" in k} for row in _results(tmp_path / "out.jsonl")
+    ]
+    assert names == [{"user_id": "7"}, {"user_id": "u1", "request_id": "3"}, {}]
+
+
 def test_a_finished_file_is_left_as_it_is(tmp_path: Path) -> None:
     requests, out = _requests(tmp_path, 3), tmp_path / "out.jsonl"
     rerank_file(requests, out, _rerank)

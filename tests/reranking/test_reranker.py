@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llmrec.errors import DataError, OptionError, PromptError, StorageError, UnknownItemError
 from llmrec.models import TransformersModel
+from llmrec.models.adapter import AdapterRecord
 from llmrec.prompting import Budget, context_of
 from llmrec.records import Candidate, Status, User
 from llmrec.reranking import (
@@ -151,6 +152,19 @@ def test_several_strategies_have_plain_weights(index: Index, user: User) -> None
     names = ("retrieval", "likelihood", "pointwise")
     both = Reranker(ByteModel(), index, strategy=["likelihood", "pointwise"])
     expected = {name: ZERO_SHOT_WEIGHTS[name] for name in names}
+    assert both.rank(retrieved, user=user).weights == expected
+
+
+def test_the_gate_of_an_adapter_serves_a_single_strategy(index: Index, user: User) -> None:
+    model, gate = ByteModel(), {"retrieval": 1.0, "likelihood.prior": -0.5}
+    template = Likelihood().template
+    model.adapter = AdapterRecord(
+        "lora", "bytes@0", "", "", "likelihood", template.name, template.sha256, "", gate=gate
+    )
+    retrieved = Retriever(index).retrieve(user, 3)
+    assert Reranker(model, index).rank(retrieved, user=user).weights == gate
+    both = Reranker(model, index, strategy=["likelihood", "pointwise"])
+    expected = {name: ZERO_SHOT_WEIGHTS[name] for name in ("retrieval", "likelihood", "pointwise")}
     assert both.rank(retrieved, user=user).weights == expected
 
 
