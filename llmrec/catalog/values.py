@@ -359,8 +359,8 @@ def _flat(value: object, deepest: int = _DEEPEST) -> list[str]:
 
 def _entries(mapping: Mapping[Any, object], deepest: int = _DEEPEST) -> list[str]:
     """Write each value of a mapping as text, as :func:`parse_attribute` says."""
-    readable = {key: each for key, each in mapping.items() if not _FOR_MACHINES.search(str(key))}
-    texts = {str(key): ", ".join(_flat(each, deepest)) for key, each in (readable or mapping).items()}
+    shown = {key: each for key, each in mapping.items() if not _FOR_MACHINES.search(str(key))}
+    texts = {str(key): ", ".join(_flat(each, deepest)) for key, each in (shown or mapping).items()}
     return [
         text if key in {"name", "title"} else f"{key}: {text}"
         for key, text in texts.items()
