@@ -11,6 +11,7 @@
     │   ├── ModelNotFoundError     a model reference cannot be resolved
     │   ├── HardwareError          the requested device or precision is not available
     │   ├── ServerError            a model server does not answer
+    │   ├── DivergedError          a training's loss or gradient is not finite
     │   └── OutOfMemoryError       even the smallest batch does not fit
     └── OptionError            an argument has a value that is not allowed
 
@@ -86,6 +87,10 @@ class HardwareError(ModelError):
 
 class ServerError(ModelError):
     """A model server does not answer; a later try may succeed."""
+
+
+class DivergedError(ModelError):
+    """A training's loss or gradient is not finite."""
 
 
 class OutOfMemoryError(ModelError):

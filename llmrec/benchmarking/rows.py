@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -156,10 +156,10 @@ def rank_lists(
         raise OptionError(f"{len(scores)} users' scores for {len(users)} users; allowed: as many.")
     width = max([1, *(len(one.candidates) for one in users)])
     keys = np.full((len(users), width), -np.inf)
-    noise = np.empty_like(keys)
+    noise = np.zeros_like(keys)
     first = np.zeros(len(users), dtype=np.int64)
     for row, (one, values) in enumerate(zip(users, scores, strict=True)):
-        noise[row] = np.random.default_rng((seed, 1, row)).random(width)
+        noise[row, : len(one.candidates)] = _noise(seed, row, len(one.candidates))
         first[row] = next(iter(one.columns), 0)
         if values is not None:
             keys[row, : len(values)] = _keys(one, values, place)
@@ -237,6 +237,11 @@ def reached(users: Sequence[UserList]) -> NDArray[np.bool_]:
 
 def _no_ranks(users: Sequence[UserList]) -> NDArray[np.float64]:
     return np.full((len(users), max([1, *(len(one.targets) for one in users)])), np.nan)
+
+
+@lru_cache(maxsize=1 << 16)  # a race ranks the same users at every look
+def _noise(seed: int, row: int, width: int) -> NDArray[np.float64]:
+    return np.random.default_rng((seed, 1, row)).random(width)
 
 
 def _keys(one: UserList, values: Scores, place: int | None) -> NDArray[np.float64]:

@@ -218,14 +218,12 @@ def read_arrow(
         if pa.types.is_timestamp(kind):  # Python's datetime knows no nanoseconds
             column = column.cast(pa.timestamp("us", kind.tz), safe=False)  # noqa: PLW2901
         try:
-            cells = column.to_pylist()
+            cells = column.to_pylist(maps_as_pydicts="lossy")  # of a repeated key the last value
         except OverflowError as error:
             raise DataError(
                 f"{where or name} has a time outside the years 1 to 9999 in the column "
                 f"{column_name!r} ({error}); correct it or leave it empty"
             ) from error
-        if pa.types.is_map(kind):
-            cells = [None if pairs is None else dict(pairs) for pairs in cells]
         columns[column_name] = cells
     return Table(name, _named(columns, name, findings), range(1, table.num_rows + 1))
 

@@ -44,10 +44,14 @@ _TRUTH = dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True) | dict.fromke
 # Columns for machines, and counts: how popular an item is does not belong into its description,
 # least of all counted on data that an evaluation holds back.
 _FOR_MACHINES = re.compile(
-    r"(?:^|_)(?:ids?|(?:isbn|ean|gtin|upc)(?:_?\d+)?|barcode|asin|sku|urls?|uri|link|path|image|video|"
-    r"audio|source)$|^(?:n|num|also)_|_count$",
+    r"(?:^|_)(?:path|image|video|audio|source)$|^(?:n|num|also)_|_count$", re.IGNORECASE
+)
+_ID_OR_ADDRESS = re.compile(
+    r"(?:^|_)(?:ids?|(?:isbn|ean|gtin|upc)(?:_?\d+)?|barcode(?:_number)?|asin|sku|urls?|uri|link|"
+    r"timestamp|unix_\w+)$",
     re.IGNORECASE,
 )
+_APART = re.compile(r"[\s-]+|(?<=[a-z0-9])(?=[A-Z])")
 _CODE = re.compile(r"https?://\S*|(?=\D*\d)[A-Z0-9]{8,}")
 LONGEST_VALUE = 60
 """Characters; longer values are sentences, not attributes."""
@@ -359,7 +363,7 @@ def _flat(value: object, deepest: int = _DEEPEST) -> list[str]:
 
 def _entries(mapping: Mapping[Any, object], deepest: int = _DEEPEST) -> list[str]:
     """Write each value of a mapping as text, as :func:`parse_attribute` says."""
-    shown = {key: each for key, each in mapping.items() if not _FOR_MACHINES.search(str(key))}
+    shown = {key: each for key, each in mapping.items() if not _is_id_or_address(str(key))}
     texts = {str(key): ", ".join(_flat(each, deepest)) for key, each in (shown or mapping).items()}
     return [
         text if key in {"name", "title"} else f"{key}: {text}"
@@ -387,7 +391,7 @@ def readable_attributes(
     readable = {
         name: tuple(text for text in _parts(value) if text.strip() and not _is_code(text, value))
         for name, value in attributes.items()
-        if not _FOR_MACHINES.search(name)
+        if not _FOR_MACHINES.search(name) and not _is_id_or_address(name)
     }
     return {name: texts for name, texts in readable.items() if texts}
 
@@ -416,6 +420,11 @@ def readable(name: str, value: AttributeValue, *, longest: int = LONGEST_VALUE) 
 def value_text(value: AttributeValue) -> str:
     """Return an attribute's value as people write it: ``Comedy, Drama``, ``81``, ``yes``."""
     return ", ".join(_parts(value))
+
+
+def _is_id_or_address(name: str) -> bool:
+    """Whether a column or key holds an id or an address by its name: ``EAN-13``, ``imdbId``."""
+    return bool(_ID_OR_ADDRESS.search(_APART.sub("_", name)))
 
 
 def _is_code(text: str, value: AttributeValue) -> bool:

@@ -202,7 +202,7 @@ def tune_reranker_(
         validation=validation,
     )  # fmt: skip
     from llmrec.training.train_reranker import tune_reranker
-    from llmrec.training.tuning import tune_reranker_settings
+    from llmrec.training.tuning import TRIED, tune_reranker_settings
 
     best = tune_reranker_settings(
         given.load,
@@ -222,7 +222,7 @@ def tune_reranker_(
         best.config,
         minutes=max_time,
         fit_time=True,
-        restart=True,  # an earlier call, with fewer trials, may have found other settings
+        restart=TRIED,  # an earlier call, with fewer trials, may have found others
         progress=True,
     )
     plain = asdict(config)

@@ -102,9 +102,11 @@ def key_frames(path: Path, *, most: int = MOST_FRAMES) -> tuple[KeyFrame, ...]:
                     hint="Scale it down.",
                 )
             length = float((stream.duration or 0) * (stream.time_base or 0))
-            if not length:  # Matroska and WebM know the length of the whole alone
-                length = (container.duration or 0) / av.time_base
-            frames, last = _scenes(_decoded(container, stream, length), most)
+            # Matroska and WebM know the length of the whole alone; its sound may be longer.
+            whole = (container.duration or 0) / av.time_base
+            if len(container.streams) == 1:
+                length = length or whole
+            frames, last = _scenes(_decoded(container, stream, length or whole), most)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(
             f"The clip {str(path)!r} cannot be decoded: {error}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from llmrec.catalog import Fact
@@ -12,7 +13,6 @@ LONGEST = 200
 """Characters of a fact; a longer one is left out."""
 
 _MOST = 8
-_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -54,7 +54,9 @@ def item_facts(facts: Iterable[Fact], items: Mapping[str, Item]) -> dict[str, tu
 
 def relation_words(relation: str) -> str:
     """Write a relation's name as words: ``film.directedBy`` as ``film directed by``."""
-    return " ".join(_PUNCTUATION.sub(" ", _CAMEL.sub(" ", relation)).split()).lower() or relation
+    # Letters, their marks and numbers: vowels of Indic scripts are marks, which \w lacks.
+    kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in _CAMEL.sub(" ", relation))
+    return " ".join("".join(kept).split()).lower() or relation
 
 
 def _named(end: str, items: Mapping[str, Item]) -> str:

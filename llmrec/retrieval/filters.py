@@ -136,7 +136,8 @@ class Dates:
     """The attribute is a date or time from ``since`` to ``until``; None: an open end.
 
     A day is included whole. Where a time has no zone it is taken as UTC. An item's value is an ISO
-    8601 text, or seconds since 1970-01-01 UTC; a number below 10,000 is a year, which is no date.
+    8601 text, or seconds since 1970-01-01 UTC; a number below 10,000 is read as a year, not as a
+    date.
     """
 
     attribute: str

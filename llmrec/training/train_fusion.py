@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from llmrec.catalog import Catalog
-from llmrec.errors import ModelError
+from llmrec.errors import DivergedError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import Fusion, FusionConfig
 from llmrec.items.fusion.network import FusionNetwork
@@ -94,7 +94,7 @@ def train_fusion(
 
     Raises:
         DataError, OptionError: See :func:`~llmrec.training.dataset.build_dataset`.
-        ModelError: Training diverged.
+        DivergedError: The loss is not finite.
         StorageError: The folder cannot be used, or holds the checkpoint of another training.
     """
     config = config or FusionConfig()
@@ -254,7 +254,7 @@ def _next_epoch(
         loss = batch_loss(network, dataset, histories, some, draw)
         value = loss.item()
         if not math.isfinite(value):
-            raise ModelError(
+            raise DivergedError(
                 f"Training diverged: the loss of epoch {number}, step {step} is {value}.",
                 hint=f"Lower learning_rate, which is {config.learning_rate}.",
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from llmrec.errors import ModelError, OptionError
+from llmrec.errors import DivergedError, ModelError, OptionError
 from llmrec.models.adapter import (
     AdapterRecord,
     add_lora,
@@ -103,7 +103,7 @@ def tune_reranker(
     start: Path | None = None,
     minutes: float | None = None,
     fit_time: bool = False,
-    restart: bool = False,
+    restart: Collection[str] = (),
     progress: bool = False,
     tracker: Tracker | None = None,
 ) -> Tuned:
@@ -122,13 +122,14 @@ def tune_reranker(
         minutes: Stop after so many, with a checkpoint.
         fit_time: Take only as many steps as fit into the minutes, with their validations, and
             judge by fewer validation lists where two validations would take a third of the time.
-        restart: Replace a checkpoint of other settings instead of refusing it.
+        restart: Settings by which a checkpoint may differ: it is replaced, not refused.
         progress: Show a bar on stderr, where that is a terminal.
         tracker: Receives loss and validation.
 
     Raises:
         DataError: There is nothing to train on, or too little to validate on.
-        ModelError: The model has no layers for LoRA, or the loss is not finite.
+        DivergedError: A loss or gradient is not finite.
+        ModelError: The model has no layers for LoRA.
         OptionError: The settings do not suit the model or ``start``.
         StorageError: The folder cannot be used, or holds the checkpoint of another training.
         OutOfMemoryError: Not even one row fits.
@@ -137,7 +138,7 @@ def tune_reranker(
     settings = (settings or TuningSettings()).checked()
     check_data(data, settings)
     run = _Tuning.begin(model, data, template, settings, out, start)
-    state = run.resume(restart=restart)
+    state = run.resume(restart)
     spent = state.seconds
 
     def seconds() -> float:
@@ -275,7 +276,8 @@ class _Tuning:
         if self.settings.on_lists:
             return math.ceil(len(self.data.lists) / self.settings.step_lists)
         tokens = [len(window) for window in self.data.windows]
-        return max(1, sum(tokens) // max(self.settings.step_tokens, *tokens))  # no step is empty
+        steps = math.ceil(sum(tokens) / self.settings.step_tokens)
+        return max(1, min(steps, sum(tokens) // max(tokens)))  # no step is without a window
 
     @property
     def lazy(self) -> bool:
@@ -322,7 +324,7 @@ class _Tuning:
             [p for p in trained if p.grad is not None], _MAX_GRADIENT_NORM
         )
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
-            raise ModelError(
+            raise DivergedError(
                 f"Training diverged: the loss of step {state.step + 1} is {loss}, its gradient "
                 f"{float(norm)}. A checkpoint in {self.out} is of an earlier step.",
                 hint=f"Lower the learning rate, which is {self.settings.rate}.",
@@ -455,10 +457,10 @@ class _Tuning:
         path = self.out / _CHECKPOINT
         save_state(path, state, self.trained(), self.optimizer, self.settings_document())
 
-    def resume(self, *, restart: bool) -> TuningState:
+    def resume(self, restart: Collection[str]) -> TuningState:
         """Load the checkpoint, where there is one."""
         path, settings = self.out / _CHECKPOINT, self.settings_document()
-        return load_state(path, self.trained(), self.optimizer, settings, restart=restart)
+        return load_state(path, self.trained(), self.optimizer, settings, restart)
 
     def result(self, state: TuningState, *, finished: bool) -> Tuned:
         """The result of the tuning so far."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from llmrec.catalog import Catalog
 from llmrec.content_cache import content_key
-from llmrec.errors import LlmrecError, ModelError, OptionError, StorageError
+from llmrec.errors import DivergedError, LlmrecError, OptionError, StorageError
 from llmrec.items import ModalityVectors
 from llmrec.items.fusion import FusionConfig
 from llmrec.models import TransformersModel
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 S = TypeVar("S")
+TRIED = ("learning_rate", "weight_decay", "rank", "dropout")
+"""Settings of a language model's tuning that trials draw."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def try_settings(
     Raises:
         OptionError: ``trials`` is below 1.
         LlmrecError: Optuna is not installed.
-        ModelError: Every trial diverged.
+        DivergedError: Every trial diverged.
         StorageError: ``storage`` cannot be used.
     """
     if trials < 1:
@@ -181,7 +183,7 @@ def try_settings(
         raise LlmrecError(
             "optuna is not installed.", hint="Install it: pip install 'llmrec[tune]'."
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns with a traceback
     study = _study(optuna, name, storage)
     complete = (optuna.trial.TrialState.COMPLETE,)
     done = len(study.get_trials(states=complete))
@@ -207,12 +209,11 @@ def try_settings(
             lambda trial: score(drawn(trial, base)),
             n_trials=max(0, trials - done),
             callbacks=[show],
-            catch=(ModelError,),
+            catch=(DivergedError,),
         )
     if not study.get_trials(states=complete):
-        raise ModelError(
-            f"All {len(study.trials)} trials diverged.",
-            hint="Lower the learning rate: --set learning_rate=...",
+        raise DivergedError(
+            f"All {len(study.trials)} trials diverged.", hint="Try other settings with --set."
         )
     return BestTrial(
         drawn(optuna.trial.FixedTrial(study.best_params), base),

@@ -6,7 +6,7 @@ A step's draws depend on the seed and its number alone, so no generator's state 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,12 +116,11 @@ def load_state(
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     settings: Mapping[str, Any],
-    *,
-    restart: bool = False,
+    restart: Collection[str] = (),
 ) -> TuningState:
     """Load the checkpoint, where there is one, into weights and optimizer.
 
-    With ``restart``, one of another base, data or settings counts as none.
+    One that differs by settings named in ``restart`` alone counts as none.
 
     Raises:
         StorageError: It is damaged, or of a tuning with another base, data or settings.
@@ -130,7 +129,7 @@ def load_state(
         return TuningState()
     about, tensors = read_tensors(path, _KIND, _HINT)
     differing = [n for n, value in settings.items() if about["training"].get(n) != value]
-    if differing and restart:
+    if differing and set(differing) <= set(restart):
         return TuningState()
     if differing:
         raise StorageError(

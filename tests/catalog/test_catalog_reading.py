@@ -129,8 +129,10 @@ def test_a_gap_in_a_data_frame_is_a_missing_rating_or_time() -> None:
 def test_a_map_column_keeps_its_keys() -> None:
     kind = pa.map_(pa.string(), pa.int64())
     sizes = pa.array([[("width", 3), ("height", 4)], None], kind)
-    items = Catalog.from_datasets(pa.table({"item_id": [1, 2], "size": sizes})).items
-    assert items["1"].attributes == {"size": ("width: 3", "height: 4")}
+    inside = pa.array([[[("width", 3)]], None], pa.list_(kind))
+    table = pa.table({"item_id": [1, 2], "size": sizes, "parts": inside})
+    items = Catalog.from_datasets(table).items
+    assert items["1"].attributes == {"size": ("width: 3", "height: 4"), "parts": ("width: 3",)}
     assert items["2"].attributes == {}
 
 

@@ -130,6 +130,7 @@ def test_units_other_than_seconds_are_named(value: object, way_out: str) -> None
         ([None, " "], None), ([], None),
         ({"size": "L", "tags": ["x", "y"], "none": None}, ("size: L", "tags: x, y")), ({}, None),
         ([{"id": 18, "name": "Drama"}, {"id": 35, "name": "Comedy"}], ("Drama", "Comedy")),
+        ({"Audio": "Dolby", "page_count": 320, "imdbId": 7}, ("Audio: Dolby", "page_count: 320")),
         ([{"name": "Tom", "role": "actor"}, {"id": 1}], ("Tom, role: actor", "id: 1")),
         ({"size": {"w": 3.0, "h": None}}, ("size: w: 3",)), ([{"name": " "}], None),
         ([1.0, 2.5], ("1", "2.5")), ([np.array([1.0, np.nan])], ("1",)),
@@ -211,13 +212,16 @@ def test_attributes_read_as_people_write_them(value: AttributeValue, text: str) 
     "name",
     ["imdb_id", "ids", "image_url", "URL", "n_ratings", "num_reviews", "view_count", "also_buy",
      "image_source", "isbn", "asin", "path", "isbn13", "ISBN_10", "ean", "gtin14", "upc", "barcode",
+     "EAN-13", "isbn 13", "Barcode number", "imdbId", "unixReleaseTime",
      "sku"],
 )  # fmt: skip
 def test_columns_for_machines_and_counts_are_left_out(name: str) -> None:
     assert readable_attributes({name: "something"}) == {}
 
 
-@pytest.mark.parametrize("name", ["genres", "national", "discount", "country", "sound", "ocean"])
+@pytest.mark.parametrize(
+    "name", ["genres", "national", "discount", "country", "sound", "ocean", "Also known as"]
+)
 def test_names_that_only_look_like_them_stay(name: str) -> None:
     assert readable_attributes({name: "something"}) == {name: ("something",)}
 

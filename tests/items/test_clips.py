@@ -142,6 +142,23 @@ def test_a_clip_that_ends_early_is_named(tmp_path: Path, suffix: str) -> None:
             key_frames(cut)
 
 
+def test_sound_may_go_on_after_the_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        shown = container.add_stream("mpeg4", rate=10)
+        shown.width, shown.height, shown.pix_fmt = 160, 240, "yuv420p"
+        heard = container.add_stream("pcm_s16le", rate=8000)
+        for _ in range(20):
+            container.mux(shown.encode(av.VideoFrame.from_image(drawn(0))))
+        for second in range(40):
+            silence = np.zeros((1, 8000), dtype=np.int16)
+            frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 8000 * second
+            container.mux(heard.encode(frame))
+        container.mux([*shown.encode(None), *heard.encode(None)])
+    assert [frame.seconds for frame in key_frames(path)] == [0.0]
+
+
 def test_a_clip_is_the_mean_of_its_frames_and_a_broken_one_a_gap(tmp_path: Path) -> None:
     scenes = [drawn(1), drawn(2)]
     faults = broken(tmp_path)

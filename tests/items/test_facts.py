@@ -48,6 +48,7 @@ def test_facts_are_limited_in_number_and_length() -> None:
         ("导演", "导演"),
         ("निर्देशक", "निर्देशक"),
         ("has_part", "has part"),
+        ("«导演：»", "导演"),
         ("->", "->"),
     ],
 )

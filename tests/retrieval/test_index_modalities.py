@@ -188,4 +188,4 @@ def test_a_fusion_of_other_items_is_noticed(
     assert said in caplog.text
     caplog.clear()
     Index.build(catalog, Counts(), modalities=modalities, fusion=fusion)
-    assert "trained on other data" not in caplog.text
+    assert "are in this catalogue" not in caplog.text

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmrec.errors import DataError, ModelError, OptionError, StorageError
+from llmrec.errors import DataError, DivergedError, ModelError, OptionError, StorageError
 from llmrec.models import TransformersModel
 from llmrec.models.adapter import RECORD, add_lora, apply_adapter, read_adapter
 from llmrec.prompting import Context, load_template
@@ -29,7 +29,7 @@ from llmrec.training import gated_validation, train_reranker, tuning
 from llmrec.training.gated_validation import Limits, all_scores
 from llmrec.training.packed_rows import Segment, segment_scores
 from llmrec.training.train_reranker import tune_reranker
-from llmrec.training.tuning import tune_reranker_settings
+from llmrec.training.tuning import TRIED, tune_reranker_settings
 from llmrec.training.tuning_data import (
     GrowingPrompt,
     TuningData,
@@ -234,7 +234,7 @@ def test_trials_that_diverge_are_left_out(
         assert isinstance(given[4], TuningSettings)
         drawn.append(given[4].rate)
         if len(drawn) <= 3:
-            raise ModelError("Training diverged.")
+            raise DivergedError("Training diverged.")
         return train_reranker.Tuned(True, 1, 1, 0, {0: 0.5}, 0.5, 20, 1.0)
 
     monkeypatch.setattr(tuning, "tune_reranker", tried)
@@ -246,11 +246,18 @@ def test_trials_that_diverge_are_left_out(
             lambda: load(byte_model), data, TEMPLATE, FAST, trials=trials, storage=file
         )
 
-    with pytest.raises(ModelError, match="All 2 trials diverged"):
+    with pytest.raises(DivergedError, match="All 2 trials diverged"):
         search(2)
     best = search(2)
     assert (best.trials, best.config.learning_rate) == (1, drawn[3])
     assert len(set(drawn)) == 4
+
+    def missing(*_: object, **__: object) -> train_reranker.Tuned:
+        raise ModelError("There are no layers for LoRA.")
+
+    monkeypatch.setattr(tuning, "tune_reranker", missing)
+    with pytest.raises(ModelError, match="no layers for LoRA"):
+        search(3)
 
 
 @pytest.mark.parametrize("change", [{"crop": 0.9}, {"mask": 0.9}, {"reorder": 0.9}])
@@ -605,7 +612,12 @@ def test_a_checkpoint_of_other_settings_is_refused(byte_model: Path, tmp_path: P
         tune_reranker(model, made_data(model), TEMPLATE, tmp_path, replace(FAST, rank=4))
     model = load(byte_model)
     few = replace(FAST, rank=4, epochs=1)
-    assert tune_reranker(model, made_data(model), TEMPLATE, tmp_path, few, restart=True).finished
+    data = made_data(model)
+    with pytest.raises(StorageError, match="another training: rank, epochs differ"):
+        tune_reranker(model, data, TEMPLATE, tmp_path, few, restart=TRIED)
+    few = replace(FAST, rank=4)
+    model = load(byte_model)
+    assert tune_reranker(model, data, TEMPLATE, tmp_path, few, restart=TRIED).finished
     assert read_adapter(tmp_path).settings["rank"] == 4
 
 
