@@ -185,9 +185,10 @@ def model_line(model: LanguageModel) -> str:
     if placement is None:
         return f"{model.name}, {model.revision}"
     held = "" if placement.quantization == "none" else f", weights in {placement.quantization}"
-    shortened = re.search(r"\+skip-(\d+)$", model.revision)
+    shortened = re.search(r"\+skip-(\d+)", model.revision)
     left_out = f", without the last {shortened[1]} layers" if shortened else ""
-    return f"{model.name} on {placement.device}, {placement.dtype}{held}{left_out}"
+    tuned = ", tuned" if "+adapter-" in model.revision else ""
+    return f"{model.name} on {placement.device}, {placement.dtype}{held}{left_out}{tuned}"
 
 
 def tokens_line(usage: Usage) -> str:

@@ -220,8 +220,9 @@ def add_lora(
 def _with_lora(model: PreTrainedModel, folder: Path, *, dropout: float | None = None) -> PeftModel:
     """The model with an adapter's LoRA; with ``dropout`` it is trainable."""
     peft = need_peft()
-    with _reading(folder / "adapter_model.safetensors"):
+    with _reading(folder / "adapter_config.json"):
         config = peft.PeftConfig.from_pretrained(folder)
+    with _reading(folder / "adapter_model.safetensors"):
         config.lora_dropout = dropout or 0.0
         trainable = dropout is not None
         made: PeftModel = peft.PeftModel.from_pretrained(
@@ -232,7 +233,7 @@ def _with_lora(model: PreTrainedModel, folder: Path, *, dropout: float | None = 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Path]:
-    """Read weights as safetensors: without them PEFT would read a pickle, or ask the hub."""
+    """Read a file that must be there: without it PEFT would read a pickle, or ask the hub."""
     with naming(f"{path} cannot be read", StorageError, hint="Train the adapter again."):
         if not path.is_file():
             raise StorageError(f"{path} is missing.", hint="Train the adapter again.")

@@ -119,7 +119,7 @@ def tune_reranker(
         out: Folder of adapter and checkpoint.
         settings: None takes the defaults.
         start: An adapter of the same base to start from, such as one of another objective.
-        minutes: Stop after so many, with a checkpoint.
+        minutes: Stop after so many, with a checkpoint, and after one step or more.
         fit_time: Take only as many steps as fit into the minutes, with their validations, and
             judge by fewer validation lists where two validations would take a third of the time.
         restart: Settings by which a checkpoint may differ: it is replaced, not refused.
@@ -153,17 +153,17 @@ def tune_reranker(
     if not state.steps:
         state.steps = run.steps_an_epoch * settings.epochs
         state.every = max(1, math.ceil(state.steps / settings.validations))
-    saved = time.monotonic()
+    saved, taken = time.monotonic(), False
     hidden = None if progress else True
     bar = tqdm(total=state.steps, initial=state.step, desc="Tuning", unit="step", disable=hidden)
     with bar:
         while state.step < state.steps and not state.ended(settings.patience):
-            if minutes is not None and time.monotonic() - started > 60 * minutes:
+            if minutes is not None and taken and time.monotonic() - started > 60 * minutes:
                 state.seconds = seconds()
                 run.save(state)
                 return run.result(state, finished=False)
             loss, tokens, took = run.train_step(state)
-            state.step += 1
+            state.step, taken = state.step + 1, True
             metrics = {"loss": loss, "tokens_a_second": tokens / took}
             timed = state.step == _TIMED or (state.step == 1 and took > _SLOW)
             if fit_time and minutes is not None and timed:
@@ -289,8 +289,6 @@ class _Tuning:
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         return {**named, **{f"offset.{name}": p for name, p in self.list_loss.named_parameters()}}
 
-    # Steps
-
     def train_step(self, state: TuningState) -> tuple[float, int, float]:
         """Train on a step's windows or lists; its loss, tokens and seconds."""
         began = time.monotonic()
@@ -396,8 +394,6 @@ class _Tuning:
         self.model.train()
         state.priors = np.where(np.isnan(state.priors), found, state.priors)
 
-    # Validation
-
     def fit_validation(self, state: TuningState, seconds: float) -> None:
         """Leave out validation lists of which two validations would take over a third of a time."""
         model, lists = self.model.eval(), self.data.validation
@@ -442,8 +438,6 @@ class _Tuning:
             state.best_weights = {
                 name: value.detach().to("cpu", copy=True) for name, value in self.trained().items()
             }
-
-    # Files
 
     def settings_document(self) -> dict[str, Any]:
         """What a step depends on: not ``patience``, which may differ on resuming."""

@@ -148,13 +148,13 @@ def check_data(data: TuningData, settings: TuningSettings) -> None:
     if settings.on_lists and not data.lists:
         raise DataError(
             "No training list holds its target among the candidates.",
-            hint="Retrieve more candidates, or take the objective next-title.",
+            hint="Give users with longer histories, or take the objective next-title.",
         )
     if len(data.validation) < FEWEST_VALIDATION:
         raise DataError(
             f"{len(data.validation)} validation lists hold their target; {FEWEST_VALIDATION} or "
             "more are needed to choose between the tuned model and its base.",
-            hint="Give more users with four items or more, or retrieve more candidates.",
+            hint="Give more users with four items or more.",
         )
 
 

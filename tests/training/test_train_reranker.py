@@ -376,7 +376,7 @@ def test_time_that_runs_out_leaves_a_checkpoint_and_no_adapter(
 ) -> None:
     model = load(byte_model)
     tuned = tune_reranker(model, made_data(model), TEMPLATE, tmp_path, FAST, minutes=0.0)
-    assert not tuned.finished
+    assert (tuned.finished, tuned.step) == (False, 1)  # a run that is resumed goes on
     with pytest.raises(StorageError, match="is missing"):
         read_adapter(tmp_path)
     with pytest.raises(ModelError, match="is tuned already"):
@@ -481,6 +481,11 @@ def test_weights_are_read_as_safetensors_alone(
     fresh = load(byte_model)
     with pytest.raises(StorageError, match="cannot be read"):
         apply_adapter(fresh.model, fresh.tokenizer, tmp_path)
+    if weights == "lora":
+        config = (tmp_path / "adapter_config.json").rename(tmp_path / "config")
+        with pytest.raises(StorageError, match=r"adapter_config.json is missing"):
+            apply_adapter(load(byte_model).model, fresh.tokenizer, tmp_path)
+        config.rename(tmp_path / "adapter_config.json")
     file.rename(file.with_suffix(".bin"))
     with pytest.raises(StorageError, match="is missing"):
         apply_adapter(load(byte_model).model, fresh.tokenizer, tmp_path)
