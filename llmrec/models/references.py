@@ -188,7 +188,7 @@ def load_model(
     for name, value in given.items():
         if not takes(ref, name):
             raise OptionError(
-                f"{name}={str(value)!r} is not supported by {ref}: {_OPTIONS[found.backend][1]}.",
+                f"{name}={value!r} is not supported by {ref}: {_OPTIONS[found.backend][1]}.",
                 hint=f"Leave {name} out, or name another model.",
             )
     one_of("quantization", quantization, QUANTIZATIONS)

@@ -237,7 +237,8 @@ class _Tuning:
         started = ""
         if start is not None:
             check_start(start, settings, template)
-            started = check_base(start, model, base.tokenizer).digest
+            record = check_base(start, model, base.tokenizer)
+            started = replace(record, settings={}).digest  # its patience may differ on resuming
         lora = None
         if settings.weights == "full":
             if start is not None:
