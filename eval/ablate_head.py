@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from data_sets import SEED, TEST, TRAINING, VALIDATION, command_of, write_results
+from data_sets import SEED, TRAINING, VALIDATION, command_of, write_results
 from frozen_head import Settings, Tables, head_scores, trained
-from gate_table import CONTROL, lists_of
+from gate_table import CONTROL, GATE, lists_of, on_tests
 from gated_lists import beside, read_lists
 from numpy.typing import NDArray
 
-from llmrec.evaluation import compare, ndcg_at, target_ranks
-from llmrec.reranking import catalogue_scale, fit_gate
+from llmrec.evaluation import compare
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,13 @@ ROWS: Mapping[str, Row] = {
 
 
 def judged(
-    row: Row, states: Mapping[str, NDArray[Any]], parts: Mapping[str, NDArray[Any]]
+    row: Row, tables: Tables, part: NDArray[np.int8], parts: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
-    """Train a head and judge its gate: nDCG@10 of each test list."""
-    tables, part = Tables.of(states), states["part"].copy()
+    """Train a head and judge its gate: nDCG@10 of each test list.
+
+    ``part`` is of the lists of ``tables``; ``parts`` are validation and test lists.
+    """
+    held, part = np.flatnonzero(part < TRAINING), part.copy()
     if not row.offset:
         tables = replace(tables, known=torch.zeros_like(tables.known))
     training = np.random.default_rng(SEED).permutation(np.flatnonzero(part == TRAINING))
@@ -66,20 +68,10 @@ def judged(
     began = time.perf_counter()
     head = trained(tables, part, row.settings)
     seconds = time.perf_counter() - began
-    scores = head_scores(head, tables, np.flatnonzero(states["part"] < TRAINING))
+    scores = head_scores(head, tables, held)
     lists, rows = lists_of({**parts, "head": scores}, scores.shape[1])
-    given = parts["part"][rows]
-    fitted = fit_gate(
-        lists.rows(np.flatnonzero(given == VALIDATION)),
-        popularity=catalogue_scale(parts["popularity"]),
-        seed=SEED,
-    )
-    tests = lists.rows(np.flatnonzero(given == TEST))
-    assert tests.targets is not None
-    found: dict[str, Any] = {"lists": int((part == TRAINING).sum()), "seconds": seconds}
-    for name, gate in ((CONTROL, fitted.control), ("gate", fitted.gate)):
-        found[name] = ndcg_at(target_ranks(gate.scores(tests), tests.targets, seed=SEED), 10)
-    return found
+    _, found = on_tests(lists, parts["part"][rows], parts["popularity"])
+    return {"lists": int((part == TRAINING).sum()), "seconds": seconds, **found}
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -91,14 +83,9 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         f"| {CONTROL} | | | {first[CONTROL].mean():.4f} | | |\n"
     )
     for name, row in found.items():
-        cells = []
-        for other in (first["gate"], first[CONTROL]):
-            gain = compare(row["gate"], other, seed=SEED)
-            same = row["gate"] is other
-            cells.append(
-                "" if same else f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-            )
-        figures = f"{row['lists']:,} | {row['seconds']:.0f} | {row['gate'].mean():.4f}"
+        gains = {other: compare(row[GATE], first[other], seed=SEED) for other in (GATE, CONTROL)}
+        cells = ["" if row is first else str(gains[GATE]), str(gains[CONTROL])]
+        figures = f"{row['lists']:,} | {row['seconds']:.0f} | {row[GATE].mean():.4f}"
         text += f"| {name} | {figures} | {' | '.join(cells)} |\n"
     return text
 
@@ -115,12 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         states = dict(read)
     lists = read_lists(options.lists, states["candidates"].shape[1], None)
     parts = beside(lists, states["rows"][states["part"] < TRAINING])
-    found = {name: judged(row, states, parts) for name, row in ROWS.items()}
+    tables = Tables.of(states)
+    found = {name: judged(row, tables, states["part"], parts) for name, row in ROWS.items()}
     name = options.name or options.lists.stem.removeprefix("lists_")
     first = next(iter(found.values()))
-    sizes = (
-        f"{len(first['gate']):,} test lists, {(states['part'] == VALIDATION).sum():,} validation"
-    )
+    sizes = f"{len(first[GATE]):,} test lists, {(states['part'] == VALIDATION).sum():,} validation"
     text = (
         f"# Training of a head on frozen states: {name}\n\n{sizes}; {states['about'].item()}.\n\n"
     )

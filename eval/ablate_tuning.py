@@ -222,10 +222,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     for name, row in rows.items():
         gain = compare(np.array(row["tuned"]), np.array(row["untuned"]), seed=SEED)
         means = " | ".join(f"{np.mean(row[n]):.4f}" for n in ("control", "untuned", "tuned"))
-        text += (
-            f"| {name} | {row['lists']:,} | {means} | {gain.difference:+.4f} "
-            f"[{gain.low:+.4f}, {gain.high:+.4f}] |\n"
-        )
+        text += f"| {name} | {row['lists']:,} | {means} | {gain} |\n"
     return text
 
 

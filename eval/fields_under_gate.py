@@ -78,10 +78,10 @@ def table(rows: dict[str, Any], first: str) -> str:
     """nDCG@10 by row, with the differences to no model and to the ``first`` way of asking it."""
     text = f"| row | nDCG@10 | to {CONTROL} | to {first} |\n|---|---:|---:|---:|\n"
     for name, values in rows.items():
-        cells = []
-        for other in (CONTROL, first):
-            found = compare(np.array(values), np.array(rows[other]), seed=SEED)
-            cells.append(f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+        cells = [
+            str(compare(np.array(values), np.array(rows[other]), seed=SEED))
+            for other in (CONTROL, first)
+        ]
         text += f"| {name} | {np.mean(values):.4f} | {' | '.join(cells)} |\n"
     return text
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from llmrec.evaluation import Comparison, compare, ndcg_at, recall_at, target_ranks
 from llmrec.reranking import Gate, GateLists, catalogue_scale
-from llmrec.reranking.gate_fit import by_rarity, fit_gate
+from llmrec.reranking.gate_fit import GateFit, by_rarity, fit_gate
 
 Values = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
@@ -58,6 +58,22 @@ def lists_of(parts: Arrays, top: int) -> tuple[GateLists, NDArray[np.int64]]:
         there.sum(axis=1),
         np.argmax(held[some], axis=1),
     ), rows
+
+
+def on_tests(
+    lists: GateLists, part: NDArray[np.int8], popularity: NDArray[Any]
+) -> tuple[GateFit, dict[str, Values]]:
+    """Fit a gate on validation lists; nDCG@10 of each test list by gate and control.
+
+    ``part`` is of the lists, ``popularity`` of all items.
+    """
+    fitted_on, tests = (lists.rows(np.flatnonzero(part == some)) for some in (VALIDATION, TEST))
+    fitted = fit_gate(fitted_on, popularity=catalogue_scale(popularity), seed=SEED)
+    assert tests.targets is not None
+    found = {}
+    for name, gate in ((GATE, fitted.gate), (CONTROL, fitted.control)):
+        found[name] = ndcg_at(target_ranks(gate.scores(tests), tests.targets, seed=SEED), 10)
+    return fitted, found
 
 
 def per_user(values: Values, users: NDArray[Any], lists: int, everyone: int) -> Values:
@@ -155,7 +171,7 @@ def table(files: Mapping[str, Arrays], top: int) -> dict[str, Any]:
 
 def interval(found: Comparison) -> str:
     """A difference with its interval and p-value."""
-    return f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p {found.p_value:.2g}"
+    return f"{found}, p {found.p_value:.2g}"
 
 
 def text_of(found: Mapping[str, Any]) -> str:

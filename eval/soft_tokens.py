@@ -46,7 +46,7 @@ from data_sets import (
 )
 from fields_under_gate import CONTROL, met_together, table
 from frozen_head import known_features
-from gate_table import lists_of
+from gate_table import GATE, lists_of, on_tests
 from gated_lists import Lists, beside, list_writer, loaded, read_lists, user_before
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -60,7 +60,6 @@ from llmrec.items.fusion import Fusion
 from llmrec.models import DEFAULT_LANGUAGE_MODEL
 from llmrec.prompting import load_template
 from llmrec.records import Insight
-from llmrec.reranking import catalogue_scale, fit_gate
 from llmrec.training.packed_rows import Segment, segment_scores
 
 Way = Literal["none", "words", "vectors"]
@@ -267,20 +266,15 @@ def judged(
     for place, row in enumerate(tqdm(some.tolist(), desc="Scoring", mininterval=5)):
         scored = log_odds(given, model, row).double().cpu().numpy()
         odds[place, : len(scored)] = scored
-    whole, _ = lists_of(beside(lists, some) | {"odds": odds}, TOP)
-    validation, tests = np.split(np.arange(len(some)), [len(rows[VALIDATION])])
-    fitted_on, judged_on = whole.rows(validation), whole.rows(tests)
-    fitted = fit_gate(fitted_on, popularity=catalogue_scale(lists["popularity"]), seed=SEED)
-    assert judged_on.targets is not None
-    found: dict[str, Any] = {
+    whole, kept = lists_of(beside(lists, some) | {"odds": odds}, TOP)
+    fitted, values = on_tests(whole, lists["part"][kept], lists["popularity"])
+    return {
         "weights": weights.weight[0].tolist(),
         "gate": dict(fitted.gate.weights),
         "p": dict(fitted.p_values),
+        way: values[GATE].tolist(),
+        CONTROL: values["control"].tolist(),
     }
-    for name, gate in ((way, fitted.gate), (CONTROL, fitted.control)):
-        ranks = target_ranks(gate.scores(judged_on), judged_on.targets, seed=SEED)
-        found[name] = ndcg_at(ranks, 10).tolist()
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

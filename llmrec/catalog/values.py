@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -422,6 +423,7 @@ def value_text(value: AttributeValue) -> str:
     return ", ".join(_parts(value))
 
 
+@lru_cache(maxsize=4096)  # every item of every prompt has the same columns
 def _is_id_or_address(name: str) -> bool:
     """Whether a column or key holds an id or an address by its name: ``EAN-13``, ``imdbId``."""
     return bool(_ID_OR_ADDRESS.search(_APART.sub("_", name)))

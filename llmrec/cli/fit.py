@@ -173,9 +173,7 @@ def _print_gate(fitted: GateFit) -> None:
         (
             name,
             f"{value.mean:.4f}",
-            f"{gains[name].difference:+.4f} [{gains[name].low:+.4f}, {gains[name].high:+.4f}]"
-            if name in gains
-            else "",
+            str(gains.get(name, "")),
             *(_figure(rarity.ndcg[name]) for rarity in fitted.rarity),
         )
         for name, value in fitted.ndcg.items()

@@ -53,6 +53,10 @@ class Comparison:
     users: int
     detectable: float
 
+    def __str__(self) -> str:
+        """The difference and its interval: ``+0.0041 [+0.0010, +0.0074]``."""
+        return f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
     def too_few_users(self, comparisons: int = 1, alpha: float = 0.05) -> bool:
         """Whether no difference could be significant among so many corrected comparisons."""
         return self.users < FEWEST_USERS or comparisons * 2.0 ** (1 - self.users) > alpha

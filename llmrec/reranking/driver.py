@@ -173,6 +173,7 @@ def _run(conversation: Conversation[T], model: LanguageModel, spent: _Spent) -> 
 def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[Answer]:
     """Answer all requests with one model call per kind of request; equal ones are sent once."""
     requests = [request_of(ask) for ask in asks]
+    distinct = dict.fromkeys(requests)
     answers: dict[object, Answer] = {}
     kinds: tuple[tuple[type, Callable[..., list[Answer]]], ...] = (
         (LabelRequest, _labels),
@@ -180,7 +181,7 @@ def _answers(model: LanguageModel, asks: Sequence[Ask], spent: _Spent) -> list[A
         (GenerationRequest, _texts),
     )
     for kind, answered in kinds:
-        some = [request for request in dict.fromkeys(requests) if isinstance(request, kind)]
+        some = [request for request in distinct if isinstance(request, kind)]
         if some:
             answers.update(zip(some, answered(model, some, spent), strict=True))
     return [answers[request] for request in requests]

@@ -120,14 +120,13 @@ class GateFit:
     def verdict(self) -> str:
         """What the language model adds, in a sentence."""
         gain = self.gain
-        figures = f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         if self.best != "gate":
             return (
-                f"The language model adds nothing that validation shows ({figures} nDCG@10 over "
+                f"The language model adds nothing that validation shows ({gain} nDCG@10 over "
                 f"the same gate without it): the {self.best} is used."
             )
         sure = "" if gain.low > 0 else "; the interval includes 0"
-        return f"The language model adds {figures} nDCG@10 to the same gate without it{sure}."
+        return f"The language model adds {gain} nDCG@10 to the same gate without it{sure}."
 
 
 def fit_gate(lists: GateLists, *, popularity: Scale, source: str = "", seed: int = 0) -> GateFit:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -153,17 +154,18 @@ def tune_reranker(
     if not state.steps:
         state.steps = run.steps_an_epoch * settings.epochs
         state.every = max(1, math.ceil(state.steps / settings.validations))
-    saved, taken = time.monotonic(), False
+    saved, resumed = time.monotonic(), state.step
     hidden = None if progress else True
     bar = tqdm(total=state.steps, initial=state.step, desc="Tuning", unit="step", disable=hidden)
     with bar:
         while state.step < state.steps and not state.ended(settings.patience):
-            if minutes is not None and taken and time.monotonic() - started > 60 * minutes:
+            late = minutes is not None and time.monotonic() - started > 60 * minutes
+            if late and state.step > resumed:
                 state.seconds = seconds()
                 run.save(state)
                 return run.result(state, finished=False)
             loss, tokens, took = run.train_step(state)
-            state.step, taken = state.step + 1, True
+            state.step += 1
             metrics = {"loss": loss, "tokens_a_second": tokens / took}
             timed = state.step == _TIMED or (state.step == 1 and took > _SLOW)
             if fit_time and minutes is not None and timed:
@@ -271,7 +273,7 @@ class _Tuning:
             started, identity,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def steps_an_epoch(self) -> int:
         """Steps of one pass."""
         if self.settings.on_lists:

@@ -318,6 +318,12 @@ def test_the_gate_is_judged_on_parts_that_a_model_scored(
     with np.load(head) as found:
         assert (np.isfinite(found["head"]) >= there).all()
 
+    script("ablate_head").main([str(states), given[0], "--out", str(tmp_path), "--name", "shop"])
+    rows = json.loads((tmp_path / "ablate_head_shop.json").read_text())["rows"]
+    assert rows["1/2 of the lists"]["lists"] == round(rows["as it is"]["lists"] / 2) > 0
+    assert len({row["control"] for row in rows.values()}) == 1
+    assert all(0 < row["gate"] <= 1 for row in rows.values())
+
     options = [str(parts), str(head), "--tops", "4", "8", "--out", str(tmp_path)]
     script("gate_table").main(options)
     found = json.loads((tmp_path / "gate_shop.json").read_text())
